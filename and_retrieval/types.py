@@ -1,0 +1,230 @@
+"""The nouns of the project: frozen records and the protocols that join its stages.
+
+Nothing here imports more than NumPy, so every module may import this one.
+Times are seconds, audio is float32 in [-1, 1], vectors have unit length.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    import torch
+
+Floats = npt.NDArray[np.float32]
+Ints = npt.NDArray[np.int32]
+
+Pooling = Literal["mean", "max", "first", "last"]
+
+
+@dataclass(frozen=True, slots=True)
+class Clip:
+    """One piece of audio of a probe set.
+
+    Attributes:
+        id: 16 hex digits from relative path, file content and start: the same on every machine.
+        path: Audio file, POSIX style, relative to the probe set's root.
+        start: Where the clip begins in the file, seconds.
+        duration: Length in seconds.
+        label: Class name, or None.
+        caption: One sentence that describes the sound, or None.
+        fold: Name of the fold the file belongs to, or None.
+        sha256: Of the whole file, hex.
+    """
+
+    id: str
+    path: str
+    start: float
+    duration: float
+    label: str | None = None
+    caption: str | None = None
+    fold: str | None = None
+    sha256: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """A file, or a window of one, that could not be used, and why."""
+
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeSet:
+    """The clips a network is shown; `root` is the folder their paths start from."""
+
+    root: Path
+    clips: tuple[Clip, ...]
+    skipped: tuple[Skipped, ...] = ()
+
+
+class Embedder(Protocol):
+    """Maps audio and text into one vector space.
+
+    Attributes:
+        name: What the user typed to get it.
+        dim: Length of the vectors.
+        sample_rate: Rate in Hz at which `embed_audio` expects waveforms.
+        fingerprint: Hash of weights and settings; vectors are comparable only when it is equal.
+    """
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def dim(self) -> int: ...
+    @property
+    def sample_rate(self) -> int: ...
+    @property
+    def fingerprint(self) -> str: ...
+
+    def embed_audio(self, waveforms: Sequence[Floats]) -> Floats:
+        """Waveforms, each 1-D float32 at `sample_rate` -> [n, dim], rows of unit length."""
+        ...
+
+    def embed_text(self, texts: Sequence[str]) -> Floats:
+        """Texts -> [n, dim], rows of unit length."""
+        ...
+
+
+@dataclass(frozen=True)
+class Target:
+    """The network being explained.
+
+    Attributes:
+        module: The network, in eval mode; its `named_modules()` are the layers.
+        sample_rate: Rate in Hz of the waveforms that `preprocess` takes.
+        preprocess: List of equally long 1-D float32 waveforms -> what `module` is called with:
+            a tensor (batch first), or a dict of keyword arguments.
+        class_names: Names of the output classes, or None.
+        logits: Output of `module` -> [n, classes], or None when there are no classes.
+        pooling: Layer glob -> how its activations over time become one number; first match wins.
+            Layers that no glob matches are pooled by their type.
+        time_axis: Layer glob -> axis of that layer's output that runs over time, for layers
+            where it cannot be found by showing the network a longer sound.
+        layers: Globs recorded when the user names none; empty means all layers with weights.
+        name: What the user typed to get it.
+    """
+
+    module: torch.nn.Module
+    sample_rate: int
+    preprocess: Callable[[list[Floats]], Any]
+    class_names: tuple[str, ...] | None = None
+    logits: Callable[[Any], torch.Tensor] | None = None
+    pooling: Mapping[str, Pooling] = field(default_factory=dict)
+    time_axis: Mapping[str, int] = field(default_factory=dict)
+    layers: tuple[str, ...] = ()
+    name: str = "target"
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """The k strongest (or weakest) clips of every unit of a layer, strongest (weakest) first.
+
+    Attributes:
+        rows: int32 [units, k], row of the clip in the clip index; -1 where fewer than k were seen.
+        values: float32 [units, k], the activation; NaN where `rows` is -1.
+        peaks: float32 [units, k], seconds from the clip's start at which the unit was strongest.
+    """
+
+    rows: Ints
+    values: Floats
+    peaks: Floats
+
+
+@dataclass(frozen=True, slots=True)
+class Moments:
+    """Statistics of every unit over all clips that may serve as evidence.
+
+    Attributes:
+        count: Number of clips seen.
+        mean, std, low, high: float32 [units].
+    """
+
+    count: int
+    mean: Floats
+    std: Floats
+    low: Floats
+    high: Floats
+
+
+@dataclass(frozen=True, slots=True)
+class LayerEvidence:
+    """What a layer responded to: per unit the top-k and bottom-k clips, and moments."""
+
+    name: str
+    pooling: Pooling
+    top: Kept
+    low: Kept
+    moments: Moments
+
+    @property
+    def units(self) -> int:
+        """Number of units of the layer."""
+        return int(self.top.rows.shape[0])
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """A concept with its score for a unit; scores compare within one run and score name only."""
+
+    concept: str
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A clip as a unit's explanation shows it: where it is, where it peaks, how strongly."""
+
+    path: str
+    start: float
+    peak: float
+    activation: float
+    row: int = -1
+    caption: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """One sentence about a unit, or the reason why there is none.
+
+    Attributes:
+        text: The sentence, or None when abstained.
+        abstained: True when no usable sentence was made.
+        reason: Why it abstained, or None.
+        raw: The model's unedited answer when it could not be used, else None.
+    """
+
+    text: str | None
+    abstained: bool
+    reason: str | None = None
+    raw: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """All that is said about one unit: a line of `explanations.jsonl`."""
+
+    layer: str
+    unit: int
+    labels: tuple[Label, ...]
+    summary: Summary
+    top: tuple[Shown, ...]
+    low: tuple[Shown, ...]
+
+
+class LanguageModel(Protocol):
+    """A local text model: the same prompts give the same answers."""
+
+    @property
+    def name(self) -> str: ...
+
+    def complete(self, prompts: Sequence[str], max_tokens: int, stop: Sequence[str]) -> list[str]:
+        """Prompts -> continuations, greedy, cut before the first `stop` string."""
+        ...

@@ -1,0 +1,87 @@
+"""One frozen dataclass of settings per stage, and the fingerprint that names a setting for good."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from .types import Pooling
+
+
+@dataclass(frozen=True)
+class ClipConfig:
+    """How files become clips.
+
+    Attributes:
+        window: Longest clip in seconds; longer files are cut into windows of this length.
+        min_duration: Shorter clips, and shorter last windows of a long file, are left out, seconds.
+        silence: A clip whose loudest sample is below this is silent and skipped, 0..1.
+    """
+
+    window: float = 10.0
+    min_duration: float = 0.1
+    silence: float = 1e-5
+
+
+@dataclass(frozen=True)
+class RecordConfig:
+    """What is recorded.
+
+    Attributes:
+        layers: Globs over the target's named modules; empty takes the target's own default.
+        top_k: Clips kept per unit at either end.
+        pooling: (layer glob, pooling) pairs that override the target's, first match wins.
+        hold_out: Share of files kept out of the evidence (0..0.9), `fold:NAME`, or `auto`: the last
+            fold where clips carry folds, else 0.2.
+        batch: Clips per forward pass.
+        device: auto, cpu or cuda.
+    """
+
+    layers: tuple[str, ...] = ()
+    top_k: int = 20
+    pooling: tuple[tuple[str, Pooling], ...] = ()
+    hold_out: str = "auto"
+    batch: int = 16
+    device: str = "auto"
+
+
+@dataclass(frozen=True)
+class LabelConfig:
+    """How concepts are scored.
+
+    Attributes:
+        score: Name of the score, see `label.SCORES`.
+        k: Top clips that are looked at; at most what was recorded.
+        count: Labels kept per unit.
+    """
+
+    score: str = "soft-wpmi"
+    k: int = 20
+    count: int = 5
+
+
+@dataclass(frozen=True)
+class SummaryConfig:
+    """How sentences are written.
+
+    Attributes:
+        llm: Model name, path of a GGUF file, or `none`.
+        clips: Top clips, and as many bottom clips, shown to the model.
+        max_tokens: Cap of an answer.
+        seed: Seed of the sampler; answers are greedy, so it decides nothing but ties.
+    """
+
+    llm: str = "gemma3"
+    clips: int = 5
+    max_tokens: int = 40
+    seed: int = 0
+
+
+def fingerprint(*parts: Any) -> str:
+    """16 hex digits that change when any of `parts` (dataclasses or JSON-able values) changes."""
+    plain = [dataclasses.asdict(p) if dataclasses.is_dataclass(p) and not isinstance(p, type) else p for p in parts]
+    text = json.dumps(plain, sort_keys=True, ensure_ascii=False, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
@@ -29,7 +28,8 @@ class Clip:
 
     Attributes:
         id: 16 hex digits from relative path, file content and start: the same on every machine.
-        path: Audio file, POSIX style, relative to the probe set's root.
+        root: Absolute folder that `path` starts from.
+        path: Audio file, POSIX style, relative to `root`.
         start: Where the clip begins in the file, seconds.
         duration: Length in seconds.
         label: Class name, or None.
@@ -39,6 +39,7 @@ class Clip:
     """
 
     id: str
+    root: str
     path: str
     start: float
     duration: float
@@ -58,9 +59,8 @@ class Skipped:
 
 @dataclass(frozen=True, slots=True)
 class ProbeSet:
-    """The clips a network is shown; `root` is the folder their paths start from."""
+    """The clips a network is shown, and the files that could not be used."""
 
-    root: Path
     clips: tuple[Clip, ...]
     skipped: tuple[Skipped, ...] = ()
 

@@ -82,6 +82,8 @@ class SummaryConfig:
 
 def fingerprint(*parts: Any) -> str:
     """16 hex digits that change when any of `parts` (dataclasses or JSON-able values) changes."""
-    plain = [dataclasses.asdict(p) if dataclasses.is_dataclass(p) and not isinstance(p, type) else p for p in parts]
+    plain = [
+        dataclasses.asdict(p) if dataclasses.is_dataclass(p) and not isinstance(p, type) else p for p in parts
+    ]
     text = json.dumps(plain, sort_keys=True, ensure_ascii=False, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -21,7 +21,9 @@ class MissingExtraError(AndRetrievalError):
     """An optional package is not installed; the message carries the pip command."""
 
     def __init__(self, what: str, extra: str) -> None:
-        super().__init__(f"{what} needs a package that is not installed: pip install 'and-retrieval[{extra}]'")
+        super().__init__(
+            f"{what} needs a package that is not installed: pip install 'and-retrieval[{extra}]'"
+        )
 
 
 class ChecksumError(AndRetrievalError):

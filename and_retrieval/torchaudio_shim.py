@@ -43,7 +43,9 @@ class _ExtensionOrStub(Loader):
 
 def _failing(function: Callable[..., object]) -> Callable[..., object]:
     def fail(*_: object, **__: object) -> None:
-        raise RuntimeError(f"torchaudio's {function.__name__} needs its compiled extension, which did not load")
+        raise RuntimeError(
+            f"torchaudio's {function.__name__} needs its compiled extension, which did not load"
+        )
 
     return fail
 

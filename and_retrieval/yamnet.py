@@ -83,7 +83,7 @@ class Yamnet(nn.Module):
         self.classifier = nn.Linear(inputs, classes)
 
     def forward(self, patches: torch.Tensor) -> torch.Tensor:
-        """Patches [n, 1, 96, 64], or of several clips [clips, patches, 1, 96, 64] -> [n, 521], [clips, patches, 521]."""
+        """[n, 1, 96, 64] -> [n, 521]; patches of several clips [clips, m, 1, 96, 64] -> [clips, m, 521]."""
         x = patches.reshape(-1, 1, *patches.shape[-2:])
         for layer in list(self.children())[:-1]:
             x = layer(x)

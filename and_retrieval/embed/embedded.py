@@ -1,0 +1,142 @@
+"""The embedded embedder: YAMNet's class posteriors as ears, MiniLM's nearness to class names as words.
+
+Both sides live in the space of YAMNet's 521 AudioSet classes. Audio is the standardised square root of the
+class posteriors; text is the class-name mixture that kernel regression gives for it. It needs no download and
+no CLAP weights, and it is weaker than CLAP on sounds AudioSet does not name; `bench retrieval` says by how much.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+from collections import defaultdict
+from collections.abc import Sequence
+from functools import cached_property
+
+import numpy as np
+import torch
+
+from ..types import Floats
+from ..weights import manifest, models_folder
+from ..yamnet import SAMPLE_RATE, Yamnet, class_names, load_yamnet, log_mel_patches, patch_rms
+from .minilm import cached_sentence_vectors, sentence_vectors
+
+RECIPE = "embedded-1"
+PROMPTS = ("{}", "the sound of {}", "{} sound", "{} noise")
+SHARPNESS = 1.5  # of the text kernel exp(SHARPNESS * (cosine - 1))
+RIDGE = 0.03
+QUIET = 1e-3  # patches quieter than this share of the loudest are dropped
+QUIET_FLOOR = 1e-6
+SIGMA_FLOOR = 3.0  # in medians of sigma, added to every sigma
+BATCH_PATCHES = 256
+
+
+class EmbeddedEmbedder:
+    """The offline default (`types.Embedder`): 521-d, 16 kHz, any length of sound."""
+
+    name = "embedded"
+    sample_rate = SAMPLE_RATE
+
+    def __init__(self, device: str = "cpu") -> None:
+        self._device = device
+        self._network: Yamnet = load_yamnet().to(device)
+        self._mean, self._std = load_statistics()
+        self.dim = len(class_names())
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Changes with the weights of either model, the statistics and the recipe."""
+        digest = hashlib.sha256(RECIPE.encode())
+        for model in ("yamnet", "minilm"):
+            for file in manifest()[model].files:
+                digest.update(file.sha256.encode())
+        digest.update(self._mean.tobytes() + self._std.tobytes())
+        return digest.hexdigest()[:16]
+
+    def embed_audio(self, waveforms: Sequence[Floats]) -> Floats:
+        """Waveforms, 1-D float32 at 16 kHz -> [n, 521], rows of unit length.
+
+        a = (q - mean) / (std + 3 median(std)) with q = `posterior_roots`; mean and std are those of synthetic
+        signals, so that a class which answers to everything counts for little.
+        """
+        q = posterior_roots(self._network, waveforms, self._device)
+        return _unit((q - self._mean) / (self._std + SIGMA_FLOOR * np.median(self._std)))
+
+    def embed_text(self, texts: Sequence[str]) -> Floats:
+        """Texts -> [n, 521], rows of unit length.
+
+        t = exp(1.5 (k(x, C) - 1)) (K + 0.03 I)^-1 with K = exp(1.5 (k(C, C) - 1)), where k is the mean over
+        four prompts of the cosine between text and class name in the same prompt.
+        """
+        plain = [text.lower().replace("_", " ") for text in texts]
+        asked = sentence_vectors([prompt.format(text) for prompt in PROMPTS for text in plain])
+        by_prompt = asked.reshape(len(PROMPTS), len(plain), -1)
+        nearness = np.einsum("pnd,pcd->nc", by_prompt, self._class_vectors) / len(PROMPTS)
+        return _unit(_kernel(nearness) @ self._inverse)
+
+    @cached_property
+    def _class_vectors(self) -> Floats:
+        """[prompts, classes, 384]."""
+        names = [name.lower() for name in class_names()]
+        vectors = cached_sentence_vectors([prompt.format(name) for prompt in PROMPTS for name in names])
+        return vectors.reshape(len(PROMPTS), len(names), -1)
+
+    @cached_property
+    def _inverse(self) -> Floats:
+        nearness = np.einsum("pnd,pcd->nc", self._class_vectors, self._class_vectors) / len(PROMPTS)
+        kernel = _kernel(nearness).astype(np.float64)
+        return np.linalg.inv(kernel + RIDGE * np.eye(self.dim)).astype(np.float32)
+
+
+def posterior_roots(network: Yamnet, waveforms: Sequence[Floats], device: str = "cpu") -> Floats:
+    """Square roots of YAMNet's class posteriors, one row a waveform, float32 [n, 521] in [0, 1].
+
+    Per class the mean of the loudest half of its patch logits; quiet patches are left out first.
+    """
+    rows: dict[int, list[int]] = defaultdict(list)
+    for row, waveform in enumerate(waveforms):
+        rows[len(waveform)].append(row)
+    result = np.empty((len(waveforms), network.classifier.out_features), np.float32)
+    for same_length in rows.values():
+        step = max(1, BATCH_PATCHES * 7680 // max(1, len(waveforms[same_length[0]])))
+        for first in range(0, len(same_length), step):
+            part = same_length[first : first + step]
+            result[part] = _posterior_roots(network, [waveforms[row] for row in part], device)
+    return result
+
+
+def _posterior_roots(network: Yamnet, waveforms: list[Floats], device: str) -> Floats:
+    patches = log_mel_patches(waveforms)
+    rms = torch.from_numpy(patch_rms(waveforms, patches.shape[1]))
+    with torch.inference_mode():
+        logits = network(patches.to(device)).cpu()
+    floor = torch.clamp(QUIET * rms.amax(dim=1, keepdim=True), min=QUIET_FLOOR)
+    heard = rms >= floor
+    heard |= ~heard.any(dim=1, keepdim=True)  # all quiet: better a faint vector than none
+    strongest = logits.masked_fill(~heard.unsqueeze(2), -torch.inf).sort(dim=1, descending=True).values
+    count = (heard.sum(dim=1, keepdim=True) + 1) // 2
+    kept = torch.arange(logits.shape[1]).unsqueeze(0) < count
+    mean = strongest.masked_fill(~kept.unsqueeze(2), 0).sum(dim=1) / count
+    return np.asarray(torch.sigmoid(mean).sqrt().numpy(), dtype=np.float32)
+
+
+def load_statistics() -> tuple[Floats, Floats]:
+    """Mean and standard deviation per class of `posterior_roots` over synthetic signals, float32 [521] each.
+
+    Made by `python -m and_retrieval.embed.statistics`.
+    """
+    with (models_folder() / "embedded_statistics.csv").open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    return (
+        np.array([row["mean"] for row in rows], np.float32),
+        np.array([row["std"] for row in rows], np.float32),
+    )
+
+
+def _kernel(nearness: Floats) -> Floats:
+    return np.exp(SHARPNESS * (nearness - 1))
+
+
+def _unit(rows: Floats) -> Floats:
+    norms = np.linalg.norm(rows, axis=1, keepdims=True)
+    return (rows / np.maximum(norms, 1e-12)).astype(np.float32)

@@ -1,0 +1,101 @@
+"""Targets: the networks that can be explained, by registered name or brought by the user."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import importlib
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..errors import InputError, unknown_name
+from ..types import Target
+from .user import call_function, checked_target
+
+REGISTRY: Mapping[str, str] = {"yamnet": "and_retrieval.targets.yamnet:load"}
+"""Name -> `module:function`, imported only when asked for; the function returns a `Target`."""
+
+
+def load_target(spec: str, device: str = "cpu") -> Target:
+    """The target called `spec`: in eval mode, on `device`, without gradients, named as it was typed.
+
+    Args:
+        spec: A registered name, `path/to/file.py:function` or `package.module:function`. The function
+            takes no arguments and returns a `Target`; it is executed because the user named it.
+        device: `cpu`, `cuda`, `cuda:1`, ... or `auto`.
+
+    Raises:
+        InputError: The name, file, function or device does not exist, the function failed, or what it
+            returned cannot be used.
+    """
+    place = resolve_device(device)
+    if spec in REGISTRY:
+        module_name, function = REGISTRY[spec].split(":")
+        target = checked_target(getattr(importlib.import_module(module_name), function)(), spec)
+    elif ":" in spec or spec.endswith(".py"):
+        target = checked_target(call_function(spec), spec)
+    else:
+        raise unknown_name("target", spec, REGISTRY, "or name your own as 'file.py:function'")
+    module = target.module.eval().requires_grad_(False)
+    try:
+        module = module.to(place)
+    except RuntimeError as error:
+        raise InputError(f"target {spec!r} cannot be moved to device {device!r}: {error}") from error
+    return dataclasses.replace(target, module=module, name=spec)
+
+
+def resolve_device(name: str) -> torch.device:
+    """`auto` -> cuda where there is one, else cpu; any other name -> that device.
+
+    Raises:
+        InputError: The name is not a device, or there is no such device here.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise unknown_name("device", name, ("auto", "cpu", "cuda")) from error
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise InputError(f"device {name!r} does not exist here; use cpu or auto")
+    return device
+
+
+def layer_names(module: nn.Module) -> tuple[str, ...]:
+    """Dotted names of all submodules in module order, without the root; a shared one under its first name."""
+    return tuple(name for name, _ in module.named_modules() if name)
+
+
+def weights_hash(module: nn.Module) -> str:
+    """16 hex digits of the sha256 over names, dtypes, shapes and bytes of the state dict.
+
+    It tells weights apart, not code: two networks without parameters hash alike.
+    """
+    digest = hashlib.sha256()
+    for name, value in sorted(module.state_dict().items()):
+        digest.update(f"{name}\n".encode())
+        _feed(digest, value)
+    return digest.hexdigest()[:16]
+
+
+def _feed(digest: Any, value: Any) -> None:
+    """Adds a state dict's value; quantised and stateful modules keep tuples and plain values there."""
+    if isinstance(value, torch.Tensor):
+        plain = value.dequantize() if value.is_quantized else value
+        dense = (plain if plain.layout == torch.strided else plain.to_dense()).detach().cpu()
+        digest.update(f"{value.dtype} {tuple(value.shape)}\n".encode())
+        digest.update(dense.contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    elif isinstance(value, Mapping):
+        for key in sorted(value, key=str):
+            digest.update(f"{key}\n".encode())
+            _feed(digest, value[key])
+    elif isinstance(value, tuple | list):
+        for item in value:
+            _feed(digest, item)
+    elif isinstance(value, bool | int | float | str | bytes | torch.dtype | None):
+        digest.update(f"{value!r}\n".encode())
+    else:  # the repr of an unknown object may hold its address, which changes from run to run
+        digest.update(f"{type(value).__qualname__}\n".encode())

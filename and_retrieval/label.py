@@ -1,0 +1,293 @@
+"""How well each concept of a bank describes each unit of a layer.
+
+Every score takes `similarity`, float [clips, concepts], the cosine of each clip's vector with each
+concept's, and gives float32 [units, concepts], higher is better. Some need only the units' top clips
+(`top_rows`, int32 [units, k], strongest first, -1 where there is none); the others need the
+`activations` of all clips, float [clips, units], all finite.
+
+WPMI, soft-WPMI, cos, cos-cubed and rank-reorder are those of CLIP-Dissect (Oikarinen and Weng, ICLR
+2023). Arithmetic is float64 in chunks of units, so memory stays bounded and chunking changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from .config import LabelConfig
+from .errors import InputError, unknown_name
+from .types import Floats, Ints, Label, LayerEvidence
+
+Prior = Literal["units", "clips"]
+Array = npt.NDArray[Any]
+Doubles = npt.NDArray[np.float64]
+
+LEAST_PROBABILITY = 1e-7  # added inside logarithms
+LEAST_NORM = 1e-3  # shorter columns are not stretched to unit length
+CHUNK_BYTES = 2 * 2**20  # of one working array; a score holds a handful of them
+LABEL_BYTES = 64 * 2**20  # of the scores `label_units` holds at a time
+_RANKS_PER_LOG = 32  # LEAST_PROBABILITY ** 32 is still a normal float64
+
+
+def soft_wpmi(
+    similarity: Array,
+    top_rows: Ints,
+    *,
+    temperature: float = 0.1,
+    prior_weight: float = 1.0,
+    p_start: float = 0.998,
+    p_end: float = 0.97,
+    prior: Prior = "clips",
+) -> Floats:
+    """log p(concept | top clips) - prior_weight * log p(concept), as float32 [units, concepts].
+
+    With s = softmax over concepts of similarity / temperature, the clip of rank i belongs to the
+    unit's top clips with probability p_i, which falls linearly from `p_start` towards `p_end`, and
+    log p(concept | top clips) = sum over ranks of log(1 + p_i (s - 1)).
+
+    p(concept) is the mean of that likelihood over `prior`:
+        "units": the units given, as in CLIP-Dissect. One unit alone, or units that are alike, cancel
+            their own score.
+        "clips": all sets of k clips, drawn at random with replacement. As the draws are independent
+            the mean is a product, and log p(concept) = sum over ranks of log(1 + p_i (mean s - 1)),
+            which does not depend on the other units.
+    """
+    k = top_rows.shape[1]
+    p = p_start - np.arange(k) / max(k, 1) * (p_start - p_end)
+    return _wpmi(_softmax(similarity / temperature), top_rows, p, prior_weight, prior)
+
+
+def wpmi(
+    similarity: Array,
+    top_rows: Ints,
+    *,
+    temperature: float = 0.5,
+    prior_weight: float = 0.6,
+    prior: Prior = "clips",
+) -> Floats:
+    """`soft_wpmi` with every top clip taken for certain (p_i = 1): sum of log s, less the prior."""
+    certain = np.ones(top_rows.shape[1])
+    return _wpmi(_softmax(similarity / temperature), top_rows, certain, prior_weight, prior)
+
+
+def top_mean(similarity: Array, top_rows: Ints) -> Floats:
+    """Mean similarity of the top clips less that of all clips; 0 for a unit without top clips."""
+    similarity = similarity.astype(np.float64)
+    overall = similarity.mean(axis=0)
+    scores = np.empty((len(top_rows), similarity.shape[1]), dtype=np.float32)
+    for part in _chunks(len(top_rows), similarity.shape[1]):
+        rows = top_rows[part]
+        total = np.zeros((len(rows), similarity.shape[1]))
+        for column in rows.T:
+            total += np.where((column >= 0)[:, None], similarity[column] - overall, 0)
+        scores[part] = total / np.maximum((rows >= 0).sum(axis=1), 1)[:, None]
+    return scores
+
+
+def cos(similarity: Array, activations: Array) -> Floats:
+    """Cosine over clips of activation and similarity, neither of them centred."""
+    return _cosine(similarity, activations, lambda x: x)
+
+
+def cos_cubed(similarity: Array, activations: Array) -> Floats:
+    """Cosine over clips of the cubes of activation and similarity, both centred first."""
+    return _cosine(similarity, activations, lambda x: (x - x.mean(axis=0)) ** 3)
+
+
+def rank_reorder(
+    similarity: Array, activations: Array, *, top_fraction: float = 0.05, mean_power: float = 0.5
+) -> Floats:
+    """How far the top activations move when the top clips are put in the order of a concept.
+
+    The strongest `top_fraction` of the clips (at least two) is reordered by similarity to the
+    concept; the mean of |activation - reordered activation| ** 3 is divided by what a random order
+    would give, and by (mean similarity of these clips) ** mean_power, and negated. The mean
+    similarity is taken to be at least 1e-3, since a root needs it positive.
+
+    CLIP-Dissect averages five random orders. Here it is their expectation: in a random order of n
+    values every value takes every place with probability 1/n, so E |a_i - a_order(i)| ** 3, averaged
+    over i, is the mean of |a_i - a_j| ** 3 over all n x n pairs.
+    """
+    by_concept = np.ascontiguousarray(similarity.T, dtype=np.float64)
+    n = min(max(int(len(activations) * top_fraction), 2), len(activations))
+    scores = np.empty((activations.shape[1], len(by_concept)), dtype=np.float32)
+    for part in _chunks(activations.shape[1], max(n * max(len(by_concept), n), len(activations))):
+        a = activations[:, part].astype(np.float64)
+        rows = np.argsort(-a, axis=0, kind="stable")[:n]
+        strongest = np.take_along_axis(a, rows, axis=0).T
+        near = by_concept[:, rows.T]
+        ascending = np.argsort(near, axis=2, kind="stable")
+        shuffled = np.take_along_axis(strongest[None], ascending, axis=2)
+        moved = _mean_cube(shuffled - strongest[:, ::-1])
+        by_chance = _mean_cube((strongest[:, :, None] - strongest[:, None, :]).reshape(len(rows.T), -1))
+        # A flat top has no order to get wrong: it counts as no better than chance.
+        ratio = np.where(by_chance > 0, moved / np.where(by_chance > 0, by_chance, 1), 1)
+        scores[part] = (-ratio / np.maximum(near.mean(axis=2), LEAST_NORM) ** mean_power).T
+    return scores
+
+
+def selective(similarity: Array, activations: Array, *, temperature: float = 0.05) -> Floats:
+    """Mean standardised activation over the clips that a concept claims for itself.
+
+    q = softmax over concepts of similarity / temperature, each concept's column then divided by its
+    sum over clips; the score is q^T z with z the activations standardised per unit over clips, that
+    is, how many standard deviations above its mean a unit is where the concept is heard.
+    """
+    q = _softmax(similarity / temperature)
+    q /= np.maximum(q.sum(axis=0), np.finfo(np.float64).tiny)
+    scores = np.empty((activations.shape[1], q.shape[1]), dtype=np.float32)
+    for part in _chunks(activations.shape[1], len(q)):
+        a = activations[:, part].astype(np.float64)
+        std = a.std(axis=0)
+        z = (a - a.mean(axis=0)) / np.where(std > 0, std, 1)
+        scores[part] = z.T @ q
+    return scores
+
+
+@dataclass(frozen=True, slots=True)
+class Scorer:
+    """A score and what it is fed.
+
+    Attributes:
+        score: (similarity, top rows or activations) -> float32 [units, concepts].
+        from_top: True when the top clips are enough; else it needs the activations of all clips.
+    """
+
+    score: Callable[[Array, Array], Floats]
+    from_top: bool
+
+
+SCORES: Mapping[str, Scorer] = MappingProxyType(
+    {
+        "soft-wpmi": Scorer(soft_wpmi, from_top=True),
+        "wpmi": Scorer(wpmi, from_top=True),
+        "top-mean": Scorer(top_mean, from_top=True),
+        "cos": Scorer(cos, from_top=False),
+        "cos-cubed": Scorer(cos_cubed, from_top=False),
+        "rank-reorder": Scorer(rank_reorder, from_top=False),
+        "selective": Scorer(selective, from_top=False),
+    }
+)
+
+
+def label_units(
+    similarity: Array, evidence: LayerEvidence, concepts: Sequence[str], config: LabelConfig
+) -> list[tuple[Label, ...]]:
+    """The `config.count` best concepts of every unit, best first, ties by the order of `concepts`.
+
+    A top clip at which the unit is no stronger than at its weakest says nothing about it and is left
+    out, so a dead or constant unit gets no label and a unit that fired on three clips is judged by
+    these three.
+
+    Raises:
+        InputError: The score is unknown, or needs the activations of all clips.
+        ValueError: `similarity` does not belong to `concepts`.
+    """
+    if similarity.shape[1] != len(concepts):
+        raise ValueError(f"similarity has {similarity.shape[1]} columns for {len(concepts)} concepts")
+    scorer = _scorer_from_top(config.score)
+    fired = evidence.top.values > evidence.low.values[:, :1]
+    top_rows = np.where(fired, evidence.top.rows, np.int32(-1))[:, : config.k]
+    labels: list[tuple[Label, ...]] = []
+    for part in _chunks(evidence.units, len(concepts), LABEL_BYTES):
+        best, scores = _best(scorer.score(similarity, top_rows[part]), config.count)
+        alive = np.any(top_rows[part] >= 0, axis=1).tolist()
+        for unit in range(len(best)):
+            found = zip(best[unit], scores[unit], strict=True) if alive[unit] else ()
+            labels.append(tuple(Label(concepts[concept], float(score)) for concept, score in found))
+    return labels
+
+
+def _scorer_from_top(name: str) -> Scorer:
+    if name not in SCORES:
+        raise unknown_name("score", name, SCORES)
+    if not SCORES[name].from_top:
+        usable = ", ".join(known for known, scorer in SCORES.items() if scorer.from_top)
+        raise InputError(
+            f"score {name!r} needs the activations of all clips, which a run does not keep; use {usable}"
+        )
+    return SCORES[name]
+
+
+def _best(scores: Floats, count: int) -> tuple[npt.NDArray[np.intp], Floats]:
+    """The `count` highest columns of every row, highest first, ties by the lower column."""
+    left = scores.copy()
+    everyone = np.arange(len(scores))
+    order = np.empty((len(scores), min(count, scores.shape[1])), dtype=np.intp)
+    for place in range(order.shape[1]):
+        order[:, place] = left.argmax(axis=1)
+        left[everyone, order[:, place]] = -np.inf
+    return order, np.take_along_axis(scores, order, axis=1)
+
+
+def _wpmi(s: Doubles, top_rows: Ints, p: Doubles, prior_weight: float, prior: Prior) -> Floats:
+    """The likelihood of all units for probabilities s [clips, concepts], less its weighted prior."""
+    scores = np.empty((len(top_rows), s.shape[1]), dtype=np.float32)
+    if prior == "units":
+        # Two passes instead of a float64 matrix of all units: the sum first, then the difference.
+        parts = list(_chunks(len(top_rows), s.shape[1]))
+        total = np.full(s.shape[1], -np.inf)
+        for part in parts:
+            total = np.logaddexp(total, np.logaddexp.reduce(_log_likelihood(s, top_rows[part], p), axis=0))
+        log_prior = total - np.log(max(len(top_rows), 1))
+        for part in parts:
+            scores[part] = _log_likelihood(s, top_rows[part], p) - prior_weight * log_prior
+        return scores
+    mean = s.mean(axis=0, keepdims=True)
+    for part in _chunks(len(top_rows), s.shape[1]):
+        rows = top_rows[part]
+        present, which = np.unique(rows >= 0, axis=0, return_inverse=True)
+        log_prior = _log_likelihood(mean, np.where(present, 0, -1), p)
+        scores[part] = _log_likelihood(s, rows, p) - prior_weight * log_prior[which.reshape(-1)]
+    return scores
+
+
+def _log_likelihood(s: Doubles, rows: npt.NDArray[np.integer[Any]], p: Doubles) -> Doubles:
+    """sum over ranks i of log(1 + p_i (s[rows_i] - 1)), float64 [units, concepts]."""
+    total = np.zeros((len(rows), s.shape[1]))
+    for start in range(0, rows.shape[1], _RANKS_PER_LOG):
+        product = np.ones_like(total)
+        for rank in range(start, min(start + _RANKS_PER_LOG, rows.shape[1])):
+            present = (rows[:, rank] >= 0)[:, None]
+            factor = s[rows[:, rank]]
+            factor -= 1
+            factor *= np.where(present, p[rank], 0)
+            factor += np.where(present, 1 + LEAST_PROBABILITY, 1)
+            product *= factor
+        total += np.log(product)
+    return total
+
+
+def _softmax(x: Array) -> Doubles:
+    e = np.exp(x.astype(np.float64) - x.max(axis=1, keepdims=True))
+    return np.asarray(e / e.sum(axis=1, keepdims=True))
+
+
+def _cosine(similarity: Array, activations: Array, shape: Callable[[Doubles], Doubles]) -> Floats:
+    directions = _unit_columns(shape(similarity.astype(np.float64)))
+    scores = np.empty((activations.shape[1], similarity.shape[1]), dtype=np.float32)
+    for part in _chunks(activations.shape[1], len(activations)):
+        scores[part] = _unit_columns(shape(activations[:, part].astype(np.float64))).T @ directions
+    return scores
+
+
+def _unit_columns(x: Doubles) -> Doubles:
+    return np.asarray(x / np.maximum(np.linalg.norm(x, axis=0), LEAST_NORM))
+
+
+def _mean_cube(x: Doubles) -> Doubles:
+    """Mean of |x| ** 3 over the last axis; multiplied out, which is far faster than a power."""
+    x = np.abs(x)
+    return np.asarray((x * x * x).mean(axis=-1))
+
+
+def _chunks(units: int, width: int, limit: int | None = None) -> Iterator[slice]:
+    """Slices over units such that float64 [slice, width] stays within the limit of bytes."""
+    step = max((limit or CHUNK_BYTES) // (8 * max(width, 1)), 1)
+    for start in range(0, units, step):
+        yield slice(start, start + step)

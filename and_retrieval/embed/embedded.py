@@ -134,9 +134,11 @@ def load_statistics() -> tuple[Floats, Floats]:
 
 
 def _kernel(nearness: Floats) -> Floats:
-    return np.exp(SHARPNESS * (nearness - 1))
+    kernel: Floats = np.exp(SHARPNESS * (nearness - 1))
+    return kernel
 
 
 def _unit(rows: Floats) -> Floats:
     norms = np.linalg.norm(rows, axis=1, keepdims=True)
-    return (rows / np.maximum(norms, 1e-12)).astype(np.float32)
+    unit: Floats = (rows / np.maximum(norms, 1e-12)).astype(np.float32)
+    return unit

@@ -1,0 +1,133 @@
+"""A run: one network recorded on one clip index, with what was said about its units."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any
+
+from .clip_index import ClipIndex
+from .errors import InputError, StaleError
+from .evidence import load_evidence
+from .neurons import NeuronIndex, load_neuron_index
+from .store import EXPLANATIONS, Folder
+from .types import Explanation, Label, LayerEvidence, Shown, Summary
+
+SETTINGS = "explain.json"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A recorded run and the index its clip rows refer to."""
+
+    folder: Folder
+    index: ClipIndex
+
+    @classmethod
+    def open(cls, folder: Folder, index: ClipIndex) -> Run:
+        """The run stored in `folder`.
+
+        Raises:
+            StaleError: It was recorded on other clips or with another embedder.
+        """
+        facts = folder.manifest()
+        if facts["index_digest"] != index.digest(facts["index_clips"]):
+            raise StaleError(
+                f"run {folder.path.name!r} was recorded on other clips or another embedder than index "
+                f"{index.name!r} has now; record it again: and-retrieval record {index.name} "
+                f"--target {facts['target']} --run {folder.path.name}"
+            )
+        return cls(folder, index)
+
+    @property
+    def name(self) -> str:
+        """NAME/RUN, as verbs take it."""
+        return f"{self.index.name}/{self.folder.path.name}"
+
+    @cached_property
+    def facts(self) -> dict[str, Any]:
+        """What the manifest says: target, layers, settings, counts."""
+        return self.folder.manifest()
+
+    @cached_property
+    def layers(self) -> tuple[LayerEvidence, ...]:
+        """The evidence, layer by layer."""
+        return load_evidence(self.folder)
+
+    @cached_property
+    def neurons(self) -> NeuronIndex:
+        """The neuron index."""
+        return load_neuron_index(self.folder)
+
+    def explained(self) -> bool:
+        """Whether `explain` has been run."""
+        return (self.folder.path / EXPLANATIONS).is_file()
+
+    def settings(self) -> dict[str, Any]:
+        """How the explanations were made: concepts, score, language model."""
+        self._require_explained()
+        content: dict[str, Any] = json.loads((self.folder.path / SETTINGS).read_text(encoding="utf-8"))
+        return content
+
+    def explanations(self) -> tuple[Explanation, ...]:
+        """All explanations, in layer and unit order.
+
+        Raises:
+            InputError: `explain` was not run yet, or the file is damaged.
+            StaleError: The run was recorded again since.
+        """
+        self._require_explained()
+        if self.settings()["recorded"] != self.facts["files"]["evidence.safetensors"]["sha256"]:
+            raise StaleError(f"{self.name} was recorded again since: and-retrieval explain {self.name}")
+        path = self.folder.path / EXPLANATIONS
+        try:
+            with path.open(encoding="utf-8") as stream:
+                return tuple(_parsed(json.loads(line)) for line in stream)
+        except (ValueError, KeyError, TypeError):
+            raise InputError(f"{path} is damaged; make it again: and-retrieval explain {self.name}") from None
+
+    def write_explanations(self, explanations: Iterable[Explanation], settings: Mapping[str, Any]) -> None:
+        """Keep explanations (one JSON object a line) and the settings that made them."""
+        settings = {**settings, "recorded": self.facts["files"]["evidence.safetensors"]["sha256"]}
+        text = "".join(json.dumps(_plain(e), ensure_ascii=False) + "\n" for e in explanations)
+        self.folder.write_text(EXPLANATIONS, text)
+        self.folder.write_text(SETTINGS, json.dumps(settings, indent=2, ensure_ascii=False) + "\n")
+
+    def _require_explained(self) -> None:
+        if not self.explained():
+            raise InputError(f"{self.name} is not explained yet: and-retrieval explain {self.name}")
+
+
+def unit_rows(layers: Iterable[LayerEvidence]) -> Iterator[tuple[LayerEvidence, int]]:
+    """Every (layer, unit), in the order of the neuron index and of the explanations."""
+    for layer in layers:
+        for unit in range(layer.units):
+            yield layer, unit
+
+
+def _plain(explanation: Explanation) -> dict[str, Any]:
+    summary = explanation.summary
+    return {
+        "layer": explanation.layer,
+        "unit": explanation.unit,
+        "labels": [asdict(label) for label in explanation.labels],
+        "summary": summary.text,
+        "abstained": summary.abstained,
+        "reason": summary.reason,
+        **({"raw": summary.raw} if summary.raw is not None else {}),
+        "top": [asdict(shown) for shown in explanation.top],
+        "low": [asdict(shown) for shown in explanation.low],
+    }
+
+
+def _parsed(line: dict[str, Any]) -> Explanation:
+    return Explanation(
+        layer=line["layer"],
+        unit=line["unit"],
+        labels=tuple(Label(**label) for label in line["labels"]),
+        summary=Summary(line["summary"], line["abstained"], line["reason"], line.get("raw")),
+        top=tuple(Shown(**shown) for shown in line["top"]),
+        low=tuple(Shown(**shown) for shown in line["low"]),
+    )

@@ -6,7 +6,7 @@ concept's, and gives float32 [units, concepts], higher is better. Some need only
 `activations` of all clips, float [clips, units], all finite.
 
 WPMI, soft-WPMI, cos, cos-cubed and rank-reorder are those of CLIP-Dissect (Oikarinen and Weng, ICLR
-2023). Arithmetic is float64 in chunks of units, so memory stays bounded and chunking changes nothing.
+2023). Arithmetic is float64 in chunks of units, so that memory stays bounded.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ LEAST_PROBABILITY = 1e-7  # added inside logarithms
 LEAST_NORM = 1e-3  # shorter columns are not stretched to unit length
 CHUNK_BYTES = 2 * 2**20  # of one working array; a score holds a handful of them
 LABEL_BYTES = 64 * 2**20  # of the scores `label_units` holds at a time
-_RANKS_PER_LOG = 32  # LEAST_PROBABILITY ** 32 is still a normal float64
+_FACTORS_PER_LOG = 32  # LEAST_PROBABILITY ** 32 is still a normal float64
 
 
 def soft_wpmi(
@@ -50,16 +50,21 @@ def soft_wpmi(
     unit's top clips with probability p_i, which falls linearly from `p_start` towards `p_end`, and
     log p(concept | top clips) = sum over ranks of log(1 + p_i (s - 1)).
 
-    p(concept) is the mean of that likelihood over `prior`:
-        "units": the units given, as in CLIP-Dissect. One unit alone, or units that are alike, cancel
-            their own score.
-        "clips": all sets of k clips, drawn at random with replacement. As the draws are independent
-            the mean is a product, and log p(concept) = sum over ranks of log(1 + p_i (mean s - 1)),
-            which does not depend on the other units.
+    log p(concept) is taken over `prior`:
+        "units": the log of the mean likelihood over the units given, as in CLIP-Dissect. One unit
+            alone, or units that are alike, cancel their own score.
+        "clips": the mean log-likelihood of k clips drawn at random, sum over ranks of the mean over
+            clips of log(1 + p_i (s - 1)). It does not depend on the other units, and at weight 1
+            clips picked without regard to a concept score 0 for it on average, however common.
+
+    The log of the mean likelihood over random clips would be the other choice. It charges a concept
+    for each top clip that lacks it far more than the mean of the log does: for units made of an
+    ESC-10 class and noise (200 clips, bank esc50, k 20) 77 % got their class, against 97-99 % with the
+    mean of the log and 17-22 % with "units".
     """
     k = top_rows.shape[1]
     p = p_start - np.arange(k) / max(k, 1) * (p_start - p_end)
-    return _wpmi(_softmax(similarity / temperature), top_rows, p, prior_weight, prior)
+    return _wpmi(_softmax(similarity, temperature), top_rows, p, prior_weight, prior)
 
 
 def wpmi(
@@ -72,7 +77,7 @@ def wpmi(
 ) -> Floats:
     """`soft_wpmi` with every top clip taken for certain (p_i = 1): sum of log s, less the prior."""
     certain = np.ones(top_rows.shape[1])
-    return _wpmi(_softmax(similarity / temperature), top_rows, certain, prior_weight, prior)
+    return _wpmi(_softmax(similarity, temperature), top_rows, certain, prior_weight, prior)
 
 
 def top_mean(similarity: Array, top_rows: Ints) -> Floats:
@@ -138,8 +143,8 @@ def selective(similarity: Array, activations: Array, *, temperature: float = 0.0
     sum over clips; the score is q^T z with z the activations standardised per unit over clips, that
     is, how many standard deviations above its mean a unit is where the concept is heard.
     """
-    q = _softmax(similarity / temperature)
-    q /= np.maximum(q.sum(axis=0), np.finfo(np.float64).tiny)
+    q = _softmax(similarity, temperature)
+    q /= np.maximum(q.sum(axis=0, dtype=np.float64), np.finfo(np.float32).tiny)
     scores = np.empty((activations.shape[1], q.shape[1]), dtype=np.float32)
     for part in _chunks(activations.shape[1], len(q)):
         a = activations[:, part].astype(np.float64)
@@ -225,12 +230,12 @@ def _best(scores: Floats, count: int) -> tuple[npt.NDArray[np.intp], Floats]:
     return order, np.take_along_axis(scores, order, axis=1)
 
 
-def _wpmi(s: Doubles, top_rows: Ints, p: Doubles, prior_weight: float, prior: Prior) -> Floats:
+def _wpmi(s: Floats, top_rows: Ints, p: Doubles, prior_weight: float, prior: Prior) -> Floats:
     """The likelihood of all units for probabilities s [clips, concepts], less its weighted prior."""
     scores = np.empty((len(top_rows), s.shape[1]), dtype=np.float32)
+    parts = list(_chunks(len(top_rows), s.shape[1]))
     if prior == "units":
         # Two passes instead of a float64 matrix of all units: the sum first, then the difference.
-        parts = list(_chunks(len(top_rows), s.shape[1]))
         total = np.full(s.shape[1], -np.inf)
         for part in parts:
             total = np.logaddexp(total, np.logaddexp.reduce(_log_likelihood(s, top_rows[part], p), axis=0))
@@ -238,23 +243,34 @@ def _wpmi(s: Doubles, top_rows: Ints, p: Doubles, prior_weight: float, prior: Pr
         for part in parts:
             scores[part] = _log_likelihood(s, top_rows[part], p) - prior_weight * log_prior
         return scores
-    mean = s.mean(axis=0, keepdims=True)
-    for part in _chunks(len(top_rows), s.shape[1]):
-        rows = top_rows[part]
-        present, which = np.unique(rows >= 0, axis=0, return_inverse=True)
-        log_prior = _log_likelihood(mean, np.where(present, 0, -1), p)
-        scores[part] = _log_likelihood(s, rows, p) - prior_weight * log_prior[which.reshape(-1)]
+    by_rank = _mean_log_likelihood(s, p)
+    for part in parts:
+        # Ranks are missing at the end only as a rule, so there are few patterns of missing ranks.
+        patterns, which = np.unique(top_rows[part] >= 0, axis=0, return_inverse=True)
+        log_prior = np.stack([by_rank[present].sum(axis=0) for present in patterns])
+        scores[part] = _log_likelihood(s, top_rows[part], p) - prior_weight * log_prior[which.reshape(-1)]
     return scores
 
 
-def _log_likelihood(s: Doubles, rows: npt.NDArray[np.integer[Any]], p: Doubles) -> Doubles:
+def _mean_log_likelihood(s: Floats, p: Doubles) -> Doubles:
+    """Mean over clips of log(1 + p_i (s - 1)) for every rank i, float64 [ranks, concepts]."""
+    different, rank = np.unique(p, return_inverse=True)
+    total = np.zeros((len(different), s.shape[1]))
+    for start in range(0, len(s), _FACTORS_PER_LOG):
+        less = s[start : start + _FACTORS_PER_LOG].astype(np.float64) - 1
+        for index, probability in enumerate(different):
+            total[index] += np.log((1 + LEAST_PROBABILITY + probability * less).prod(axis=0))
+    return np.asarray(total[rank] / max(len(s), 1))
+
+
+def _log_likelihood(s: Floats, rows: Ints, p: Doubles) -> Doubles:
     """sum over ranks i of log(1 + p_i (s[rows_i] - 1)), float64 [units, concepts]."""
     total = np.zeros((len(rows), s.shape[1]))
-    for start in range(0, rows.shape[1], _RANKS_PER_LOG):
+    for start in range(0, rows.shape[1], _FACTORS_PER_LOG):
         product = np.ones_like(total)
-        for rank in range(start, min(start + _RANKS_PER_LOG, rows.shape[1])):
+        for rank in range(start, min(start + _FACTORS_PER_LOG, rows.shape[1])):
             present = (rows[:, rank] >= 0)[:, None]
-            factor = s[rows[:, rank]]
+            factor = s[rows[:, rank]].astype(np.float64)
             factor -= 1
             factor *= np.where(present, p[rank], 0)
             factor += np.where(present, 1 + LEAST_PROBABILITY, 1)
@@ -263,9 +279,14 @@ def _log_likelihood(s: Doubles, rows: npt.NDArray[np.integer[Any]], p: Doubles) 
     return total
 
 
-def _softmax(x: Array) -> Doubles:
-    e = np.exp(x.astype(np.float64) - x.max(axis=1, keepdims=True))
-    return np.asarray(e / e.sum(axis=1, keepdims=True))
+def _softmax(x: Array, temperature: float) -> Floats:
+    """softmax(x / temperature) over concepts."""
+    result = np.empty(x.shape, dtype=np.float32)
+    for part in _chunks(len(x), x.shape[1]):
+        scaled = x[part].astype(np.float64) / temperature
+        e = np.exp(scaled - scaled.max(axis=1, keepdims=True))
+        result[part] = e / e.sum(axis=1, keepdims=True)
+    return result
 
 
 def _cosine(similarity: Array, activations: Array, shape: Callable[[Doubles], Doubles]) -> Floats:

@@ -122,14 +122,20 @@ def test_rank_reorder_ends_of_the_scale() -> None:
     assert np.isfinite(label.rank_reorder(-agrees, activations)).all()
 
 
-def test_clips_prior_is_the_mean_likelihood_of_random_clips() -> None:
+@pytest.mark.parametrize("present", [3, 1])
+@pytest.mark.parametrize("compute", [label.soft_wpmi, label.wpmi])
+def test_with_the_clips_prior_random_clips_score_zero_on_average(
+    compute: Callable[..., Floats], present: int
+) -> None:
     rng = np.random.default_rng(0)
-    similarity = rng.normal(0, 0.1, (30, 6)).astype(np.float32)
-    sets = rng.integers(0, 30, (400_000, 3)).astype(np.int32)
-    likelihood = np.exp(label.soft_wpmi(similarity, sets, prior_weight=0).astype(np.float64))
-    weighed = label.soft_wpmi(similarity, sets[:1]).astype(np.float64)
-    log_prior = label.soft_wpmi(similarity, sets[:1], prior_weight=0) - weighed
-    np.testing.assert_allclose(np.exp(log_prior[0]), likelihood.mean(axis=0), rtol=0.02)
+    similarity = rng.normal(0, 0.15, (30, 6)) + np.array([0.3, 0, 0, 0, 0, -0.3])  # one hub, one far off
+    sets = rng.integers(0, 30, (100_000, 3)).astype(np.int32)
+    sets[:, present:] = -1
+    likelihood = compute(similarity, sets, prior_weight=0).astype(np.float64)
+    scores = compute(similarity, sets, prior_weight=1).astype(np.float64)
+    error = likelihood.std(axis=0) / np.sqrt(len(sets))
+    assert np.all(np.abs(scores.mean(axis=0)) < 4 * error)
+    assert np.all(np.abs(likelihood.mean(axis=0)) > 100 * error)
 
 
 @pytest.mark.parametrize("name", SCORES)

@@ -30,9 +30,7 @@ MEL_RANGE = (125.0, 7500.0)  # Hz
 LOG_OFFSET = 1e-3
 PATCH_FRAMES = 96  # 0.96 s
 PATCH_HOP = 48  # 0.48 s
-PATCH_SECONDS = PATCH_FRAMES * HOP / SAMPLE_RATE
-PATCH_HOP_SECONDS = PATCH_HOP * HOP / SAMPLE_RATE
-PATCH_SAMPLES = (PATCH_FRAMES - 1) * HOP + FRAME
+PATCH_SAMPLES = (PATCH_FRAMES - 1) * HOP + FFT
 
 # (output channels, stride) of the depthwise-separable layers 2..14
 SEPARABLE = (
@@ -116,6 +114,8 @@ def load_yamnet() -> Yamnet:
             layer.bias.copy_(initialisers[f"onnx::Conv_{first + 1 + 3 * number}"])
         network.classifier.weight.copy_(initialisers["model.classifier.weight"])
         network.classifier.bias.copy_(initialisers["model.classifier.bias"])
+    # Channels last: depthwise convolutions are about twice as fast on a CPU.
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return network.eval().requires_grad_(False)
 
 
@@ -169,26 +169,19 @@ def _front_end() -> nn.Module:
 def log_mel_patches(waveforms: Sequence[Floats]) -> torch.Tensor:
     """Equally long waveforms at 16 kHz -> log-mel patches [n, patches, 1, 96, 64], hop 0.48 s.
 
-    Sound shorter than one patch is padded with zeros, and so is the end of sound that does not fill its last
-    patch by more than half.
+    Sound shorter than one patch is padded with zeros; what is left behind the last whole patch is not heard.
     """
-    batch = torch.from_numpy(np.stack(waveforms).astype(np.float32))
-    hop = PATCH_HOP * HOP
-    patches = 1 + max(0, round((batch.shape[1] - PATCH_SAMPLES) / hop))
-    length = PATCH_SAMPLES + (patches - 1) * hop
-    batch = nn.functional.pad(batch, (0, max(0, length - batch.shape[1])))[:, :length]
-    # torchaudio centres the 25 ms window in the 512-sample frame; the extra samples keep the last frame whole.
-    edge = (FFT - FRAME) // 2
-    spectrogram = _front_end()(nn.functional.pad(batch, (edge, FFT - FRAME - edge)))
-    frames = torch.log(spectrogram + LOG_OFFSET).transpose(1, 2)
+    batch = _at_least(waveforms, PATCH_SAMPLES)
+    frames = torch.log(_front_end()(batch) + LOG_OFFSET).transpose(1, 2)
     return frames.unfold(1, PATCH_FRAMES, PATCH_HOP).transpose(2, 3).unsqueeze(2)
 
 
-def patch_rms(waveforms: Sequence[Floats], patches: int) -> Floats:
-    """Root mean square of the sound under each patch of equally long waveforms, float32 [n, patches]."""
+def patch_rms(waveforms: Sequence[Floats]) -> torch.Tensor:
+    """Root mean square of the sound under each patch of `log_mel_patches`, float32 [n, patches]."""
+    batch = _at_least(waveforms, PATCH_SAMPLES)
+    return batch.square().unfold(1, PATCH_SAMPLES, PATCH_HOP * HOP).mean(-1).sqrt()
+
+
+def _at_least(waveforms: Sequence[Floats], samples: int) -> torch.Tensor:
     batch = torch.from_numpy(np.stack(waveforms).astype(np.float32))
-    hop, size = PATCH_HOP * HOP, PATCH_FRAMES * HOP
-    length = size + (patches - 1) * hop
-    batch = nn.functional.pad(batch, (0, max(0, length - batch.shape[1])))[:, :length]
-    power = batch.square().unfold(1, size, hop).mean(-1)
-    return power.sqrt().numpy().astype(np.float32)
+    return nn.functional.pad(batch, (0, max(0, samples - batch.shape[1])))

@@ -18,7 +18,7 @@ import torch
 
 from ..types import Floats
 from ..weights import manifest, models_folder
-from ..yamnet import SAMPLE_RATE, Yamnet, class_names, load_yamnet, log_mel_patches, patch_rms
+from ..yamnet import HOP, PATCH_HOP, SAMPLE_RATE, Yamnet, class_names, load_yamnet, log_mel_patches, patch_rms
 from .minilm import cached_sentence_vectors, sentence_vectors
 
 RECIPE = "embedded-1"
@@ -28,7 +28,8 @@ RIDGE = 0.03
 QUIET = 1e-3  # patches quieter than this share of the loudest are dropped
 QUIET_FLOOR = 1e-6
 SIGMA_FLOOR = 3.0  # in medians of sigma, added to every sigma
-BATCH_PATCHES = 256
+BATCH_PATCHES = 64
+CACHED_FROM = 100  # sentences
 
 
 class EmbeddedEmbedder:
@@ -69,10 +70,14 @@ class EmbeddedEmbedder:
         four prompts of the cosine between text and class name in the same prompt.
         """
         plain = [text.lower().replace("_", " ") for text in texts]
-        asked = sentence_vectors([prompt.format(text) for prompt in PROMPTS for text in plain])
+        asked = self._sentence_vectors([prompt.format(text) for prompt in PROMPTS for text in plain])
         by_prompt = asked.reshape(len(PROMPTS), len(plain), -1)
         nearness = np.einsum("pnd,pcd->nc", by_prompt, self._class_vectors) / len(PROMPTS)
         return _unit(_kernel(nearness) @ self._inverse)
+
+    def _sentence_vectors(self, texts: list[str]) -> Floats:
+        """Banks are asked again by every run and kept, single queries are not."""
+        return (cached_sentence_vectors if len(texts) > CACHED_FROM else sentence_vectors)(texts)
 
     @cached_property
     def _class_vectors(self) -> Floats:
@@ -98,7 +103,7 @@ def posterior_roots(network: Yamnet, waveforms: Sequence[Floats], device: str = 
         rows[len(waveform)].append(row)
     result = np.empty((len(waveforms), network.classifier.out_features), np.float32)
     for same_length in rows.values():
-        step = max(1, BATCH_PATCHES * 7680 // max(1, len(waveforms[same_length[0]])))
+        step = max(1, BATCH_PATCHES * PATCH_HOP * HOP // max(1, len(waveforms[same_length[0]])))
         for first in range(0, len(same_length), step):
             part = same_length[first : first + step]
             result[part] = _posterior_roots(network, [waveforms[row] for row in part], device)
@@ -107,7 +112,7 @@ def posterior_roots(network: Yamnet, waveforms: Sequence[Floats], device: str = 
 
 def _posterior_roots(network: Yamnet, waveforms: list[Floats], device: str) -> Floats:
     patches = log_mel_patches(waveforms)
-    rms = torch.from_numpy(patch_rms(waveforms, patches.shape[1]))
+    rms = patch_rms(waveforms)
     with torch.inference_mode():
         logits = network(patches.to(device)).cpu()
     floor = torch.clamp(QUIET * rms.amax(dim=1, keepdim=True), min=QUIET_FLOOR)

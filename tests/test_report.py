@@ -1,0 +1,348 @@
+from __future__ import annotations
+
+import base64
+import io
+import json
+import re
+import shutil
+import struct
+import zlib
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+from hypothesis import given
+from hypothesis import strategies as st
+
+from and_retrieval import report
+from and_retrieval.audio import UnreadableAudioError
+from and_retrieval.errors import InputError
+from and_retrieval.report import ReportData, build_report
+from and_retrieval.types import Explanation, Floats, Label, Shown, Summary
+
+HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>&amp;\u2028{{script}}"
+CLIPS = 12
+RATE = 16_000
+
+
+def read_clip(row: int) -> tuple[Floats, int]:
+    """A second of sound, another one for every row: a tone in noise, loudest at its end."""
+    times = np.arange(RATE) / RATE
+    noise = np.random.default_rng(row).normal(0, 0.05, RATE)
+    return (0.5 * times * np.sin(2 * np.pi * (200 + 150 * row) * times) + noise).astype(np.float32), RATE
+
+
+def shown(row: int, activation: float) -> Shown:
+    caption = "Water drips in a cave" if row % 2 else None
+    return Shown(f"water/{row}.wav", 0.0, 0.25, activation, row, caption)
+
+
+def explain(layer: str, unit: int, concept: str = "rain", abstained: bool = False) -> Explanation:
+    top = tuple(shown((unit + i) % CLIPS, 5.0 - i) for i in range(6))
+    low = tuple(shown((unit + i + 6) % CLIPS, -1.0) for i in range(3))
+    summary = (
+        Summary(None, True, "the clips have nothing in common", "raw words of the model")
+        if abstained
+        else Summary(f"It hears {concept}.", False)
+    )
+    return Explanation(layer, unit, (Label(concept, 0.9 - unit / 100), Label("wind", 0.1)), summary, top, low)
+
+
+def small(concept: str = "rain", **other: Any) -> ReportData:
+    units = [explain("conv", u, concept, abstained=u % 5 == 4) for u in range(30)]
+    units += [explain("head", u, "train") for u in range(10)]
+    fields: dict[str, Any] = {
+        "title": "a network",
+        "facts": {"Target": "a network"},
+        "notes": ("target and embedder share weights",),
+        "layers": ("conv", "head"),
+        "explanations": units,
+        "concept_hits": {"rain": [(31, 0.8), (2, 0.7)], "train": [(35, 0.9)]},
+    }
+    return ReportData(**(fields | other))
+
+
+class Page(HTMLParser):
+    """What a browser makes of the page: every element, JSON blocks by id."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.blocks: dict[str, Any] = {}
+        self._open: str | None = None
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        self._open = dict(attrs).get("id") if tag == "script" else None
+
+    def handle_data(self, data: str) -> None:
+        if self._open is not None:
+            self.blocks[self._open] = json.loads(data)
+            self._open = None
+
+    @property
+    def clips(self) -> dict[str, Any]:
+        return {name: block for name, block in self.blocks.items() if name.startswith("clip-")}
+
+
+@pytest.fixture(scope="module")
+def text() -> str:
+    return build_report(small(), read_clip)
+
+
+@pytest.fixture(scope="module")
+def page(text: str) -> Page:
+    return Page(text)
+
+
+def test_every_unit_is_there_with_its_labels_and_clips(page: Page) -> None:
+    told = page.blocks["report"]
+    assert [(told["layers"][u["layer"]]["name"], u["unit"]) for u in told["units"]] == [
+        (e.layer, e.unit) for e in small().explanations
+    ]
+    unit = told["units"][3]
+    assert [(told["concepts"][c], score) for c, score in unit["labels"]] == [("rain", 0.87), ("wind", 0.1)]
+    clip, peak, activation = unit["top"][0]
+    assert (told["clips"][clip]["path"], peak, activation) == ("water/3.wav", 0.25, 5.0)
+    assert told["hits"][0] == ["rain", [[31, 0.8], [2, 0.7]]]
+
+
+def test_abstained_units_keep_reason_and_raw_answer(page: Page) -> None:
+    units = page.blocks["report"]["units"]
+    assert [i for i, u in enumerate(units) if u["abstained"]] == [4, 9, 14, 19, 24, 29]
+    assert (units[4]["text"], units[4]["raw"]) == (None, "raw words of the model")
+    assert page.blocks["report"]["layers"][0]["abstained"] == 6
+
+
+def test_overview_counts_best_labels_and_places_every_score_in_the_picture(page: Page) -> None:
+    conv, head = page.blocks["report"]["layers"]
+    assert conv["frequent"] == [["rain", 30]]
+    assert head["frequent"] == [["train", 10]]
+    assert sum(conv["scores"]["counts"]) == conv["units"] == conv["labelled"] == 30
+    assert (conv["scores"]["low"], conv["scores"]["high"]) == (0.61, 0.9)
+
+
+def test_each_clip_is_stored_once_as_playable_sound(page: Page, text: str) -> None:
+    assert set(page.clips) == {f"clip-{row}" for row in range(CLIPS)}
+    assert len(re.findall(r'id="clip-\d+"', text)) == CLIPS
+    for row in range(CLIPS):
+        block = page.clips[f"clip-{row}"]
+        assert text.count(block["audio"]) == 1
+        sound, rate = soundfile.read(io.BytesIO(base64.b64decode(block["audio"])), dtype="float32")
+        original, _ = read_clip(row)
+        assert rate == RATE
+        assert block["duration"] == 1.0
+        assert abs(len(sound) - RATE) <= 1152
+        least = min(len(sound), RATE)
+        assert np.corrcoef(sound[:least], original[:least])[0, 1] > 0.8
+
+
+def png_pixels(png: bytes) -> tuple[np.ndarray, np.ndarray]:
+    assert png.startswith(b"\x89PNG\r\n\x1a\n")
+    chunks, at = {}, 8
+    while at < len(png):
+        (size,) = struct.unpack(">I", png[at : at + 4])
+        kind, body = png[at + 4 : at + 8], png[at + 8 : at + 8 + size]
+        assert struct.unpack(">I", png[at + 8 + size : at + 12 + size])[0] == zlib.crc32(kind + body)
+        chunks[kind] = body
+        at += 12 + size
+    width, height, *rest = struct.unpack(">IIBBBBB", chunks[b"IHDR"])
+    assert rest == [8, 3, 0, 0, 0]
+    lines = np.frombuffer(zlib.decompress(chunks[b"IDAT"]), np.uint8).reshape(height, width + 1)
+    assert not lines[:, 0].any()
+    return lines[:, 1:], np.frombuffer(chunks[b"PLTE"], np.uint8).reshape(-1, 3)
+
+
+def test_pictures_are_png_whose_brightest_spot_is_where_the_tone_is(page: Page) -> None:
+    for row in range(CLIPS):
+        pixels, palette = png_pixels(base64.b64decode(page.clips[f"clip-{row}"]["image"]))
+        assert pixels.shape == (report.MELS, report.COLUMNS)
+        assert pixels.max() == len(palette) - 1
+        band, column = np.unravel_index(pixels.argmax(), pixels.shape)
+        mel = 2595 * np.log10(1 + (200 + 150 * row) / 700)
+        expected = report.MELS - mel / (2595 * np.log10(1 + 8000 / 700)) * (report.MELS + 1)
+        assert abs(band - expected) <= 1.5
+        assert column > report.COLUMNS * 0.6
+
+
+@pytest.mark.parametrize("samples", [0, 1, 100, 1600, RATE * 30])
+@pytest.mark.parametrize("rate", [8_000, 44_100])
+def test_clips_of_any_length_and_rate_can_be_stored(samples: int, rate: int) -> None:
+    media = report.clip_media(np.full(samples, np.nan, np.float32), rate)
+    pixels, _ = png_pixels(base64.b64decode(media["image"]))
+    assert pixels.max(initial=0) == 0
+    assert media["duration"] == pytest.approx(samples / rate, abs=1e-3)
+
+
+def test_hostile_text_stays_text() -> None:
+    plain = Page(build_report(small(), read_clip, 1))
+    units = small(HOSTILE).explanations
+    clip = Shown(HOSTILE, 0.0, 0.0, 1.0, 0, HOSTILE)
+    summary = Summary(None, True, HOSTILE, HOSTILE)
+    units = [*units[:-1], Explanation("head", 9, (Label(HOSTILE, 1.0),), summary, (clip,), ())]
+    facts = {HOSTILE: HOSTILE}
+    data = small(
+        title=HOSTILE, facts=facts, notes=(HOSTILE,), explanations=units, concept_hits={HOSTILE: [(0, 1.0)]}
+    )
+    text = build_report(data, read_clip, 1)
+    hostile = Page(text)
+    assert [tag for tag, _ in hostile.elements] == [tag for tag, _ in plain.elements]
+    assert "alert(1)</script>" not in text
+    assert "\u2028" not in text
+    told = hostile.blocks["report"]
+    assert told["title"] == told["notes"][0] == told["facts"][0][1] == told["hits"][0][0] == HOSTILE
+    assert told["units"][-1]["raw"] == told["clips"][-1]["path"] == HOSTILE
+
+
+@given(st.recursive(st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)))
+def test_embedded_json_survives_and_never_holds_markup(value: Any) -> None:
+    text = report._embed(value)
+    assert text.isascii()
+    assert not set("<>&") & set(text)
+    assert json.loads(text) == value
+
+
+def test_undecodable_paths_and_odd_numbers_do_not_break_the_page() -> None:
+    odd = Shown("caf\udce9.wav", 0.0, float("nan"), float("inf"), -1)
+    unit = Explanation("conv", 0, (Label("rain", float("-inf")),), Summary("é", False), (odd,), ())
+    text = build_report(small(layers=("conv",), explanations=[unit], concept_hits={}), read_clip)
+    told = Page(text.encode().decode()).blocks["report"]
+    assert told["units"][0]["top"] == [[0, None, None]]
+    assert told["clips"][0]["path"] == "caf\udce9.wav"
+    assert told["layers"][0]["scores"] is None
+
+
+def test_page_allows_its_own_script_and_style_and_no_address(page: Page, text: str) -> None:
+    policy = next(a["content"] for tag, a in page.elements if tag == "meta" and "http-equiv" in a)
+    assert policy is not None
+    assert policy.startswith("default-src 'none'; ")
+    assert "unsafe" not in policy
+    assert "http" not in policy
+    script = text[text.rindex("<script>") + 8 : text.rindex("</script>")]
+    assert f"'{report._hash(script)}'" in policy
+    outside = [
+        a for _, a in page.elements for name in ("src", "href") if not (a.get(name) or "#").startswith("#")
+    ]
+    assert outside == []
+
+
+def test_same_data_same_bytes(text: str) -> None:
+    assert build_report(small(), read_clip) == text
+
+
+def test_size_budget_is_kept_best_labelled_units_first(text: str) -> None:
+    units = [explain("conv", u) for u in range(CLIPS)]
+    units[7] = Explanation("conv", 7, (Label("rain", 99.0),), units[7].summary, units[7].top, units[7].low)
+    data = small(layers=("conv",), explanations=units, concept_hits={})
+    empty = len(build_report(data, read_clip, 25).encode()) / 1e6
+    budget = empty * 0.8
+    text = build_report(data, read_clip, budget)
+    page = Page(text)
+    assert budget * 0.7 < len(text.encode()) / 1e6 <= budget
+    sound = page.blocks["report"]["sound"]
+    assert 5 <= sound["stored"] == len(page.clips) < sound["wanted"] == CLIPS
+    assert {f"clip-{s.row}" for s in units[7].top[:5]} <= set(page.clips)
+    assert len(page.blocks["report"]["units"]) == CLIPS
+    assert 1 <= page.blocks["report"]["layers"][0]["heard"] < CLIPS
+
+
+def test_layers_take_turns_for_sound() -> None:
+    a, b = (
+        [Explanation(n, u, (Label("x", s),), Summary("x", False), (shown(r, 1.0),), ()) for u, s, r in rows]
+        for n, rows in (("a", [(0, 0.1, 0), (1, 0.9, 1)]), ("b", [(0, 0.5, 2), (1, 0.6, 3)]))
+    )
+    assert report.sound_order([*a, *b], ("a", "b")) == [1, 3, 0, 2]
+
+
+def test_text_larger_than_the_budget_is_refused_with_a_remedy() -> None:
+    with pytest.raises(InputError, match=r"max_megabytes=0\.01; allow more"):
+        build_report(small(), read_clip, 0.01)
+    with pytest.raises(InputError, match="above 0"):
+        build_report(small(), read_clip, float("nan"))
+
+
+def test_unreadable_clips_are_named() -> None:
+    def fails_on_3(row: int) -> tuple[Floats, int]:
+        if row == 3:
+            raise UnreadableAudioError("file is gone")
+        return read_clip(row)
+
+    calls: list[tuple[int, int]] = []
+    page = Page(build_report(small(), fails_on_3, progress=lambda done, total: calls.append((done, total))))
+    assert page.blocks["report"]["sound"]["unreadable"] == ["water/3.wav from 0 s: file is gone"]
+    assert "clip-3" not in page.clips
+    assert len(page.clips) == CLIPS - 1
+    assert calls[-1] == (CLIPS, CLIPS)
+
+
+def test_contradictory_data_is_refused() -> None:
+    unit = explain("conv", 0)
+    with pytest.raises(ValueError, match="'conv', which is not in layers"):
+        build_report(small(layers=("head",)), read_clip)
+    with pytest.raises(ValueError, match="conv:0 is explained 2 times"):
+        build_report(small(explanations=[unit, unit], concept_hits={}), read_clip)
+    with pytest.raises(ValueError, match="concept 'rain' points outside"):
+        build_report(small(explanations=[unit]), read_clip)
+
+
+@pytest.mark.slow
+def test_in_a_browser(tmp_path: Path) -> None:
+    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if chromium is None:
+        pytest.skip("needs chromium")
+    file = tmp_path / "report.html"
+    units = [*small().explanations[:-1], explain("head", 9, HOSTILE)]
+    file.write_text(build_report(small(explanations=units), read_clip), encoding="utf-8")
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        page = browser.new_page()
+        said: list[str] = []
+        page.on("console", lambda message: said.append(message.text))
+        page.on("pageerror", lambda error: said.append(str(error)))
+        page.on("dialog", lambda dialog: said.append(dialog.message))
+        page.on(
+            "request", lambda request: said.append(request.url) if request.url.startswith("http") else None
+        )
+        page.goto(file.as_uri())
+        cards = page.locator(".card")
+        status = page.locator("#status")
+        assert cards.count() == 24
+        assert page.locator(".card.is-abstained").count() == 4
+
+        page.fill("#query", "rain")
+        assert status.inner_text().startswith("Ranked by vector score")
+        assert [cards.nth(i).get_attribute("data-unit") for i in range(2)] == ["31", "2"]
+        page.click("#swap")
+        assert status.inner_text().startswith("Matched by words")
+        assert "30 units" in status.inner_text()
+        page.fill("#query", "RAI")
+        assert "30 units" in status.inner_text()
+        page.fill("#query", "conv:7")
+        assert cards.first.get_attribute("aria-label") == "conv unit 7"
+        page.fill("#query", "drip cave")
+        assert "40 units" in status.inner_text()
+        page.fill("#query", "alert")
+        assert cards.count() == 1
+        page.fill("#query", "")
+        page.check("#hide")
+        assert status.inner_text() == "34 units of 40"
+        page.select_option("#layer", "1")
+        assert cards.count() == 10
+
+        page.locator(".play").nth(1).click()
+        page.wait_for_selector(".clip.playing")
+        assert page.evaluate("player.readyState") >= 2
+        assert page.evaluate("player.duration") == pytest.approx(1.0, abs=0.1)
+        assert page.locator(".picture img").first.evaluate(
+            "image => image.decode().then(() => image.naturalWidth)"
+        )
+        page.evaluate("location.hash = '#conv/29'")
+        page.wait_for_selector(".card.found")
+        assert page.locator(".card.found").get_attribute("aria-label") == "conv unit 29"
+        browser.close()
+    assert said == []

@@ -58,6 +58,7 @@ class LayerPlan:
         time_axis: Axis of the time steps (or tokens) within a segment, or None.
         pooling: How time becomes one number.
         batch_axis: Axis of the clips; 1 in sequence-first networks, otherwise 0.
+        overlap: Share of a segment that the next one repeats, 0..1; 0 without segments.
     """
 
     name: str
@@ -66,6 +67,7 @@ class LayerPlan:
     time_axis: int | None
     pooling: Pooling
     batch_axis: int = 0
+    overlap: float = 0.0
 
 
 def match_layers(module: nn.Module, globs: Sequence[str]) -> tuple[str, ...]:
@@ -168,9 +170,10 @@ def plan_layers(
     last before it with an equal output has them, else by dimensions (2: axis 1, 3: the last, more: axis 1,
     avoiding an axis that grows with the sound). Time: the target's `time_axis`, else the axis that grows
     with the sound (of several the one closest to proportional), else, in a layer of fixed length, the axis
-    along which a burst moves the output when it moves in time.
+    along which a burst, when it moves in time, moves the output of this layer or of one with equal outputs.
 
-    Layers that never run are left out, with a warning in the log.
+    Layers that never run, or put out the same however many clips there are, are left out, with a warning
+    in the log.
 
     Args:
         target: Its module is in eval mode and on `device`.
@@ -188,31 +191,26 @@ def plan_layers(
         raise InputError(f"target {target.name!r} is in training mode: call module.eval() first")
     pooling = resolve_pooling(target, layers, overrides)
     runs, single, pair = _trial_runs(target, device, seconds)
-    silent = [name for name in layers if any(name not in run for run in (*runs.values(), pair))]
-    chosen = [name for name in layers if name not in silent]
+    outputs = _read_outputs(runs, single, pair, layers)
+    chosen = [name for name in layers if name in outputs]
     if not chosen:
         raise InputError(
-            f"target {target.name!r} runs none of the layers {', '.join(layers[:5])}; name others"
+            f"target {target.name!r} runs none of the layers {', '.join(layers[:5])} on clips; name others"
         )
-    if silent:
-        _log.warning("target %r does not run %s: left out", target.name, ", ".join(silent))
-    outputs: dict[str, _Outputs] = {}
-    for name in runs[single]:
-        try:
-            outputs[name] = _read_outputs(name, runs, single, pair)
-        except InputError:
-            if name in chosen:
-                raise
+    if len(chosen) < len(layers):
+        rest = ", ".join(name for name in layers if name not in outputs)
+        _log.warning("target %r does not run these layers on clips, they are left out: %s", target.name, rest)
     unit_axes = _unit_axes(dict(target.module.named_modules()), outputs)
-    time_axes = _time_axes(target, {n: outputs[n] for n in chosen}, unit_axes, pooling, device, single)
+    time_axes = _time_axes(target, outputs, unit_axes, pooling, device, single)
     plans = []
     for name in chosen:
         out, unit = outputs[name], unit_axes[name]
         if out.grows(unit):
             raise InputError(f"layer {name!r} has no fixed number of units: its output {list(out.shapes[0])} "
                              f"becomes {list(out.shapes[-1])} in longer sounds; leave it out of --layers")  # fmt: skip
+        units = out.shapes[0][unit]
         plans.append(
-            LayerPlan(name, out.shapes[0][unit], unit, time_axes[name], pooling[name], out.batch_axis)
+            LayerPlan(name, units, unit, time_axes[name], pooling[name], out.batch_axis, _overlap(out))
         )
     return tuple(plans)
 
@@ -252,26 +250,47 @@ def _trial_runs(
     return runs, single, shapes(single, 2)
 
 
-def _read_outputs(name: str, runs: Mapping[float, Trial], single: float, pair: Trial) -> _Outputs:
-    shapes: list[Shape] = []
-    for trial in (*runs.values(), pair):
-        shape = trial.get(name)
-        if isinstance(shape, InputError):
-            raise shape
-        if shape is None or len(shape) != len((shapes or [shape])[0]):
-            raise InputError(
-                f"layer {name!r}: the number of axes of its output depends on the clips; does the network squeeze "
-                "away a batch of one? Give squeeze() the axis"
-            )
-        shapes.append(shape)
-    one, two = shapes[list(runs).index(single)], shapes.pop()
-    doubled = [a for a in range(len(one)) if two == (*one[:a], 2 * one[a], *one[a + 1 :])]
-    if not doubled or len(one) < 2:
-        raise InputError(
-            f"layer {name!r} puts out {list(one)} for one clip and {list(two)} for two: it needs an axis of clips "
-            "and one of units; leave it out of --layers"
+def _read_outputs(
+    runs: Mapping[float, Trial], single: float, pair: Trial, layers: Sequence[str]
+) -> dict[str, _Outputs]:
+    """The layers that put something out for every clip, in the order in which they ran.
+
+    Raises:
+        InputError: One of `layers` puts out what cannot be read.
+    """
+    outputs: dict[str, _Outputs] = {}
+    for name in runs[single]:
+        trials = [run.get(name) for run in (*runs.values(), pair)]
+        shapes = [shape for shape in trials if isinstance(shape, tuple)]
+        problem = next((error for error in trials if isinstance(error, InputError)), None)
+        problem = problem or _misshapen(name, shapes)
+        if problem and name in layers:
+            raise problem
+        if problem or None in trials:
+            continue
+        one, two = shapes[list(runs).index(single)], shapes.pop()
+        doubled = [axis for axis in range(len(one)) if two == _doubled(one, axis)]
+        if doubled:  # else it computes something all clips share, such as a table of positions
+            outputs[name] = _Outputs(tuple(shapes), tuple(runs), doubled[0])
+    return outputs
+
+
+def _doubled(shape: Shape, axis: int) -> Shape:
+    return (*shape[:axis], 2 * shape[axis], *shape[axis + 1 :])
+
+
+def _misshapen(name: str, shapes: Sequence[Shape]) -> InputError | None:
+    if len({len(shape) for shape in shapes}) > 1:
+        return InputError(
+            f"layer {name!r}: the number of axes of its output depends on the clips; does the network squeeze "
+            "away a batch of one? Give squeeze() the axis"
         )
-    return _Outputs(tuple(shapes), tuple(runs), doubled[0])
+    if any(len(shape) < 2 for shape in shapes):
+        return InputError(
+            f"layer {name!r} puts out {list(shapes[0])}: it needs an axis of clips and one of units; "
+            "leave it out of --layers"
+        )
+    return None
 
 
 def _defined_in(module: nn.Module, sources: Iterable[str]) -> bool:
@@ -321,7 +340,7 @@ def _time_axes(
     device: str | torch.device,
     length: float,
 ) -> dict[str, int | None]:
-    """Time axis of every layer in `outputs`, or None."""
+    """Time axis of every layer, or None; those without a pooling are not recorded, but bear witness."""
     found: dict[str, int | None] = {}
     unclear: dict[str, tuple[int, ...]] = {}
     for name, out in outputs.items():
@@ -330,18 +349,25 @@ def _time_axes(
         growing = [axis for axis in others if out.grows(axis)]
         wide = tuple(axis for axis in others if out.shapes[0][axis] > 1)
         found[name] = None
-        if declared is not None:
+        if declared is not None and name in pooling:
             found[name] = _declared_axis(target, name, declared, out, others)
         elif growing:
             found[name] = min(growing, key=partial(_from_proportional, out))
         elif wide:
             unclear[name] = wide
-    if unclear:
+    if unclear.keys() & pooling.keys():
         moves = _burst_moves(target, outputs, unclear, device, length)
-        for name, axes in unclear.items():
-            move, best = max((moves[name, axis], axis) for axis in axes)
-            if move > BURST_MOVES or pooling[name] in ("first", "last"):
-                found[name] = best
+        best = {name: max((moves[name, axis], axis) for axis in axes) for name, axes in unclear.items()}
+        # An attention that looks everywhere moves nothing, but it runs over the tokens of its neighbours.
+        proven = {
+            (outputs[name], unit_axes[name]): axis
+            for name, (move, axis) in best.items()
+            if move > BURST_MOVES
+        }
+        for name, (_, axis) in best.items():
+            found[name] = proven.get((outputs[name], unit_axes[name]))
+            if found[name] is None and pooling.get(name) in ("first", "last"):
+                found[name] = axis
     return found
 
 
@@ -362,6 +388,19 @@ def _from_proportional(out: _Outputs, axis: int) -> float:
         abs(math.log(size / sizes[-1]) - math.log(second / out.seconds[-1]))
         for size, second in zip(sizes, out.seconds, strict=True)
     )
+
+
+def _overlap(out: _Outputs) -> float:
+    """Share of a segment that the next one repeats, from the line through segment counts over lengths.
+
+    m segments of w seconds every h seconds need w + (m - 1) h seconds; the line gives h and w.
+    """
+    counts = np.array([shape[out.batch_axis] for shape in out.shapes])
+    if len(set(counts)) < 2:
+        return 0.0
+    hop = 1 / np.polyfit(out.seconds, counts, 1)[0]
+    window = np.mean(np.array(out.seconds) - (counts - 1) * hop)
+    return round(float(np.clip(1 - hop / window, 0.0, 0.95)), 3) if window > 0 else 0.0
 
 
 def _burst_moves(

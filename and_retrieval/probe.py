@@ -54,15 +54,17 @@ def pool(output: torch.Tensor, n: int, plan: LayerPlan, duration: float) -> tupl
 
     The response of a unit over time is its mean over everything but batch, unit and time. `mean` is the
     response's mean, `first` and `last` its value at the first and last step, `max` the largest single
-    value of the output at any position. The peak is the centre of the step with the largest response,
-    (step + 0.5) / steps * duration in seconds, whatever the pooling; half the duration without steps.
+    value of the output at any position. The peak is the centre of the step with the largest response, whatever
+    the pooling, in seconds: (step + 0.5) / steps * duration, half the duration without steps. Segments that
+    overlap are laid so that together they span the duration.
 
     Raises:
         InputError: The batch is no multiple of n, or the number of units is not the planned one.
     """
     x = _arranged(output, n, plan)
     response = x.mean(3)
-    peaks = (response.argmax(1).float() + 0.5) * (duration / x.shape[1])
+    segments = output.shape[plan.batch_axis] // n
+    peaks = _seconds(response.argmax(1), segments, x.shape[1] // segments, plan.overlap, duration)
     if plan.pooling == "mean":
         values = response.mean(1)
     elif plan.pooling == "max":
@@ -70,6 +72,14 @@ def pool(output: torch.Tensor, n: int, plan: LayerPlan, duration: float) -> tupl
     else:
         values = response[:, 0 if plan.pooling == "first" else -1].contiguous()
     return values, peaks
+
+
+def _seconds(step: torch.Tensor, segments: int, steps: int, overlap: float, duration: float) -> torch.Tensor:
+    """Centre in seconds of a step out of segments * steps, float32."""
+    hop = 1 - overlap  # in segments
+    start = torch.div(step, steps, rounding_mode="floor") * hop
+    within = (step % steps + 0.5) / steps
+    return ((start + within) * (duration / ((segments - 1) * hop + 1))).float()
 
 
 def _arranged(output: torch.Tensor, n: int, plan: LayerPlan) -> torch.Tensor:

@@ -224,6 +224,36 @@ def test_segments_are_the_slow_part_of_time() -> None:
     np.testing.assert_allclose(out["head"][1], (heads.argmax(1) + 0.5) * 0.5, atol=1e-6)
 
 
+def test_overlapping_segments_do_not_shift_the_peaks() -> None:
+    def cut(ws: list[Floats]) -> torch.Tensor:
+        return wave(ws).unfold(2, 500, 250).reshape(-1, 1, 500)  # half a second, every quarter
+
+    module = nn.Sequential(nn.Conv1d(1, 2, 10, 10))
+    with torch.no_grad():
+        module[0].weight.fill_(1.0)
+    target = target_of(module, cut)
+    (plan,) = plan_layers(target, ["0"])
+    assert plan.overlap == pytest.approx(0.5)
+    times = [0.105, 1.005, 2.515, 3.905]
+    out = run(target, [plan], [click(t, 4.0) for t in times])
+    np.testing.assert_allclose(out["0"][1], np.repeat(np.array(times)[:, None], 2, axis=1), atol=1e-5)
+    (apart,) = plan_layers(target_of(Patches()), ["conv"])
+    assert apart.overlap == pytest.approx(0.0)
+
+
+def test_what_all_clips_share_is_left_out() -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.positions = nn.Embedding(500, 8)
+            self.act = nn.ReLU()
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.act(x + self.positions(torch.arange(x.shape[1])))  # type: ignore[no-any-return]
+
+    assert list(axes(target_of(Net(), frames), "positions", "act")) == ["act"]
+
+
 @pytest.mark.parametrize("time_last", [True, False])
 def test_a_fixed_length_network_shows_its_time_axis_by_a_moving_burst(time_last: bool) -> None:
     def padded(ws: list[Floats]) -> torch.Tensor:
@@ -245,6 +275,24 @@ def test_a_fixed_length_network_shows_its_time_axis_by_a_moving_burst(time_last:
         "3": (2, 1, 2),
         "5": (3, 2, 1),
     }
+
+
+def test_an_activation_has_its_units_where_the_layer_before_it_has_them() -> None:
+    fixed = lambda ws: nn.functional.pad(wave(ws)[..., :2000], (0, 2000))[..., :2000]  # noqa: E731
+    module = nn.Sequential(
+        nn.Conv1d(1, 6, 10, 10), nn.ReLU(), Function(lambda x: x.transpose(1, 2)), nn.ReLU()
+    )
+    assert axes(target_of(module, fixed), "1", "3") == {"1": (6, 1, 2), "3": (6, 2, 1)}
+
+
+def test_a_layer_that_mixes_all_tokens_has_the_time_axis_of_its_neighbours() -> None:
+    def padded(ws: list[Floats]) -> torch.Tensor:
+        return nn.functional.pad(frames(ws)[:, :300], (0, 0, 0, 300))[:, :300]
+
+    everywhere = Function(lambda x: x.mean(1, keepdim=True).expand_as(x))
+    module = nn.Sequential(nn.Linear(8, 6), everywhere, nn.Linear(6, 6))
+    assert axes(target_of(module, padded), "0", "2") == {"0": (6, 2, 1), "2": (6, 2, 1)}
+    assert axes(target_of(module, padded), "2") == {"2": (6, 2, 1)}
 
 
 def test_a_declared_time_axis_wins() -> None:
@@ -277,7 +325,7 @@ def test_layers_that_never_run_are_left_out_and_said(caplog: pytest.LogCaptureFi
     module.forward = lambda x: module["conv"](x)  # type: ignore[method-assign]
     target = target_of(module)
     assert list(axes(target, "unused", "conv")) == ["conv"]
-    assert "unused" in caplog.text
+    assert "left out: unused" in caplog.text
     with pytest.raises(InputError, match="runs none of the layers unused"):
         axes(target, "unused")
 
@@ -290,7 +338,6 @@ def test_layers_that_never_run_are_left_out_and_said(caplog: pytest.LogCaptureFi
         (lambda x: nn.utils.rnn.pack_sequence(list(x)), "PackedSequence"),
         (lambda _: {}, "NoneType"),
         (lambda x: x.squeeze(), "squeeze"),
-        (lambda x: x.mean(0), "axis of clips"),
         (lambda x: x.mean((1, 2)), "one of units"),
         (lambda x: x.flatten(1), "no fixed number of units"),
     ],
@@ -425,6 +472,9 @@ def test_a_layer_is_recorded_before_the_next_one_overwrites_it_and_alike_in_any_
     together = run(target, plan_layers(target, ["1", "4", "4.linear1"]), waves)
     assert together["1"][0].tobytes() == alone.tobytes()
     assert together["4"][0].tobytes() == run(target, plan_layers(target, ["4"]), waves)["4"][0].tobytes()
+    # Where no hook lies inside the encoder layer, torch would take its fused path.
+    after = run(target, plan_layers(target, ["5"]), waves)["5"][0].tobytes()
+    assert after == run(target, plan_layers(target, ["4.linear1", "5"]), waves)["5"][0].tobytes()
 
 
 def test_a_shared_module_counts_with_its_last_call() -> None:
@@ -433,6 +483,9 @@ def test_a_shared_module_counts_with_its_last_call() -> None:
     waves = noises(2, 0.2)
     out = run(target, plan_layers(target, ["0"]), waves)
     np.testing.assert_allclose(out["0"][0], target.module(frames(waves)).mean(1), atol=1e-6)
+    with trace(target.module, ["0", "1"], lambda _, output: output) as seen:
+        forward(target, waves)
+    assert list(seen) == ["1", "0"]
 
 
 def test_keyword_inputs_reach_the_network() -> None:
@@ -462,6 +515,7 @@ def test_no_hook_is_left_between_batches_nor_after_an_exception() -> None:
     fails = False
 
     def maybe(x: torch.Tensor) -> torch.Tensor:
+        assert torch.is_inference_mode_enabled()
         if fails:
             raise ValueError("planted\nfailure")
         return x

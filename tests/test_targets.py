@@ -49,7 +49,12 @@ def test_a_user_file_gives_a_frozen_named_network(tmp_path: Path) -> None:
     assert sys.path == before
 
 
-def test_the_files_folder_is_importable_while_it_loads_and_only_then(tmp_path: Path) -> None:
+def test_the_files_folder_is_importable_first_while_it_loads_and_only_then(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    write(tmp_path / "elsewhere", "RATE = 1", "neighbour_of_mine.py")
+    monkeypatch.syspath_prepend(tmp_path / "elsewhere")
     write(tmp_path, "RATE = 4321", "neighbour_of_mine.py")
     spec = write(tmp_path, "from neighbour_of_mine import RATE\n" + GOOD.replace("8000", "RATE")) + ":load"
     assert load_target(spec).sample_rate == 4321

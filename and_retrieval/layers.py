@@ -206,8 +206,10 @@ def plan_layers(
     for name in chosen:
         out, unit = outputs[name], unit_axes[name]
         if out.grows(unit):
-            raise InputError(f"layer {name!r} has no fixed number of units: its output {list(out.shapes[0])} "
-                             f"becomes {list(out.shapes[-1])} in longer sounds; leave it out of --layers")  # fmt: skip
+            raise InputError(
+                f"layer {name!r} has no fixed number of units: its output {list(out.shapes[0])} "
+                f"becomes {list(out.shapes[-1])} in longer sounds; leave it out of --layers"
+            )
         units = out.shapes[0][unit]
         plans.append(
             LayerPlan(name, units, unit, time_axes[name], pooling[name], out.batch_axis, _overlap(out))

@@ -516,6 +516,7 @@ def test_no_hook_is_left_between_batches_nor_after_an_exception() -> None:
 
     def maybe(x: torch.Tensor) -> torch.Tensor:
         assert torch.is_inference_mode_enabled()
+        assert not torch.backends.mha.get_fastpath_enabled()
         if fails:
             raise ValueError("planted\nfailure")
         return x

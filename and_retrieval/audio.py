@@ -11,6 +11,14 @@ import soxr
 
 from .types import Floats
 
+LOUDEST = 1e6
+"""Samples beyond this (full scale is 1) are no sound: a float file that was damaged or holds other numbers."""
+
+# What silence compresses to in the tightest of the formats is a few thousand frames a byte. A header that promises
+# more does not know the length: streamed FLAC says 2**63 - 1.
+FRAMES_PER_BYTE = 10_000
+BLOCK = 1 << 16  # frames
+
 EXTENSIONS = frozenset({".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".au", ".caf"})
 
 
@@ -33,20 +41,24 @@ class AudioInfo:
 
 
 def audio_info(path: Path) -> AudioInfo:
-    """Read a file's header.
+    """Read a file's header; where that does not know the length, decode the file to count.
 
     Raises:
         UnreadableAudioError: Empty, no audio, or a format libsndfile does not know.
     """
-    if path.stat().st_size == 0:
-        raise UnreadableAudioError("empty file")
     try:
+        size = path.stat().st_size
+        if size == 0:
+            raise UnreadableAudioError("empty file")
         info = soundfile.info(str(path))
     except (soundfile.LibsndfileError, RuntimeError, OSError) as error:
         raise UnreadableAudioError(f"not readable as audio ({_reason(error)})") from None
-    if info.frames <= 0 or info.samplerate <= 0:
+    if info.format == "RAW":  # a guess by the name alone: any .au file without a header
+        raise UnreadableAudioError("not readable as audio (Format not recognised)")
+    frames = info.frames if info.frames <= size * FRAMES_PER_BYTE else _count(path)
+    if frames <= 0 or info.samplerate <= 0:
         raise UnreadableAudioError("no audio in the file")
-    return AudioInfo(info.samplerate, info.channels, info.frames)
+    return AudioInfo(info.samplerate, info.channels, frames)
 
 
 def read_window(path: Path, start: float, duration: float, sample_rate: int, *, least: float = 0.0) -> Floats:
@@ -60,7 +72,8 @@ def read_window(path: Path, start: float, duration: float, sample_rate: int, *, 
         least: Shortest window that is worth having, seconds.
 
     Raises:
-        UnreadableAudioError: Not audio, ends before `least` seconds were read, or holds NaN or infinity.
+        UnreadableAudioError: Not audio, ends before `least` seconds were read, or holds NaN, infinity or
+            numbers beyond `LOUDEST`.
     """
     try:
         with soundfile.SoundFile(str(path)) as stream:
@@ -76,11 +89,27 @@ def read_window(path: Path, start: float, duration: float, sample_rate: int, *, 
     mono: Floats = sound.mean(axis=1, dtype=np.float32)
     if not np.isfinite(mono).all():
         raise UnreadableAudioError("holds NaN or infinite samples")
+    if np.abs(mono).max() > LOUDEST:
+        raise UnreadableAudioError(f"holds samples beyond {LOUDEST:g}, where full scale is 1")
     if rate == sample_rate:
         return mono
     resampled: Floats = soxr.resample(mono, rate, sample_rate, quality="HQ")
     return resampled
 
 
+def _count(path: Path) -> int:
+    """Frames that can be decoded."""
+    frames = 0
+    try:
+        with soundfile.SoundFile(str(path)) as stream:
+            while read := len(stream.read(BLOCK, dtype="float32")):
+                frames += read
+    except (soundfile.LibsndfileError, RuntimeError, OSError):
+        pass  # the file breaks off; what came before can be used
+    return frames
+
+
 def _reason(error: Exception) -> str:
-    return str(getattr(error, "error_string", error)).strip().rstrip(".").splitlines()[-1]
+    text = str(getattr(error, "error_string", error)).strip().rstrip(".")
+    # libsndfile's words for an MP3 file that is none; that the file exists was seen before.
+    return "Format not recognised" if text.startswith("File does not exist") else text.replace("\n", " ")

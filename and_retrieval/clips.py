@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import glob
 import hashlib
+import itertools
 import math
 import os
 from collections.abc import Iterable, Iterator, Sequence
@@ -21,6 +22,7 @@ from .types import Clip, Floats, ProbeSet, Skipped
 from .weights import sha256
 
 SHARE_HELD_OUT = 0.2
+COLUMNS = ("path", "label", "caption", "fold")
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,7 @@ class _Row:
     label: str | None = None
     caption: str | None = None
     fold: str | None = None
+    flaw: str | None = None
 
 
 def load_clips(source: str | Path, config: ClipConfig | None = None) -> ProbeSet:
@@ -37,7 +40,8 @@ def load_clips(source: str | Path, config: ClipConfig | None = None) -> ProbeSet
     Args:
         source: A folder (searched to the bottom; the folder a file lies in is its label), a glob, or a CSV
             with the columns path,label,caption,fold, of which only path is required. Paths of a CSV are
-            relative to the CSV's folder and must not leave it.
+            relative to the CSV's folder and must not leave it. The ids of a glob's clips count from the
+            folder before its first wildcard, so that more matches change none.
         config: Window length and the shortest clip.
 
     Returns:
@@ -52,11 +56,12 @@ def load_clips(source: str | Path, config: ClipConfig | None = None) -> ProbeSet
     skipped: list[Skipped] = []
     for row in rows:
         try:
-            relative = _inside(root, row.path)
-            for clip in _windows(root, relative, row, config):
+            for clip in _windows(root, row, config):
                 clips.setdefault(clip.id, clip)
         except UnreadableAudioError as error:
             skipped.append(Skipped(str(row.path), str(error)))
+        except OSError as error:
+            skipped.append(Skipped(str(row.path), error.strerror or "not readable"))
     if not clips:
         reason = (
             f"; {len(skipped)} files were skipped, the first because: {skipped[0].reason}" if skipped else ""
@@ -121,31 +126,30 @@ def _share(choice: str) -> float:
 
 
 def _natural(fold: str) -> tuple[int, float, str]:
-    return (0, float(fold), fold) if fold.replace(".", "", 1).isdigit() else (1, 0.0, fold)
+    return (0, float(fold), fold) if fold.replace(".", "", 1).isdecimal() else (1, 0.0, fold)
 
 
 def _rows(source: str) -> tuple[Path, list[_Row]]:
     path = Path(source).expanduser()
+    path = path.resolve() if ".." in path.parts else path.absolute()
     if path.is_dir():
-        files = sorted(p for p in path.rglob("*") if p.suffix.lower() in EXTENSIONS and p.is_file())
-        return path.absolute(), _labelled(files, path)
-    if path.suffix.lower() == ".csv" and path.is_file():
-        return path.absolute().parent, list(_csv_rows(path))
+        files = sorted(p for p in path.rglob("*") if p.suffix.lower() in EXTENSIONS and not p.is_dir())
+        return path, _labelled(files, path)
+    if path.is_file():
+        is_table = path.suffix.lower() == ".csv"
+        return path.parent, list(_csv_rows(path)) if is_table else [_Row(path)]
     if glob.has_magic(source):
         names = glob.glob(str(path), recursive=True)  # noqa: PTH207 (Path.glob takes no absolute patterns)
         files = sorted(p for p in map(Path, names) if p.is_file())
         if not files:
             raise InputError(f"no file matches {source}; quote the pattern if the shell expands it")
-        root = Path(os.path.commonpath([p.absolute().parent for p in files]))
+        root = Path(*itertools.takewhile(lambda part: not glob.has_magic(part), path.parts))
         return root, _labelled(files, root)
-    if path.is_file():
-        return path.absolute().parent, [_Row(path)]
     raise InputError(f"{source} does not exist; give a folder, a quoted glob, or a CSV with a path column")
 
 
 def _labelled(files: Iterable[Path], root: Path) -> list[_Row]:
-    top = root.absolute()
-    return [_Row(p, label=None if p.absolute().parent == top else p.parent.name) for p in files]
+    return [_Row(p, label=None if p.parent == root else p.parent.name) for p in files]
 
 
 def _csv_rows(path: Path) -> Iterator[_Row]:
@@ -159,29 +163,32 @@ def _csv_rows(path: Path) -> Iterator[_Row]:
                 )
             reader.fieldnames = columns
             for line in reader:
-                cells = {name: (line.get(name) or "").strip() or None for name in _Row.__dataclass_fields__}
+                cells = {name: (line.get(name) or "").strip() or None for name in COLUMNS}
                 name = cells.pop("path")
-                if name is not None:
-                    yield _Row(path.parent / name, **cells)
-    except (UnicodeDecodeError, csv.Error) as error:
+                flaw = None if name else f"no path in line {reader.line_num}"
+                yield _Row(path.parent / name if name else path, **cells, flaw=flaw)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path} is not a UTF-8 CSV ({error})") from None
 
 
-def _inside(root: Path, path: Path) -> str:
-    """The path relative to the root, POSIX style."""
-    if not path.is_file():
+def _inside(root: Path, path: Path) -> Path:
+    """The path without `..`, which lies under the root."""
+    whole = Path(os.path.normpath(path))
+    if not whole.is_file():
         raise UnreadableAudioError("no such file")
-    whole = Path(os.path.normpath(path.absolute()))
-    if not whole.is_relative_to(root) or not path.resolve().is_relative_to(root.resolve()):
-        raise UnreadableAudioError(f"lies outside {root}; move the CSV to a folder above it")
-    return whole.relative_to(root).as_posix()
+    if not whole.is_relative_to(root) or not whole.resolve().is_relative_to(root.resolve()):
+        raise UnreadableAudioError(f"lies outside {root}; start from a folder above it")
+    return whole
 
 
-def _windows(root: Path, relative: str, row: _Row, config: ClipConfig) -> Iterator[Clip]:
-    info = audio_info(row.path)
+def _windows(root: Path, row: _Row, config: ClipConfig) -> Iterator[Clip]:
+    if row.flaw is not None:
+        raise UnreadableAudioError(row.flaw)
+    path = _inside(root, row.path)
+    info = audio_info(path)
     if info.seconds < config.min_duration:
         raise UnreadableAudioError(f"too short ({info.frames} samples)")
-    digest = sha256(row.path)
+    relative, digest = path.relative_to(root).as_posix(), sha256(path)
     for start, duration in _spans(info, config):
         name = f"{relative}\0{digest}\0{start:.3f}"
         yield Clip(

@@ -89,10 +89,15 @@ def gather(
             it, clips that could not be read stay NaN.
     """
     tapes = {plan.name: _Tape(plan, number, held, top_k, folder) for number, plan in enumerate(plans)}
-    for rows, activations in batches:
-        for name, (values, peaks) in activations.items():
-            tapes[name].add(rows, held[rows], values, peaks)
     files = {name: path for tape in tapes.values() for name, path in tape.scratch.items()}
+    try:
+        for rows, activations in batches:
+            for name, (values, peaks) in activations.items():
+                tapes[name].add(rows, held[rows], values, peaks)
+    except BaseException:  # also Ctrl-C: what was written so far may be large
+        for path in files.values():
+            path.unlink(missing_ok=True)
+        raise
     return Gathered(tuple(tape.evidence() for tape in tapes.values()), files)
 
 

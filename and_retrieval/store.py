@@ -14,6 +14,7 @@ import json
 import os
 import re
 import secrets
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +33,8 @@ _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 # cost more than what is done with them.
 CHECKED_UP_TO = 256 << 20
 READABLE = 0o644
+ABANDONED = 24 * 3600.0
+"""Seconds after which a scratch file nobody wrote to is taken to be left over from a run that died."""
 
 Writer = Callable[[Path], None]
 
@@ -101,17 +104,20 @@ class Folder:
             InputError: Not readable.
         """
         path = self.path / "manifest.json"
+        damaged = InputError(f"{path} is missing or damaged; make the {self.kind} again")
         try:
             content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
             version, kind = content["format"], content["kind"]
         except (OSError, ValueError, KeyError, TypeError):
-            raise InputError(f"{path} is missing or damaged; make the {self.kind} again") from None
+            raise damaged from None
         if version != FORMAT:
             raise StaleError(
                 f"{self.path} has format {version}, this version reads format {FORMAT}; make the {self.kind} again"
             )
         if kind != self.kind:
             raise StaleError(f"{self.path} is a {kind}, not a {self.kind}")
+        if not isinstance(content.get("files"), dict):
+            raise damaged
         return content
 
     def file(self, name: str) -> Path:
@@ -138,11 +144,11 @@ class Folder:
                 finished scratch file, which is moved.
             facts: JSON-able content of the manifest.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
+        before = {entry["path"] for entry in self._committed().values()}
         entries = {name: self._place(name, content) for name, content in files.items()}
         manifest = {"format": FORMAT, "kind": self.kind, **facts, "files": entries}
         self.write_text("manifest.json", json.dumps(manifest, indent=2, ensure_ascii=False) + "\n")
-        self._sweep({entry["path"] for entry in entries.values()}, set(entries))
+        self._sweep(before, {name: entry["path"] for name, entry in entries.items()})
 
     def write_text(self, name: str, text: str) -> Path:
         """Write a file that people or other programs read, in one step; returns its path."""
@@ -180,13 +186,22 @@ class Folder:
         scratch.replace(self.path / final)
         return entry
 
-    def _sweep(self, current: set[str], names: set[str]) -> None:
-        patterns = [(Path(name).stem, Path(name).suffix) for name in names]
+    def _committed(self) -> dict[str, Any]:
+        try:
+            files: dict[str, Any] = self.manifest()["files"]
+        except (InputError, StaleError):
+            return {}
+        return files
+
+    def _sweep(self, before: set[str], current: Mapping[str, str]) -> None:
+        """Remove the files of the state before, of commits that broke off, and abandoned scratch files."""
+        plain = [(re.escape(Path(name).stem), re.escape(Path(name).suffix)) for name in current]
+        placed = re.compile("|".join(f"{stem}-[0-9a-f]{{12}}{suffix}" for stem, suffix in plain))
+        oldest = time.time() - ABANDONED
         for path in self.path.iterdir():
-            stale = any(
-                re.fullmatch(rf"{re.escape(s)}-[0-9a-f]{{12}}{re.escape(e)}", path.name) for s, e in patterns
-            )
-            if stale and path.name not in current:
+            stale = path.name in before or placed.fullmatch(path.name)
+            dead = path.match(".*.tmp") and path.stat().st_mtime < oldest
+            if (stale and path.name not in current.values()) or dead:
                 path.unlink()
 
 

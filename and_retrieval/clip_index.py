@@ -32,7 +32,8 @@ class ClipIndex:
 
     Attributes:
         folder: Where it is stored.
-        clips: Clips in row order; rows never move, new clips go behind.
+        clips: Clips in row order; rows never move, new clips go behind. Only clips whose file
+            was changed since leave when the index is built again.
         skipped: Files and windows that could not be used, with the reason.
         faiss: Inner-product index; row i is the unit-length vector of clip i.
         embedder_name: What to load to search it by text.
@@ -65,7 +66,7 @@ class ClipIndex:
             progress: Called with clips done and in all.
 
         Raises:
-            InputError: The source holds no usable audio.
+            InputError: The source holds no usable audio, or the index was cut in windows of another length.
             StaleError: The index was made with another embedder.
         """
         config = config or ClipConfig()
@@ -73,24 +74,26 @@ class ClipIndex:
         old = cls.open(path) if folder.exists() else None
         if old is not None:
             old.check_embedder(embedder)
+            _check_window(folder, config)
         probe = load_clips(source, config)
-        roots = {clip.id: clip.root for clip in probe.clips}
-        kept = [replace(c, root=roots.get(c.id, c.root)) for c in old.clips] if old else []
+        rows_kept, kept = _still_valid(old.clips if old else (), probe.clips)
         known = {clip.id for clip in kept}
         new = [clip for clip in probe.clips if clip.id not in known]
         rows, matrix, skipped = _embed(new, embedder, config, progress)
         if old is not None:
-            matrix = np.concatenate([old.vectors(), matrix])
+            matrix = np.concatenate([old.vectors()[rows_kept], matrix])
         clips = (*kept, *(new[row] for row in rows))
         if not clips:
             raise InputError(
                 f"no usable audio in {source}: all {len(skipped)} clips were skipped ({skipped[0].reason})"
             )
-        misses = dict.fromkeys((*(old.skipped if old else ()), *probe.skipped, *skipped))
+        looked_at = {_place(clip) for clip in probe.clips} | {miss.path for miss in probe.skipped}
+        earlier = (miss for miss in (old.skipped if old else ()) if miss.path not in looked_at)
+        misses = dict.fromkeys((*earlier, *probe.skipped, *skipped))
         index = cls(
             folder, clips, tuple(misses), faiss_vectors.build(matrix), embedder.name, embedder.fingerprint
         )
-        index._save()
+        index._save(config)
         return index
 
     @classmethod
@@ -155,7 +158,7 @@ class ClipIndex:
         scores, rows = faiss_vectors.search(self.faiss, query[None], k)
         return [(int(row), float(score)) for row, score in zip(rows[0], scores[0], strict=True)]
 
-    def _save(self) -> None:
+    def _save(self, config: ClipConfig) -> None:
         facts: dict[str, Any] = {
             "name": self.name,
             "clips": len(self.clips),
@@ -163,6 +166,7 @@ class ClipIndex:
             "embedder": self.embedder_name,
             "embedder_fingerprint": self.embedder_fingerprint,
             "dim": self.dim,
+            "window": config.window,
             "digest": self.digest(),
         }
         self.folder.commit(
@@ -204,6 +208,30 @@ def read_in_order(
             ahead = following
         if ahead is not None:
             yield ahead.result()
+
+
+def _still_valid(old: Sequence[Clip], new: Sequence[Clip]) -> tuple[list[int], list[Clip]]:
+    """Rows and clips that stay: those whose file still has the content they were embedded from.
+
+    A clip that is found in another place now (the whole folder moved) is read from there.
+    """
+    roots = {clip.id: clip.root for clip in new}
+    content = {(clip.root, clip.path): clip.sha256 for clip in new}
+    rows = [
+        row
+        for row, clip in enumerate(old)
+        if clip.id in roots or content.get((clip.root, clip.path), clip.sha256) == clip.sha256
+    ]
+    return rows, [replace(old[row], root=roots.get(old[row].id, old[row].root)) for row in rows]
+
+
+def _check_window(folder: Folder, config: ClipConfig) -> None:
+    window = folder.manifest().get("window", config.window)
+    if window != config.window:
+        raise InputError(
+            f"index {folder.path.name!r} was cut in windows of {window:g} s, not {config.window:g} s; "
+            f"use --window {window:g} or another --name"
+        )
 
 
 def _embed(

@@ -68,7 +68,13 @@ class Run:
     def settings(self) -> dict[str, Any]:
         """How the explanations were made: concepts, score, language model."""
         self._require_explained()
-        content: dict[str, Any] = json.loads((self.folder.path / SETTINGS).read_text(encoding="utf-8"))
+        path = self.folder.path / SETTINGS
+        try:
+            content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            raise InputError(
+                f"{path} is missing or damaged; make it again: and-retrieval explain {self.name}"
+            ) from None
         return content
 
     def explanations(self) -> tuple[Explanation, ...]:

@@ -25,8 +25,10 @@ def search(index: faiss.Index, queries: Floats, k: int) -> tuple[Floats, Rows]:
     """The k nearest rows of each query: scores float32 and rows int64, both [queries, min(k, n)], best first.
 
     Raises:
-        InputError: The queries' length is not the index's.
+        InputError: The queries' length is not the index's, or k is below 1.
     """
+    if k < 1:
+        raise InputError(f"{k} results asked for; ask for 1 or more")
     if queries.shape[1] != index.d:
         raise InputError(
             f"query vectors have {queries.shape[1]} dimensions, the index {index.d}; use its embedder"

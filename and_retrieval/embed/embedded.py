@@ -19,7 +19,7 @@ import torch
 from ..types import Floats
 from ..weights import manifest, models_folder
 from ..yamnet import HOP, PATCH_HOP, SAMPLE_RATE, Yamnet, class_names, load_yamnet, log_mel_patches, patch_rms
-from .minilm import cached_sentence_vectors, sentence_vectors
+from .minilm import DIM, cached_sentence_vectors, sentence_vectors
 
 RECIPE = "embedded-1"
 PROMPTS = ("{}", "the sound of {}", "{} sound", "{} noise")
@@ -71,7 +71,7 @@ class EmbeddedEmbedder:
         """
         plain = [text.lower().replace("_", " ") for text in texts]
         asked = self._sentence_vectors([prompt.format(text) for prompt in PROMPTS for text in plain])
-        by_prompt = asked.reshape(len(PROMPTS), len(plain), -1)
+        by_prompt = asked.reshape(len(PROMPTS), len(plain), DIM)
         nearness = np.einsum("pnd,pcd->nc", by_prompt, self._class_vectors) / len(PROMPTS)
         return _unit(_kernel(nearness) @ self._inverse)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import os
@@ -9,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from .. import torchaudio_shim  # noqa: F401  (sentence-transformers imports torchaudio)
@@ -48,13 +50,14 @@ def cached_sentence_vectors(texts: Sequence[str]) -> Floats:
     weights = [file.sha256 for file in manifest()["minilm"].files]
     key = hashlib.sha256("\0".join([*weights, *texts]).encode()).hexdigest()[:24]
     path = cache_folder() / "text" / f"minilm-{key}.safetensors"
-    if path.is_file():
+    with contextlib.suppress(OSError, SafetensorError):  # damaged: made again
         kept = load_file(path).get("vectors")
         if kept is not None and kept.shape == (len(texts), DIM):
             return np.asarray(kept, dtype=np.float32)
     vectors = sentence_vectors(texts)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_suffix(f".{os.getpid()}.tmp")
-    save_file({"vectors": vectors}, scratch)
-    scratch.replace(path)
+    with contextlib.suppress(OSError, SafetensorError):  # a cache that cannot be written costs time alone
+        path.parent.mkdir(parents=True, exist_ok=True)
+        scratch = path.with_suffix(f".{os.getpid()}.tmp")
+        save_file({"vectors": vectors}, scratch)
+        scratch.replace(path)
     return vectors

@@ -3,9 +3,9 @@
     from and_retrieval import ClipIndex, load_embedder, load_target, record
 
     index = ClipIndex.build("sounds/", embedder=load_embedder("embedded"), path="index/sounds")
-    run = record(load_target("yamnet"), index).run
-    explain(run)
-    search_neurons(run, index.embedder().embed_text(["water drops"])[0], k=5)
+    run = record(load_target("yamnet"), index, layers=["classifier"])
+    run.explain()
+    run.search("water drops", k=5)
 
 Names are loaded when they are first used, so that importing the package costs nothing.
 """
@@ -20,8 +20,7 @@ if TYPE_CHECKING:
     from .concepts import ConceptBank, load_bank
     from .embed import load_embedder
     from .errors import AndRetrievalError
-    from .pipeline import explain, record, search_clips, search_neurons, write_report
-    from .runs import Run
+    from .pipeline import Run, explain, record, search_clips, search_neurons, write_report
     from .targets import load_target
     from .types import Clip, Embedder, Explanation, ProbeSet, Target
 
@@ -35,7 +34,7 @@ _HOMES = {
     "Embedder": "types",
     "Explanation": "types",
     "ProbeSet": "types",
-    "Run": "runs",
+    "Run": "pipeline",
     "Target": "types",
     "explain": "pipeline",
     "load_bank": "concepts",

@@ -19,7 +19,7 @@ from .store import DEFAULT_HOME, HOME_VARIABLE, Home
 
 if TYPE_CHECKING:
     from .clip_index import ClipIndex
-    from .runs import Run
+    from .pipeline import Run
 
 TRACEBACK_VARIABLE = "AND_RETRIEVAL_TRACEBACK"
 POOLINGS = ("mean", "max", "first", "last")
@@ -195,17 +195,17 @@ def _demo(args: argparse.Namespace) -> tuple[Result, str]:
     source = soundbank.render(home.path / "soundbank", progress=announce("rendering", "clips"))
     index = _built(source, "demo", "embedded", home, args, announce)
     device = _device(args)
-    recorded = pipeline.record(
-        _target("yamnet", device), index, RecordConfig(device=device), announce=announce
+    run = pipeline.record(
+        _target("yamnet", device), index, config=RecordConfig(device=device), announce=announce
     )
     llm = args.llm or SummaryConfig().llm
     explanations = pipeline.explain(
-        recorded.run, summaries=SummaryConfig(llm=llm, units=DEMO_SUMMARIES), announce=announce, device=device
+        run, summaries=SummaryConfig(llm=llm, units=DEMO_SUMMARIES), announce=announce, device=device
     )
-    report = pipeline.write_report(recorded.run, announce=announce)
+    report = pipeline.write_report(run, announce=announce)
     result = {
         **_index_result(index),
-        "run": recorded.run.name,
+        "run": run.name,
         "units": len(explanations),
         "labelled": sum(bool(e.labels) for e in explanations),
         "llm": llm,
@@ -215,7 +215,7 @@ def _demo(args: argparse.Namespace) -> tuple[Result, str]:
     text = (
         f"{len(explanations)} units of YAMNet explained with {len(index.clips)} rendered sounds in "
         f"{time.monotonic() - begin:.0f} s\nreport   {report}\n"
-        f'next     and-retrieval search {recorded.run.name} "water drops"{where}'
+        f'next     and-retrieval search {run.name} "water drops"{where}'
     )
     return result, text
 
@@ -246,14 +246,14 @@ def _record(args: argparse.Namespace) -> tuple[Result, str]:
         batch=args.batch,
         device=device,
     )
-    recorded = pipeline.record(_target(args.target, device), index, config, args.run, _announcer(args))
-    run, facts = recorded.run, recorded.run.facts
+    run = pipeline.record(_target(args.target, device), index, (), config, args.run, _announcer(args))
+    facts = run.facts
     layers = [{"name": layer["name"], "units": layer["units"]} for layer in facts["layers"]]
     result = {
         "run": run.name,
         "target": facts["target"],
         "layers": layers,
-        "clips": facts["index_clips"] - len(recorded.skipped),
+        "clips": facts["index_clips"] - len(facts["skipped"]),
         "held_out": facts["held_out"],
         "skipped": facts["skipped"],
     }
@@ -280,15 +280,11 @@ def _explain(args: argparse.Namespace) -> tuple[Result, str]:
         _announcer(args),
         _device(args),
     )
-    result = {
-        "run": run.name,
-        "units": len(explanations),
-        "labelled": sum(bool(e.labels) for e in explanations),
-        "abstained": sum(e.summary.abstained for e in explanations),
-        "llm": llm,
-    }
+    units, labelled = len(explanations), sum(bool(e.labels) for e in explanations)
+    abstained = sum(e.summary.abstained for e in explanations)
+    result = {"run": run.name, "units": units, "labelled": labelled, "abstained": abstained, "llm": llm}
     text = (
-        f"{result['labelled']} of {result['units']} units labelled, {result['units'] - result['abstained']} sentences "
+        f"{labelled} of {units} units labelled, {units - abstained} sentences "
         f"by {llm} ({run.folder.path / EXPLANATIONS})\n"
         f'next     and-retrieval report {run.name}, and-retrieval search {run.name} "water drops"'
     )
@@ -414,7 +410,7 @@ def _opened_run(where: str, args: argparse.Namespace) -> Run:
         known = ", ".join(f"{name}/{run}" for run in home.runs(name)) if home.index(name).exists() else ""
         raise InputError(f"{where!r} names no run; write NAME/RUN{', one of ' + known if known else ''}")
     folder = home.require_run(name, run_name)
-    from .runs import Run
+    from .pipeline import Run
 
     return Run.open(folder, _opened(name, args))
 

@@ -30,7 +30,7 @@ from .neurons import build_neuron_index
 from .probe import equal_length_batches, probe
 from .progress import Progress, silent
 from .report import SAMPLE_RATE, ReportData, build_report
-from .runs import Run, unit_rows
+from .runs import RecordedRun, unit_rows
 from .store import REPORT, Folder
 from .summarize import UnitBrief, summarize
 from .targets import resolve_device, weights_hash
@@ -64,25 +64,36 @@ def no_progress(what: str, unit: str) -> Progress:  # noqa: ARG001
 
 
 @dataclass(frozen=True)
-class Recorded:
-    """A fresh run and the clips that could not be shown to the network."""
+class Run(RecordedRun):
+    """A recorded run with the stages that follow as methods."""
 
-    run: Run
-    skipped: tuple[Skipped, ...]
+    def explain(self, *banks: str | ConceptBank, **settings: Any) -> tuple[Explanation, ...]:
+        """`pipeline.explain` of this run, by default over the bank `audioset`."""
+        return explain(self, banks or (DEFAULT_BANK,), **settings)
+
+    def search(self, text: str, k: int = 10) -> list[dict[str, Any]]:
+        """The units nearest to a text, see `search_neurons`."""
+        return search_neurons(self, self.index.embedder().embed_text([text])[0], k)
+
+    def report(self, out: str | Path | None = None) -> Path:
+        """Write the report, see `write_report`."""
+        return write_report(self, Path(out) if out else None)
 
 
 def record(
     target: Target,
     index: ClipIndex,
+    layers: Sequence[str] = (),
     config: RecordConfig | None = None,
     run: str | None = None,
     announce: Announce = no_progress,
-) -> Recorded:
+) -> Run:
     """Show the network every clip of the index once and keep what its units responded to.
 
     Args:
         target: The network.
         index: The probe set.
+        layers: Globs over the network's named modules; empty takes those of `config`, else the target's own.
         config: Layers, k, pooling, held-out share, batch, device.
         run: Name of the run; by default the target's. A run of that name is replaced.
         announce: See `Announce`.
@@ -96,7 +107,7 @@ def record(
     name = run or run_name(target.name)
     folder = Folder(index.folder.path / "runs" / name, "run")
     device = resolve_device(config.device)
-    names = match_layers(target.module, config.layers or target.layers)
+    names = match_layers(target.module, tuple(layers) or config.layers or target.layers)
     lengths = (*TRIAL_SECONDS, index.clips[0].duration)
     plans = plan_layers(target, names, config.pooling, device, lengths)
     held = held_out(index.clips, config.hold_out)
@@ -111,17 +122,17 @@ def record(
         "index_digest": index.digest(),
         "held_out": int(held.sum()),
         "held_out_rows": np.flatnonzero(held).tolist(),
-        "settings": {k: v for k, v in asdict(config).items() if k != "device"},
+        "settings": {**asdict(config), "layers": list(names), "device": device.type},
         "skipped": [asdict(miss) for miss in skipped],
         "layers": layer_facts(gathered.layers),
     }
     files = {NEURONS: lambda path: faiss_vectors.save(neurons.faiss, path), **evidence_files(gathered)}
     folder.commit(files, facts)
-    return Recorded(Run.open(folder, index), tuple(skipped))
+    return Run.open(folder, index)
 
 
 def explain(
-    run: Run,
+    run: RecordedRun,
     banks: Sequence[str | ConceptBank] = (DEFAULT_BANK,),
     labelling: LabelConfig | None = None,
     summaries: SummaryConfig | None = None,
@@ -170,7 +181,7 @@ def explain(
     return explanations
 
 
-def search_neurons(run: Run, query: Floats, k: int = 10) -> list[dict[str, Any]]:
+def search_neurons(run: RecordedRun, query: Floats, k: int = 10) -> list[dict[str, Any]]:
     """The units nearest to a unit-length vector: {layer, unit, score, labels, summary}, best first.
 
     Labels and summary are those of `explain`, empty and None before it was run.
@@ -203,7 +214,7 @@ def search_clips(index: ClipIndex, query: Floats, k: int = 10) -> list[dict[str,
 
 
 def write_report(
-    run: Run, out: Path | None = None, max_megabytes: float = 25.0, announce: Announce = no_progress
+    run: RecordedRun, out: Path | None = None, max_megabytes: float = 25.0, announce: Announce = no_progress
 ) -> Path:
     """Write the run's explanations as one HTML file; returns its path.
 
@@ -221,7 +232,7 @@ def write_report(
     return out
 
 
-def report_data(run: Run) -> ReportData:
+def report_data(run: RecordedRun) -> ReportData:
     """What the report of a run shows."""
     settings, facts = run.settings(), run.facts
     explanations = run.explanations()
@@ -325,7 +336,7 @@ def _shown(index: ClipIndex, kept: Kept, unit: int, captions: Sequence[str]) -> 
 
 
 def _summaries(
-    run: Run,
+    run: RecordedRun,
     labels: Sequence[Sequence[Label]],
     shown: Sequence[tuple[Sequence[Shown], Sequence[Shown]]],
     model: LanguageModel | None,
@@ -362,7 +373,7 @@ def _asked_units(
     return np.concatenate(asked)
 
 
-def _concept_hits(run: Run, concepts: Sequence[str]) -> dict[str, list[tuple[int, float]]]:
+def _concept_hits(run: RecordedRun, concepts: Sequence[str]) -> dict[str, list[tuple[int, float]]]:
     queries = run.index.embedder().embed_text(concepts)
     scores, rows = faiss_vectors.search(run.neurons.faiss, queries, HITS)
     return {
@@ -371,7 +382,7 @@ def _concept_hits(run: Run, concepts: Sequence[str]) -> dict[str, list[tuple[int
     }
 
 
-def _notes(run: Run) -> tuple[str, ...]:
+def _notes(run: RecordedRun) -> tuple[str, ...]:
     notes = [
         "Labels and sentences are made automatically from the clips each unit responded to most. "
         "They say what these sounds have in common, not what the unit is for."

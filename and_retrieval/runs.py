@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Self
 
 from .clip_index import ClipIndex
 from .errors import InputError, StaleError
@@ -19,14 +19,14 @@ SETTINGS = "explain.json"
 
 
 @dataclass(frozen=True)
-class Run:
+class RecordedRun:
     """A recorded run and the index its clip rows refer to."""
 
     folder: Folder
     index: ClipIndex
 
     @classmethod
-    def open(cls, folder: Folder, index: ClipIndex) -> Run:
+    def open(cls, folder: Folder, index: ClipIndex) -> Self:
         """The run stored in `folder`.
 
         Raises:

@@ -1,0 +1,231 @@
+"""The command line as a user types it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from and_retrieval import soundbank
+from and_retrieval.cli import main
+from and_retrieval.store import HOME_VARIABLE
+
+TARGET = f"{Path(__file__).parent / 'targets' / 'planted.py'}:load"
+CONCEPTS = ("dial tone", "heartbeat", "smoke alarm", "white noise", "dog bark", "siren")
+
+
+@pytest.fixture(scope="module")
+def sounds(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return soundbank.render(tmp_path_factory.mktemp("sounds"), concepts=CONCEPTS)
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory, sounds: Path) -> Path:
+    """A home with index `s`, its run `p` explained without a language model."""
+    home = tmp_path_factory.mktemp("home")
+    for line in (
+        ["index", str(sounds), "--name", "s"],
+        ["record", "s", "--target", TARGET, "--run", "p"],
+        ["explain", "s/p", "--llm", "none", "--concepts", "labels"],
+    ):
+        assert main([*line, "--home", str(home)]) == 0
+    return home
+
+
+@pytest.fixture
+def in_built(built: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv(HOME_VARIABLE, str(built))
+    return built
+
+
+def answer(capsys: pytest.CaptureFixture[str], *line: str) -> dict[str, Any]:
+    capsys.readouterr()
+    assert main([*line, "--json"]) == 0
+    out = capsys.readouterr().out
+    assert out.count("\n") == 1
+    result: dict[str, Any] = json.loads(out)
+    return result
+
+
+def complaint(capsys: pytest.CaptureFixture[str], *line: str) -> str:
+    capsys.readouterr()
+    assert main(list(line)) == 2
+    caught = capsys.readouterr()
+    assert caught.out == ""
+    assert caught.err.count("\n") == 1
+    assert "Traceback" not in caught.err
+    return caught.err
+
+
+def test_index_result(home: Path, sounds: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (sounds.parent / "broken.wav").write_text("not a sound")
+    result = answer(capsys, "index", str(sounds.parent), "--name", "all")
+    assert {"name", "path", "clips", "skipped", "embedder", "dim", "seconds"} <= set(result)
+    assert (result["clips"], result["embedder"], result["dim"]) == (8 * len(CONCEPTS), "embedded", 521)
+    assert [Path(miss["path"]).name for miss in result["skipped"]] == ["broken.wav"]
+    assert (home / "all" / "manifest.json").is_file()
+
+
+def test_record_result(in_built: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    result = answer(capsys, "record", "s", "--target", TARGET, "--run", "again", "--hold-out", "fold:1")
+    assert {"run", "target", "layers", "clips", "held_out", "seconds"} <= set(result)
+    assert result["run"] == "s/again"
+    assert result["layers"] == [{"name": "detectors", "units": 4}]
+    assert (result["clips"], result["held_out"]) == (48, 12)
+
+
+def test_explain_result_and_file(in_built: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    result = answer(capsys, "explain", "s/p", "--llm", "none", "--concepts", "labels", "-k", "5")
+    assert {"run", "units", "labelled", "abstained", "llm", "seconds"} <= set(result)
+    assert (result["units"], result["labelled"], result["abstained"]) == (4, 4, 4)
+    lines = [json.loads(line) for line in (in_built / "s/runs/p/explanations.jsonl").open()]
+    assert [line["labels"][0]["concept"] for line in lines] == list(CONCEPTS[:4])
+    for line in lines:
+        assert {"layer", "unit", "labels", "summary", "abstained", "reason", "top", "low"} <= set(line)
+        assert {"path", "start", "peak", "activation"} <= set(line["top"][0])
+        assert line["top"][0]["activation"] >= line["top"][-1]["activation"] >= line["low"][0]["activation"]
+
+
+def test_two_runs_of_every_verb_give_the_same_bytes(
+    in_built: Path, sounds: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for line in (
+        ["index", str(sounds), "--name", "s"],
+        ["record", "s", "--target", TARGET, "--run", "p"],
+        ["explain", "s/p", "--llm", "none", "--concepts", "labels"],
+        ["report", "s/p"],
+    ):
+        assert main([*line, "--home", str(tmp_path / "second")]) == 0
+    assert main(["explain", "s/p", "--llm", "none", "--concepts", "labels"]) == 0
+    assert main(["report", "s/p"]) == 0
+    files = sorted(
+        p.relative_to(tmp_path / "second") for p in (tmp_path / "second").rglob("*") if p.is_file()
+    )
+    assert len(files) > 8
+    for file in files:
+        assert (in_built / file).read_bytes() == (tmp_path / "second" / file).read_bytes(), file
+
+
+def test_search_neurons(in_built: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    result = answer(capsys, "search", "s/p", "a smoke alarm", "-k", "3")
+    assert (result["query"], result["for"]) == ("a smoke alarm", "neurons")
+    assert [len(result["results"]), result["results"][0]["unit"]] == [3, 2]
+    assert {"layer", "unit", "score", "labels", "summary"} == set(result["results"][0])
+
+
+def test_search_clips_by_text_and_by_sound(
+    in_built: Path, sounds: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    result = answer(capsys, "search", "s", "dial tone")
+    assert result["for"] == "clips"
+    assert {"path", "start", "score", "label"} == set(result["results"][0])
+    assert result["results"][0]["label"] == "dial tone"
+    sound = sounds.parent / "siren" / "siren-3.flac"
+    by_sound = answer(capsys, "search", "s", "--audio", str(sound))["results"][0]
+    assert Path(by_sound["path"]) == sound
+    assert by_sound["score"] == pytest.approx(1.0, abs=1e-4)
+
+
+def test_report_is_one_file(in_built: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "r.html"
+    assert answer(capsys, "report", "s/p", "--out", str(out))["bytes"] == out.stat().st_size
+    page = out.read_text()
+    assert "dial tone" in page
+    assert "http://" not in page.replace("http://www.w3.org", "")
+
+
+def test_models_list_names_licences(capsys: pytest.CaptureFixture[str]) -> None:
+    listed = {model["name"]: model["licence"] for model in answer(capsys, "models", "list")["models"]}
+    assert listed["yamnet"] == "Apache-2.0"
+    assert "Gemma" in listed["gemma3"]
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        (["index", "/nowhere", "--name", "x"], "does not exist"),
+        (["index", "{empty}", "--name", "x"], "no usable audio"),
+        (["index", "{csv}", "--name", "x"], "no column named path"),
+        (["index", "{sounds}", "--name", "x", "--embedder", "embeded"], "did you mean embedded"),
+        (["index", "{sounds}", "--name", "../x"], "cannot be a name"),
+        (["index", "{sounds}", "--name", "x", "--window", "nan"], "--window"),
+        (["record", "nope", "--target", "yamnet"], "unknown index 'nope'"),
+        (["record", "s", "--target", "yamet"], "did you mean yamnet"),
+        (["record", "s", "--target", "nope.py:load"], "nope.py"),
+        (["record", "s", "--target", TARGET, "--layers", "detector"], "detectors"),
+        (["record", "s", "--target", TARGET, "--pooling", "x=sum"], "--pooling"),
+        (["record", "s", "--target", TARGET, "--hold-out", "2"], "--hold-out"),
+        (["record", "s", "--target", TARGET, "--hold-out", "fold:9"], "no fold '9'"),
+        (["record", "s", "--target", TARGET, "--top-k", "0"], "--top-k"),
+        (["record", "s", "--target", TARGET, "--device", "tpu"], "tpu"),
+        (["explain", "s", "--llm", "none"], "s/p"),
+        (["explain", "s/nope"], "unknown run 'nope'"),
+        (["explain", "s/p", "--llm", "gpt"], "gemma3"),
+        (["explain", "s/p", "--llm", "none", "--concepts", "esc5"], "did you mean esc50"),
+        (["explain", "s/p", "--llm", "none", "--score", "wmpi"], "did you mean wpmi"),
+        (["search", "s/p", ""], "empty"),
+        (["search", "s/p"], "QUERY"),
+        (["search", "s", "x", "-k", "0"], "-k"),
+        (["search", "s", "--audio", "{csv}"], "sound file"),
+        (["report", "s/p", "--out", "/nowhere/x.html"], "/nowhere"),
+        (["bench", "nope"], "nope"),
+    ],
+)
+def test_bad_input_gets_one_line(
+    in_built: Path,
+    sounds: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    line: list[str],
+    says: str,
+) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "bad.csv").write_text("file,label\na.wav,dog\n")
+    before = sorted((p, p.stat().st_mtime_ns) for p in in_built.rglob("*") if p.is_file())
+    places = {"{empty}": str(tmp_path / "empty"), "{csv}": str(tmp_path / "bad.csv"), "{sounds}": str(sounds)}
+    assert says in complaint(capsys, *(places.get(word, word) for word in line))
+    assert sorted((p, p.stat().st_mtime_ns) for p in in_built.rglob("*") if p.is_file()) == before
+
+
+def test_a_changed_file_is_noticed(built: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    import shutil
+
+    home = tmp_path / "copy"
+    shutil.copytree(built, home)
+    vectors = next(home.glob("s/vectors-*.faiss"))
+    vectors.write_bytes(vectors.read_bytes()[:-1] + b"x")
+    assert "was changed" in complaint(capsys, "search", "s", "siren", "--home", str(home))
+
+
+def test_what_a_target_prints_stays_off_stdout(
+    in_built: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "loud.py"
+    file.write_text(f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
+                    "from targets.planted import load as planted\n"
+                    "def load():\n    print('hello from the network')\n    return planted()\n")  # fmt: skip
+    assert answer(capsys, "record", "s", "--target", f"{file}:load", "--run", "loud")["run"] == "s/loud"
+
+
+def test_the_command_is_light() -> None:
+    code = (
+        "import sys, contextlib, io, and_retrieval.cli as cli\n"
+        "with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit): cli.main(['--help'])\n"
+        "print([m for m in ('torch', 'faiss', 'transformers', 'llama_cpp', 'scipy') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.slow
+def test_demo(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    result = answer(capsys, "demo", "--out", str(tmp_path / "demo"))
+    assert result["clips"] >= 320
+    assert result["units"] == 1545
+    report = Path(result["report"])
+    assert report.is_relative_to(tmp_path)
+    assert "Responds to" in report.read_text()

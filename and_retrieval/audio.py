@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,11 +52,11 @@ def audio_info(path: Path) -> AudioInfo:
         if size == 0:
             raise UnreadableAudioError("empty file")
         info = soundfile.info(str(path))
+        frames = info.frames if info.frames <= size * FRAMES_PER_BYTE else _count(path)
     except (soundfile.LibsndfileError, RuntimeError, OSError) as error:
         raise UnreadableAudioError(f"not readable as audio ({_reason(error)})") from None
     if info.format == "RAW":  # a guess by the name alone: any .au file without a header
         raise UnreadableAudioError("not readable as audio (Format not recognised)")
-    frames = info.frames if info.frames <= size * FRAMES_PER_BYTE else _count(path)
     if frames <= 0 or info.samplerate <= 0:
         raise UnreadableAudioError("no audio in the file")
     return AudioInfo(info.samplerate, info.channels, frames)
@@ -98,14 +99,17 @@ def read_window(path: Path, start: float, duration: float, sample_rate: int, *, 
 
 
 def _count(path: Path) -> int:
-    """Frames that can be decoded."""
-    frames = 0
-    try:
-        with soundfile.SoundFile(str(path)) as stream:
-            while read := len(stream.read(BLOCK, dtype="float32")):
+    """Frames that can be decoded: where reading fails, it is tried again from there in smaller steps."""
+    frames, step = 0, BLOCK
+    while step:
+        with (
+            contextlib.suppress(soundfile.LibsndfileError, RuntimeError, OSError),
+            soundfile.SoundFile(str(path)) as stream,
+        ):
+            stream.seek(frames)
+            while read := len(stream.read(step, dtype="float32")):
                 frames += read
-    except (soundfile.LibsndfileError, RuntimeError, OSError):
-        pass  # the file breaks off; what came before can be used
+        step //= 2
     return frames
 
 

@@ -1,0 +1,43 @@
+"""What every test gets: a home of its own. And what many want: small sounds, and the folder of shared data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import soundfile
+from sounds import WriteSound, noise
+
+from and_retrieval.store import HOME_VARIABLE
+from and_retrieval.types import Floats
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A home for indexes and runs that goes with the test. The cache folder stays: joining models is slow."""
+    folder = tmp_path / "home"
+    monkeypatch.setenv(HOME_VARIABLE, str(folder))
+    return folder
+
+
+@pytest.fixture
+def write_sound(tmp_path: Path) -> WriteSound:
+    """`write_sound("a/x.wav", waveform, rate, **soundfile options)` -> path under the test's folder."""
+
+    def write(name: str, waveform: Floats | None = None, rate: int = 16_000, **options: Any) -> Path:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(path, noise() if waveform is None else waveform, rate, **options)
+        return path
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of shared data beside the checkout."""
+    folder = Path(__file__).resolve().parents[2] / "shared"
+    if not folder.is_dir():
+        pytest.skip(f"no shared data at {folder}")
+    return folder

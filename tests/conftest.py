@@ -10,7 +10,7 @@ import soundfile
 from sounds import WriteSound, noise
 
 from and_retrieval.store import HOME_VARIABLE
-from and_retrieval.types import Floats
+from and_retrieval.types import Embedder, Floats
 
 
 @pytest.fixture(autouse=True)
@@ -41,3 +41,11 @@ def shared() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no shared data at {folder}")
     return folder
+
+
+@pytest.fixture(scope="session")
+def embedder() -> Embedder:
+    """The embedded embedder, loaded once."""
+    from and_retrieval.embed import load_embedder
+
+    return load_embedder("embedded")

@@ -30,6 +30,9 @@ Announce = Callable[[str, str], Progress]
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb; returns the exit code: 0, 2 for bad input, 1 for a defect of ours, 130 when interrupted."""
+    # Threads that wait by spinning take the cores from whoever else works on a busy machine; read by OpenMP when
+    # torch is loaded, which the verbs do.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     parser = _parser()
     args = parser.parse_args(argv)
     if not hasattr(args, "verb"):

@@ -1,0 +1,280 @@
+"""The clip index: built, opened, added to without embedding again, and refused when it does not fit."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from embedders import FakeEmbedder
+from sounds import WriteSound, noise, tone
+
+from and_retrieval import soundbank
+from and_retrieval import vectors as faiss_vectors
+from and_retrieval.clip_index import BATCH, ClipIndex, read_in_order
+from and_retrieval.clips import load_clips
+from and_retrieval.config import ClipConfig
+from and_retrieval.errors import ChecksumError, InputError, StaleError
+from and_retrieval.store import Folder
+from and_retrieval.types import Embedder
+
+
+@pytest.fixture
+def sounds(tmp_path: Path, write_sound: WriteSound) -> Path:
+    for number in range(6):
+        write_sound(
+            f"sounds/{'low' if number % 2 else 'high'}/{number}.wav",
+            tone(150 + 500 * number, 0.4, 8_000),
+            8_000,
+        )
+    return tmp_path / "sounds"
+
+
+@pytest.fixture
+def fake() -> FakeEmbedder:
+    return FakeEmbedder()
+
+
+def names(index: ClipIndex) -> list[str]:
+    return [clip.path for clip in index.clips]
+
+
+def reasons(index: ClipIndex) -> dict[str, str]:
+    return {Path(miss.path).name: miss.reason for miss in index.skipped}
+
+
+def files(index: ClipIndex) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in index.folder.path.iterdir()}
+
+
+class TestBuild:
+    def test_and_open_again(self, sounds: Path, home: Path, fake: FakeEmbedder) -> None:
+        seen: list[tuple[int, int]] = []
+        built = ClipIndex.build(sounds, fake, home / "tones", progress=lambda *at: seen.append(at))
+        assert fake.heard == 6
+        assert seen[-1] == (6, 6)
+        opened = ClipIndex.open(home / "tones")
+        assert opened.clips == built.clips == load_clips(sounds).clips
+        assert (opened.name, opened.dim, opened.embedder_name) == ("tones", 8, "fake")
+        assert opened.digest() == built.digest() == built.folder.manifest()["digest"]
+        assert opened.vectors().tobytes() == built.vectors().tobytes()
+        np.testing.assert_allclose(np.linalg.norm(opened.vectors(), axis=1), 1, atol=1e-6)
+        for row in range(6):
+            found = opened.search(opened.vectors()[row], 3)
+            assert len(found) == 3
+            assert found[0][0] == row
+            assert found[0][1] == pytest.approx(1, abs=1e-6)
+
+    def test_twice_gives_the_same_bytes(self, sounds: Path, home: Path) -> None:
+        one = ClipIndex.build(sounds, FakeEmbedder(), home / "one/x")
+        two = ClipIndex.build(sounds, FakeEmbedder(), home / "two/x")
+        assert files(one) == files(two)
+        ClipIndex.build(sounds, FakeEmbedder(), home / "two/x")
+        assert files(one) == files(two)
+
+    def test_of_more_clips_than_a_batch_keeps_their_order(
+        self, home: Path, write_sound: WriteSound, fake: FakeEmbedder
+    ) -> None:
+        sound = np.concatenate([tone(100 + 30 * n, 0.2, 8_000) for n in range(2 * BATCH + 3)])
+        path = write_sound("long.wav", sound, 8_000, subtype="FLOAT")
+        index = ClipIndex.build(path, fake, home / "x", ClipConfig(window=0.2))
+        assert len(index.clips) == 2 * BATCH + 3
+        assert [clip.start for clip in index.clips] == sorted(clip.start for clip in index.clips)
+        alone = fake.embed_audio([sound[n * 1_600 : (n + 1) * 1_600] for n in range(len(index.clips))])
+        np.testing.assert_allclose(index.vectors(), alone, atol=1e-6)
+
+    def test_bad_audio_is_listed_and_stops_nothing(
+        self, sounds: Path, home: Path, write_sound: WriteSound, fake: FakeEmbedder
+    ) -> None:
+        (sounds / "zero.wav").write_bytes(b"")
+        (sounds / "text.wav").write_text("not a sound")
+        write_sound("sounds/one.wav", np.full(1, 0.5, np.float32))
+        write_sound("sounds/silent.wav", np.zeros(8_000, np.float32))
+        write_sound("sounds/nan.wav", np.full(8_000, np.nan, np.float32), subtype="FLOAT")
+        write_sound("sounds/huge.wav", noise(0.5, amplitude=1e30), subtype="FLOAT")
+        write_sound("sounds/array.wav", np.stack([noise(0.2, 192_000)] * 8, axis=1), 192_000)
+        write_sound("sounds/odd.wav", tone(900, 0.5, 44_101), 44_101)
+        write_sound(
+            "sounds/half-silent.wav",
+            np.concatenate([noise(10.0, 4_000), np.zeros(40_000, np.float32)]),
+            4_000,
+        )
+        for suffix in ("ogg", "flac", "wav", "mp3"):
+            cut = write_sound(f"sounds/cut.{suffix}", noise(12.0, 22_050), 22_050)
+            cut.write_bytes(cut.read_bytes()[: cut.stat().st_size // 2])
+        index = ClipIndex.build(sounds, fake, home / "x")
+        listed = {name: reason for name, reason in reasons(index).items() if not name.startswith("cut")}
+        assert listed == {
+            "zero.wav": "empty file",
+            "text.wav": "not readable as audio (Format not recognised)",
+            "one.wav": "too short (1 samples)",
+            "silent.wav": "silent",
+            "nan.wav": "holds NaN or infinite samples",
+            "huge.wav": "holds samples beyond 1e+06, where full scale is 1",
+            "half-silent.wav at 10 s": "silent",
+        }
+        used = set(names(index))
+        assert {"array.wav", "odd.wav", "half-silent.wav", "cut.ogg", "cut.wav", "cut.mp3"} <= used
+        assert np.isfinite(index.vectors()).all()
+        assert index.vectors().shape == (len(index.clips), 8)
+        assert ClipIndex.open(home / "x").skipped == index.skipped
+        assert index.folder.manifest()["skipped"] == len(index.skipped)
+
+    def test_with_nothing_usable_leaves_no_index(
+        self, home: Path, write_sound: WriteSound, fake: FakeEmbedder
+    ) -> None:
+        path = write_sound("silent/x.wav", np.zeros(8_000, np.float32))
+        with pytest.raises(InputError, match=r"all 1 clips were skipped \(silent\)"):
+            ClipIndex.build(path.parent, fake, home / "x")
+        assert not Folder(home / "x", "clip index").exists()
+
+
+class TestAdding:
+    def test_embeds_new_clips_alone(
+        self, sounds: Path, home: Path, write_sound: WriteSound, fake: FakeEmbedder
+    ) -> None:
+        first = ClipIndex.build(sounds, fake, home / "x")
+        write_sound("sounds/a-first-name.wav", tone(3_000, 0.4, 8_000), 8_000)
+        other = write_sound("more/new.wav", noise(0.4, 8_000), 8_000).parent
+        second = ClipIndex.build(sounds, fake, home / "x")
+        third = ClipIndex.build(other, fake, home / "x")
+        assert fake.heard == 8
+        assert names(third) == [*names(first), "a-first-name.wav", "new.wav"]  # rows never move
+        assert third.vectors()[:6].tobytes() == first.vectors().tobytes()
+        assert third.digest(6) == first.digest()
+        assert third.digest(7) == second.digest()
+        assert third.digest() != second.digest()
+        assert ClipIndex.open(home / "x").clips == third.clips
+        ClipIndex.build(sounds, fake, home / "x")
+        assert fake.heard == 8
+
+    def test_a_moved_folder_is_read_from_its_new_place(
+        self, sounds: Path, tmp_path: Path, home: Path, fake: FakeEmbedder
+    ) -> None:
+        before = ClipIndex.build(sounds, fake, home / "x")
+        moved = tmp_path / "elsewhere"
+        shutil.move(sounds, moved)
+        after = ClipIndex.build(moved, fake, home / "x")
+        assert fake.heard == 6
+        assert {clip.root for clip in after.clips} == {str(moved)}
+        assert after.digest() == before.digest()
+
+    def test_a_changed_file_replaces_its_clips(
+        self, sounds: Path, home: Path, write_sound: WriteSound, fake: FakeEmbedder
+    ) -> None:
+        before = ClipIndex.build(sounds, fake, home / "x")
+        changed = names(before)[2]
+        write_sound(f"sounds/{changed}", noise(0.4, 8_000), 8_000)
+        after = ClipIndex.build(sounds, fake, home / "x")
+        assert fake.heard == 7
+        assert names(after) == [*names(before)[:2], *names(before)[3:], changed]
+        kept = np.delete(before.vectors(), 2, axis=0)
+        assert after.vectors()[:5].tobytes() == kept.tobytes()
+        assert after.digest(6) != before.digest()
+
+    def test_a_file_that_went_keeps_its_row(self, sounds: Path, home: Path, fake: FakeEmbedder) -> None:
+        before = ClipIndex.build(sounds, fake, home / "x")
+        (sounds / names(before)[0]).unlink()
+        assert ClipIndex.build(sounds, fake, home / "x").clips == before.clips
+
+    def test_files_of_the_same_name_in_another_folder_are_others(
+        self, sounds: Path, home: Path, write_sound: WriteSound, fake: FakeEmbedder
+    ) -> None:
+        ClipIndex.build(sounds, fake, home / "x")
+        other = write_sound("other/low/1.wav", noise(0.4, 8_000), 8_000).parents[1]
+        index = ClipIndex.build(other, fake, home / "x")
+        assert names(index).count("low/1.wav") == 2
+        assert len(index.clips) == 7
+
+    def test_mended_files_leave_the_list_of_the_skipped(
+        self, sounds: Path, home: Path, write_sound: WriteSound, fake: FakeEmbedder
+    ) -> None:
+        (sounds / "broken.wav").write_bytes(b"")
+        (sounds / "lost.wav").write_bytes(b"")
+        other = write_sound("more/new.wav", noise(0.4, 8_000), 8_000).parent
+        (other / "bad.wav").write_bytes(b"")
+        ClipIndex.build(sounds, fake, home / "x")
+        assert set(reasons(ClipIndex.build(other, fake, home / "x"))) == {"broken.wav", "lost.wav", "bad.wav"}
+        write_sound("sounds/broken.wav", noise(0.4, 8_000), 8_000)
+        (sounds / "lost.wav").write_text("text now")
+        told = ClipIndex.build(sounds, fake, home / "x").skipped
+        assert sorted((Path(miss.path).name, miss.reason) for miss in told) == [
+            ("bad.wav", "empty file"),
+            ("lost.wav", "not readable as audio (Format not recognised)"),
+        ]
+
+    def test_with_another_embedder_is_refused(self, sounds: Path, home: Path, fake: FakeEmbedder) -> None:
+        index = ClipIndex.build(sounds, fake, home / "x")
+        before = files(index)
+        with pytest.raises(StaleError, match=r"index 'x' was made with embedder 'fake' \(fake-1\)"):
+            ClipIndex.build(sounds, FakeEmbedder("fake-2"), home / "x")
+        assert files(index) == before
+
+    def test_with_another_window_is_refused(self, sounds: Path, home: Path, fake: FakeEmbedder) -> None:
+        ClipIndex.build(sounds, fake, home / "x", ClipConfig(window=0.2))
+        with pytest.raises(InputError, match=r"was cut in windows of 0\.2 s, not 10 s; use --window 0\.2"):
+            ClipIndex.build(sounds, fake, home / "x")
+
+
+class TestOpen:
+    def test_nothing(self, home: Path) -> None:
+        with pytest.raises(InputError, match="missing or damaged"):
+            ClipIndex.open(home / "x")
+
+    def test_a_count_that_does_not_fit(self, sounds: Path, home: Path, fake: FakeEmbedder) -> None:
+        index = ClipIndex.build(sounds, fake, home / "x")
+        few = faiss_vectors.build(index.vectors()[:4])
+        facts = {k: v for k, v in index.folder.manifest().items() if k not in ("files", "format", "kind")}
+        kept = {name: index.folder.file(name).read_text() for name in ("clips.jsonl", "skipped.jsonl")}
+        index.folder.commit({**kept, "vectors.faiss": lambda path: faiss_vectors.save(few, path)}, facts)
+        with pytest.raises(InputError, match="holds 6 clips but 4 vectors"):
+            ClipIndex.open(home / "x")
+
+    @pytest.mark.parametrize("name", ["clips.jsonl", "vectors.faiss", "skipped.jsonl"])
+    def test_a_changed_file(self, name: str, sounds: Path, home: Path, fake: FakeEmbedder) -> None:
+        (sounds / "zero.wav").write_bytes(b"")
+        path = ClipIndex.build(sounds, fake, home / "x").folder.file(name)
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2] ^= 1
+        path.write_bytes(content)
+        with pytest.raises(ChecksumError, match="was changed"):
+            ClipIndex.open(home / "x")
+
+    def test_another_format(self, sounds: Path, home: Path, fake: FakeEmbedder) -> None:
+        path = ClipIndex.build(sounds, fake, home / "x").folder.path / "manifest.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"format": 99}))
+        with pytest.raises(StaleError, match="format 99"):
+            ClipIndex.open(home / "x")
+
+    def test_an_embedder_nobody_knows(self, sounds: Path, home: Path, fake: FakeEmbedder) -> None:
+        index = ClipIndex.build(sounds, fake, home / "x")
+        with pytest.raises(InputError, match="unknown embedder 'fake'"):
+            index.embedder()
+        with pytest.raises(InputError, match="3 dimensions"):
+            index.search(np.zeros(3, np.float32))
+
+
+def test_groups_are_read_in_order_with_their_misses(sounds: Path) -> None:
+    clips = load_clips(sounds).clips
+    (sounds / clips[3].path).unlink()
+    read = list(read_in_order(clips, [[4, 5], [3], [1, 3, 0]], 8_000, ClipConfig()))
+    assert [rows for rows, _, _ in read] == [[4, 5], [], [1, 0]]
+    assert [len(waveforms) for _, waveforms, _ in read] == [2, 0, 2]
+    assert [[Path(miss.path).name for miss in misses] for *_, misses in read] == [
+        [], [Path(clips[3].path).name], [Path(clips[3].path).name],
+    ]  # fmt: skip
+
+
+def test_text_finds_the_obvious_clip(tmp_path: Path, home: Path, embedder: Embedder) -> None:
+    concepts = ("rain", "siren", "dog bark", "church bell", "crickets")
+    table = soundbank.render(tmp_path / "set", clips_per_concept=2, concepts=concepts)
+    ClipIndex.build(table, embedder, home / "set")
+    index = ClipIndex.open(home / "set")
+    assert len(index.clips) == 10
+    assert index.embedder().fingerprint == embedder.fingerprint
+    for concept, vector in zip(concepts, embedder.embed_text(concepts), strict=True):
+        (row, score), *_ = index.search(vector, 2)
+        assert index.clips[row].label == concept
+        assert score > 0.05

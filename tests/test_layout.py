@@ -1,0 +1,124 @@
+"""The layers of the package: a module imports only from those above it, and the front doors open at once."""
+
+from __future__ import annotations
+
+import ast
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import and_retrieval
+
+PACKAGE = Path(and_retrieval.__file__).parent
+
+# In reading order; a package counts as one module. A new module is entered here where it belongs.
+ORDER = (
+    "types", "errors", "config", "progress", "weights", "store", "torchaudio_shim", "audio", "clips",
+    "concepts", "soundbank", "yamnet", "embed", "vectors", "clip_index", "targets", "hooks", "layers",
+    "probe", "topk", "evidence", "label", "llm", "summarize", "neurons", "runs", "acoustics", "faithful",
+    "prune", "report", "serve", "pipeline", "cli", "__main__",
+)  # fmt: skip
+HEAVY = (
+    "torch",
+    "torchaudio",
+    "faiss",
+    "transformers",
+    "sentence_transformers",
+    "llama_cpp",
+    "onnx",
+    "scipy",
+)
+LIGHT = ("types", "errors", "config", "progress", "weights", "store", "audio", "clips", "concepts", "cli")
+
+
+def modules() -> dict[str, list[Path]]:
+    """Module or package -> its files, the package's own front (`and_retrieval/__init__`) left out."""
+    found: dict[str, list[Path]] = {}
+    for path in sorted(PACKAGE.rglob("*.py")):
+        parts = path.relative_to(PACKAGE).with_suffix("").parts
+        if parts != ("__init__",):
+            found.setdefault(parts[0], []).append(path)
+    return found
+
+
+def imported(path: Path) -> Iterator[str]:
+    """Modules of the package that a file imports anywhere in it, `__init__` for names of the package itself."""
+    depth = len(path.relative_to(PACKAGE).parts)  # how many dots lead to the package
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            dotted = [alias.name.split(".") for alias in node.names if alias.name.startswith("and_retrieval")]
+            yield from (names[1] if len(names) > 1 else "__init__" for names in dotted)
+        elif isinstance(node, ast.ImportFrom):
+            module = (node.module or "").split(".") if node.module else []
+            if node.level == depth or (node.level == 0 and module[:1] == ["and_retrieval"]):
+                inner = module if node.level else module[1:]
+                names = inner[:1] or [alias.name for alias in node.names]
+                yield from (name if name in ORDER else "__init__" for name in names)
+
+
+def test_every_module_has_its_place() -> None:
+    assert set(modules()) <= set(ORDER)
+    assert len(set(ORDER)) == len(ORDER)
+
+
+@pytest.mark.parametrize("name", list(modules()))
+def test_a_module_imports_only_from_those_above_it(name: str) -> None:
+    above = {*ORDER[: ORDER.index(name)], name}
+    if name in ("cli", "__main__"):
+        above.add("__init__")  # the version
+    for path in modules()[name]:
+        wrong = set(imported(path)) - above
+        assert not wrong, f"{path.relative_to(PACKAGE)} imports {', '.join(sorted(wrong))}"
+
+
+def test_the_imports_are_seen() -> None:
+    assert {"config", "errors", "types", "weights", "audio"} <= set(imported(PACKAGE / "clips.py"))
+    assert {"types", "weights", "yamnet"} <= set(imported(PACKAGE / "embed/statistics.py"))
+    assert {"__init__", "errors", "pipeline"} <= set(imported(PACKAGE / "cli.py"))  # inside functions too
+
+
+def test_only_the_front_doors_import_the_pipeline() -> None:
+    users = {name for name, paths in modules().items() for path in paths if "pipeline" in imported(path)}
+    assert users <= {"cli", "__main__", "serve"}
+    assert {name for name, paths in modules().items() for path in paths if "cli" in imported(path)} == {
+        "__main__"
+    }
+
+
+def loaded_after(program: str) -> Any:
+    """Names of the heavy packages that a fresh interpreter has loaded after a program."""
+    report = f"\nimport json, sys\nprint(json.dumps([n for n in {(*HEAVY, 'numpy')!r} if n in sys.modules]))"
+    done = subprocess.run(
+        [sys.executable, "-c", program + report], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_importing_the_package_loads_nothing_heavy() -> None:
+    assert loaded_after("import and_retrieval; and_retrieval.__version__; dir(and_retrieval)") == []
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["index", "--help"], ["search", "--help"]])
+def test_help_loads_nothing_heavy(arguments: list[str]) -> None:
+    program = (
+        "from and_retrieval.cli import main\n"
+        f"try:\n    main({arguments!r})\nexcept SystemExit as end:\n    assert not end.code"
+    )
+    assert loaded_after(program) == []
+
+
+def test_light_modules_load_nothing_heavy() -> None:
+    assert set(loaded_after("import " + ", ".join(f"and_retrieval.{name}" for name in LIGHT))) <= {"numpy"}
+
+
+def test_every_public_name_can_be_loaded() -> None:
+    for name in and_retrieval.__all__:
+        assert getattr(and_retrieval, name) is not None
+    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+        _ = and_retrieval.nothing

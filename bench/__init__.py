@@ -1,1 +1,147 @@
-"""Measurements that anyone can repeat: each module has `run()` and prints its result as JSON."""
+"""Measurements that anyone can repeat: `and-retrieval bench SUITE [arguments]`, from a checkout.
+
+A suite is a module of this package with `run(**options)` that returns figures as a JSON-able dict. It may have:
+
+    add_arguments(parser)   its command line; `run` is then called with what was parsed and with `announce`
+    table(figures) -> str   its figures as Markdown; without it every dict of numbers becomes a row
+
+The keys `settings` (a dict) and `data` (a digest of the sounds measured on) of what `run` returns name the
+result file `bench/results/<suite>-<12 hex digits>.json`, so that the same measurement overwrites itself.
+Nothing in that file says where anything lies on the machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import importlib
+import json
+import os
+import platform
+import shlex
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from and_retrieval.progress import Progress, terminal_progress
+
+RESULTS = Path(__file__).parent / "results"
+PACKAGES = ("torch", "faiss-cpu", "numpy")
+SUITES = ("retrieval", "labels", "summaries", "topk")
+
+Announce = Callable[[str, str], Progress]
+"""(what is done, unit of counting) -> the progress to call."""
+Figures = dict[str, Any]
+
+
+def suites() -> dict[str, str]:
+    """Name of every suite that is there -> its module, not yet imported."""
+    return {name: f"bench.{name}" for name in SUITES if (Path(__file__).parent / f"{name}.py").is_file()}
+
+
+def run(name: str, arguments: Sequence[str], quiet: bool = False) -> tuple[Figures, str]:
+    """Run a suite and keep its result.
+
+    Args:
+        name: One of `suites()`.
+        arguments: The suite's own command line.
+        quiet: No progress on stderr.
+
+    Returns:
+        What was written to the result file, and the figures as Markdown.
+
+    Raises:
+        InputError: An argument cannot be used.
+        SystemExit: `--help` was asked for, or the arguments do not parse.
+    """
+    suite = importlib.import_module(suites()[name])
+    begin = [line for line in (suite.__doc__ or "").splitlines() if line][:1]
+    parser = argparse.ArgumentParser(prog=f"and-retrieval bench {name}", description="".join(begin))
+    takes_arguments = hasattr(suite, "add_arguments")
+    if takes_arguments:
+        suite.add_arguments(parser)
+    options = vars(parser.parse_args(arguments))
+    if takes_arguments:
+        options["announce"] = lambda what, unit: terminal_progress(what, unit, quiet=quiet)
+    figures: Figures = suite.run(**options)
+    result = {
+        "suite": name,
+        "command": shlex.join(["and-retrieval", "bench", name, *map(_nameless, arguments)]),
+        "settings": figures.get("settings", {}),
+        "data": figures.get("data", ""),
+        "machine": machine(),
+        "figures": {key: value for key, value in figures.items() if key not in ("settings", "data")},
+    }
+    path = RESULTS / f"{name}-{_digest(name, result['settings'], result['data'])}.json"
+    _write(path, json.dumps(result, indent=2, ensure_ascii=False) + "\n")
+    table = suite.table(figures) if hasattr(suite, "table") else markdown(list(_numbers(figures)))
+    return result, f"{table}\n\nkept in {path.parent.parent.name}/{path.parent.name}/{path.name}"
+
+
+def machine() -> dict[str, Any]:
+    """What the figures depend on: processor, cores, load of the last minute, versions; nothing that names it.
+
+    A load above the number of cores means that the times are those of a busy machine.
+    """
+    import torch
+
+    return {
+        "cpu": _processor(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "load": round(os.getloadavg()[0], 1) if hasattr(os, "getloadavg") else None,
+        "python": platform.python_version(),
+        **{package: version(package) for package in PACKAGES},
+    }
+
+
+def markdown(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Rows as a Markdown table; columns in the order in which they first appear, numbers to three places."""
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    lines = [columns, ["---"] * len(columns), *([_cell(row.get(key)) for key in columns] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.3f}"
+    return "" if value is None else str(value).replace("|", "\\|")
+
+
+def _numbers(figures: Mapping[str, Any], *path: str) -> Iterator[dict[str, Any]]:
+    """One row for every dict that holds numbers, at any depth."""
+    own = {
+        key: value for key, value in figures.items() if isinstance(value, int | float) and key != "settings"
+    }
+    if own:
+        yield {"": " / ".join(path), **own}
+    for key, value in figures.items():
+        if isinstance(value, Mapping) and key != "settings":
+            yield from _numbers(value, *path, key)
+
+
+def _digest(*parts: Any) -> str:
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _nameless(argument: str) -> str:
+    """A path without the folders that only this machine has: its last two parts."""
+    path = Path(argument)
+    return "/".join(path.parts[-2:]) if path.is_absolute() or ".." in path.parts else argument
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return named[0] if named else platform.processor() or platform.machine()
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    scratch.write_text(text, encoding="utf-8")
+    scratch.replace(path)

@@ -1,0 +1,225 @@
+"""Whether units that are known to stand for a class are called that, and found by its name.
+
+The small CNN of `bench.small_cnn` is trained on the source's classes, so unit i of its last layer stands for
+class i. Its units are labelled from the clips they answer to most, without anything the clips are called,
+and the labels are held against the class names: `top_1` is the share of units whose first label is their
+class, `top_5` that of units with their class among the first five. Then every class name is searched among
+the neuron vectors, of the last layer alone and of the last two layers: R@k is the share of classes whose
+unit is among the k nearest. In the hidden layer other units may answer to a class just as well, so the
+second is a lower bound.
+
+The neuron vectors are made in four ways: clips weighted by how far the activation exceeds the unit's mean
+or all the same, and with the mean of all clip vectors taken off or not. `excess, centred` is the package's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Sequence
+from dataclasses import asdict
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from and_retrieval import pipeline
+from and_retrieval.clip_index import ClipIndex
+from and_retrieval.clips import load_clips
+from and_retrieval.concepts import load_bank
+from and_retrieval.config import LabelConfig, RecordConfig, fingerprint
+from and_retrieval.embed import load_embedder
+from and_retrieval.label import label_units
+from and_retrieval.store import Home
+from and_retrieval.types import Embedder, Floats, Label, LayerEvidence
+from bench import Announce, Figures, markdown, small_cnn
+from bench import metrics as m
+from bench.source import ESC10_NAMES, Names, bank_names, classes_of, digest, own_names, read_aliases
+
+LAYERS = ("hidden_relu", "classes")
+SCORES = ("soft-wpmi", "wpmi", "top-mean")
+TOP = (5, 10, 20)
+RANKS = (1, 5)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """SOURCE, the embedder, the names to choose from, where the network and the index are kept."""
+    parser.add_argument("source", metavar="SOURCE", help="labelled folder of folders, glob or CSV")
+    parser.add_argument("--embedder", default="embedded", metavar="NAME", help="default: embedded")
+    parser.add_argument("--concepts", default="esc50", metavar="BANK|FILE", help="default: esc50")
+    parser.add_argument(
+        "--aliases",
+        type=Path,
+        default=ESC10_NAMES,
+        metavar="FILE",
+        help="CSV label,name: what the bank calls the source's classes (default: those of ESC-10)",
+    )
+    parser.add_argument(
+        "--home", metavar="DIR", help="folder of the index and the network (default: ./index)"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of the network's training (default: 0)")
+
+
+def run(
+    source: str,
+    embedder: str,
+    concepts: str,
+    aliases: Path,
+    home: str | None,
+    seed: int,
+    announce: Announce,
+) -> Figures:
+    """Figures of labels and neuron search on a network trained on the source.
+
+    Raises:
+        InputError: Clips without labels, an unknown embedder or bank, an alias file that cannot be read.
+    """
+    bank, named = load_bank(concepts), read_aliases(aliases)
+    clips = load_clips(source).clips
+    classes, data = classes_of(clips, source), digest(clips)
+    loaded = load_embedder(embedder)
+    training = small_cnn.TrainConfig(seed=seed)
+    place = small_cnn.folder(home)
+    facts = small_cnn.train(source, place, training, announce("training", "epochs"))
+    index = ClipIndex.build(
+        source,
+        loaded,
+        Home.find(home).index(f"bench-{fingerprint(data, loaded.fingerprint)}").path,
+        progress=announce("embedding", "clips"),
+    )
+    config = RecordConfig(top_k=max(TOP), device="cpu")
+    recorded = pipeline.record(small_cnn.as_target(place), index, LAYERS, config, f"cnn-{seed}", announce)
+    layers = {layer.name: layer for layer in recorded.layers}
+    vectors = index.vectors()
+    own, wide = own_names(classes), bank_names(classes, bank.concepts, named)
+    return {
+        "settings": {
+            "embedder": embedder,
+            "fingerprint": loaded.fingerprint,
+            "concepts": bank.name,
+            "names": fingerprint(wide.names),
+            "training": asdict(training),
+        },
+        "data": data,
+        "network": {
+            "accuracy": facts.accuracy,
+            "trained_on": facts.trained_on,
+            "held_out": facts.held_out,
+            "weights": facts.weights[:16],
+            "own_clips": {
+                f"top_{k}": own_clips(
+                    layers["classes"], [classes.index(c.label or "") for c in index.clips], k
+                )
+                for k in TOP
+            },
+        },
+        "labels": {
+            f"{len(names.names)} names ({title})": label_figures(loaded, vectors, layers["classes"], names)
+            for title, names in (("own", own), (bank.name, wide))
+        },
+        "search": {
+            way: search_figures(
+                [weighted(layers[name], vectors, excess, centred) for name in LAYERS], queries
+            )
+            for queries in [loaded.embed_text(own.names)]
+            for way, excess, centred in ways()
+        },
+    }
+
+
+def own_clips(layer: LayerEvidence, class_of: Sequence[int], k: int) -> dict[str, float]:
+    """Share of a class unit's top k clips that are of its class: mean over units, and of the worst unit.
+
+    A unit whose top clips are of another class is rightly called something else: this bounds the labels.
+    """
+    own = np.array(class_of)[layer.top.rows[:, :k]] == np.arange(layer.units)[:, None]
+    seen = layer.top.rows[:, :k] >= 0
+    share = (own & seen).sum(axis=1) / np.maximum(seen.sum(axis=1), 1)
+    return {"mean": round(float(share.mean()), 4), "worst": round(float(share.min()), 4)}
+
+
+def label_figures(embedder: Embedder, vectors: Floats, layer: LayerEvidence, names: Names) -> dict[str, Any]:
+    """Top-1 and top-5 accuracy of the labels of class units, per score and number of top clips."""
+    similarity = vectors @ embedder.embed_text(names.names).T
+    right = m.one_right(np.array(names.classes), len(names.names))
+    figures: dict[str, Any] = {}
+    for score, k in product(SCORES, TOP):
+        labels = label_units(similarity, layer, names.names, LabelConfig(score=score, k=k, count=5))
+        rank = [_place(names.names[own], unit) for own, unit in zip(names.classes, labels, strict=True)]
+        figures[f"{score}, k {k}"] = {
+            f"top_{count}": m.beside(
+                sum(place < count for place in rank) / len(rank), m.chance_found(right, count)
+            )
+            for count in (1, 5)
+        }
+    return figures
+
+
+def _place(name: str, labels: Sequence[Label]) -> float:
+    """Place of a name among a unit's labels, from 0; infinite when it is none of them."""
+    return next((place for place, label in enumerate(labels) if label.concept == name), math.inf)
+
+
+def ways() -> list[tuple[str, bool, bool]]:
+    """(name, weights by excess, centred) of the ways to make neuron vectors."""
+    return [
+        (f"{'excess' if excess else 'plain'}, {'centred' if centred else 'not centred'}", excess, centred)
+        for excess, centred in product((True, False), repeat=2)
+    ]
+
+
+def weighted(layer: LayerEvidence, vectors: Floats, excess: bool, centred: bool) -> Floats:
+    """Neuron vectors [units, dim] of unit length, zero for a unit without top clips (see `and_retrieval.neurons`)."""
+    rows, values = layer.top.rows, layer.top.values
+    over = np.maximum(np.nan_to_num(values - layer.moments.mean[:, None]), 0)
+    weights = np.where(rows >= 0, over if excess else over > 0, 0).astype(np.float32)
+    shifted = vectors - vectors.mean(axis=0) if centred else vectors
+    result = np.einsum("uk,ukd->ud", weights, shifted[rows])
+    norms = np.linalg.norm(result, axis=1, keepdims=True)
+    return np.where(norms > 0, result / np.maximum(norms, 1e-12), 0).astype(np.float32)
+
+
+def search_figures(parts: Sequence[Floats], queries: Floats) -> dict[str, Any]:
+    """R@1 and R@5 of query i finding unit i of the last part, among that part and among all parts."""
+    figures: dict[str, Any] = {}
+    for title, shown in (("last layer", parts[-1:]), ("last two layers", parts)):
+        units = np.concatenate(shown)
+        right = m.one_right(np.arange(len(queries)) + len(units) - len(parts[-1]), len(units))
+        scores = queries @ units.T
+        figures[f"{len(units)} units ({title})"] = {
+            f"R@{k}": m.beside(m.found(scores, right, k), m.chance_found(right, k)) for k in RANKS
+        }
+    return figures
+
+
+def table(figures: Figures) -> str:
+    """One row per way to label, one per way to search, with chance beside each figure."""
+    labels = [
+        {"labels": title, "score": way, **_beside(pairs)}
+        for title, group in figures["labels"].items()
+        for way, pairs in group.items()
+    ]
+    search = [
+        {"class name to unit": way, "among": title, **_beside(pairs)}
+        for way, group in figures["search"].items()
+        for title, pairs in group.items()
+    ]
+    network = figures["network"]
+    trained = (
+        f"Small CNN trained on {network['trained_on']} clips, accuracy {network['accuracy']:.3f} "
+        f"on {network['held_out']} others. Of its class units' top clips are of their class: "
+        + ", ".join(
+            f"{share['mean']:.3f} of {name.replace('_', ' ')} (worst unit {share['worst']:.2f})"
+            for name, share in network["own_clips"].items()
+        )
+    )
+    return f"{trained}\n\n{markdown(labels)}\n\n{markdown(search)}"
+
+
+def _beside(pairs: dict[str, Any]) -> dict[str, float]:
+    return {
+        title: value
+        for name, pair in pairs.items()
+        for title, value in ((name, pair["measured"]), (f"{name} by chance", pair["chance"]))
+    }

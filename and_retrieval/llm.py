@@ -4,18 +4,19 @@ Many prompts are answered side by side. The tokens that all of them begin with (
 evaluated once and copied into every sequence; 16 sequences then grow by one token per decoding step.
 
 The same prompt gives the same bytes, whatever stands beside it, came before it or was reused for it.
-Four settings see to that, each of which was seen to change logits by up to 1 when it was left out:
+Four settings see to that:
 
-* every step has a multiple of `ROWS` rows, because matrix kernels round differently for few rows;
-* no flash attention, and one cache stream per sequence, so that a sequence's sums do not depend on where
-  other sequences lie;
+* every step has a multiple of `ROWS` rows, because matrix kernels round differently for few rows (logits
+  moved by up to 1.1 with multiples of 4, by 0 with multiples of 8);
+* no flash attention and one cache stream per sequence, so that a sequence's sums do not depend on where
+  other sequences lie (flash attention alone moved logits by up to 7);
 * prompts are evaluated in chunks of `CHUNK` tokens that start at multiples of it, reused or not;
-* weights stay in the file's layout: llama.cpp's rearranged copies round by row as well (and their AMX
-  kernels end the process with a protection fault on some virtual machines).
+* weights stay in the file's layout: llama.cpp's rearranged copies have kernels of their own for few rows,
+  and those that use AMX end the process with a protection fault on some virtual machines.
 
-That holds bit for bit for the two models the project knows, where the tests compare alone with side by side.
-For any other GGUF file what is certain is less: distinct prompts are answered in sorted order, so the same
-prompts in any order give the same bytes. Another CPU may round differently.
+The tests hold this bit for bit, alone against side by side, for the two models the project knows. For any
+other GGUF file what is certain is less: distinct prompts are answered in sorted order, so the same prompts
+in any order give the same bytes. Another processor may round differently.
 """
 
 from __future__ import annotations

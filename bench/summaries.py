@@ -2,9 +2,9 @@
 
 Twenty classes of sound (the ten of ESC-10 and ten others, none of them in the prompt's worked examples),
 four units each: `clean` (five times the class's caption), `noisy` (four captions of the class and one of
-another), `hard` (three and two, the best label a wrong one) and `mixed` (two classes by turns; naming
-either is right). Labels are AudioSet's, weak clips are those of other classes. The prompt was tuned on
-the first ten; the figures of the other ten are what counts.
+another), `hard` (three and two; the best label and the strongest clip are of other classes) and `mixed`
+(two classes by turns; naming either is right). Labels are AudioSet's, weak clips are those of other
+classes. The prompt was tuned on the first ten classes; the figures of the other ten are what counts.
 
 Per model: `usable`, the share not abstained; `names_class`, the share of all units whose sentence names
 the class by a whole word's stem, `names_all` both classes of mixed ones too; `cosine_own` and
@@ -181,7 +181,7 @@ def _units_of(name: str, captions: dict[str, tuple[str, ...]], rng: random.Rando
             (labels[0], wrong[0], *labels[1:], wrong[1]), (usual, *variants, second[0], usual), low
         ),
         "hard": UnitBrief(
-            (wrong[0], *labels, wrong[1]), (variants[0], captions[two][1], usual, second[0], variants[1]), low
+            (wrong[0], *labels, wrong[1]), (captions[two][1], variants[0], usual, second[0], variants[1]), low
         ),
         "mixed": UnitBrief(
             (labels[0], wrong[0], labels[1], SOUNDS[one][1][1]),

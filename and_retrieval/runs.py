@@ -13,7 +13,7 @@ from .errors import InputError, StaleError
 from .evidence import load_evidence
 from .neurons import NeuronIndex, load_neuron_index
 from .store import EXPLANATIONS, Folder
-from .types import Explanation, Label, LayerEvidence, Shown, Summary
+from .types import Explanation, Label, LayerEvidence, Shown, Summary, UnitFaithfulness
 
 SETTINGS = "explain.json"
 
@@ -71,7 +71,8 @@ class RecordedRun:
         path = self.folder.path / SETTINGS
         try:
             content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+            content["recorded"]
+        except (OSError, ValueError, KeyError, TypeError):
             raise InputError(
                 f"{path} is missing or damaged; make it again: and-retrieval explain {self.name}"
             ) from None
@@ -123,6 +124,7 @@ def _plain(explanation: Explanation) -> dict[str, Any]:
         "abstained": summary.abstained,
         "reason": summary.reason,
         **({"raw": summary.raw} if summary.raw is not None else {}),
+        "faithfulness": asdict(explanation.faithfulness) if explanation.faithfulness else None,
         "top": [asdict(shown) for shown in explanation.top],
         "low": [asdict(shown) for shown in explanation.low],
     }
@@ -136,4 +138,5 @@ def _parsed(line: dict[str, Any]) -> Explanation:
         summary=Summary(line["summary"], line["abstained"], line["reason"], line.get("raw")),
         top=tuple(Shown(**shown) for shown in line["top"]),
         low=tuple(Shown(**shown) for shown in line["low"]),
+        faithfulness=UnitFaithfulness(**line["faithfulness"]) if line["faithfulness"] else None,
     )

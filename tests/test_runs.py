@@ -170,7 +170,8 @@ class TestExplanations:
         ("name", "text"),
         [
             (EXPLANATIONS, "{\n"), (EXPLANATIONS, '{"layer": "conv"}\n'), (EXPLANATIONS, "[]\n"),
-            (EXPLANATIONS, '"text"\n'), (SETTINGS, "{"), (SETTINGS, ""), (SETTINGS, None),
+            (EXPLANATIONS, '"text"\n'), (SETTINGS, "{"), (SETTINGS, "{}"), (SETTINGS, "[]"),
+            (SETTINGS, ""), (SETTINGS, None),
         ],
     )  # fmt: skip
     def test_that_are_damaged_name_the_command(self, name: str, text: str | None, run: RecordedRun) -> None:

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from .concepts import ConceptBank, load_bank
     from .embed import load_embedder
     from .errors import AndRetrievalError
-    from .pipeline import Run, explain, record, search_clips, search_neurons, write_report
+    from .pipeline import Run, explain, record, search_clips, search_neurons
+    from .run_report import write_report
     from .targets import load_target
     from .types import Clip, Embedder, Explanation, ProbeSet, Target
 
@@ -43,7 +44,7 @@ _HOMES = {
     "record": "pipeline",
     "search_clips": "pipeline",
     "search_neurons": "pipeline",
-    "write_report": "pipeline",
+    "write_report": "run_report",
 }
 
 __all__ = [

@@ -162,6 +162,7 @@ def _add_search(verbs: Any) -> None:
         "--for", dest="want", choices=("neurons", "clips"), help="default: neurons when a RUN is named"
     )
     verb.add_argument("-k", type=int, default=10, help="number of results (default: 10)")
+    verb.add_argument("--reliable", action="store_true", help="only units whose label holds on unseen clips")
     _with_device(verb)
 
 
@@ -191,6 +192,7 @@ def _add_bench(verbs: Any) -> None:
 def _demo(args: argparse.Namespace) -> tuple[Result, str]:
     from . import pipeline, soundbank
     from .config import RecordConfig, SummaryConfig
+    from .run_report import write_report
 
     home = Home(Path(args.out)) if args.out else Home.find(args.home)
     begin = time.monotonic()
@@ -205,7 +207,7 @@ def _demo(args: argparse.Namespace) -> tuple[Result, str]:
     explanations = pipeline.explain(
         run, summaries=SummaryConfig(llm=llm, units=DEMO_SUMMARIES), announce=announce, device=device
     )
-    report = pipeline.write_report(run, announce=announce)
+    report = write_report(run, progress=announce("drawing", "clips"))
     result = {
         **_index_result(index),
         "run": run.name,
@@ -285,9 +287,12 @@ def _explain(args: argparse.Namespace) -> tuple[Result, str]:
     )
     units, labelled = len(explanations), sum(bool(e.labels) for e in explanations)
     abstained = sum(e.summary.abstained for e in explanations)
+    reliable = sum(e.faithfulness is not None and e.faithfulness.reliable for e in explanations)
     result = {"run": run.name, "units": units, "labelled": labelled, "abstained": abstained, "llm": llm}
+    result["reliable"] = reliable if any(e.faithfulness for e in explanations) else None
+    trusted = f"{reliable} of them reliably, " if result["reliable"] is not None else ""
     text = (
-        f"{labelled} of {units} units labelled, {units - abstained} sentences "
+        f"{labelled} of {units} units labelled, {trusted}{units - abstained} sentences "
         f"by {llm} ({run.folder.path / EXPLANATIONS})\n"
         f'next     and-retrieval report {run.name}, and-retrieval search {run.name} "water drops"'
     )
@@ -312,10 +317,12 @@ def _search(args: argparse.Namespace) -> tuple[Result, str]:
 
 
 def _report(args: argparse.Namespace) -> tuple[Result, str]:
-    from . import pipeline
+    from .run_report import write_report
 
     run = _opened_run(args.run, args)
-    path = pipeline.write_report(run, Path(args.out) if args.out else None, args.megabytes, _announcer(args))
+    path = write_report(
+        run, Path(args.out) if args.out else None, args.megabytes, _announcer(args)("drawing", "clips")
+    )
     size = path.stat().st_size
     return {"run": run.name, "report": str(path), "bytes": size}, f"{path} ({size / 1e6:.1f} MB)"
 
@@ -475,6 +482,7 @@ def _skipped_text(skipped: Sequence[dict[str, str]], shown: int = 5) -> str:
 def _result_line(found: Result) -> str:
     if "unit" in found:
         labels = ", ".join(label["concept"] for label in found["labels"][:3])
-        return f"{found['score']:6.3f}  {found['layer']}:{found['unit']}  {labels}  {found['summary'] or ''}".rstrip()
+        told = found["summary"] or ("(unreliable)" if found["reliable"] is False else "")
+        return f"{found['score']:6.3f}  {found['layer']}:{found['unit']}  {labels}  {told}".rstrip()
     start = f" at {found['start']:g} s" if found["start"] else ""
     return f"{found['score']:6.3f}  {found['path']}{start}  {found['label'] or ''}".rstrip()

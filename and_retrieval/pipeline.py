@@ -17,11 +17,12 @@ import numpy.typing as npt
 
 from . import vectors as faiss_vectors
 from .clip_index import ClipIndex, read_in_order
-from .clips import held_out, read_clip
+from .clips import held_out
 from .concepts import ConceptBank, load_bank, merge_banks
 from .config import ClipConfig, LabelConfig, RecordConfig, SummaryConfig
 from .errors import InputError
-from .evidence import evidence_files, gather, layer_facts
+from .evidence import HELD_OUT, evidence_files, gather, layer_facts, load_activations
+from .faithful import Faithfulness, faithfulness
 from .label import label_units
 from .layers import TRIAL_SECONDS, match_layers, plan_layers
 from .llm import load_llm
@@ -29,9 +30,8 @@ from .neurons import FILE as NEURONS
 from .neurons import build_neuron_index
 from .probe import equal_length_batches, probe
 from .progress import Progress, silent
-from .report import SAMPLE_RATE, ReportData, build_report
+from .run_report import write_report as write_run_report
 from .runs import RecordedRun, unit_rows
-from .store import REPORT, Folder
 from .summarize import UnitBrief, summarize
 from .targets import resolve_device, weights_hash
 from .types import (
@@ -46,12 +46,13 @@ from .types import (
     Skipped,
     Summary,
     Target,
+    UnitFaithfulness,
 )
 from .weights import locate, manifest
 
 DEFAULT_BANK = "audioset"
 DESCRIBED_BY = 3  # concepts that stand for the caption of a clip that has none
-HITS = 24  # units a report lists per concept
+LEAST_HELD_OUT = 20  # clips; with fewer no test could tell a label from chance
 OWN_LABELS = "labels"  # name of the bank made of the index's own clip labels
 
 Announce = Callable[[str, str], Progress]
@@ -76,8 +77,8 @@ class Run(RecordedRun):
         return search_neurons(self, self.index.embedder().embed_text([text])[0], k)
 
     def report(self, out: str | Path | None = None) -> Path:
-        """Write the report, see `write_report`."""
-        return write_report(self, Path(out) if out else None)
+        """Write the report, see `run_report.write_report`."""
+        return write_run_report(self, Path(out) if out else None)
 
 
 def record(
@@ -104,8 +105,7 @@ def record(
     config = config or RecordConfig()
     if config.top_k < 1:
         raise InputError(f"--top-k {config.top_k}: keep at least one clip per unit")
-    name = run or run_name(target.name)
-    folder = Folder(index.folder.path / "runs" / name, "run")
+    folder = index.folder.run(run or run_name(target.name))
     device = resolve_device(config.device)
     names = match_layers(target.module, tuple(layers) or config.layers or target.layers)
     lengths = (*TRIAL_SECONDS, index.clips[0].duration)
@@ -139,7 +139,9 @@ def explain(
     announce: Announce = no_progress,
     device: str = "cpu",
 ) -> tuple[Explanation, ...]:
-    """Label every unit, write its sentence, and keep both in the run's folder.
+    """Label every unit, test the label on held-out clips, write a sentence, and keep all in the run's folder.
+
+    A unit whose label does not predict it on clips the label was not made from gets no sentence.
 
     Args:
         run: What was recorded.
@@ -161,14 +163,15 @@ def explain(
     labels = [
         unit for layer in run.layers for unit in label_units(similarity, layer, bank.concepts, labelling)
     ]
+    tested = tested_labels(run, similarity, bank.concepts, labels)
     captions = describe_clips(run.index, similarity, bank)
     shown = [
         (_shown(run.index, layer.top, unit, captions), _shown(run.index, layer.low, unit, captions))
         for layer, unit in unit_rows(run.layers)
     ]
-    sentences = _summaries(run, labels, shown, model, summaries, announce("writing", "summaries"))
+    sentences = _summaries(run, labels, tested, shown, model, summaries, announce("writing", "summaries"))
     explanations = tuple(
-        Explanation(layer.name, unit, labels[row], sentences[row], *shown[row])
+        Explanation(layer.name, unit, labels[row], sentences[row], *shown[row], tested[row])
         for row, (layer, unit) in enumerate(unit_rows(run.layers))
     )
     settings = {
@@ -181,23 +184,71 @@ def explain(
     return explanations
 
 
-def search_neurons(run: RecordedRun, query: Floats, k: int = 10) -> list[dict[str, Any]]:
-    """The units nearest to a unit-length vector: {layer, unit, score, labels, summary}, best first.
+def tested_labels(
+    run: RecordedRun, similarity: Floats, concepts: Sequence[str], labels: Sequence[Sequence[Label]]
+) -> list[UnitFaithfulness | None]:
+    """Test every unit's first label on the held-out clips; None where there is nothing to test.
 
-    Labels and summary are those of `explain`, empty and None before it was run.
+    Args:
+        run: Its held-out activations are read.
+        similarity: float32 [clips, concepts], all clips of the index.
+        concepts: The columns' names.
+        labels: Per unit, best first.
     """
-    found = run.neurons.search(query, k)
-    told = {(e.layer, e.unit): e for e in run.explanations()} if run.explained() else {}
+    rows = run.facts["held_out_rows"]
+    if len(rows) < LEAST_HELD_OUT:
+        return [None] * len(labels)
+    column = {concept: number for number, concept in enumerate(concepts)}
+    chosen = np.array([column[unit[0].concept] if unit else -1 for unit in labels])
+    files = [run.index.clips[row].sha256 for row in rows]
+    groups = np.unique(files, return_inverse=True)[1]
+    tested: list[UnitFaithfulness | None] = []
+    for layer in run.layers:
+        part = chosen[len(tested) : len(tested) + layer.units]
+        activations = load_activations(run.folder, layer.name, HELD_OUT)
+        tested += _per_unit(faithfulness(activations, similarity[rows], part, groups=groups))
+    return tested
+
+
+def _per_unit(found: Faithfulness) -> list[UnitFaithfulness | None]:
+    columns = (
+        found.correlation,
+        found.random_correlation,
+        found.best_of_n_correlation,
+        found.auprc,
+        found.base_rate,
+        found.q_value,
+    )
+    table = np.stack(columns, axis=1).round(6).tolist()
     return [
-        {
-            "layer": layer,
-            "unit": unit,
-            "score": score,
-            "labels": [asdict(label) for label in told[layer, unit].labels] if told else [],
-            "summary": told[layer, unit].summary.text if told else None,
-        }
-        for layer, unit, score in found
+        UnitFaithfulness(found.clips, *figures, reliable) if np.isfinite(figures).all() else None
+        for figures, reliable in zip(table, found.reliable.tolist(), strict=True)
     ]
+
+
+def search_neurons(
+    run: RecordedRun, query: Floats, k: int = 10, reliable_only: bool = False
+) -> list[dict[str, Any]]:
+    """The units nearest to a unit-length vector: {layer, unit, score, labels, summary, reliable}, best first.
+
+    Labels and summary are those of `explain`, empty and None before it was run. `reliable` says whether the
+    first label predicts the unit on held-out clips; None where that could not be tested.
+    """
+    told = {(e.layer, e.unit): e for e in run.explanations()} if run.explained() else {}
+    found = run.neurons.search(query, len(told) if reliable_only else k)
+    results = [_unit_result(layer, unit, score, told.get((layer, unit))) for layer, unit, score in found]
+    return [result for result in results if result["reliable"] or not reliable_only][:k]
+
+
+def _unit_result(layer: str, unit: int, score: float, told: Explanation | None) -> dict[str, Any]:
+    return {
+        "layer": layer,
+        "unit": unit,
+        "score": score,
+        "labels": [asdict(label) for label in told.labels] if told else [],
+        "summary": told.summary.text if told else None,
+        "reliable": told.faithfulness.reliable if told and told.faithfulness else None,
+    }
 
 
 def search_clips(index: ClipIndex, query: Floats, k: int = 10) -> list[dict[str, Any]]:
@@ -211,48 +262,6 @@ def search_clips(index: ClipIndex, query: Floats, k: int = 10) -> list[dict[str,
         }
         for row, score in index.search(query, k)
     ]
-
-
-def write_report(
-    run: RecordedRun, out: Path | None = None, max_megabytes: float = 25.0, announce: Announce = no_progress
-) -> Path:
-    """Write the run's explanations as one HTML file; returns its path.
-
-    Raises:
-        InputError: The run is not explained yet, or the folder of `out` does not exist.
-    """
-    text = build_report(
-        report_data(run), _clip_reader(run.index), max_megabytes, announce("drawing", "clips")
-    )
-    if out is None:
-        return run.folder.write_text(REPORT, text)
-    if not out.parent.is_dir():
-        raise InputError(f"{out.parent} does not exist; make it first")
-    out.write_text(text, encoding="utf-8")
-    return out
-
-
-def report_data(run: RecordedRun) -> ReportData:
-    """What the report of a run shows."""
-    settings, facts = run.settings(), run.facts
-    explanations = run.explanations()
-    summaries = settings["summaries"]
-    return ReportData(
-        title=f"What {facts['target']} listens for",
-        facts={
-            "network": f"{facts['target']} (weights {facts['weights']})",
-            "sounds": f"{run.index.name}: {facts['index_clips']} clips, {facts['held_out']} of them held out",
-            "units": f"{len(explanations)} in {len(facts['layers'])} layers",
-            "embedder": f"{run.index.embedder_name} ({run.index.embedder_fingerprint})",
-            "concepts": f"{settings['bank']}, {len(settings['concepts'])} concepts, scored by "
-            f"{settings['labelling']['score']} over {settings['labelling']['k']} clips",
-            "language model": summaries["llm"],
-        },
-        notes=_notes(run),
-        layers=tuple(layer["name"] for layer in facts["layers"]),
-        explanations=explanations,
-        concept_hits=_concept_hits(run, settings["concepts"]),
-    )
 
 
 def describe_clips(index: ClipIndex, similarity: Floats, bank: ConceptBank) -> list[str]:
@@ -338,13 +347,17 @@ def _shown(index: ClipIndex, kept: Kept, unit: int, captions: Sequence[str]) -> 
 def _summaries(
     run: RecordedRun,
     labels: Sequence[Sequence[Label]],
+    tested: Sequence[UnitFaithfulness | None],
     shown: Sequence[tuple[Sequence[Shown], Sequence[Shown]]],
     model: LanguageModel | None,
     config: SummaryConfig,
     progress: Progress,
 ) -> list[Summary]:
-    """A sentence per unit; units without a label, or beyond the number asked for, get none."""
-    asked = _asked_units(run.layers, labels, config.units)
+    """A sentence per unit; those without a reliable label, or beyond the number asked for, get none."""
+    reliable = [
+        bool(unit) and (test is None or test.reliable) for unit, test in zip(labels, tested, strict=True)
+    ]
+    asked = _asked_units(run.layers, labels, reliable, config.units)
     briefs = [
         UnitBrief(
             labels=tuple(label.concept for label in labels[row]),
@@ -354,16 +367,23 @@ def _summaries(
         for row in asked
     ]
     answers = dict(zip(asked, summarize(briefs, model, config, progress), strict=True))
-    silent_unit = Summary(None, True, "the unit never responded")
+    without = Summary(None, True, "the unit never responded")
+    unreliable = Summary(None, True, "its label does not predict it on clips it was not made from")
     not_asked = Summary(None, True, f"not among the {config.units} units asked for per layer")
-    return [answers.get(row, not_asked if labels[row] else silent_unit) for row in range(len(labels))]
+    return [
+        answers.get(row, not_asked if reliable[row] else unreliable if labels[row] else without)
+        for row in range(len(labels))
+    ]
 
 
 def _asked_units(
-    layers: Sequence[LayerEvidence], labels: Sequence[Sequence[Label]], most: int | None
+    layers: Sequence[LayerEvidence],
+    labels: Sequence[Sequence[Label]],
+    reliable: Sequence[bool],
+    most: int | None,
 ) -> npt.NDArray[np.int64]:
-    """Rows of the labelled units, at most `most` per layer, those with the best first label."""
-    scores = np.array([unit[0].score if unit else -np.inf for unit in labels])
+    """Rows of the reliably labelled units, at most `most` per layer, those with the best first label."""
+    scores = np.array([unit[0].score if ok else -np.inf for unit, ok in zip(labels, reliable, strict=True)])
     asked, first = [], 0
     for layer in layers:
         part = scores[first : first + layer.units]
@@ -371,31 +391,3 @@ def _asked_units(
         asked.append(np.sort(best[np.isfinite(part[best])]) + first)
         first += layer.units
     return np.concatenate(asked)
-
-
-def _concept_hits(run: RecordedRun, concepts: Sequence[str]) -> dict[str, list[tuple[int, float]]]:
-    queries = run.index.embedder().embed_text(concepts)
-    scores, rows = faiss_vectors.search(run.neurons.faiss, queries, HITS)
-    return {
-        concept: [(int(row), round(float(score), 4)) for row, score in zip(rows[i], scores[i], strict=True)]
-        for i, concept in enumerate(concepts)
-    }
-
-
-def _notes(run: RecordedRun) -> tuple[str, ...]:
-    notes = [
-        "Labels and sentences are made automatically from the clips each unit responded to most. "
-        "They say what these sounds have in common, not what the unit is for."
-    ]
-    if run.facts["target"] == "yamnet" and run.index.embedder_name == "embedded":
-        notes.append(
-            "The network and the embedder share YAMNet's weights, so labels agree with the network more than "
-            "an independent embedder's would."
-        )
-    if skipped := len(run.index.skipped) + len(run.facts["skipped"]):
-        notes.append(f"{skipped} files or clips could not be used; they are listed in the index and the run.")
-    return tuple(notes)
-
-
-def _clip_reader(index: ClipIndex) -> Callable[[int], tuple[Floats, int]]:
-    return lambda row: (read_clip(index.clips[row], SAMPLE_RATE), SAMPLE_RATE)

@@ -56,7 +56,7 @@ class Home:
 
     def run(self, name: str, run: str) -> Folder:
         """Folder of a run on an index, existing or not."""
-        return Folder(self.path / _checked(name) / "runs" / _checked(run), "run")
+        return self.index(name).run(run)
 
     def indexes(self) -> list[str]:
         """Names of the indexes that exist."""
@@ -91,6 +91,10 @@ class Folder:
 
     path: Path
     kind: str
+
+    def run(self, name: str) -> Folder:
+        """Folder of a run on the clip index in this folder, existing or not."""
+        return Folder(self.path / "runs" / _checked(name), "run")
 
     def exists(self) -> bool:
         """Whether something was committed here."""

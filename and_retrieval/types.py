@@ -208,8 +208,36 @@ class Summary:
 
 
 @dataclass(frozen=True, slots=True)
+class UnitFaithfulness:
+    """How well a unit's first label predicts it on clips it was not made from, see `faithful.faithfulness`.
+
+    Attributes:
+        clips: Held-out clips it was tested on.
+        correlation: Pearson's, of the label's clip similarity and the activation, -1..1.
+        random_correlation: The same for a random label of the bank, on average.
+        best_correlation: The same for the best of ten random labels, expected.
+        auprc: Average precision at which the label finds the unit's strongest fifth of the clips, 0..1.
+        base_rate: That share: the precision without any order.
+        q_value: Of the permutation test, false discovery rate over the layer's units, 0..1.
+        reliable: Whether the label beat both chance over clips and chance over labels.
+    """
+
+    clips: int
+    correlation: float
+    random_correlation: float
+    best_correlation: float
+    auprc: float
+    base_rate: float
+    q_value: float
+    reliable: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Explanation:
-    """All that is said about one unit: a line of `explanations.jsonl`."""
+    """All that is said about one unit: a line of `explanations.jsonl`.
+
+    `faithfulness` is None where there is no label or were too few held-out clips to test it on.
+    """
 
     layer: str
     unit: int
@@ -217,6 +245,7 @@ class Explanation:
     summary: Summary
     top: tuple[Shown, ...]
     low: tuple[Shown, ...]
+    faithfulness: UnitFaithfulness | None = None
 
 
 class LanguageModel(Protocol):

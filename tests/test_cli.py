@@ -114,7 +114,7 @@ def test_search_neurons(in_built: Path, capsys: pytest.CaptureFixture[str]) -> N
     result = answer(capsys, "search", "s/p", "a smoke alarm", "-k", "3")
     assert (result["query"], result["for"]) == ("a smoke alarm", "neurons")
     assert [len(result["results"]), result["results"][0]["unit"]] == [3, 2]
-    assert {"layer", "unit", "score", "labels", "summary"} == set(result["results"][0])
+    assert {"layer", "unit", "score", "labels", "summary", "reliable"} == set(result["results"][0])
 
 
 def test_search_clips_by_text_and_by_sound(
@@ -161,6 +161,7 @@ def test_models_list_names_licences(capsys: pytest.CaptureFixture[str]) -> None:
         (["record", "s", "--target", TARGET, "--hold-out", "2"], "--hold-out"),
         (["record", "s", "--target", TARGET, "--hold-out", "fold:9"], "no fold '9'"),
         (["record", "s", "--target", TARGET, "--top-k", "0"], "--top-k"),
+        (["record", "s", "--target", TARGET, "--run", "../x"], "cannot be a name"),
         (["record", "s", "--target", TARGET, "--device", "tpu"], "tpu"),
         (["explain", "s", "--llm", "none"], "s/p"),
         (["explain", "s/nope"], "unknown run 'nope'"),

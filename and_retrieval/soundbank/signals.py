@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import fft, signal  # type: ignore[import-untyped]
+from scipy import fft, signal
 
 RATE = 16_000
 """Sample rate in Hz of every rendered clip."""

@@ -211,18 +211,24 @@ def tested_labels(
 
 
 def _per_unit(found: Faithfulness) -> list[UnitFaithfulness | None]:
-    columns = (
-        found.correlation,
-        found.random_correlation,
-        found.best_of_n_correlation,
-        found.auprc,
-        found.base_rate,
-        found.q_value,
-    )
-    table = np.stack(columns, axis=1).round(6).tolist()
+    columns = {
+        "correlation": found.correlation,
+        "random_correlation": found.random_correlation,
+        "best_correlation": found.best_of_n_correlation,
+        "auprc": found.auprc,
+        "base_rate": found.base_rate,
+        "q_value": found.q_value,
+    }
+    tested = np.isfinite(np.stack(list(columns.values()))).all(axis=0)
     return [
-        UnitFaithfulness(found.clips, *figures, reliable) if np.isfinite(figures).all() else None
-        for figures, reliable in zip(table, found.reliable.tolist(), strict=True)
+        UnitFaithfulness(
+            clips=found.clips,
+            reliable=bool(found.reliable[unit]),
+            **{name: round(float(column[unit]), 6) for name, column in columns.items()},
+        )
+        if tested[unit]
+        else None
+        for unit in range(len(tested))
     ]
 
 

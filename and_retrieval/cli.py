@@ -365,7 +365,10 @@ def _bench(args: argparse.Namespace) -> tuple[Result, str]:
         from .errors import unknown_name
 
         raise unknown_name("suite", args.suite, bench.suites())
-    return bench.run(args.suite, args.arguments, quiet=args.json)
+    args.json = (
+        args.json or "--json" in args.arguments
+    )  # REMAINDER leaves no option behind SUITE to this parser
+    return bench.run(args.suite, [word for word in args.arguments if word != "--json"], quiet=args.json)
 
 
 def _announcer(args: argparse.Namespace) -> Announce:

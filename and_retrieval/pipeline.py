@@ -219,7 +219,7 @@ def _per_unit(found: Faithfulness) -> list[UnitFaithfulness | None]:
         "base_rate": found.base_rate,
         "q_value": found.q_value,
     }
-    tested = np.isfinite(np.stack(list(columns.values()))).all(axis=0)
+    tested: npt.NDArray[np.bool_] = np.all(np.isfinite(list(columns.values())), axis=0)
     return [
         UnitFaithfulness(
             clips=found.clips,

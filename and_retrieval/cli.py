@@ -225,7 +225,7 @@ def _demo(args: argparse.Namespace) -> tuple[Result, str]:
     return result, text
 
 
-DEMO_SUMMARIES = 60
+DEMO_SUMMARIES = 30
 """Sentences per layer in the demo, which is to take two minutes at most on two cores."""
 
 

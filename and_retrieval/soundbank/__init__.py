@@ -42,7 +42,8 @@ VERSION = 1
 """Raised whenever a recipe changes: a folder of another version is rendered again."""
 
 FOLDS = 4
-SECONDS = (2.5, 4.0)
+SECONDS = (2.5, 3.0, 3.5, 4.0)
+"""Lengths of clips: few, so that networks are shown many of one length at a time."""
 PEAK = (-9.0, -3.0)
 """Range of a clip's peak, decibels full scale."""
 FLOOR = (-58.0, -46.0)
@@ -93,7 +94,7 @@ def clip(concept: str, n: int) -> Rendered:
     recipe = _recipe(concept)
     first, second = _GRID[(n - 1) % len(_GRID)]
     rng = np.random.default_rng([zlib.crc32(concept.encode()), n])
-    length = int(rng.uniform(*SECONDS) * RATE)
+    length = int(rng.choice(SECONDS) * RATE)
     made = recipe.make(rng, length, first / 3, float(second))
     x = made - made.mean()
     x = x / np.abs(x).max() + 10 ** (rng.uniform(*FLOOR) / 20) * noise(rng, x.size, 1.0)

@@ -125,6 +125,7 @@ def _plain(explanation: Explanation) -> dict[str, Any]:
         "reason": summary.reason,
         **({"raw": summary.raw} if summary.raw is not None else {}),
         "faithfulness": asdict(explanation.faithfulness) if explanation.faithfulness else None,
+        "acoustics": explanation.acoustics,
         "top": [asdict(shown) for shown in explanation.top],
         "low": [asdict(shown) for shown in explanation.low],
     }
@@ -139,4 +140,5 @@ def _parsed(line: dict[str, Any]) -> Explanation:
         top=tuple(Shown(**shown) for shown in line["top"]),
         low=tuple(Shown(**shown) for shown in line["low"]),
         faithfulness=UnitFaithfulness(**line["faithfulness"]) if line["faithfulness"] else None,
+        acoustics=line["acoustics"],
     )

@@ -236,7 +236,13 @@ class UnitFaithfulness:
 class Explanation:
     """All that is said about one unit: a line of `explanations.jsonl`.
 
-    `faithfulness` is None where there is no label or were too few held-out clips to test it on.
+    Attributes:
+        layer, unit: Where it is.
+        labels: Concepts, best first; empty when the unit never responded.
+        summary: One sentence, or why there is none.
+        top, low: The clips it responded to most and least.
+        faithfulness: None where there is no label or were too few held-out clips to test it on.
+        acoustics: Which measured qualities go with its activation, or None when none does.
     """
 
     layer: str
@@ -246,6 +252,7 @@ class Explanation:
     top: tuple[Shown, ...]
     low: tuple[Shown, ...]
     faithfulness: UnitFaithfulness | None = None
+    acoustics: str | None = None
 
 
 class LanguageModel(Protocol):

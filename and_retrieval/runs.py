@@ -8,14 +8,17 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any, Self
 
+from safetensors.numpy import load_file
+
 from .clip_index import ClipIndex
 from .errors import InputError, StaleError
 from .evidence import load_evidence
 from .neurons import NeuronIndex, load_neuron_index
 from .store import EXPLANATIONS, Folder
-from .types import Explanation, Label, LayerEvidence, Shown, Summary, UnitFaithfulness
+from .types import Explanation, Floats, Label, LayerEvidence, Shown, Summary, UnitFaithfulness
 
 SETTINGS = "explain.json"
+QUALITIES_FILE = "qualities.safetensors"
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,11 @@ class RecordedRun:
     def neurons(self) -> NeuronIndex:
         """The neuron index."""
         return load_neuron_index(self.folder)
+
+    def qualities(self) -> Floats:
+        """Measured qualities of all clips, float32 [clips, qualities], in the order of `acoustics.QUALITIES`."""
+        qualities: Floats = load_file(self.folder.file(QUALITIES_FILE))["qualities"]
+        return qualities
 
     def explained(self) -> bool:
         """Whether `explain` has been run."""

@@ -1,0 +1,96 @@
+"""What can be said for a run's labels: tests on held-out clips, and the measured sound its units go with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from .acoustics import describe, explained_by_acoustics, preferences
+from .evidence import HELD_OUT, SEEN, load_activations
+from .faithful import Faithfulness, faithfulness
+from .runs import RecordedRun
+from .types import Floats, Label, UnitFaithfulness
+
+LEAST_HELD_OUT = 20  # clips; with fewer no test could tell a label from chance
+LEAST_GROUPS = 5  # of clips; with fewer nothing is cross-validated
+
+
+def tested_labels(
+    run: RecordedRun, similarity: Floats, concepts: Sequence[str], labels: Sequence[Sequence[Label]]
+) -> list[UnitFaithfulness | None]:
+    """Test every unit's first label on the held-out clips; None where there is nothing to test.
+
+    Args:
+        run: Its held-out activations are read.
+        similarity: float32 [clips, concepts], all clips of the index.
+        concepts: The columns' names.
+        labels: Per unit, best first.
+    """
+    rows = run.facts["held_out_rows"]
+    if len(rows) < LEAST_HELD_OUT:
+        return [None] * len(labels)
+    column = {concept: number for number, concept in enumerate(concepts)}
+    chosen = np.array([column[unit[0].concept] if unit else -1 for unit in labels])
+    files = [run.index.clips[row].sha256 for row in rows]
+    groups = np.unique(files, return_inverse=True)[1]
+    tested: list[UnitFaithfulness | None] = []
+    for layer in run.layers:
+        part = chosen[len(tested) : len(tested) + layer.units]
+        activations = load_activations(run.folder, layer.name, HELD_OUT)
+        tested += _per_unit(faithfulness(activations, similarity[rows], part, groups=groups))
+    return tested
+
+
+def _per_unit(found: Faithfulness) -> list[UnitFaithfulness | None]:
+    columns = {
+        "correlation": found.correlation,
+        "random_correlation": found.random_correlation,
+        "best_correlation": found.best_of_n_correlation,
+        "auprc": found.auprc,
+        "base_rate": found.base_rate,
+        "q_value": found.q_value,
+    }
+    tested: npt.NDArray[np.bool_] = np.all(np.isfinite(list(columns.values())), axis=0)
+    return [
+        UnitFaithfulness(
+            clips=found.clips,
+            reliable=bool(found.reliable[unit]),
+            **{name: round(float(column[unit]), 6) for name, column in columns.items()},
+        )
+        if tested[unit]
+        else None
+        for unit in range(len(tested))
+    ]
+
+
+def measured_acoustics(run: RecordedRun) -> tuple[list[str | None], dict[str, dict[str, float]]]:
+    """What measured sound has to do with the units of a run, over its seen clips.
+
+    Returns:
+        Per unit which qualities go with its activation, in words, or None. Per layer `r2`, the median over units
+        of how much of a unit the qualities account for on clips not fitted to, and `shuffled`, the same with the
+        qualities dealt out at random; no entry where there are too few clips.
+    """
+    held = set(run.facts["held_out_rows"])
+    seen = [row for row in range(run.facts["index_clips"]) if row not in held]
+    qualities = run.qualities()[seen]
+    clips = [run.index.clips[row] for row in seen]
+    groups = [clip.fold or clip.sha256 for clip in clips]
+    words: list[str | None] = []
+    layers: dict[str, dict[str, float]] = {}
+    for layer in run.layers:
+        activations = load_activations(run.folder, layer.name, SEEN)
+        found = preferences(activations, qualities)
+        words += [describe(rho, q) for rho, q in zip(found.rho, found.q_value, strict=True)]
+        if len(set(groups)) >= LEAST_GROUPS or len(clips) >= LEAST_HELD_OUT:
+            enough = groups if len(set(groups)) > 1 else None
+            share = explained_by_acoustics(activations, qualities, enough)
+            layers[layer.name] = {"r2": _median(share.r2), "shuffled": _median(share.shuffled)}
+    return words, layers
+
+
+def _median(values: Floats) -> float:
+    finite = values[np.isfinite(values)]
+    return round(float(np.median(finite)), 4) if finite.size else 0.0

@@ -144,7 +144,11 @@ def _add_explain(verbs: Any) -> None:
         "--concepts", action="append", default=[], metavar="BANK|FILE",
         help="audioset (default), esc50, acoustic, labels (of the clips), or a .txt, .csv, .json; repeatable",
     )  # fmt: skip
-    verb.add_argument("--score", default="soft-wpmi", help="how concepts are scored (default: soft-wpmi)")
+    verb.add_argument(
+        "--score",
+        default="soft-wpmi",
+        help="soft-wpmi (default), wpmi, top-mean, cos, cos-cubed, rank-reorder, selective",
+    )
     verb.add_argument("-k", type=int, default=20, help="top clips that are looked at (default: 20)")
     verb.add_argument("--llm", metavar="NAME|PATH|none", help="language model (default: see `models list`)")
     verb.add_argument(

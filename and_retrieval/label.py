@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .config import LabelConfig
-from .errors import InputError, unknown_name
+from .errors import unknown_name
 from .types import Floats, Ints, Label, LayerEvidence
 
 Prior = Literal["units", "clips"]
@@ -181,7 +181,11 @@ SCORES: Mapping[str, Scorer] = MappingProxyType(
 
 
 def label_units(
-    similarity: Array, evidence: LayerEvidence, concepts: Sequence[str], config: LabelConfig
+    similarity: Array,
+    evidence: LayerEvidence,
+    concepts: Sequence[str],
+    config: LabelConfig,
+    seen: tuple[Array, Array] | None = None,
 ) -> list[tuple[Label, ...]]:
     """The `config.count` best concepts of every unit, best first, ties by the order of `concepts`.
 
@@ -189,33 +193,47 @@ def label_units(
     out, so a dead or constant unit gets no label and a unit that fired on three clips is judged by
     these three.
 
+    Args:
+        similarity: Float [clips, concepts], all clips of the index.
+        evidence: Top and bottom clips of the layer's units.
+        concepts: Names of the columns.
+        config: Which score, how many top clips, how many labels.
+        seen: For scores that are not made `from_top`: similarity [seen, concepts] and activations
+            [seen, units] of all clips that may serve as evidence, finite.
+
     Raises:
-        InputError: The score is unknown, or needs the activations of all clips.
-        ValueError: `similarity` does not belong to `concepts`.
+        InputError: The score is unknown.
+        ValueError: `similarity` does not belong to `concepts`, or `seen` is missing.
     """
     if similarity.shape[1] != len(concepts):
         raise ValueError(f"similarity has {similarity.shape[1]} columns for {len(concepts)} concepts")
-    scorer = _scorer_from_top(config.score)
+    scorer = find_scorer(config.score)
+    if seen is None and not scorer.from_top:
+        raise ValueError(f"score {config.score!r} needs the activations of all seen clips")
     fired = evidence.top.values > evidence.low.values[:, :1]
     top_rows = np.where(fired, evidence.top.rows, np.int32(-1))[:, : config.k]
     labels: list[tuple[Label, ...]] = []
     for part in _chunks(evidence.units, len(concepts), LABEL_BYTES):
-        best, scores = _best(scorer.score(similarity, top_rows[part]), config.count)
+        if scorer.from_top or seen is None:
+            scores = scorer.score(similarity, top_rows[part])
+        else:
+            scores = scorer.score(seen[0], seen[1][:, part])
+        best, found = _best(scores, config.count)
         alive = np.any(top_rows[part] >= 0, axis=1).tolist()
         for unit in range(len(best)):
-            found = zip(best[unit], scores[unit], strict=True) if alive[unit] else ()
-            labels.append(tuple(Label(concepts[concept], float(score)) for concept, score in found))
+            pairs = zip(best[unit], found[unit], strict=True) if alive[unit] else ()
+            labels.append(tuple(Label(concepts[concept], float(score)) for concept, score in pairs))
     return labels
 
 
-def _scorer_from_top(name: str) -> Scorer:
+def find_scorer(name: str) -> Scorer:
+    """The score of that name.
+
+    Raises:
+        InputError: There is none; the message names those that exist.
+    """
     if name not in SCORES:
         raise unknown_name("score", name, SCORES)
-    if not SCORES[name].from_top:
-        usable = ", ".join(known for known, scorer in SCORES.items() if scorer.from_top)
-        raise InputError(
-            f"score {name!r} needs the activations of all clips, which a run does not keep; use {usable}"
-        )
     return SCORES[name]
 
 

@@ -22,8 +22,8 @@ from .clips import held_out
 from .concepts import ConceptBank, load_bank, merge_banks
 from .config import ClipConfig, LabelConfig, RecordConfig, SummaryConfig
 from .errors import InputError
-from .evidence import evidence_files, gather, layer_facts
-from .label import label_units
+from .evidence import SEEN, evidence_files, gather, layer_facts, load_activations
+from .label import find_scorer, label_units
 from .layers import TRIAL_SECONDS, match_layers, plan_layers
 from .neurons import FILE as NEURONS
 from .neurons import build_neuron_index
@@ -34,15 +34,7 @@ from .run_summaries import load_language_model, unit_summaries
 from .run_trust import measured_acoustics, tested_labels
 from .runs import QUALITIES_FILE, RecordedRun, unit_rows
 from .targets import resolve_device, weights_hash
-from .types import (
-    Explanation,
-    Floats,
-    Ints,
-    Kept,
-    Shown,
-    Skipped,
-    Target,
-)
+from .types import Explanation, Floats, Ints, Kept, Label, LayerEvidence, Shown, Skipped, Target
 
 DEFAULT_BANK = "audioset"
 DESCRIBED_BY = 3  # concepts that stand for the caption of a clip that has none
@@ -158,9 +150,7 @@ def explain(
     model = load_language_model(summaries)
     concept_vectors = run.index.embedder(device).embed_text(bank.concepts)
     similarity = run.index.vectors() @ concept_vectors.T
-    labels = [
-        unit for layer in run.layers for unit in label_units(similarity, layer, bank.concepts, labelling)
-    ]
+    labels = [unit for layer in run.layers for unit in _labels(run, layer, similarity, bank, labelling)]
     tested = tested_labels(run, similarity, bank.concepts, labels)
     sound, sound_by_layer = measured_acoustics(run)
     captions = describe_clips(run.index, similarity, bank)
@@ -182,6 +172,18 @@ def explain(
     }
     run.write_explanations(explanations, settings)
     return explanations
+
+
+def _labels(
+    run: RecordedRun, layer: LayerEvidence, similarity: Floats, bank: ConceptBank, config: LabelConfig
+) -> list[tuple[Label, ...]]:
+    if find_scorer(config.score).from_top:
+        return label_units(similarity, layer, bank.concepts, config)
+    rows = np.array(run.seen_rows())
+    activations = load_activations(run.folder, layer.name, SEEN)
+    read = np.isfinite(activations).all(axis=1)
+    seen = similarity[rows[read]], activations if read.all() else activations[read]
+    return label_units(similarity, layer, bank.concepts, config, seen)
 
 
 def search_neurons(

@@ -73,8 +73,7 @@ def measured_acoustics(run: RecordedRun) -> tuple[list[str | None], dict[str, di
         of how much of a unit the qualities account for on clips not fitted to, and `shuffled`, the same with the
         qualities dealt out at random; no entry where there are too few clips.
     """
-    held = set(run.facts["held_out_rows"])
-    seen = [row for row in range(run.facts["index_clips"]) if row not in held]
+    seen = run.seen_rows()
     qualities = run.qualities()[seen]
     clips = [run.index.clips[row] for row in seen]
     groups = [clip.fold or clip.sha256 for clip in clips]

@@ -69,6 +69,11 @@ class RecordedRun:
         qualities: Floats = load_file(self.folder.file(QUALITIES_FILE))["qualities"]
         return qualities
 
+    def seen_rows(self) -> list[int]:
+        """Rows of the clips that may serve as evidence, in the order of the `seen` activations."""
+        held = set(self.facts["held_out_rows"])
+        return [row for row in range(self.facts["index_clips"]) if row not in held]
+
     def explained(self) -> bool:
         """Whether `explain` has been run."""
         return (self.folder.path / EXPLANATIONS).is_file()

@@ -90,6 +90,13 @@ def test_explain_result_and_file(in_built: Path, capsys: pytest.CaptureFixture[s
         assert line["top"][0]["activation"] >= line["top"][-1]["activation"] >= line["low"][0]["activation"]
 
 
+@pytest.mark.parametrize("score", ["top-mean", "cos", "cos-cubed", "selective"])
+def test_every_score_can_be_chosen(in_built: Path, capsys: pytest.CaptureFixture[str], score: str) -> None:
+    answer(capsys, "explain", "s/p", "--llm", "none", "--concepts", "labels", "-k", "5", "--score", score)
+    lines = [json.loads(line) for line in (in_built / "s/runs/p/explanations.jsonl").open()]
+    assert [line["labels"][0]["concept"] for line in lines] == list(CONCEPTS[:4])
+
+
 def test_two_runs_of_every_verb_give_the_same_bytes(
     in_built: Path, sounds: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -291,7 +291,16 @@ def test_unknown_and_unusable_scores_name_the_remedy() -> None:
     with pytest.raises(InputError, match=r"unknown score 'soft_wpmi'; did you mean soft-wpmi"):
         label_units(similarity, evidence, names, LabelConfig(score="soft_wpmi"))
     for name in NEEDS_ALL:
-        with pytest.raises(InputError, match=r"activations of all clips.*use soft-wpmi, wpmi, top-mean"):
+        with pytest.raises(ValueError, match="needs the activations"):
             label_units(similarity, evidence, names, LabelConfig(score=name))
     with pytest.raises(ValueError, match="40 columns for 3 concepts"):
         label_units(similarity, evidence, names[:3], LabelConfig())
+
+
+@pytest.mark.parametrize("name", NEEDS_ALL)
+def test_scores_of_all_activations_label_planted_units(name: str) -> None:
+    similarity, activations, truth = planted(units=6, seed=3)
+    names = [f"{i}" for i in range(similarity.shape[1])]
+    evidence = evidence_of(activations, 10)
+    found = label_units(similarity, evidence, names, LabelConfig(score=name), (similarity, activations))
+    assert [int(labels[0].concept) for labels in found] == list(truth)

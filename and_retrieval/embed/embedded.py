@@ -40,9 +40,13 @@ class EmbeddedEmbedder:
 
     def __init__(self, device: str = "cpu") -> None:
         self._device = device
-        self._network: Yamnet = load_yamnet().to(device)
         self._mean, self._std = load_statistics()
         self.dim = len(class_names())
+
+    @cached_property
+    def _network(self) -> Yamnet:
+        """Loaded when the first sound comes: a search by text does not need it."""
+        return load_yamnet().to(self._device)
 
     @cached_property
     def fingerprint(self) -> str:

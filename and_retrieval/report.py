@@ -18,7 +18,7 @@ import struct
 import zlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass, field
 from importlib import resources
 from itertools import zip_longest
 from typing import Any
@@ -30,6 +30,7 @@ import soxr
 
 from .audio import UnreadableAudioError
 from .errors import InputError
+from .faithful import LEVEL
 from .progress import Progress, silent
 from .types import Explanation, Floats, Shown
 
@@ -63,6 +64,7 @@ class ReportData:
         layers: Names of the layers, in the order they are shown.
         explanations: One per unit; a `Shown.row` of -1 has no sound.
         concept_hits: Concept -> (index into `explanations`, score) pairs, best first.
+        layer_facts: Layer -> (name, value) pairs shown in its overview.
     """
 
     title: str
@@ -71,6 +73,7 @@ class ReportData:
     layers: tuple[str, ...]
     explanations: Sequence[Explanation]
     concept_hits: Mapping[str, Sequence[tuple[int, float]]]
+    layer_facts: Mapping[str, Sequence[tuple[str, str]]] = field(default_factory=dict)
 
 
 def build_report(
@@ -78,7 +81,7 @@ def build_report(
 ) -> str:
     """The page as text; the same data gives the same bytes.
 
-    Every clip is stored once. Clips of the best labelled units of every layer come first; when the
+    Every clip is stored once. Clips of the clearest units of every layer come first; when the
     page would grow past `max_megabytes` (10^6 bytes of UTF-8) no further clips are added, and the
     page says so. A clip for which `read_clip` raises `UnreadableAudioError`, `InputError` or `OSError`
     is shown without sound and named on the page.
@@ -91,8 +94,8 @@ def build_report(
 
     Raises:
         InputError: `max_megabytes` is no size or too small for the text alone, or libsndfile cannot write MP3.
-        ValueError: An explanation of an unknown layer, a unit explained twice, or a concept hit
-            that points outside `explanations`.
+        ValueError: An explanation or facts of an unknown layer, a unit explained twice, or a concept
+            hit that points outside `explanations`.
     """
     _check(data)
     if not 0 < max_megabytes < math.inf:
@@ -124,6 +127,8 @@ def _check(data: ReportData) -> None:
     for one in data.explanations:
         if one.layer not in names:
             raise ValueError(f"unit {one.unit} is of layer {one.layer!r}, which is not in layers")
+    if unknown := [layer for layer in data.layer_facts if layer not in names]:
+        raise ValueError(f"there are facts about layer {unknown[0]!r}, which is not in layers")
     for (layer, unit), times in Counter((one.layer, one.unit) for one in data.explanations).items():
         if times > 1:
             raise ValueError(f"unit {layer}:{unit} is explained {times} times")
@@ -138,18 +143,23 @@ def _check(data: ReportData) -> None:
 def sound_order(explanations: Sequence[Explanation], layers: Sequence[str]) -> list[int]:
     """Distinct clip rows in the order in which they are given sound.
 
-    Layers take turns, each offering its units from best to worst labelled; the first clips of
+    Layers take turns, each offering its units in the order of `_clearness`; the first clips of
     every unit come before the remaining clips of any.
     """
-    ranked = [sorted((e for e in explanations if e.layer == layer), key=_worth) for layer in layers]
+    ranked = [sorted((e for e in explanations if e.layer == layer), key=_clearness) for layer in layers]
     turns = [e for turn in zip_longest(*ranked) for e in turn if e is not None]
     first = [s for e in turns for s in (*e.top[:FIRST_TOP], *e.low[:FIRST_LOW])]
     rest = [s for e in turns for s in (*e.top[FIRST_TOP:], *e.low[FIRST_LOW:])]
     return list(dict.fromkeys(s.row for s in (*first, *rest) if s.row >= 0))
 
 
-def _worth(one: Explanation) -> tuple[bool, float, int]:
-    return one.summary.abstained, -_best(one), one.unit
+def _clearness(one: Explanation) -> tuple[int, float, int]:
+    """Reliable units, then untested ones, then the others, each by the score of the best label."""
+    return [True, None, False].index(_reliable(one)), -_best(one), one.unit
+
+
+def _reliable(one: Explanation) -> bool | None:
+    return one.faithfulness.reliable if one.faithfulness else None
 
 
 def _best(one: Explanation) -> float:
@@ -312,7 +322,9 @@ def text_tables(data: ReportData) -> dict[str, Any]:
             "unit": e.unit,
             "labels": [[concepts.setdefault(x.concept, len(concepts)), _number(x.score)] for x in e.labels],
             "text": e.summary.text,
-            "abstained": e.summary.abstained,
+            "reliable": _reliable(e),
+            "faithfulness": _figures(e),
+            "acoustics": e.acoustics,
             "reason": e.summary.reason,
             "raw": e.summary.raw,
             "top": [show(s) for s in e.top],
@@ -325,8 +337,12 @@ def text_tables(data: ReportData) -> dict[str, Any]:
         "facts": [[name, value] for name, value in data.facts.items()],
         "notes": list(data.notes),
         "layers": [
-            layer_overview(name, [e for e in data.explanations if e.layer == name]) for name in data.layers
+            layer_overview(
+                name, [e for e in data.explanations if e.layer == name], data.layer_facts.get(name, ())
+            )
+            for name in data.layers
         ],
+        "level": LEVEL,
         "scoreRange": _score_range(data.explanations),
         "concepts": list(concepts),
         "clips": [{"row": r, "path": p, "start": round(float(s), 3), "caption": c} for r, p, s, c in clips],
@@ -337,15 +353,26 @@ def text_tables(data: ReportData) -> dict[str, Any]:
     }
 
 
-def layer_overview(name: str, explanations: Sequence[Explanation]) -> dict[str, Any]:
+def _figures(one: Explanation) -> list[float | None] | None:
+    """The fields of `UnitFaithfulness` in its order, but for the verdict."""
+    return [_number(value) for value in astuple(one.faithfulness)[:-1]] if one.faithfulness else None
+
+
+def layer_overview(
+    name: str, explanations: Sequence[Explanation], facts: Sequence[tuple[str, str]]
+) -> dict[str, Any]:
     """Counts of a layer's units, its most frequent best labels and the distribution of their scores."""
+    verdicts = [_reliable(e) for e in explanations]
     frequent = Counter(e.labels[0].concept for e in explanations if e.labels)
     scores = np.array([s for s in map(_best, explanations) if math.isfinite(s)])
     return {
         "name": name,
         "units": len(explanations),
         "labelled": sum(bool(e.labels) for e in explanations),
-        "abstained": sum(e.summary.abstained for e in explanations),
+        "tested": sum(verdict is not None for verdict in verdicts),
+        "reliable": sum(verdict is True for verdict in verdicts),
+        "sentences": sum(e.summary.text is not None for e in explanations),
+        "facts": [list(fact) for fact in facts],
         "heard": 0,
         "frequent": sorted(frequent.items(), key=lambda item: (-item[1], item[0]))[:FREQUENT],
         "scores": _distribution(scores) if len(scores) else None,

@@ -7,6 +7,8 @@ import re
 import shutil
 import struct
 import zlib
+from collections.abc import Iterator
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -21,7 +23,7 @@ from and_retrieval import report
 from and_retrieval.audio import UnreadableAudioError
 from and_retrieval.errors import InputError
 from and_retrieval.report import ReportData, build_report
-from and_retrieval.types import Explanation, Floats, Label, Shown, Summary
+from and_retrieval.types import Explanation, Floats, Label, Shown, Summary, UnitFaithfulness
 
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>&amp;\u2028{{script}}"
 CLIPS = 12
@@ -40,7 +42,13 @@ def shown(row: int, activation: float) -> Shown:
     return Shown(f"water/{row}.wav", 0.0, 0.25, activation, row, caption)
 
 
-def explain(layer: str, unit: int, concept: str = "rain", abstained: bool = False) -> Explanation:
+def figures(reliable: bool) -> UnitFaithfulness:
+    return UnitFaithfulness(80, 0.61 if reliable else -0.001, 0.05, 0.3, 0.714159265, 0.2, 0.001, reliable)
+
+
+def explain(
+    layer: str, unit: int, concept: str = "rain", abstained: bool = False, reliable: bool | None = None
+) -> Explanation:
     top = tuple(shown((unit + i) % CLIPS, 5.0 - i) for i in range(6))
     low = tuple(shown((unit + i + 6) % CLIPS, -1.0) for i in range(3))
     summary = (
@@ -48,11 +56,18 @@ def explain(layer: str, unit: int, concept: str = "rain", abstained: bool = Fals
         if abstained
         else Summary(f"It hears {concept}.", False)
     )
-    return Explanation(layer, unit, (Label(concept, 0.9 - unit / 100), Label("wind", 0.1)), summary, top, low)
+    labels = (Label(concept, 0.9 - unit / 100), Label("wind", 0.1))
+    faithfulness = None if reliable is None else figures(reliable)
+    acoustics = "prefers tonal, short sounds (rho 0.69, -0.61)" if unit % 2 else None
+    return Explanation(layer, unit, labels, summary, top, low, faithfulness, acoustics)
 
 
 def small(concept: str = "rain", **other: Any) -> ReportData:
-    units = [explain("conv", u, concept, abstained=u % 5 == 4) for u in range(30)]
+    """Of the 30 units of conv 0..9 are reliable, 10..19 not; every fifth has no sentence. Head is untested."""
+    units = [
+        explain("conv", u, concept, abstained=u % 5 == 4, reliable=u < 10 if u < 20 else None)
+        for u in range(30)
+    ]
     units += [explain("head", u, "train") for u in range(10)]
     fields: dict[str, Any] = {
         "title": "a network",
@@ -61,6 +76,7 @@ def small(concept: str = "rain", **other: Any) -> ReportData:
         "layers": ("conv", "head"),
         "explanations": units,
         "concept_hits": {"rain": [(31, 0.8), (2, 0.7)], "train": [(35, 0.9)]},
+        "layer_facts": {"conv": [("R2 by measured acoustics", "0.49, shuffled -0.06")]},
     }
     return ReportData(**(fields | other))
 
@@ -111,11 +127,29 @@ def test_every_unit_is_there_with_its_labels_and_clips(page: Page) -> None:
     assert told["hits"][0] == ["rain", [[31, 0.8], [2, 0.7]]]
 
 
-def test_abstained_units_keep_reason_and_raw_answer(page: Page) -> None:
+def test_units_without_a_sentence_keep_reason_and_raw_answer(page: Page) -> None:
     units = page.blocks["report"]["units"]
-    assert [i for i, u in enumerate(units) if u["abstained"]] == [4, 9, 14, 19, 24, 29]
-    assert (units[4]["text"], units[4]["raw"]) == (None, "raw words of the model")
-    assert page.blocks["report"]["layers"][0]["abstained"] == 6
+    assert [i for i, u in enumerate(units) if u["text"] is None] == [4, 9, 14, 19, 24, 29]
+    assert (units[4]["reason"], units[4]["raw"]) == (
+        "the clips have nothing in common",
+        "raw words of the model",
+    )
+
+
+def test_every_unit_says_how_far_its_label_can_be_trusted(page: Page) -> None:
+    units = page.blocks["report"]["units"]
+    assert [u["reliable"] for u in units] == [True] * 10 + [False] * 10 + [None] * 20
+    assert units[0]["faithfulness"] == [80, 0.61, 0.05, 0.3, 0.71416, 0.2, 0.001]
+    assert units[39]["faithfulness"] is None
+    assert [u["acoustics"] for u in units[:2]] == [None, "prefers tonal, short sounds (rho 0.69, -0.61)"]
+
+
+def test_overview_counts_what_was_tested_holds_and_has_a_sentence(page: Page) -> None:
+    conv, head = page.blocks["report"]["layers"]
+    assert [conv[name] for name in ("units", "tested", "reliable", "sentences")] == [30, 20, 10, 24]
+    assert [head[name] for name in ("units", "tested", "reliable", "sentences")] == [10, 0, 0, 10]
+    assert conv["facts"] == [["R2 by measured acoustics", "0.49, shuffled -0.06"]]
+    assert head["facts"] == []
 
 
 def test_overview_counts_best_labels_and_places_every_score_in_the_picture(page: Page) -> None:
@@ -183,10 +217,18 @@ def test_hostile_text_stays_text() -> None:
     units = small(HOSTILE).explanations
     clip = Shown(HOSTILE, 0.0, 0.0, 1.0, 0, HOSTILE)
     summary = Summary(None, True, HOSTILE, HOSTILE)
-    units = [*units[:-1], Explanation("head", 9, (Label(HOSTILE, 1.0),), summary, (clip,), ())]
+    units = [
+        *units[:-1],
+        Explanation("head", 9, (Label(HOSTILE, 1.0),), summary, (clip,), (), acoustics=HOSTILE),
+    ]
     facts = {HOSTILE: HOSTILE}
     data = small(
-        title=HOSTILE, facts=facts, notes=(HOSTILE,), explanations=units, concept_hits={HOSTILE: [(0, 1.0)]}
+        title=HOSTILE,
+        facts=facts,
+        notes=(HOSTILE,),
+        explanations=units,
+        concept_hits={HOSTILE: [(0, 1.0)]},
+        layer_facts={"conv": [(HOSTILE, HOSTILE)]},
     )
     text = build_report(data, read_clip, 1)
     hostile = Page(text)
@@ -195,7 +237,8 @@ def test_hostile_text_stays_text() -> None:
     assert "\u2028" not in text
     told = hostile.blocks["report"]
     assert told["title"] == told["notes"][0] == told["facts"][0][1] == told["hits"][0][0] == HOSTILE
-    assert told["units"][-1]["raw"] == told["clips"][-1]["path"] == HOSTILE
+    assert told["layers"][0]["facts"] == [[HOSTILE, HOSTILE]]
+    assert told["units"][-1]["raw"] == told["units"][-1]["acoustics"] == told["clips"][-1]["path"] == HOSTILE
 
 
 @given(st.recursive(st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)))
@@ -209,7 +252,9 @@ def test_embedded_json_survives_and_never_holds_markup(value: Any) -> None:
 def test_undecodable_paths_and_odd_numbers_do_not_break_the_page() -> None:
     odd = Shown("caf\udce9.wav", 0.0, float("nan"), float("inf"), -1)
     unit = Explanation("conv", 0, (Label("rain", float("-inf")),), Summary("é", False), (odd,), ())
-    text = build_report(small(layers=("conv",), explanations=[unit], concept_hits={}), read_clip)
+    text = build_report(
+        small(layers=("conv",), explanations=[unit], concept_hits={}, layer_facts={}), read_clip
+    )
     told = Page(text.encode().decode()).blocks["report"]
     assert told["units"][0]["top"] == [[0, None, None]]
     assert told["clips"][0]["path"] == "caf\udce9.wav"
@@ -258,6 +303,15 @@ def test_layers_take_turns_for_sound() -> None:
     assert report.sound_order([*a, *b], ("a", "b")) == [1, 3, 0, 2]
 
 
+def test_reliable_units_get_sound_before_untested_and_unreliable_ones() -> None:
+    verdicts = [False, None, True, True]
+    units = [
+        replace(explain("conv", u, reliable=verdict), top=(shown(u, 1.0),), low=())
+        for u, verdict in enumerate(verdicts)
+    ]
+    assert report.sound_order(units, ("conv",)) == [2, 3, 1, 0]
+
+
 def test_text_larger_than_the_budget_is_refused_with_a_remedy() -> None:
     with pytest.raises(InputError, match=r"max_megabytes=0\.01; allow more"):
         build_report(small(), read_clip, 0.01)
@@ -282,67 +336,136 @@ def test_unreadable_clips_are_named() -> None:
 def test_contradictory_data_is_refused() -> None:
     unit = explain("conv", 0)
     with pytest.raises(ValueError, match="'conv', which is not in layers"):
-        build_report(small(layers=("head",)), read_clip)
+        build_report(small(layers=("head",), layer_facts={}), read_clip)
     with pytest.raises(ValueError, match="conv:0 is explained 2 times"):
         build_report(small(explanations=[unit, unit], concept_hits={}), read_clip)
+    with pytest.raises(ValueError, match="facts about layer 'convolution'"):
+        build_report(small(layer_facts={"convolution": [("a", "b")]}), read_clip)
     with pytest.raises(ValueError, match="concept 'rain' points outside"):
         build_report(small(explanations=[unit]), read_clip)
 
 
-@pytest.mark.slow
-def test_in_a_browser(tmp_path: Path) -> None:
+@pytest.fixture
+def browser() -> Iterator[Any]:
+    """A page of a browser that may not say anything: no error, no dialog, no request to a network."""
     playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
     chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if chromium is None:
         pytest.skip("needs chromium")
-    file = tmp_path / "report.html"
-    units = [*small().explanations[:-1], explain("head", 9, HOSTILE)]
-    file.write_text(build_report(small(explanations=units), read_clip), encoding="utf-8")
+    said: list[str] = []
     with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        page = browser.new_page()
-        said: list[str] = []
+        window = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        page = window.new_page()
         page.on("console", lambda message: said.append(message.text))
         page.on("pageerror", lambda error: said.append(str(error)))
         page.on("dialog", lambda dialog: said.append(dialog.message))
         page.on(
             "request", lambda request: said.append(request.url) if request.url.startswith("http") else None
         )
-        page.goto(file.as_uri())
-        cards = page.locator(".card")
-        status = page.locator("#status")
-        assert cards.count() == 24
-        assert page.locator(".card.is-abstained").count() == 4
-
-        page.fill("#query", "rain")
-        assert status.inner_text().startswith("Ranked by vector score")
-        assert [cards.nth(i).get_attribute("data-unit") for i in range(2)] == ["31", "2"]
-        page.click("#swap")
-        assert status.inner_text().startswith("Matched by words")
-        assert "30 units" in status.inner_text()
-        page.fill("#query", "RAI")
-        assert "30 units" in status.inner_text()
-        page.fill("#query", "conv:7")
-        assert cards.first.get_attribute("aria-label") == "conv unit 7"
-        page.fill("#query", "drip cave")
-        assert "40 units" in status.inner_text()
-        page.fill("#query", "alert")
-        assert cards.count() == 1
-        page.fill("#query", "")
-        page.check("#hide")
-        assert status.inner_text() == "34 units of 40"
-        page.select_option("#layer", "1")
-        assert cards.count() == 10
-
-        page.locator(".play").nth(1).click()
-        page.wait_for_selector(".clip.playing")
-        assert page.evaluate("player.readyState") >= 2
-        assert page.evaluate("player.duration") == pytest.approx(1.0, abs=0.1)
-        assert page.locator(".picture img").first.evaluate(
-            "image => image.decode().then(() => image.naturalWidth)"
-        )
-        page.evaluate("location.hash = '#conv/29'")
-        page.wait_for_selector(".card.found")
-        assert page.locator(".card.found").get_attribute("aria-label") == "conv unit 29"
-        browser.close()
+        yield page
+        window.close()
     assert said == []
+
+
+def opened(page: Any, folder: Path, data: ReportData) -> Any:
+    file = folder / "report.html"
+    file.write_text(build_report(data, read_clip), encoding="utf-8")
+    page.goto(file.as_uri())
+    return page
+
+
+@pytest.mark.slow
+def test_search_filters_and_sound_in_a_browser(browser: Any, tmp_path: Path) -> None:
+    units = [*small().explanations[:-1], explain("head", 9, HOSTILE)]
+    page = opened(browser, tmp_path, small(explanations=units))
+    cards, status = page.locator(".card"), page.locator("#status")
+    assert cards.count() == 24
+    page.fill("#query", "rain")
+    assert status.inner_text().startswith("Ranked by vector score")
+    assert [cards.nth(i).get_attribute("data-unit") for i in range(2)] == ["31", "2"]
+    page.click("#swap")
+    assert status.inner_text().startswith("Matched by words")
+    assert "30 units" in status.inner_text()
+    page.fill("#query", "RAI")
+    assert "30 units" in status.inner_text()
+    page.fill("#query", "conv:7")
+    assert cards.first.get_attribute("aria-label") == "conv unit 7"
+    page.fill("#query", "drip cave")
+    assert "40 units" in status.inner_text()
+    page.fill("#query", "alert")
+    assert cards.count() == 1
+    page.fill("#query", "")
+    page.check("#reliable")
+    assert status.inner_text() == "10 units of 40"
+    page.select_option("#layer", "1")
+    assert "Untick" in page.locator("#cards .none").inner_text()
+    page.uncheck("#reliable")
+    assert cards.count() == 10
+
+    page.locator(".play").nth(1).click()
+    page.wait_for_selector(".clip.playing")
+    assert page.evaluate("player.readyState") >= 2
+    assert page.evaluate("player.duration") == pytest.approx(1.0, abs=0.1)
+    assert page.locator(".picture img").first.evaluate(
+        "image => image.decode().then(() => image.naturalWidth)"
+    )
+    page.evaluate("location.hash = '#conv/29'")
+    page.wait_for_selector(".card.found")
+    assert page.locator(".card.found").get_attribute("aria-label") == "conv unit 29"
+
+
+@pytest.mark.slow
+def test_cards_show_how_far_they_can_be_trusted_in_a_browser(browser: Any, tmp_path: Path) -> None:
+    units = list(small().explanations)
+    facts = {"network": f"yamnet (weights {'0123456789abcdef' * 4})"}
+    page = opened(browser, tmp_path, small(facts=facts))
+    cards = page.locator(".card")
+    assert cards.first.get_attribute("data-unit") == "0"
+    badges = [cards.locator(f".badge.{style}").count() for style in ("holds", "fails", "untested")]
+    assert badges == [10, 0, 14]
+    numbers = page.locator(".numbers").first
+    assert numbers.locator("dt").all_inner_texts()[:4] == ["units", "labelled", "reliable", "sentences"]
+    assert numbers.locator("dd").all_inner_texts()[:4] == ["30", "100 %", "50 %", "80 %"]
+    assert "R2 by measured acoustics" in page.locator(".measures").first.inner_text()
+    assert page.locator("#facts .hash").inner_text() == "0123456789abcdef" * 4 + ")"
+
+    holds = cards.nth(1)
+    assert holds.locator(".badge").inner_text() == "holds on unseen clips"
+    assert holds.locator(".trust .muted").inner_text().replace("\u00a0", " ") == (
+        "On 80 unseen clips: correlation 0.61 (random label 0.05, best of ten 0.30), "
+        "AUPRC 0.71 (base rate 0.20), q 0.001"
+    )
+    assert holds.locator(".acoustics").inner_text().lower() == (
+        "prefers tonal, short sounds (rho 0.69, −0.61)"
+    )
+    assert (
+        cards.nth(4)
+        .locator(".unsaid")
+        .inner_text()
+        .startswith("No sentence: the clips have nothing in common")
+    )
+
+    page.fill("#query", "conv:14")
+    assert cards.first.locator(".abstained").inner_text().startswith("No reliable explanation: the clips")
+    assert "correlation 0.00 (random" in cards.first.locator(".trust .muted").inner_text()
+
+    untested = [replace(unit, faithfulness=None) for unit in units]
+    opened(page, tmp_path, small(explanations=untested))
+    assert page.locator("#reliable").is_disabled()
+    assert page.locator("label:has(#reliable)").get_attribute("title")
+    assert page.locator("#trust").is_hidden()
+    assert page.locator(".badge.untested").count() == 24
+
+
+@pytest.mark.slow
+def test_paths_are_shown_short_and_copied_whole_in_a_browser(browser: Any, tmp_path: Path) -> None:
+    clip = Shown("/sounds/far away/water/drop.wav", 0.0, 0.25, 1.0)
+    unit = replace(explain("conv", 0), top=(clip,), low=())
+    page = opened(browser, tmp_path, small(explanations=[unit], concept_hits={}))
+    path = page.locator(".path").first
+    assert path.inner_text() == "water/drop.wav"
+    assert path.get_attribute("title") == "/sounds/far away/water/drop.wav"
+    page.evaluate("addEventListener('copy', e => { window.copied = e.clipboardData.getData('text/plain'); })")
+    path.click(click_count=3)
+    page.keyboard.press("Control+c")
+    assert page.evaluate("copied").strip() == "/sounds/far away/water/drop.wav"

@@ -31,15 +31,31 @@ function svg(tag, attributes, ...children) {
 }
 
 const count = (n, one, many = one + "s") => `${n.toLocaleString("en")} ${n === 1 ? one : many}`;
-const percent = (part, whole) => (whole ? `${Math.round((100 * part) / whole)} %` : "–");
-const seconds = (value) => `${value.toFixed(2)} s`;
+const seconds = (value) => `${value.toFixed(2)}\u00a0s`;
+const minus = (text) => text.replaceAll("-", "−");
+const fixed = (value) => (value === null ? "–" : minus((Math.round(value * 100) / 100 + 0).toFixed(2)));
+
+// Rounded, but 0 and 100 % only where it is none and all.
+function percent(part, whole) {
+  if (!whole) return "–";
+  const share = (100 * part) / whole;
+  if (share > 0 && share < 0.5) return "<1 %";
+  return `${share < 100 ? Math.min(99, Math.round(share)) : 100} %`;
+}
 
 function figure(value) {
   if (value === null) return "–";
   const size = Math.abs(value);
   const plain = size >= 1000 ? value.toFixed(0) : value.toPrecision(3);
   const text = size !== 0 && (size < 0.001 || size >= 1e5) ? value.toExponential(2) : plain;
-  return text.replaceAll("-", "−");
+  return minus(text);
+}
+
+// The text with its hashes set small and breakable after every eighth digit.
+function withHashes(text) {
+  return text.split(/(\(?\b[0-9a-f]{16,}\b\)?)/).map((piece, i) => (i % 2
+    ? el("span", { class: "hash" }, ...piece.match(/.{1,8}/g).flatMap((digits) => [digits, el("wbr")]))
+    : piece));
 }
 
 function track(share) {
@@ -136,7 +152,10 @@ const hitsOf = new Map(data.hits.map(([concept, list]) => [sameConcept(concept),
 const bestScore = (i) => units[i].labels[0]?.[1] ?? -Infinity;
 const plainOrder = units.map((_, i) => i).sort((a, b) => units[a].layer - units[b].layer || units[a].unit - units[b].unit);
 const scoreOrder = [...plainOrder].sort((a, b) => (bestScore(b) === bestScore(a) ? 0 : bestScore(b) - bestScore(a)));
-const allAbstained = units.every((unit) => unit.abstained);
+const tier = (i) => [true, null, false].indexOf(units[i].reliable);
+const clearOrder = [...scoreOrder].sort((a, b) => tier(a) - tier(b));
+const orders = { clear: clearOrder, unit: plainOrder, score: scoreOrder };
+const tested = units.some((unit) => unit.reliable !== null);
 
 const state = { page: 0, wordsOnly: false, listed: [], scores: new Map(), terms: [], concept: null };
 
@@ -148,10 +167,10 @@ function list() {
   let ranked;
   if (byVectors) ranked = known.list;
   else if (asked) ranked = rankByWords(query);
-  else ranked = (byId("order").value === "score" ? scoreOrder : plainOrder).map((i) => [i, 0]);
+  else ranked = orders[byId("order").value].map((i) => [i, 0]);
   const layer = byId("layer").value;
-  const hide = byId("hide").checked;
-  const kept = ranked.filter(([i]) => (layer === "" || units[i].layer === Number(layer)) && !(hide && units[i].abstained));
+  const only = byId("reliable").checked;
+  const kept = ranked.filter(([i]) => (layer === "" || units[i].layer === Number(layer)) && (!only || units[i].reliable));
   state.listed = kept.map(([i]) => i);
   state.scores = new Map(byVectors ? kept : []);
   state.concept = byVectors ? known.concept : null;
@@ -271,7 +290,7 @@ function clipWithSound(clip, sound, peak, activation) {
   const at = peak === null ? null : el("button", {
     type: "button", class: "at", title: "Play from just before the peak", onclick: () => start(part, peak - 0.3),
     "aria-label": `Play ${name} from just before the peak at ${seconds(peak)}`,
-  }, `peak ${seconds(peak)}`);
+  }, `at ${seconds(peak)}`);
   tile.append(el("div", { class: "keys" }, play, strength(activation), at), ...clipText(clip));
   return tile;
 }
@@ -281,15 +300,30 @@ const strength = (activation) => el("span", { class: "strength", title: "Activat
 function clipText(clip) {
   return [
     clip.caption === null ? null : el("span", { class: "caption" }, ...marked(clip.caption)),
-    el("span", { class: "mono" }, `${clip.path} from\u00a0${Number(clip.start.toFixed(2))}\u00a0s`),
+    pathLine(clip),
   ].filter(Boolean);
+}
+
+// The last two parts of the path; the whole of it is the tooltip and what is copied.
+function pathLine({ path, start }) {
+  const [, folder, file] = path.match(/([^/\\]*[/\\])?([^/\\]*)$/);
+  const shown = (folder ?? "") + file;
+  const line = el("span", { class: "path", title: path }, folder ?? "", el("span", {}, file),
+    start ? el("span", {}, `\u00a0from\u00a0${Number(start.toFixed(2))}\u00a0s`) : null);
+  line.addEventListener("copy", (event) => {
+    const copied = getSelection().toString();
+    if (!copied.includes(shown)) return;
+    event.clipboardData.setData("text/plain", copied.replace(shown, () => path));
+    event.preventDefault();
+  });
+  return line;
 }
 
 function clipTile([number, peak, activation]) {
   const clip = data.clips[number];
   const sound = media(clip);
   if (sound) return clipWithSound(clip, sound, peak, activation);
-  const at = peak === null ? null : el("span", { class: "at" }, `peak ${seconds(peak)}`);
+  const at = peak === null ? null : el("span", { class: "at" }, `at ${seconds(peak)}`);
   return el("li", { class: "clip silent" }, el("div", { class: "keys" }, strength(activation), at), ...clipText(clip));
 }
 
@@ -327,15 +361,49 @@ function bar(concept, value, share, hint) {
     el("span", { class: "name" }, ...marked(concept)), el("span", { class: "value" }, value), track(share)));
 }
 
-const kind = (title) => el("p", { class: "kind" }, el("span", {}, title), el("span", { class: "tag" }, "automatic"));
+const kind = (title, made = "automatic") =>
+  el("p", { class: "kind" }, el("span", {}, title), el("span", { class: `tag ${made}` }, made));
 const [scoreLow, scoreHigh] = data.scoreRange;
 const scoreShare = (score) => (score === null || scoreHigh <= scoreLow ? 0 : (score - scoreLow) / (scoreHigh - scoreLow));
 
 function summaryOf(unit) {
-  if (!unit.abstained) return el("div", {}, kind("Summary"), el("p", { class: "sentence" }, ...marked(unit.text ?? "")));
-  return el("div", { class: "abstained" }, el("b", {}, "No reliable explanation"),
+  if (unit.text !== null) return el("div", {}, kind("Summary"), el("p", { class: "sentence" }, ...marked(unit.text)));
+  const failed = unit.reliable === false;
+  return el("div", { class: failed ? "abstained" : "unsaid" }, el("b", {}, failed ? "No reliable explanation" : "No sentence"),
     unit.reason ? `: ${unit.reason}` : "",
     unit.raw === null ? null : el("details", {}, el("summary", {}, "Raw answer of the model"), el("pre", {}, unit.raw)));
+}
+
+const VERDICTS = [
+  [true, "holds", "holds on unseen clips"],
+  [false, "fails", "does not hold on unseen clips"],
+  [null, "untested", "not tested on unseen clips"],
+];
+
+function trustOf(unit) {
+  if (!unit.labels.length) return null;
+  const [, style, text] = VERDICTS.find(([verdict]) => verdict === unit.reliable);
+  return el("div", { class: "trust" }, el("p", { class: `badge ${style}`, title: "Verdict on the first label" }, text),
+    unit.faithfulness && el("p", { class: "muted" }, ...figuresOf(unit)));
+}
+
+function figuresOf(unit) {
+  const [clips, correlation, random, best, auprc, base, q] = unit.faithfulness;
+  const chance = q !== null && q < 0.001 ? "q < 0.001" : `q\u00a0${q === null ? "–" : q.toFixed(3)}`;
+  const apart = unit.reliable !== (correlation >= best && q <= data.level);
+  return [
+    `On ${count(clips, "unseen clip")}: correlation `, el("b", {}, fixed(correlation)),
+    ` (random label ${fixed(random)}, best of ten ${fixed(best)}), AUPRC `, el("b", {}, fixed(auprc)),
+    ` (base rate ${fixed(base)}), ${chance.replaceAll(" ", "\u00a0")}`,
+    apart ? ". The verdict counts the strongest responses more than this plain correlation does." : "",
+  ];
+}
+
+function acousticsOf(unit) {
+  if (unit.acoustics === null) return null;
+  return el("div", {}, kind("Acoustics", "measured"),
+    el("p", { class: "acoustics", title: "rho: rank correlation of a measured quality of the clips and the activation, −1 to 1" },
+      unit.acoustics.replace(/-(?=\d)/g, "−")));
 }
 
 function labelsOf(unit) {
@@ -351,12 +419,12 @@ function card(i) {
   const hit = state.scores.has(i) ? el("p", { class: "hit" }, `vector score ${figure(state.scores.get(i))}`) : null;
   const rest = unit.top.slice(FIRST_CLIPS);
   const heading = el("h3", {}, el("a", { href: `#${anchor(unit)}`, title: "Link to this unit" },
-    `${data.layers[unit.layer].name} `, el("b", {}, `unit ${unit.unit}`)));
-  return el("article", { class: unit.abstained ? "card is-abstained" : "card", "data-unit": i, tabindex: "-1",
+    `${data.layers[unit.layer].name} `, el("b", {}, `unit\u00a0${unit.unit}`)));
+  return el("article", { class: "card", "data-unit": i, tabindex: "-1",
     "aria-label": `${data.layers[unit.layer].name} unit ${unit.unit}` },
-  el("div", { class: "about" }, heading, hit, summaryOf(unit), labelsOf(unit)),
+  el("div", { class: "about" }, heading, hit, summaryOf(unit), labelsOf(unit), trustOf(unit), acousticsOf(unit)),
   el("div", { class: "sounds" },
-    el("p", { class: "muted" }, unit.top.length ? "Strongest clips, with activation and peak" : "No clip was kept for this unit."),
+    el("p", { class: "muted" }, unit.top.length ? "Strongest clips, with activation and time of the peak" : "No clip was kept for this unit."),
     clipList(unit.top.slice(0, FIRST_CLIPS)),
     rest.length ? folded(`${count(rest.length, "more strong clip")}`, rest) : null,
     unit.low.length ? folded(`${count(unit.low.length, "weakest clip")}`, unit.low) : null));
@@ -366,7 +434,9 @@ function drawPage() {
   stop();
   const from = state.page * PAGE;
   const cards = state.listed.slice(from, from + PAGE).map(card);
-  byId("cards").replaceChildren(...(cards.length ? cards : [el("p", { class: "none" }, "No unit matches. Try fewer or shorter words, or another layer.")]));
+  byId("cards").replaceChildren(...(cards.length ? cards : [el("p", { class: "none" }, byId("reliable").checked
+    ? "No reliable unit matches. Untick “Only reliable”, or try other words or another layer."
+    : "No unit matches. Try fewer or shorter words, or another layer.")]));
   drawPages();
 }
 
@@ -414,7 +484,7 @@ function goToAnchor() {
   if (place < 0) {
     byId("query").value = "";
     byId("layer").value = "";
-    byId("hide").checked = false;
+    byId("reliable").checked = false;
     list();
     place = state.listed.indexOf(i);
     state.page = -1;
@@ -434,17 +504,19 @@ function goToAnchor() {
 
 function drawHeader() {
   byId("title").textContent = data.title;
-  for (const [name, value] of data.facts) byId("facts").append(el("div", {}, el("dt", {}, name), el("dd", {}, value)));
+  for (const [name, value] of data.facts) byId("facts").append(el("div", {}, el("dt", {}, name), el("dd", {}, ...withHashes(value))));
   if (!data.facts.length) byId("facts").remove();
   for (const note of data.notes) byId("notes").append(el("p", { class: "note" }, note));
+  byId("trust").hidden = !tested;
+  byId("level").textContent = String(data.level);
   const { stored, wanted, unreadable, megabytes } = data.sound;
   const whole = stored + unreadable.length === wanted;
   byId("sound").textContent = !wanted ? "No clips are attached to these explanations." : whole
     ? `Every shown clip that could be read can be played here (${count(stored, "clip")}).`
     : `To stay below ${megabytes} MB this page holds the sound of ${stored.toLocaleString("en")} of ${count(wanted, "clip")}, `
-      + "taken from the best labelled units of every layer first. "
+      + "taken from the clearest units of every layer first. "
       + `The overview says for how many units the ${FIRST_CLIPS} strongest can all be played; `
-      + "other clips are listed with their path.";
+      + "other clips are listed with their path, whole in the tooltip and when copied.";
   if (unreadable.length) {
     const box = byId("unreadable");
     box.hidden = false;
@@ -484,8 +556,12 @@ function drawLayers() {
         toResults();
       } }, layer.name)),
       el("dl", { class: "numbers" }, number("units", layer.units.toLocaleString("en")),
-        number("labelled", percent(layer.labelled, layer.units)), number("abstained", percent(layer.abstained, layer.units)),
+        number("labelled", percent(layer.labelled, layer.units)), number("reliable", percent(layer.reliable, layer.tested)),
+        number("sentences", percent(layer.sentences, layer.units)),
         layer.heard < layer.units ? number("playable", layer.heard.toLocaleString("en")) : null),
+      el("dl", { class: "measures" }, number("Labels that hold", layer.tested
+        ? `${layer.reliable.toLocaleString("en")} of ${layer.tested.toLocaleString("en")} tested` : "none tested"),
+      ...layer.facts.map(([name, value]) => number(name, value))),
       layer.frequent.length ? el("div", {}, kind("Most frequent best labels"),
         el("ol", { class: "bars" }, ...layer.frequent.map(([concept, n]) => bar(concept, String(n), n / most, "Find units for this label")))) : null,
       layer.scores ? el("figure", {}, el("figcaption", {}, "Score of the best label, over units; dashed: median"), histogram(layer.scores)) : null));
@@ -500,7 +576,7 @@ function drawLayers() {
 function listen() {
   byId("controls").addEventListener("submit", (event) => event.preventDefault());
   byId("query").addEventListener("input", () => { state.wordsOnly = false; refresh(); });
-  for (const id of ["layer", "order", "hide"]) byId(id).addEventListener("change", refresh);
+  for (const id of ["layer", "order", "reliable"]) byId(id).addEventListener("change", refresh);
   byId("swap").addEventListener("click", () => { state.wordsOnly = !state.wordsOnly; refresh(); });
   document.addEventListener("keydown", (event) => {
     const typing = event.target.matches("input, select, textarea");
@@ -518,7 +594,8 @@ function listen() {
 drawHeader();
 drawLayers();
 byId("concepts").append(...data.hits.map(([concept]) => el("option", { value: concept })));
-byId("hide").disabled = allAbstained;
+byId("reliable").disabled = !tested;
+if (!tested) byId("reliable").parentElement.title = "No label was tested: too few clips were held out";
 listen();
 refresh();
 goToAnchor();

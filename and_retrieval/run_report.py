@@ -55,6 +55,10 @@ def report_data(run: RecordedRun) -> ReportData:
         layers=tuple(layer["name"] for layer in facts["layers"]),
         explanations=explanations,
         concept_hits=_concept_hits(run, settings["concepts"]),
+        layer_facts={
+            layer: [("R² by measured sound", f"{share['r2']:.2f}, shuffled {share['shuffled']:.2f}")]
+            for layer, share in settings["acoustics"].items()
+        },
     )
 
 

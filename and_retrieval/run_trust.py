@@ -45,9 +45,9 @@ def tested_labels(
 
 def _per_unit(found: Faithfulness) -> list[UnitFaithfulness | None]:
     columns = {
-        "correlation": found.correlation,
-        "random_correlation": found.random_correlation,
-        "best_correlation": found.best_of_n_correlation,
+        "correlation": found.top_correlation,
+        "random_correlation": found.random_top_correlation,
+        "best_correlation": found.best_of_n_top_correlation,
         "auprc": found.auprc,
         "base_rate": found.base_rate,
         "q_value": found.q_value,

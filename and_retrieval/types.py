@@ -198,13 +198,16 @@ class Summary:
         text: The sentence, or None when abstained.
         abstained: True when no usable sentence was made.
         reason: Why it abstained, or None.
-        raw: The model's unedited answer when it could not be used, else None.
+        raw: The model's unedited answers that could not be used, one a line, or None.
+        origin: Whether the model wrote the text at once or when asked again, or the text was composed of
+            the evidence's own words because neither answer could be used; None when abstained.
     """
 
     text: str | None
     abstained: bool
     reason: str | None = None
     raw: str | None = None
+    origin: Literal["written", "repaired", "composed"] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,7 +216,8 @@ class UnitFaithfulness:
 
     Attributes:
         clips: Held-out clips it was tested on.
-        correlation: Pearson's, of the label's clip similarity and the activation, -1..1.
+        correlation: Pearson's, of the label's clip similarity and the activation's exponential scores, that is,
+            ranks that weigh the strongest responses most; -1..1.
         random_correlation: The same for a random label of the bank, on average.
         best_correlation: The same for the best of ten random labels, expected.
         auprc: Average precision at which the label finds the unit's strongest fifth of the clips, 0..1.

@@ -185,7 +185,8 @@ def test_moments_equal_numpy_over_finite_values(values: Floats, cuts: list[int],
             continue
         want = [finite.mean(), finite.std(), finite.min(), finite.max()]
         scale = float(np.abs(finite).max())
-        np.testing.assert_allclose(got, want, rtol=1e-6, atol=1e-9 * scale)
+        least = float(np.finfo(np.float32).smallest_subnormal)  # what the float32 results round to near zero
+        np.testing.assert_allclose(got, want, rtol=1e-6, atol=1e-9 * scale + least)
 
 
 def test_moments_keep_their_precision_far_from_zero() -> None:

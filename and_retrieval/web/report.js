@@ -390,12 +390,10 @@ function trustOf(unit) {
 function figuresOf(unit) {
   const [clips, correlation, random, best, auprc, base, q] = unit.faithfulness;
   const chance = q !== null && q < 0.001 ? "q < 0.001" : `q\u00a0${q === null ? "–" : q.toFixed(3)}`;
-  const apart = unit.reliable !== (correlation >= best && q <= data.level);
   return [
     `On ${count(clips, "unseen clip")}: correlation `, el("b", {}, fixed(correlation)),
     ` (random label ${fixed(random)}, best of ten ${fixed(best)}), AUPRC `, el("b", {}, fixed(auprc)),
     ` (base rate ${fixed(base)}), ${chance.replaceAll(" ", "\u00a0")}`,
-    apart ? ". The verdict counts the strongest responses more than this plain correlation does." : "",
   ];
 }
 

@@ -44,8 +44,12 @@ def unit_summaries(
     model: LanguageModel | None,
     config: SummaryConfig,
     progress: Progress,
+    acoustics: Sequence[str | None] | None = None,
 ) -> list[Summary]:
-    """A sentence per unit; those without a reliable label, or beyond the number asked for, get none."""
+    """A sentence per unit; those without a reliable label, or beyond the number asked for, get none.
+
+    `acoustics` are the units' measured qualities in words, which a sentence may then name too.
+    """
     reliable = [
         bool(unit) and (test is None or test.reliable) for unit, test in zip(labels, tested, strict=True)
     ]
@@ -53,8 +57,9 @@ def unit_summaries(
     briefs = [
         UnitBrief(
             labels=tuple(label.concept for label in labels[row]),
-            top=tuple(one.caption or "" for one in shown[row][0][: config.clips]),
-            low=tuple(one.caption or "" for one in shown[row][1][: config.clips]),
+            top=tuple(one.caption or "" for one in shown[row][0]),
+            low=tuple(one.caption or "" for one in shown[row][1]),
+            acoustics=acoustics[row] if acoustics else None,
         )
         for row in asked
     ]

@@ -134,6 +134,7 @@ def _plain(explanation: Explanation) -> dict[str, Any]:
         "unit": explanation.unit,
         "labels": [asdict(label) for label in explanation.labels],
         "summary": summary.text,
+        "summary_origin": summary.origin,
         "abstained": summary.abstained,
         "reason": summary.reason,
         **({"raw": summary.raw} if summary.raw is not None else {}),
@@ -149,7 +150,9 @@ def _parsed(line: dict[str, Any]) -> Explanation:
         layer=line["layer"],
         unit=line["unit"],
         labels=tuple(Label(**label) for label in line["labels"]),
-        summary=Summary(line["summary"], line["abstained"], line["reason"], line.get("raw")),
+        summary=Summary(
+            line["summary"], line["abstained"], line["reason"], line.get("raw"), line.get("summary_origin")
+        ),
         top=tuple(Shown(**shown) for shown in line["top"]),
         low=tuple(Shown(**shown) for shown in line["low"]),
         faithfulness=UnitFaithfulness(**line["faithfulness"]) if line["faithfulness"] else None,

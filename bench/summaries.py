@@ -4,14 +4,20 @@ Twenty classes of sound (the ten of ESC-10 and ten others, none of them in the p
 four units each: `clean` (five times the class's caption), `noisy` (four captions of the class and one of
 another), `hard` (three and two; the best label and the strongest clip are of other classes) and `mixed`
 (two classes by turns; naming either is right). Labels are AudioSet's, weak clips are those of other
-classes. The prompt was tuned on the first ten classes; the figures of the other ten are what counts.
+classes. A fifth is counted apart: `names` has no captions but what stands for them where clips have none,
+lists of labels, four of the class and one of another, and every clip, weak or strong, also has the label
+"Echo". The prompts were tuned on the first ten classes; the figures of the other ten are what counts.
 
-Per model: `usable`, the share not abstained; `names_class`, the share of all units whose sentence names
-the class by a whole word's stem, `names_all` both classes of mixed ones too; `cosine_own` and
-`cosine_other`, the mean cosine in MiniLM's space between sentence and own caption, and that of a random
-other class, over usable sentences; `nearest`, the share of all units whose sentence is nearest to its own
-class's caption among the twenty. Two that are no models: `first_label` is "Responds to the sound of" the
-best label, `first_caption` the same with the strongest clip's caption.
+Per model: `usable`, the share not abstained; that is `written` (usable at the first try, every content word
+from the evidence), `repaired` (at the second) and `composed` (of the evidence's words, without the model)
+together; `abstained`, the rest;
+`names_class`, the share of all units whose sentence names the class by a whole word's stem, `names_all` both
+classes of mixed ones too; `names_background`, the share that says "echo"; `cosine_own` and `cosine_other`,
+the mean cosine in MiniLM's space between sentence and own caption, and that of a random other class, over
+usable sentences; `nearest`, the share of all units whose sentence is nearest to its own class's caption
+among the twenty. Three that are no models: `first_label` is "Responds to the sound of" the best label,
+`first_caption` the same with the strongest clip's caption, `composed` what stands in for a model's sentence
+that cannot be used.
 `python -m bench.summaries` prints the result as JSON.
 """
 
@@ -33,7 +39,17 @@ import numpy as np
 from and_retrieval.config import SummaryConfig, fingerprint
 from and_retrieval.embed.minilm import sentence_vectors
 from and_retrieval.llm import load_llm
-from and_retrieval.summarize import OPENING, UnitBrief, build_prompt, stem, summarize
+from and_retrieval.summarize import (
+    OPENING,
+    UnitBrief,
+    build_prompt,
+    build_repair_prompt,
+    compose,
+    contrast,
+    stem,
+    summarize,
+)
+from and_retrieval.types import Summary
 from and_retrieval.weights import locate
 
 from . import markdown
@@ -146,6 +162,11 @@ SOUNDS: dict[str, tuple[tuple[str, ...], tuple[str, ...], str]] = {
 }
 TUNED_ON = frozenset(list(SOUNDS)[:10])
 KINDS = ("clean", "noisy", "hard", "mixed")
+UNCAPTIONED = "names"
+BACKGROUND = "Echo"
+ORIGINS = ("written", "repaired", "composed", "abstained")
+PROBE = UnitBrief(("a", "b", "c"), ("d", "e", "f", "d"), ("g",))
+"""A brief whose prompts tell which prompts the figures are of."""
 
 
 @dataclass(frozen=True)
@@ -158,14 +179,28 @@ class Unit:
 
 
 def make_units(seed: int = 0) -> list[Unit]:
-    """Four units per class, the same for the same seed."""
+    """Four units per class and then one without captions, the same for the same seed."""
     rng = random.Random(seed)
     captions = {name: sound[0] for name, sound in SOUNDS.items()}
     if ESC10.is_file():
         with ESC10.open(newline="") as file:
             own = {row["label"]: row["caption"] for row in csv.DictReader(file)}
         captions |= {name: (own[name], *told[1:]) for name, told in captions.items() if name in own}
-    return [unit for name in SOUNDS for unit in _units_of(name, captions, rng)]
+    captioned = [unit for name in SOUNDS for unit in _units_of(name, captions, rng)]
+    return captioned + [_uncaptioned(name, rng) for name in SOUNDS]
+
+
+def _uncaptioned(name: str, rng: random.Random) -> Unit:
+    """A unit whose clips are described by three labels each, one of them the background of all clips."""
+    one, *rest = rng.sample([other for other in SOUNDS if other != name], 6)
+    labels = SOUNDS[name][1]
+
+    def listed(sound: str) -> str:
+        return ", ".join(rng.sample([*rng.sample(SOUNDS[sound][1], 2), BACKGROUND], 3))
+
+    top = tuple(listed(sound) for sound in (name, name, one, name, name))
+    brief = UnitBrief((labels[0], BACKGROUND, *labels[1:]), top, tuple(map(listed, rest)))
+    return Unit(UNCAPTIONED, (name,), brief)
 
 
 def _units_of(name: str, captions: dict[str, tuple[str, ...]], rng: random.Random) -> list[Unit]:
@@ -199,7 +234,7 @@ def judge(told: Sequence[tuple[Unit, str | None]]) -> dict[str, float]:
     anchors = sentence_vectors([f"{OPENING} the sound of {SOUNDS[name][0][0]}." for name in names])
     usable = [(unit, text) for unit, text in told if text is not None]
     cosines = sentence_vectors([text for _, text in usable]) @ anchors.T
-    own, other, nearest, named, named_all = [], [], 0, 0, 0
+    own, other, nearest, named, named_all, background = [], [], 0, 0, 0, 0
     for (unit, text), row in zip(usable, cosines, strict=True):
         own.append(max(row[names.index(name)] for name in unit.classes))
         other.append(row[names.index(rng.choice([name for name in names if name not in unit.classes]))])
@@ -208,15 +243,35 @@ def judge(told: Sequence[tuple[Unit, str | None]]) -> dict[str, float]:
         found = [any(stem(word) in said for word in SOUNDS[name][2].split()) for name in unit.classes]
         named += any(found)
         named_all += all(found)
+        background += stem(BACKGROUND) in said
     figures = {
         "usable": len(usable) / len(told),
         "names_class": named / len(told),
         "names_all": named_all / len(told),
+        "names_background": background / len(told),
         "nearest": nearest / len(told),
         "cosine_own": float(np.mean(own)) if own else 0.0,
         "cosine_other": float(np.mean(other)) if other else 0.0,
     }
     return {key: round(value, 3) for key, value in figures.items()}
+
+
+def origins(summaries: Sequence[Summary]) -> dict[str, float]:
+    """Share of summaries written, repaired, composed and abstained."""
+    made = [summary.origin or "abstained" for summary in summaries]
+    return {origin: round(made.count(origin) / len(made), 3) for origin in ORIGINS}
+
+
+def parts(units: Sequence[Unit]) -> dict[str, list[int]]:
+    """Name of a part -> its units: the halves of the units with captions, of those without, and by kind."""
+    rows = {
+        half: [row for row, unit in enumerate(units) if (unit.classes[0] in TUNED_ON) == tuned]
+        for half, tuned in (("tuned_on", True), ("held_out", False))
+    }
+    found = {half: [row for row in chosen if units[row].kind in KINDS] for half, chosen in rows.items()}
+    for half, kinds in (("held_out", (*KINDS, UNCAPTIONED)), ("tuned_on", (UNCAPTIONED,))):
+        found |= {f"{half}_{kind}": [row for row in rows[half] if units[row].kind == kind] for kind in kinds}
+    return found
 
 
 def run(show: bool = False) -> dict[str, Any]:
@@ -226,37 +281,32 @@ def run(show: bool = False) -> dict[str, Any]:
     written: dict[str, list[str | None]] = {
         "first_label": [f"{OPENING} the sound of {brief.labels[0].lower()}." for brief in briefs],
         "first_caption": [f"{OPENING} the sound of {brief.top[0]}." for brief in briefs],
+        "composed": [compose(contrast(brief)) for brief in briefs],
     }
+    made: dict[str, list[Summary]] = {}
     seconds: dict[str, float] = {}
     for model in MODELS:
         llm = load_llm(locate(model), model)
         begin = time.perf_counter()
-        summaries = summarize(briefs, llm, SummaryConfig(llm=model))
+        made[model] = summarize(briefs, llm, SummaryConfig(llm=model))
         seconds[model] = round((time.perf_counter() - begin) / len(units), 3)
-        written[model] = [summary.text for summary in summaries]
-        if show:
-            for unit, summary in zip(units, summaries, strict=True):
-                print(
-                    model,
-                    unit.kind,
-                    unit.classes,
-                    "|",
-                    summary.text or (summary.reason, summary.raw),
-                    file=sys.stderr,
-                )
+        written[model] = [summary.text for summary in made[model]]
+        for unit, summary in zip(units, made[model], strict=True) if show else ():
+            print(model, unit.kind, unit.classes, summary, sep=" | ", file=sys.stderr)
     report: dict[str, Any] = {
-        "settings": {"models": MODELS, "prompt": fingerprint(build_prompt(UnitBrief((), (), ())))},
+        "settings": {
+            "models": MODELS,
+            "prompts": fingerprint(build_prompt(PROBE), build_repair_prompt(PROBE)),
+        },
         "data": fingerprint(*briefs),
         "units": len(units),
         "seconds_per_unit": seconds,
     }
     for name, texts in written.items():
-        told = list(zip(units, texts, strict=True))
-        held_out = [(unit, text) for unit, text in told if unit.classes[0] not in TUNED_ON]
         report[name] = {
-            "tuned_on": judge([(unit, text) for unit, text in told if unit.classes[0] in TUNED_ON]),
-            "held_out": judge(held_out),
-            **{f"held_out_{kind}": judge([one for one in held_out if one[0].kind == kind]) for kind in KINDS},
+            part: (origins([made[name][row] for row in rows]) if name in made else {})
+            | judge([(units[row], texts[row]) for row in rows])
+            for part, rows in parts(units).items()
         }
     return report
 
@@ -265,10 +315,11 @@ def table(figures: dict[str, Any]) -> str:
     """One row per writer of sentences and half of the classes."""
     return markdown(
         [
-            {"written by": name, "units": part, **figures[name][part]}
+            {"written by": name, "units": part}
+            | {key: figures[name][part].get(key) for key in (*ORIGINS, *figures[name][part])}
             | {"s per unit": figures["seconds_per_unit"].get(name)}
-            for name in ("first_label", "first_caption", *MODELS)
-            for part in ("tuned_on", "held_out", "held_out_mixed")
+            for name in ("first_label", "first_caption", "composed", *MODELS)
+            for part in ("tuned_on", "held_out", "held_out_mixed", f"held_out_{UNCAPTIONED}")
         ]
     )
 

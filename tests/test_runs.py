@@ -26,7 +26,7 @@ PLANS = (LayerPlan("conv", 3, 1, None, "mean"), LayerPlan("head", 2, 1, None, "m
 EXPLANATIONS_OF_TWO = (
     Explanation(
         "conv", 0, (Label("rain", 0.5), Label("Rädchen", -0.25)),
-        Summary("Responds to rain.", False),
+        Summary("Responds to rain.", False, None, "wolves", "repaired"),
         (Shown("a/b.wav", 10.0, 1.25, 3.5, 4, "rain on a roof"), Shown("c.wav", 0.0, 0.0, 2.0)), (),
     ),
     Explanation("head", 1, (), Summary(None, True, "too long", "raw\nanswer"), (), (Shown("x", 0, 0, -1.0),)),
@@ -146,7 +146,8 @@ class TestExplanations:
         first, second = (json.loads(line) for line in text.splitlines())
         assert first["labels"] == [{"concept": "rain", "score": 0.5}, {"concept": "Rädchen", "score": -0.25}]
         assert (first["summary"], first["abstained"], first["reason"]) == ("Responds to rain.", False, None)
-        assert "raw" not in first
+        assert (first["summary_origin"], first["raw"]) == ("repaired", "wolves")
+        assert second["summary_origin"] is None
         assert (second["summary"], second["abstained"], second["raw"]) == (None, True, "raw\nanswer")
         assert first["top"][0]["caption"] == "rain on a roof"
         assert "Rädchen" in text

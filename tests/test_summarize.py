@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -18,10 +19,15 @@ from and_retrieval.summarize import (
     OPENING,
     UnitBrief,
     build_prompt,
+    build_repair_prompt,
     check_answer,
+    compose,
+    contrast,
     stem,
     summarize,
+    ungrounded_words,
 )
+from and_retrieval.types import Summary
 
 RAIN = UnitBrief(
     labels=("Rain", "Raindrop", "Water tap, faucet"),
@@ -51,15 +57,14 @@ class ScriptedModel:
     ("raw", "text"),
     [
         (
-            " the sound of water dripping in a quiet room.",
-            "Responds to the sound of water dripping in a quiet room.",
+            " the sound of water dripping in a cave.",
+            "Responds to the sound of water dripping in a cave.",
         ),
         (" rain", "Responds to rain."),
         ("   falling   rain ,", "Responds to falling rain."),
         (" rain falling. It is wet. Very wet.", "Responds to rain falling."),
         (" rain\nStays silent for: dogs", "Responds to rain."),
         (" Responds to rain.", "Responds to rain."),
-        (" rain drops, but not a dog barking.", "Responds to rain drops, but not a dog barking."),
         (" the cave’s drips", "Responds to the cave's drips."),
         (
             " the sound of rain and the sound of water.",
@@ -69,7 +74,7 @@ class ScriptedModel:
 )
 def test_usable_answers_become_one_sentence(raw: str, text: str) -> None:
     summary = check_answer(raw, RAIN)
-    assert (summary.text, summary.abstained, summary.reason, summary.raw) == (text, False, None, None)
+    assert summary == Summary(text, abstained=False, origin="written")
 
 
 @pytest.mark.parametrize(
@@ -82,14 +87,18 @@ def test_usable_answers_become_one_sentence(raw: str, text: str) -> None:
         (" the strong sound of this clip.", "nothing that the evidence names"),
         (" it is.", "says too little"),
         (" rain falling on the", "breaks off"),
-        (" rain, rain, wet rain and more rain.", "repeats"),
+        (" rain, rain, rain and more rain.", "repeats"),
         (" rain falling and rain falling.", "repeats itself"),
         (" rain " + "that drips onto every leaf of a tall tree " * 4, "longer"),
         (" Reacts to: rain", "markup"),
         (" rain; water", "markup"),
         (" <b>rain</b>", "markup"),
         (" rain 雨", "unexpected characters"),
-        (" rain and a dog barking.", "only the weak clips"),
+        (" rain drops in a quiet cave.", "says what the evidence does not: drops, quiet"),
+        (" rain and a dog barking.", "says what the evidence does not: dog, barking"),
+        (" rain, but not a dog barking.", "says what the evidence does not: dog, barking"),
+        (" rain, but not water dripping.", "denies what the evidence names"),
+        (" rain without water dripping.", "denies what the evidence names"),
     ],
 )
 def test_unusable_answers_are_kept_with_the_reason(raw: str, reason: str) -> None:
@@ -108,7 +117,14 @@ def test_a_worked_examples_answer_passes_only_where_it_is_true() -> None:
     bells, answer = EXAMPLES[0]
     assert check_answer(f" {answer}", bells).text == f"{OPENING} {answer}"
     partly = UnitBrief(labels=("bell",), top=("a bicycle bell",), low=())
-    assert check_answer(f" {answer}", partly).reason == "the answer is that of a worked example"
+    assert check_answer(f" {answer}", partly).reason == (
+        "the answer says what the evidence does not: church, ringing"
+    )
+
+
+@pytest.mark.parametrize(("brief", "answer"), EXAMPLES)
+def test_worked_examples_keep_the_rules_themselves(brief: UnitBrief, answer: str) -> None:
+    assert check_answer(f" {answer}", contrast(brief)).text == f"{OPENING} {answer}"
 
 
 def test_words_count_whole_not_by_substring() -> None:
@@ -132,6 +148,10 @@ def test_letters_beyond_ascii_pass_where_the_evidence_has_them() -> None:
         (("sneezing", "sneeze", "sneezes"), True),
         (("crackling", "crackle"), True),
         (("calling", "calls"), True),
+        (("purring", "purr", "purrs"), True),
+        (("men", "man"), True),
+        (("broken", "breaking", "breaks"), True),
+        (("laughter", "laughing"), True),
         (("rain", "train"), False),
         (("ring", "r"), False),
     ],
@@ -197,20 +217,157 @@ def test_without_a_model_every_unit_abstains() -> None:
     ] * 2
 
 
+DOGS = UnitBrief(
+    labels=("Bark", "Dog", "Bow-wow"),
+    top=("a dog barking", "a rooster crowing", "a dog barking", "a rooster crowing", "a dog barking"),
+    low=("rain", "a clock ticking"),
+)
+
+
 def test_flow_asks_once_per_distinct_brief_and_keeps_order() -> None:
-    dogs = UnitBrief(("dog",), ("a dog barking",), ("rain",))
     blank = UnitBrief((), ("",), ("rain",))
-    model = ScriptedModel(" falling rain.", " nonsense.")
+    model = ScriptedModel(" falling rain.", " a barking dog.")
     seen: list[tuple[int, int]] = []
     got = summarize(
-        [RAIN, blank, dogs, RAIN], model, SummaryConfig(), lambda done, total: seen.append((done, total))
+        [RAIN, blank, DOGS, RAIN], model, SummaryConfig(), lambda done, total: seen.append((done, total))
     )
-    assert [s.text for s in got] == ["Responds to falling rain.", None, None, "Responds to falling rain."]
-    assert (got[1].reason, got[1].raw) == ("no evidence to summarise", None)
-    assert got[2].raw == " nonsense."
-    assert model.asked == [build_prompt(RAIN), build_prompt(dogs)]
+    rain = Summary("Responds to falling rain.", False, origin="written")
+    dogs = Summary("Responds to a barking dog.", False, origin="written")
+    assert got == [rain, Summary(None, True, "no evidence to summarise"), dogs, rain]
+    assert model.asked == [build_prompt(RAIN), build_prompt(DOGS)]
     assert model.stops == [("\n",)]
     assert seen[-1] == (4, 4)
+
+
+def test_an_unusable_answer_is_asked_again_then_composed_and_nothing_is_hidden() -> None:
+    model = ScriptedModel(" a wolf at night.", " falling rain.", " a dog barking.")
+    repaired, written = summarize([DOGS, RAIN], model, SummaryConfig())
+    assert repaired == Summary("Responds to a dog barking.", False, None, " a wolf at night.", "repaired")
+    assert written.origin == "written"
+    assert model.asked == [build_prompt(DOGS), build_prompt(RAIN), build_repair_prompt(DOGS)]
+
+    model = ScriptedModel(" a wolf at night.", " <b>dogs</b>")
+    (composed,) = summarize([DOGS], model, SummaryConfig())
+    text = "Responds to a dog barking and also to a rooster crowing."
+    assert composed == Summary(text, False, None, " a wolf at night.\n <b>dogs</b>", "composed")
+
+
+def test_where_nothing_can_be_composed_the_unit_abstains_with_both_answers() -> None:
+    unusable = UnitBrief(("<rain>",), ("[rain]",), ())
+    (summary,) = summarize([unusable], ScriptedModel(" a wolf.", ""), SummaryConfig())
+    assert summary == Summary(None, True, "the answer names nothing that the evidence names", " a wolf.\n")
+
+
+@pytest.mark.parametrize(
+    ("brief", "text"),
+    [
+        (DOGS, "a dog barking and also to a rooster crowing."),
+        (UnitBrief(DOGS.labels, (), ()), "sounds such as bark, dog and bow-wow."),
+        (
+            UnitBrief(("Water tap, faucet", "Ambulance (siren)"), (), ()),
+            "sounds such as water tap and ambulance.",
+        ),
+        (
+            UnitBrief((), ("Dog, Bark, Cat", "Bark, Animal", "Dog, Bark, Animal", "Dog, Rain"), ()),
+            "sounds such as dog, bark and animal.",
+        ),
+        (UnitBrief((), ("A dog is barking.",), ()), 'sounds described as "a dog is barking".'),
+        (
+            UnitBrief(("Speech",), ("A man speaks while a dog is barking " + "and barking " * 20,), ()),
+            "sounds such as speech.",
+        ),
+        (UnitBrief((), ("dog_bark",), ()), "dog bark."),
+        # The first description stands alone; the words of the others back each other.
+        (UnitBrief((), ("a cat purring", "a big dog", "a dog barking", "dogs"), ()), "dogs."),
+        # As frequent in the weak clips: a description that says less of what is particular.
+        (UnitBrief((), ("rain", "a dog barking"), ("rain", "heavy rain")), "a dog barking."),
+        (UnitBrief((), ("x " * 40, "a dog barking"), ()), "a dog barking."),
+    ],
+)
+def test_composed_sentences(brief: UnitBrief, text: str) -> None:
+    assert compose(contrast(brief)) == f"{OPENING} {text}"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("Responds to rain falling in caves.", ()),
+        ("Responds to the sound of raindrops and dripping taps.", ()),
+        ("Responds to a train.", ("train",)),
+        ("Responds to loud rain and storms.", ("loud", "storms")),
+        ("Responds to rain and a barking dog.", ("barking", "dog")),
+        ("Responds to rain-water and rain-storms.", ("rain-storms",)),
+        ("Responds to short, high-pitched, treble sounds.", ("treble",)),
+        ("Responds to rho.", ("rho",)),
+    ],
+)
+def test_ungrounded_words(text: str, words: tuple[str, ...]) -> None:
+    measured = replace(RAIN, acoustics="prefers high-pitched, short sounds (rho 0.61, -0.40)")
+    assert ungrounded_words(text, measured) == words
+
+
+def test_measured_qualities_ground_words_only_where_they_are_given() -> None:
+    assert check_answer(" short drips of water.", RAIN).abstained
+    measured = replace(RAIN, acoustics="prefers short sounds (rho 0.40)")
+    assert check_answer(" short drips of water.", measured).origin == "written"
+
+
+def test_contrast_takes_out_what_strong_and_weak_clips_share() -> None:
+    brief = UnitBrief(
+        ("Hiss", "Dog", "Hiss of steam", "Rain"),
+        ("a dog barking with hiss", "hiss", "a dog, hiss and a cow", "hiss, dog", "a sound"),
+        ("hissing", "rain and hiss", "hiss"),
+    )
+    assert contrast(brief) == UnitBrief(
+        ("Dog", "Hiss of steam", "Rain"), ("a dog barking", "a dog and a cow", "dog"), ("rain",)
+    )
+    assert contrast(RAIN) == RAIN
+    same = UnitBrief(("rain",), ("rain",), ("rain falling",))
+    (summary,) = summarize([same], ScriptedModel(), SummaryConfig())
+    assert summary.reason == "its strongest clips have nothing that its weakest do not have too"
+
+
+def test_the_caller_may_calibrate_in_another_way() -> None:
+    model = ScriptedModel(" crowing.")
+    config = SummaryConfig()
+    (summary,) = summarize([DOGS], model, config, calibrate=lambda b: replace(b, labels=(), top=b.top[1:2]))
+    assert summary.text == "Responds to crowing."
+    assert "bark" not in model.asked[0].split("\n\n")[-1]
+
+
+NOUNS = ("a dog barking", "rain falling", "a church bell", "Engine, Vehicle", "men speaking", "hiss")
+
+
+@given(
+    raw=st.tuples(ANSWERS, ANSWERS),
+    top=st.lists(st.sampled_from(NOUNS), min_size=1, max_size=6),
+    low=st.lists(st.sampled_from(NOUNS), min_size=1, max_size=6),
+    joint=st.sampled_from((", ", " and ", " with ")),
+)
+def test_a_background_of_all_clips_is_never_told(
+    raw: tuple[str, str], top: list[str], low: list[str], joint: str
+) -> None:
+    brief = UnitBrief(("hiss", *top[:2]), *(tuple(f"{c}{joint}hiss" for c in side) for side in (top, low)))
+    (summary,) = summarize([brief], ScriptedModel(*(f"{r} hiss" for r in raw)), SummaryConfig())
+    assert "hiss" not in (summary.text or "").lower()
+    if set(top) - set(low) - {"hiss"}:
+        assert summary.text is not None
+
+
+@given(answers=st.lists(ANSWERS, min_size=2, max_size=2), brief=st.one_of(st.just(RAIN), BRIEFS))
+def test_every_summary_is_grounded(answers: list[str], brief: UnitBrief) -> None:
+    (summary,) = summarize([brief], ScriptedModel(*answers), SummaryConfig())
+    assert summary.abstained == (summary.text is None) == (summary.origin is None)
+    if summary.text is not None:
+        assert ungrounded_words(summary.text, brief) == ()
+        assert (summary.raw is None) == (summary.origin == "written")
+
+
+@given(brief=BRIEFS)
+def test_composed_sentences_pass_the_checks(brief: UnitBrief) -> None:
+    text = compose(brief)
+    if text is not None:
+        assert check_answer(text, brief) == Summary(text, abstained=False, origin="written")
 
 
 def test_only_the_configured_number_of_clips_is_shown() -> None:

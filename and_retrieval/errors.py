@@ -18,12 +18,11 @@ class InputError(AndRetrievalError):
 
 
 class MissingExtraError(AndRetrievalError):
-    """An optional package is not installed; the message carries the pip command."""
+    """An optional package is not installed; `remedy` is the pip command that mends it."""
 
     def __init__(self, what: str, extra: str) -> None:
-        super().__init__(
-            f"{what} needs a package that is not installed: pip install 'and-retrieval[{extra}]'"
-        )
+        self.remedy = f"pip install 'and-retrieval[{extra}]'"
+        super().__init__(f"{what} needs a package that is not installed: {self.remedy}")
 
 
 class ChecksumError(AndRetrievalError):

@@ -149,6 +149,10 @@ def _add_explain(verbs: Any) -> None:
         default="soft-wpmi",
         help="soft-wpmi (default), wpmi, top-mean, cos, cos-cubed, rank-reorder, selective",
     )
+    verb.add_argument(
+        "--evidence", default="audio", metavar="audio|captions|both",
+        help="what is held against the concepts (default: audio)",
+    )  # fmt: skip
     verb.add_argument("-k", type=int, default=20, help="top clips that are looked at (default: 20)")
     verb.add_argument("--llm", metavar="NAME|PATH|none", help="language model (default: see `models list`)")
     verb.add_argument(
@@ -284,7 +288,7 @@ def _explain(args: argparse.Namespace) -> tuple[Result, str]:
     explanations = pipeline.explain(
         run,
         tuple(args.concepts) or (pipeline.DEFAULT_BANK,),
-        LabelConfig(score=args.score, k=args.k),
+        LabelConfig(score=args.score, evidence=args.evidence, k=args.k),
         SummaryConfig(llm=llm, units=args.summaries),
         _announcer(args),
         _device(args),

@@ -54,11 +54,13 @@ class LabelConfig:
 
     Attributes:
         score: Name of the score, see `label.SCORES`.
+        evidence: What is held against the concepts: the clips' `audio`, their `captions`, or `both`.
         k: Top clips that are looked at; at most what was recorded.
         count: Labels kept per unit.
     """
 
     score: str = "soft-wpmi"
+    evidence: str = "audio"
     k: int = 20
     count: int = 5
 

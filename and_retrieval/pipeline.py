@@ -19,26 +19,24 @@ from . import vectors as faiss_vectors
 from .acoustics import QUALITIES, measure
 from .clip_index import ClipIndex, read_in_order
 from .clips import held_out
-from .concepts import ConceptBank, load_bank, merge_banks
+from .concepts import ConceptBank
 from .config import ClipConfig, LabelConfig, RecordConfig, SummaryConfig
 from .errors import InputError
-from .evidence import SEEN, evidence_files, gather, layer_facts, load_activations
-from .label import find_scorer, label_units
+from .evidence import evidence_files, gather, layer_facts
 from .layers import TRIAL_SECONDS, match_layers, plan_layers
 from .neurons import FILE as NEURONS
 from .neurons import build_neuron_index
 from .probe import equal_length_batches, probe
 from .progress import Progress, silent
+from .run_labels import choose_bank, describe_clips, label_layer
 from .run_report import write_report as write_run_report
 from .run_summaries import load_language_model, unit_summaries
 from .run_trust import measured_acoustics, tested_labels
 from .runs import QUALITIES_FILE, RecordedRun, unit_rows
 from .targets import resolve_device, weights_hash
-from .types import Explanation, Floats, Ints, Kept, Label, LayerEvidence, Shown, Skipped, Target
+from .types import Explanation, Floats, Ints, Kept, Shown, Skipped, Target
 
 DEFAULT_BANK = "audioset"
-DESCRIBED_BY = 3  # concepts that stand for the caption of a clip that has none
-OWN_LABELS = "labels"  # name of the bank made of the index's own clip labels
 
 Announce = Callable[[str, str], Progress]
 """(what is done, unit of counting) -> the progress to call; lets one verb show several bars."""
@@ -146,16 +144,18 @@ def explain(
         StaleError: The index was made with other embedder weights.
     """
     labelling, summaries = labelling or LabelConfig(), summaries or SummaryConfig()
-    bank = _bank(run.index, banks)
+    bank = choose_bank(run.index, banks)
     model = load_language_model(summaries)
-    concept_vectors = run.index.embedder(device).embed_text(bank.concepts)
-    similarity = run.index.vectors() @ concept_vectors.T
-    labels = [unit for layer in run.layers for unit in _labels(run, layer, similarity, bank, labelling)]
+    clips = describe_clips(run.index, run.index.embedder(device), bank)
+    similarity = clips.similarity(labelling.evidence)
+    labels = [unit for layer in run.layers for unit in label_layer(run, layer, similarity, bank, labelling)]
     tested = tested_labels(run, similarity, bank.concepts, labels)
     sound, sound_by_layer = measured_acoustics(run)
-    captions = describe_clips(run.index, similarity, bank)
     shown = [
-        (_shown(run.index, layer.top, unit, captions), _shown(run.index, layer.low, unit, captions))
+        (
+            _shown(run.index, layer.top, unit, clips.captions),
+            _shown(run.index, layer.low, unit, clips.captions),
+        )
         for layer, unit in unit_rows(run.layers)
     ]
     sentences = unit_summaries(run, labels, tested, shown, model, summaries, announce("writing", "summaries"))
@@ -172,18 +172,6 @@ def explain(
     }
     run.write_explanations(explanations, settings)
     return explanations
-
-
-def _labels(
-    run: RecordedRun, layer: LayerEvidence, similarity: Floats, bank: ConceptBank, config: LabelConfig
-) -> list[tuple[Label, ...]]:
-    if find_scorer(config.score).from_top:
-        return label_units(similarity, layer, bank.concepts, config)
-    rows = np.array(run.seen_rows())
-    activations = load_activations(run.folder, layer.name, SEEN)
-    read = np.isfinite(activations).all(axis=1)
-    seen = similarity[rows[read]], activations if read.all() else activations[read]
-    return label_units(similarity, layer, bank.concepts, config, seen)
 
 
 def search_neurons(
@@ -224,15 +212,6 @@ def search_clips(index: ClipIndex, query: Floats, k: int = 10) -> list[dict[str,
     ]
 
 
-def describe_clips(index: ClipIndex, similarity: Floats, bank: ConceptBank) -> list[str]:
-    """One phrase per clip: its caption, else the bank's concepts nearest to its sound."""
-    nearest = np.argsort(-similarity, axis=1, kind="stable")[:, :DESCRIBED_BY]
-    return [
-        clip.caption or ", ".join(bank.concepts[concept] for concept in nearest[row])
-        for row, clip in enumerate(index.clips)
-    ]
-
-
 def run_name(target: str) -> str:
     """A run's default name: the target's, without what a folder name cannot hold."""
     path, _, function = target.partition(":")
@@ -263,20 +242,6 @@ def _batches(
             yield np.array([rows[i] for i in same], np.int32), [sounds[i] for i in same]
         done += len(rows) + len(misses)
         progress(done, len(index.clips))
-
-
-def _bank(index: ClipIndex, banks: Sequence[str | ConceptBank]) -> ConceptBank:
-    def load(bank: str | ConceptBank) -> ConceptBank:
-        if isinstance(bank, ConceptBank):
-            return bank
-        if bank != OWN_LABELS:
-            return load_bank(bank)
-        labels = sorted({clip.label.replace("_", " ") for clip in index.clips if clip.label})
-        if not labels:
-            raise InputError(f"index {index.name!r} carries no labels; name a concept bank instead")
-        return ConceptBank(OWN_LABELS, tuple(labels))
-
-    return merge_banks([load(bank) for bank in banks])
 
 
 def _shown(index: ClipIndex, kept: Kept, unit: int, captions: Sequence[str]) -> tuple[Shown, ...]:

@@ -39,7 +39,7 @@ def report_data(run: RecordedRun) -> ReportData:
     """What the report of a run shows."""
     settings, facts = run.settings(), run.facts
     explanations = run.explanations()
-    summaries = settings["summaries"]
+    summaries, labelling = settings["summaries"], settings["labelling"]
     return ReportData(
         title=f"What {facts['target']} listens for",
         facts={
@@ -48,7 +48,7 @@ def report_data(run: RecordedRun) -> ReportData:
             "units": _unit_counts(explanations, len(facts["layers"])),
             "embedder": f"{run.index.embedder_name} ({run.index.embedder_fingerprint})",
             "concepts": f"{settings['bank']}, {len(settings['concepts'])} concepts, scored by "
-            f"{settings['labelling']['score']} over {settings['labelling']['k']} clips",
+            f"{labelling['score']} over {labelling['k']} clips, by {labelling['evidence']}",
             "language model": summaries["llm"],
         },
         notes=_notes(run),

@@ -37,6 +37,7 @@ LISTED = 3
 LABEL_WEIGHT = 0.1
 """What a word gains as a candidate for a composed sentence by being in a label; a share of clips."""
 
+REPEATS = "the answer repeats itself"
 NO_EVIDENCE = "no evidence to summarise"
 NOT_DISTINCT = "its strongest clips have nothing that its weakest do not have too"
 
@@ -356,17 +357,20 @@ def check_answer(raw: str, brief: UnitBrief) -> Summary:
 def ungrounded_words(text: str, brief: UnitBrief) -> tuple[str, ...]:
     """Content words of `text`, in order, that no label, top clip or measured quality of `brief` has.
 
-    Words count whole, by their `stem`; those with hyphens also by their parts. Function words and
-    `GENERIC_WORDS` are free. What only the weak clips have is not grounded.
+    Words count whole, by their `stem`; those with hyphens also by their parts, and "rain drops" is
+    "raindrops". Function words and `GENERIC_WORDS` are free. What only the weak clips have is not grounded.
     """
     measured = re.sub(r"\(.*?\)", "", brief.acoustics or "")
     words = _words([*_evidence(brief), measured])
     known = {stem(part) for word in words for part in (word, *word.split("-"))} | _GENERIC_STEMS
+    known |= {stem("".join(pair)) for pair in pairwise(words)}
+    said = _words([text])
+    compounds = {word for pair in pairwise(said) if stem("".join(pair)) in known for word in pair}
 
     def grounded(word: str) -> bool:
-        return word in FUNCTION_WORDS or stem(word) in known
+        return word in FUNCTION_WORDS or word in compounds or stem(word) in known
 
-    said = dict.fromkeys(_words([text]))
+    said = list(dict.fromkeys(said))
     return tuple(w for w in said if not grounded(w) and not ("-" in w and all(map(grounded, w.split("-")))))
 
 
@@ -391,6 +395,7 @@ def _form_complaint(text: str, brief: UnitBrief) -> str | None:
     words = [word.lower() for word in _WORD.findall(text)]
     content = [word for word in words if word not in FUNCTION_WORDS]
     pairs = Counter(pairwise(words))
+    twice = any(stem(one) == stem(next_) for one, next_ in pairwise(content))
     foreign = {c for c in text if not (c.isascii() and c.isprintable())} - set(" ".join(_evidence(brief)))
     checks = (
         (bool(foreign), "the answer holds unexpected characters"),
@@ -400,7 +405,7 @@ def _form_complaint(text: str, brief: UnitBrief) -> str | None:
         (len(content) < MIN_CONTENT_WORDS, "the answer says too little"),
         (words[-1] in FUNCTION_WORDS, "the answer breaks off"),
         (max(Counter(content).values(), default=0) > MAX_REPEATS, "the answer repeats a word"),
-        (any(n > 1 and _specific_stems(pair) for pair, n in pairs.items()), "the answer repeats itself"),
+        (twice or any(n > 1 and _specific_stems(pair) for pair, n in pairs.items()), REPEATS),
     )
     return next((complaint for wrong, complaint in checks if wrong), None)
 

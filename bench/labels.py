@@ -1,12 +1,12 @@
 """Whether units that are known to stand for a class are called that, and found by its name.
 
 The small CNN of `bench.small_cnn` is trained on the source's classes, so unit i of its last layer stands for
-class i. Its units are labelled from the clips they answer to most, without anything the clips are called,
-and the labels are held against the class names: `top_1` is the share of units whose first label is their
-class, `top_5` that of units with their class among the first five. Then every class name is searched among
-the neuron vectors, of the last layer alone and of the last two layers: R@k is the share of classes whose
-unit is among the k nearest. In the hidden layer other units may answer to a class just as well, so the
-second is a lower bound.
+class i. Its units are labelled by every score from every source of evidence, and the labels are held against
+the class names: `top_1` is the share of units whose first label is their class, `top_5` that of units with
+their class among the first five. Captions may name the class, so only evidence `audio` says what the embedder
+hears. Then every class name is searched among the neuron vectors, of the last layer alone and of the last two
+layers: R@k is the share of classes whose unit is among the k nearest. In the hidden layer other units may
+answer to a class just as well, so the second is a lower bound.
 
 The neuron vectors are made in four ways: clips weighted by how far the activation exceeds the unit's mean
 or all the same, and with the mean of all clip vectors taken off or not. `excess, centred` is the package's.
@@ -27,10 +27,12 @@ import numpy as np
 from and_retrieval import pipeline
 from and_retrieval.clip_index import ClipIndex
 from and_retrieval.clips import load_clips
-from and_retrieval.concepts import load_bank
+from and_retrieval.concepts import ConceptBank, load_bank
 from and_retrieval.config import LabelConfig, RecordConfig, fingerprint
 from and_retrieval.embed import load_embedder
-from and_retrieval.label import label_units
+from and_retrieval.label import SCORES
+from and_retrieval.run_labels import EVIDENCE, describe_clips, label_layer
+from and_retrieval.runs import RecordedRun
 from and_retrieval.store import Home
 from and_retrieval.types import Embedder, Floats, Label, LayerEvidence
 from bench import Announce, Figures, markdown, small_cnn
@@ -38,7 +40,6 @@ from bench import metrics as m
 from bench.source import ESC10_NAMES, Names, bank_names, classes_of, digest, own_names, read_aliases
 
 LAYERS = ("hidden_relu", "classes")
-SCORES = ("soft-wpmi", "wpmi", "top-mean")
 TOP = (5, 10, 20)
 RANKS = (1, 5)
 
@@ -115,7 +116,7 @@ def run(
             },
         },
         "labels": {
-            f"{len(names.names)} names ({title})": label_figures(loaded, vectors, layers["classes"], names)
+            f"{len(names.names)} names ({title})": label_figures(recorded, loaded, layers["classes"], names)
             for title, names in (("own", own), (bank.name, wide))
         },
         "search": {
@@ -139,20 +140,23 @@ def own_clips(layer: LayerEvidence, class_of: Sequence[int], k: int) -> dict[str
     return {"mean": round(float(share.mean()), 4), "worst": round(float(share.min()), 4)}
 
 
-def label_figures(embedder: Embedder, vectors: Floats, layer: LayerEvidence, names: Names) -> dict[str, Any]:
-    """Top-1 and top-5 accuracy of the labels of class units, per score and number of top clips."""
-    similarity = vectors @ embedder.embed_text(names.names).T
+def label_figures(run: RecordedRun, embedder: Embedder, layer: LayerEvidence, names: Names) -> dict[str, Any]:
+    """Top-1 and top-5 accuracy of the labels of class units, per evidence, score and number of top clips."""
+    bank = ConceptBank("names", tuple(names.names))
+    clips = describe_clips(run.index, embedder, bank)
     right = m.one_right(np.array(names.classes), len(names.names))
     figures: dict[str, Any] = {}
-    for score, k in product(SCORES, TOP):
-        labels = label_units(similarity, layer, names.names, LabelConfig(score=score, k=k, count=5))
-        rank = [_place(names.names[own], unit) for own, unit in zip(names.classes, labels, strict=True)]
-        figures[f"{score}, k {k}"] = {
-            f"top_{count}": m.beside(
-                sum(place < count for place in rank) / len(rank), m.chance_found(right, count)
-            )
-            for count in (1, 5)
-        }
+    for evidence, (score, scorer) in product(EVIDENCE, SCORES.items()):
+        for k in TOP if scorer.from_top else (None,):
+            config = LabelConfig(score=score, evidence=evidence, k=k or max(TOP), count=5)
+            labels = label_layer(run, layer, clips.similarity(evidence), bank, config)
+            rank = [_place(names.names[own], unit) for own, unit in zip(names.classes, labels, strict=True)]
+            figures[f"{evidence}, {score}, {f'k {k}' if k else 'all clips'}"] = {
+                f"top_{count}": m.beside(
+                    sum(place < count for place in rank) / len(rank), m.chance_found(right, count)
+                )
+                for count in (1, 5)
+            }
     return figures
 
 

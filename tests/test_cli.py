@@ -97,6 +97,15 @@ def test_every_score_can_be_chosen(in_built: Path, capsys: pytest.CaptureFixture
     assert [line["labels"][0]["concept"] for line in lines] == list(CONCEPTS[:4])
 
 
+@pytest.mark.parametrize("evidence", ["captions", "both"])
+def test_captions_are_evidence_too(in_built: Path, capsys: pytest.CaptureFixture[str], evidence: str) -> None:
+    answer(
+        capsys, "explain", "s/p", "--llm", "none", "--concepts", "labels", "-k", "5", "--evidence", evidence
+    )
+    lines = [json.loads(line) for line in (in_built / "s/runs/p/explanations.jsonl").open()]
+    assert [line["labels"][0]["concept"] for line in lines] == list(CONCEPTS[:4])
+
+
 def test_two_runs_of_every_verb_give_the_same_bytes(
     in_built: Path, sounds: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -175,6 +184,7 @@ def test_models_list_names_licences(capsys: pytest.CaptureFixture[str]) -> None:
         (["explain", "s/p", "--llm", "gpt"], "gemma3"),
         (["explain", "s/p", "--llm", "none", "--concepts", "esc5"], "did you mean esc50"),
         (["explain", "s/p", "--llm", "none", "--score", "wmpi"], "did you mean wpmi"),
+        (["explain", "s/p", "--llm", "none", "--evidence", "caption"], "did you mean captions"),
         (["search", "s/p", ""], "empty"),
         (["search", "s/p"], "QUERY"),
         (["search", "s", "x", "-k", "0"], "-k"),

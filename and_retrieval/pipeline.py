@@ -158,7 +158,8 @@ def explain(
         )
         for layer, unit in unit_rows(run.layers)
     ]
-    sentences = unit_summaries(run, labels, tested, shown, model, summaries, announce("writing", "summaries"))
+    progress = announce("writing", "summaries")
+    sentences = unit_summaries(run, labels, tested, shown, model, summaries, progress, sound)
     explanations = tuple(
         Explanation(layer.name, unit, labels[row], sentences[row], *shown[row], tested[row], sound[row])
         for row, (layer, unit) in enumerate(unit_rows(run.layers))

@@ -322,6 +322,7 @@ def text_tables(data: ReportData) -> dict[str, Any]:
             "unit": e.unit,
             "labels": [[concepts.setdefault(x.concept, len(concepts)), _number(x.score)] for x in e.labels],
             "text": e.summary.text,
+            "origin": e.summary.origin,
             "reliable": _reliable(e),
             "faithfulness": _figures(e),
             "acoustics": e.acoustics,

@@ -367,11 +367,16 @@ const [scoreLow, scoreHigh] = data.scoreRange;
 const scoreShare = (score) => (score === null || scoreHigh <= scoreLow ? 0 : (score - scoreLow) / (scoreHigh - scoreLow));
 
 function summaryOf(unit) {
-  if (unit.text !== null) return el("div", {}, kind("Summary"), el("p", { class: "sentence" }, ...marked(unit.text)));
+  const raw = unit.raw === null ? null
+    : el("details", {}, el("summary", {}, "Raw answer of the model"), el("pre", {}, unit.raw));
+  if (unit.text !== null) {
+    // A composed sentence was put together from the evidence by rule; the model's own answers were refused.
+    const made = unit.origin === "composed" ? "composed" : "automatic";
+    return el("div", {}, kind("Summary", made), el("p", { class: "sentence" }, ...marked(unit.text)), raw);
+  }
   const failed = unit.reliable === false;
   return el("div", { class: failed ? "abstained" : "unsaid" }, el("b", {}, failed ? "No reliable explanation" : "No sentence"),
-    unit.reason ? `: ${unit.reason}` : "",
-    unit.raw === null ? null : el("details", {}, el("summary", {}, "Raw answer of the model"), el("pre", {}, unit.raw)));
+    unit.reason ? `: ${unit.reason}` : "", raw);
 }
 
 const VERDICTS = [

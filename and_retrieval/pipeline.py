@@ -146,7 +146,8 @@ def explain(
     labelling, summaries = labelling or LabelConfig(), summaries or SummaryConfig()
     bank = choose_bank(run.index, banks)
     model = load_language_model(summaries)
-    clips = describe_clips(run.index, run.index.embedder(device), bank)
+    embedder = run.index.embedder(device)
+    clips = describe_clips(run.index, embedder, bank)
     similarity = clips.similarity(labelling.evidence)
     labels = [unit for layer in run.layers for unit in label_layer(run, layer, similarity, bank, labelling)]
     tested = tested_labels(run, similarity, bank.concepts, labels)
@@ -159,7 +160,9 @@ def explain(
         for layer, unit in unit_rows(run.layers)
     ]
     progress = announce("writing", "summaries")
-    sentences = unit_summaries(run, labels, tested, shown, model, summaries, progress, sound)
+    sentences = unit_summaries(
+        run, labels, tested, shown, model, summaries, progress, sound, embedder.embed_text
+    )
     explanations = tuple(
         Explanation(layer.name, unit, labels[row], sentences[row], *shown[row], tested[row], sound[row])
         for row, (layer, unit) in enumerate(unit_rows(run.layers))

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from .calibrate import by_meaning
 from .config import SummaryConfig
 from .errors import unknown_name
 from .llm import load_llm
 from .progress import Progress
 from .runs import RecordedRun
-from .summarize import UnitBrief, summarize
-from .types import Label, LanguageModel, LayerEvidence, Shown, Summary, UnitFaithfulness
+from .summarize import UnitBrief, contrast, summarize
+from .types import Floats, Label, LanguageModel, LayerEvidence, Shown, Summary, UnitFaithfulness
 from .weights import locate, manifest
 
 
@@ -44,11 +45,13 @@ def unit_summaries(
     model: LanguageModel | None,
     config: SummaryConfig,
     progress: Progress,
-    acoustics: Sequence[str | None] | None = None,
+    acoustics: Sequence[str | None],
+    embed_text: Callable[[Sequence[str]], Floats],
 ) -> list[Summary]:
     """A sentence per unit; those without a reliable label, or beyond the number asked for, get none.
 
-    `acoustics` are the units' measured qualities in words, which a sentence may then name too.
+    `acoustics` are the units' measured qualities in words, which a sentence may then name too; `embed_text` tells
+    which phrases of the captions mean the same.
     """
     reliable = [
         bool(unit) and (test is None or test.reliable) for unit, test in zip(labels, tested, strict=True)
@@ -59,11 +62,12 @@ def unit_summaries(
             labels=tuple(label.concept for label in labels[row]),
             top=tuple(one.caption or "" for one in shown[row][0]),
             low=tuple(one.caption or "" for one in shown[row][1]),
-            acoustics=acoustics[row] if acoustics else None,
+            acoustics=acoustics[row],
         )
         for row in asked
     ]
-    answers = dict(zip(asked, summarize(briefs, model, config, progress), strict=True))
+    calibrate = by_meaning(briefs, embed_text) if model and briefs else contrast
+    answers = dict(zip(asked, summarize(briefs, model, config, progress, calibrate), strict=True))
     without = Summary(None, True, "the unit never responded")
     unreliable = Summary(None, True, "its label does not predict it on clips it was not made from")
     not_asked = Summary(None, True, f"not among the {config.units} units asked for per layer")

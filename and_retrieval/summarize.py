@@ -185,8 +185,8 @@ def contrast(brief: UnitBrief) -> UnitBrief:
     background = {word for word in absent if weak[word] >= 0.5}
     return UnitBrief(
         labels=tuple(label for label in brief.labels if _specific_stems([label]) - background),
-        top=tuple(kept for text in brief.top if (kept := _without(text, common))),
-        low=tuple(kept for text in brief.low if (kept := _without(text, common))),
+        top=keep_phrases(brief.top, lambda phrase: bool(_specific_stems([phrase]) - common)),
+        low=keep_phrases(brief.low, lambda phrase: bool(_specific_stems([phrase]) - common)),
         acoustics=brief.acoustics,
     )
 
@@ -197,11 +197,20 @@ def _shares(texts: Iterable[str]) -> dict[str, float]:
     return {word: count / len(told) for word, count in Counter(w for stems in told for w in stems).items()}
 
 
-def _without(text: str, common: set[str]) -> str:
-    """`text` without the phrases that say nothing but `common` stems; empty when nothing else is said."""
+def phrases_of(text: str) -> list[str]:
+    """The phrases of a description: what commas, "and", "with", "over" and the like join."""
+    return _SEPARATOR.split(text)[::2]
+
+
+def keep_phrases(texts: Iterable[str], keep: Callable[[str], bool]) -> tuple[str, ...]:
+    """The descriptions without the phrases that `keep` refuses; those of which nothing is left are gone."""
+    return tuple(kept for text in texts if (kept := _kept(text, keep)))
+
+
+def _kept(text: str, keep: Callable[[str], bool]) -> str:
     pieces = ["", *_SEPARATOR.split(text)]
     phrases = list(zip(pieces[::2], pieces[1::2], strict=True))
-    kept = [(joint, phrase) for joint, phrase in phrases if _specific_stems([phrase]) - common]
+    kept = [(joint, phrase) for joint, phrase in phrases if keep(phrase)]
     if len(kept) == len(phrases):
         return text
     return "".join(joint * bool(at) + phrase for at, (joint, phrase) in enumerate(kept))

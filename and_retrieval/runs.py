@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
+from pathlib import Path
 from typing import Any, Self
 
 from safetensors.numpy import load_file
@@ -102,9 +103,9 @@ class RecordedRun:
         if self.settings()["recorded"] != self.facts["files"]["evidence.safetensors"]["sha256"]:
             raise StaleError(f"{self.name} was recorded again since: and-retrieval explain {self.name}")
         path = self.folder.path / EXPLANATIONS
+        state = path.stat()
         try:
-            with path.open(encoding="utf-8") as stream:
-                return tuple(_parsed(json.loads(line)) for line in stream)
+            return _read_explanations(path, state.st_mtime_ns, state.st_size)
         except (ValueError, KeyError, TypeError):
             raise InputError(f"{path} is damaged; make it again: and-retrieval explain {self.name}") from None
 
@@ -125,6 +126,13 @@ def unit_rows(layers: Iterable[LayerEvidence]) -> Iterator[tuple[LayerEvidence, 
     for layer in layers:
         for unit in range(layer.units):
             yield layer, unit
+
+
+@lru_cache(maxsize=2)
+def _read_explanations(path: Path, changed: int, size: int) -> tuple[Explanation, ...]:  # noqa: ARG001
+    """The file's explanations; read once as long as it is not `changed`, so that searches after the first are fast."""
+    with path.open(encoding="utf-8") as stream:
+        return tuple(_parsed(json.loads(line)) for line in stream)
 
 
 def _plain(explanation: Explanation) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from scipy import fft, signal, special, stats
 from .audio import UnreadableAudioError
 from .clips import read_clip
 from .config import ClipConfig
+from .faithful import benjamini_hochberg
 from .progress import Progress, silent
 from .types import Clip, Floats, Skipped
 
@@ -179,7 +180,7 @@ def measure_clips(
         try:
             return measure(read_clip(clip, sample_rate, config), sample_rate)
         except UnreadableAudioError as error:
-            return Skipped(f"{clip.root}/{clip.path}", str(error))
+            return Skipped(clip.file, str(error))
 
     qualities = np.full((len(clips), len(QUALITIES)), np.nan, np.float32)
     skipped: list[Skipped] = []
@@ -225,7 +226,7 @@ def preferences(activations: Array, qualities: Array) -> Preferences:
             p_value[part, columns] = _p_value(found, clips)
     tested = np.isfinite(p_value)
     q_value = np.ones(shape)
-    q_value[tested] = stats.false_discovery_control(p_value[tested])
+    q_value[tested] = benjamini_hochberg(p_value[tested])
     return Preferences(rho.astype(np.float32), q_value.astype(np.float32))
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 
@@ -37,11 +38,16 @@ def by_meaning(briefs: Sequence[UnitBrief], embed_text: Callable[[Sequence[str]]
     def rows(text: str) -> list[int]:
         return [row[phrase] for phrase in phrases_of(text)]
 
+    @cache  # the same phrases describe the clips of many units
+    def alike(phrase: str) -> frozenset[int]:
+        """Rows of the phrases that mean the same; a phrase always means itself."""
+        near = np.flatnonzero(vectors @ vectors[row[phrase]] >= SAME_MEANING)
+        return frozenset(near.tolist()) | {row[phrase]}
+
     def share(phrase: str, texts: Sequence[str]) -> float:
-        """Share of the descriptions with a phrase of the same meaning; a phrase always means itself."""
-        near = vectors @ vectors[row[phrase]] >= SAME_MEANING
-        near[row[phrase]] = True
-        return float(np.mean([near[rows(text)].any() for text in texts])) if texts else 0.0
+        """Share of the descriptions with a phrase of the same meaning."""
+        same = alike(phrase)
+        return float(np.mean([not same.isdisjoint(rows(text)) for text in texts])) if texts else 0.0
 
     def calibrate(brief: UnitBrief) -> UnitBrief:
         own = sorted({phrase for text in brief.top for phrase in phrases_of(text)})

@@ -314,12 +314,13 @@ def _search(args: argparse.Namespace) -> tuple[Result, str]:
         raise InputError(f"-k {args.k}: ask for at least one result")
     name, _, run_name = args.where.partition("/")
     want = args.want or ("neurons" if run_name else "clips")
-    index = _opened(name, args)
-    run = _opened_run(args.where if run_name else _only_run(name, args), args) if want == "neurons" else None
-    query = _query(args, index)
-    results = (
-        pipeline.search_neurons(run, query, args.k) if run else pipeline.search_clips(index, query, args.k)
-    )
+    if want == "neurons":
+        run = _opened_run(args.where if run_name else _only_run(name, args), args)
+        query = _query(args, run.index)
+        results = pipeline.search_neurons(run, query, args.k, args.reliable)
+    else:
+        index = _opened(name, args)
+        results = pipeline.search_clips(index, _query(args, index), args.k)
     asked = args.audio or args.query
     return {"query": asked, "for": want, "results": results}, "\n".join(map(_result_line, results))
 
@@ -374,9 +375,8 @@ def _bench(args: argparse.Namespace) -> tuple[Result, str]:
         from .errors import unknown_name
 
         raise unknown_name("suite", args.suite, bench.suites())
-    args.json = (
-        args.json or "--json" in args.arguments
-    )  # REMAINDER leaves no option behind SUITE to this parser
+    # REMAINDER leaves no option behind SUITE to this parser.
+    args.json = args.json or "--json" in args.arguments
     return bench.run(args.suite, [word for word in args.arguments if word != "--json"], quiet=args.json)
 
 
@@ -438,7 +438,9 @@ def _opened_run(where: str, args: argparse.Namespace) -> Run:
 
 
 def _only_run(name: str, args: argparse.Namespace) -> str:
-    runs = Home.find(args.home).runs(name)
+    home = Home.find(args.home)
+    home.require_index(name)
+    runs = home.runs(name)
     if len(runs) != 1:
         known = f"one of {', '.join(f'{name}/{run}' for run in runs)}" if runs else "there is none yet"
         raise InputError(f"--for neurons needs a run: name NAME/RUN ({known})")

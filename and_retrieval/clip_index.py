@@ -251,8 +251,7 @@ def _embed(
 
 
 def _place(clip: Clip) -> str:
-    path = f"{clip.root}/{clip.path}"
-    return f"{path} at {clip.start:g} s" if clip.start else path
+    return f"{clip.file} at {clip.start:g} s" if clip.start else clip.file
 
 
 def _line(record: dict[str, Any]) -> str:

@@ -77,7 +77,7 @@ def read_clip(clip: Clip, sample_rate: int, config: ClipConfig | None = None) ->
         UnreadableAudioError: The file is gone or broken, or the clip is silent.
     """
     config = config or ClipConfig()
-    path = Path(clip.root) / clip.path
+    path = Path(clip.file)
     sound = read_window(path, clip.start, clip.duration, sample_rate, least=config.min_duration)
     if float(np.abs(sound).max(initial=0.0)) < config.silence:
         raise UnreadableAudioError("silent")

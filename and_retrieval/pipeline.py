@@ -207,7 +207,7 @@ def search_clips(index: ClipIndex, query: Floats, k: int = 10) -> list[dict[str,
     """The clips nearest to a unit-length vector: {path, start, score, label}, best first."""
     return [
         {
-            "path": f"{index.clips[row].root}/{index.clips[row].path}",
+            "path": index.clips[row].file,
             "start": index.clips[row].start,
             "score": score,
             "label": index.clips[row].label,
@@ -251,7 +251,7 @@ def _batches(
 def _shown(index: ClipIndex, kept: Kept, unit: int, captions: Sequence[str]) -> tuple[Shown, ...]:
     return tuple(
         Shown(
-            path=f"{index.clips[row].root}/{index.clips[row].path}",
+            path=index.clips[row].file,
             start=index.clips[row].start,
             peak=round(float(kept.peaks[unit, rank]), 3),
             activation=float(kept.values[unit, rank]),

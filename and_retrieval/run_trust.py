@@ -33,14 +33,19 @@ def tested_labels(
         return [None] * len(labels)
     column = {concept: number for number, concept in enumerate(concepts)}
     chosen = np.array([column[unit[0].concept] if unit else -1 for unit in labels])
-    files = [run.index.clips[row].sha256 for row in rows]
-    groups = np.unique(files, return_inverse=True)[1]
+    groups = held_out_files(run)
     tested: list[UnitFaithfulness | None] = []
     for layer in run.layers:
         part = chosen[len(tested) : len(tested) + layer.units]
         activations = load_activations(run.folder, layer.name, HELD_OUT)
         tested += _per_unit(faithfulness(activations, similarity[rows], part, groups=groups))
     return tested
+
+
+def held_out_files(run: RecordedRun) -> npt.NDArray[np.intp]:
+    """Which file each held-out clip was cut from, numbered; int [held-out clips]: windows of a file are dependent."""
+    files = [run.index.clips[row].sha256 for row in run.facts["held_out_rows"]]
+    return np.unique(files, return_inverse=True)[1]
 
 
 def _per_unit(found: Faithfulness) -> list[UnitFaithfulness | None]:

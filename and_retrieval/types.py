@@ -48,6 +48,11 @@ class Clip:
     fold: str | None = None
     sha256: str = ""
 
+    @property
+    def file(self) -> str:
+        """Absolute path of the audio file, POSIX style."""
+        return f"{self.root}/{self.path}"
+
 
 @dataclass(frozen=True, slots=True)
 class Skipped:

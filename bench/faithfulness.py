@@ -28,6 +28,7 @@ from and_retrieval.errors import InputError
 from and_retrieval.evidence import HELD_OUT, SEEN, load_activations
 from and_retrieval.faithful import Faithfulness, faithfulness
 from and_retrieval.label import label_units
+from and_retrieval.run_trust import held_out_files
 from and_retrieval.runs import RecordedRun
 from and_retrieval.store import Home
 from and_retrieval.topk import RunningMoments, RunningTopK
@@ -114,12 +115,8 @@ class _Clips:
 
 
 def _clips(recorded: RecordedRun, similarity: Floats) -> _Clips:
-    held = np.zeros(recorded.facts["index_clips"], dtype=np.bool_)
-    held[recorded.facts["held_out_rows"]] = True
-    rows = np.flatnonzero(held).astype(np.int32)
-    files = [recorded.index.clips[row].path for row in rows]
-    groups = np.unique(files, return_inverse=True)[1].astype(np.int32)
-    return _Clips(similarity, np.flatnonzero(~held).astype(np.int32), rows, groups)
+    rows = (np.array(rows, np.int32) for rows in (recorded.seen_rows(), recorded.facts["held_out_rows"]))
+    return _Clips(similarity, *rows, held_out_files(recorded).astype(np.int32))
 
 
 def _layer_figures(

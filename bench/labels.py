@@ -37,7 +37,15 @@ from and_retrieval.store import Home
 from and_retrieval.types import Embedder, Floats, Label, LayerEvidence
 from bench import Announce, Figures, markdown, small_cnn
 from bench import metrics as m
-from bench.source import ESC10_NAMES, Names, bank_names, classes_of, digest, own_names, read_aliases
+from bench.source import (
+    Names,
+    add_source_arguments,
+    bank_names,
+    classes_of,
+    digest,
+    own_names,
+    read_aliases,
+)
 
 LAYERS = ("hidden_relu", "classes")
 TOP = (5, 10, 20)
@@ -46,16 +54,7 @@ RANKS = (1, 5)
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """SOURCE, the embedder, the names to choose from, where the network and the index are kept."""
-    parser.add_argument("source", metavar="SOURCE", help="labelled folder of folders, glob or CSV")
-    parser.add_argument("--embedder", default="embedded", metavar="NAME", help="default: embedded")
-    parser.add_argument("--concepts", default="esc50", metavar="BANK|FILE", help="default: esc50")
-    parser.add_argument(
-        "--aliases",
-        type=Path,
-        default=ESC10_NAMES,
-        metavar="FILE",
-        help="CSV label,name: what the bank calls the source's classes (default: those of ESC-10)",
-    )
+    add_source_arguments(parser)
     parser.add_argument(
         "--home", metavar="DIR", help="folder of the index and the network (default: ./index)"
     )

@@ -25,23 +25,22 @@ from and_retrieval.embed import load_embedder
 from and_retrieval.types import Embedder, Floats
 from bench import Announce, Figures, markdown
 from bench import metrics as m
-from bench.source import ESC10_NAMES, Names, bank_names, classes_of, digest, own_names, read_aliases
+from bench.source import (
+    Names,
+    add_source_arguments,
+    bank_names,
+    classes_of,
+    digest,
+    own_names,
+    read_aliases,
+)
 
 RANKS = (1, 5, 10)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """SOURCE, the embedder, and the names to choose from."""
-    parser.add_argument("source", metavar="SOURCE", help="labelled folder of folders, glob or CSV")
-    parser.add_argument("--embedder", default="embedded", metavar="NAME", help="default: embedded")
-    parser.add_argument("--concepts", default="esc50", metavar="BANK|FILE", help="default: esc50")
-    parser.add_argument(
-        "--aliases",
-        type=Path,
-        default=ESC10_NAMES,
-        metavar="FILE",
-        help="CSV label,name: what the bank calls the source's classes (default: those of ESC-10)",
-    )
+    add_source_arguments(parser)
 
 
 def run(source: str, embedder: str, concepts: str, aliases: Path, announce: Announce) -> Figures:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +13,20 @@ from and_retrieval.errors import InputError
 from and_retrieval.types import Clip
 
 ESC10_NAMES = Path(__file__).parent / "esc10_names.csv"
+
+
+def add_source_arguments(parser: argparse.ArgumentParser) -> None:
+    """SOURCE, the embedder, and the names to choose from."""
+    parser.add_argument("source", metavar="SOURCE", help="labelled folder of folders, glob or CSV")
+    parser.add_argument("--embedder", default="embedded", metavar="NAME", help="default: embedded")
+    parser.add_argument("--concepts", default="esc50", metavar="BANK|FILE", help="default: esc50")
+    parser.add_argument(
+        "--aliases",
+        type=Path,
+        default=ESC10_NAMES,
+        metavar="FILE",
+        help="CSV label,name: what the bank calls the source's classes (default: those of ESC-10)",
+    )
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ PACKAGE = Path(and_retrieval.__file__).parent
 ORDER = (
     "types", "errors", "config", "progress", "weights", "store", "torchaudio_shim", "audio", "clips",
     "concepts", "soundbank", "yamnet", "embed", "vectors", "clip_index", "targets", "hooks", "layers",
-    "probe", "topk", "evidence", "label", "llm", "summarize", "calibrate", "neurons", "runs", "acoustics", "faithful",
+    "probe", "topk", "evidence", "label", "llm", "summarize", "calibrate", "neurons", "runs", "faithful", "acoustics",
     "prune", "report", "run_labels", "run_report", "run_summaries", "run_trust", "serve", "pipeline", "cli", "__main__",
 )  # fmt: skip
 HEAVY = (

@@ -16,7 +16,7 @@ from .errors import InputError, StaleError
 from .evidence import load_evidence
 from .neurons import NeuronIndex, load_neuron_index
 from .store import EXPLANATIONS, Folder
-from .types import Explanation, Floats, Label, LayerEvidence, Shown, Summary, UnitFaithfulness
+from .types import Explanation, Floats, Label, LayerEvidence, Meaning, Shown, Summary, UnitFaithfulness
 
 SETTINGS = "explain.json"
 QUALITIES_FILE = "qualities.safetensors"
@@ -136,33 +136,72 @@ def _read_explanations(path: Path, changed: int, size: int) -> tuple[Explanation
 
 
 def _plain(explanation: Explanation) -> dict[str, Any]:
-    summary = explanation.summary
     return {
         "layer": explanation.layer,
         "unit": explanation.unit,
         "labels": [asdict(label) for label in explanation.labels],
+        **_plain_summary(explanation.summary),
+        "faithfulness": _plain_test(explanation.faithfulness),
+        "caption_faithfulness": _plain_test(explanation.caption_faithfulness),
+        "acoustics": explanation.acoustics,
+        "open_concepts": list(explanation.open_concepts),
+        "polysemanticity": explanation.polysemanticity,
+        "meanings": [
+            {
+                "labels": [asdict(label) for label in meaning.labels],
+                **_plain_summary(meaning.summary),
+                "clips": list(meaning.clips),
+            }
+            for meaning in explanation.meanings
+        ],
+        "top": [asdict(shown) for shown in explanation.top],
+        "low": [asdict(shown) for shown in explanation.low],
+    }
+
+
+def _plain_summary(summary: Summary) -> dict[str, Any]:
+    return {
         "summary": summary.text,
         "summary_origin": summary.origin,
         "abstained": summary.abstained,
         "reason": summary.reason,
         **({"raw": summary.raw} if summary.raw is not None else {}),
-        "faithfulness": asdict(explanation.faithfulness) if explanation.faithfulness else None,
-        "acoustics": explanation.acoustics,
-        "top": [asdict(shown) for shown in explanation.top],
-        "low": [asdict(shown) for shown in explanation.low],
     }
+
+
+def _plain_test(test: UnitFaithfulness | None) -> dict[str, Any] | None:
+    return asdict(test) if test else None
 
 
 def _parsed(line: dict[str, Any]) -> Explanation:
     return Explanation(
         layer=line["layer"],
         unit=line["unit"],
-        labels=tuple(Label(**label) for label in line["labels"]),
-        summary=Summary(
-            line["summary"], line["abstained"], line["reason"], line.get("raw"), line.get("summary_origin")
-        ),
+        labels=_parsed_labels(line),
+        summary=_parsed_summary(line),
         top=tuple(Shown(**shown) for shown in line["top"]),
         low=tuple(Shown(**shown) for shown in line["low"]),
-        faithfulness=UnitFaithfulness(**line["faithfulness"]) if line["faithfulness"] else None,
+        faithfulness=_parsed_test(line["faithfulness"]),
         acoustics=line["acoustics"],
+        caption_faithfulness=_parsed_test(line.get("caption_faithfulness")),
+        meanings=tuple(
+            Meaning(_parsed_labels(meaning), _parsed_summary(meaning), tuple(meaning["clips"]))
+            for meaning in line.get("meanings", ())
+        ),
+        polysemanticity=line.get("polysemanticity"),
+        open_concepts=tuple(line.get("open_concepts", ())),
     )
+
+
+def _parsed_labels(line: dict[str, Any]) -> tuple[Label, ...]:
+    return tuple(Label(**label) for label in line["labels"])
+
+
+def _parsed_summary(line: dict[str, Any]) -> Summary:
+    return Summary(
+        line["summary"], line["abstained"], line["reason"], line.get("raw"), line.get("summary_origin")
+    )
+
+
+def _parsed_test(test: dict[str, Any] | None) -> UnitFaithfulness | None:
+    return UnitFaithfulness(**test) if test else None

@@ -20,6 +20,7 @@ Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int32]
 
 Pooling = Literal["mean", "max", "first", "last"]
+Evidence = Literal["audio", "captions", "both"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +113,7 @@ class Target:
         pooling: Layer glob -> how its activations over time become one number; first match wins.
             Layers that no glob matches are pooled by their type.
         time_axis: Layer glob -> axis of that layer's output that runs over time, for layers
-            where it cannot be found by showing the network a longer sound.
+            where it cannot be found by showing the network a longer sound; None where no axis does.
         layers: Globs recorded when the user names none; empty means all layers with weights.
         name: What the user typed to get it.
     """
@@ -123,7 +124,7 @@ class Target:
     class_names: tuple[str, ...] | None = None
     logits: Callable[[Any], torch.Tensor] | None = None
     pooling: Mapping[str, Pooling] = field(default_factory=dict)
-    time_axis: Mapping[str, int] = field(default_factory=dict)
+    time_axis: Mapping[str, int | None] = field(default_factory=dict)
     layers: tuple[str, ...] = ()
     name: str = "target"
 
@@ -177,10 +178,17 @@ class LayerEvidence:
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """A concept with its score for a unit; scores compare within one run and score name only."""
+    """A concept with its score for a unit; scores compare within one run and score name only.
+
+    Attributes:
+        concept: A short text.
+        score: Higher is better.
+        evidence: Which source puts the concept among the unit's best: the clips' sound, their captions, or both.
+    """
 
     concept: str
     score: float
+    evidence: Evidence = "audio"
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,6 +250,21 @@ class UnitFaithfulness:
 
 
 @dataclass(frozen=True, slots=True)
+class Meaning:
+    """One of several things a unit answers to: a group of its top clips that lie together in embedding space.
+
+    Attributes:
+        labels: Concepts of this group, best first.
+        summary: One sentence about this group, or why there is none.
+        clips: Places in `Explanation.top` of the group's clips, strongest first.
+    """
+
+    labels: tuple[Label, ...]
+    summary: Summary
+    clips: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Explanation:
     """All that is said about one unit: a line of `explanations.jsonl`.
 
@@ -252,6 +275,12 @@ class Explanation:
         top, low: The clips it responded to most and least.
         faithfulness: None where there is no label or were too few held-out clips to test it on.
         acoustics: Which measured qualities go with its activation, or None when none does.
+        caption_faithfulness: As `faithfulness`, with the held-out clips' captions instead of their sound; None
+            where they carry none.
+        meanings: Two or more where the top clips fall into distinct groups, the one with the strongest clip
+            first; otherwise empty.
+        polysemanticity: 0..1, how far the top clips are from lying all together; None where there are too few.
+        open_concepts: Words of the captions and the summary that describe the unit, most frequent first.
     """
 
     layer: str
@@ -262,6 +291,10 @@ class Explanation:
     low: tuple[Shown, ...]
     faithfulness: UnitFaithfulness | None = None
     acoustics: str | None = None
+    caption_faithfulness: UnitFaithfulness | None = None
+    meanings: tuple[Meaning, ...] = ()
+    polysemanticity: float | None = None
+    open_concepts: tuple[str, ...] = ()
 
 
 class LanguageModel(Protocol):

@@ -19,15 +19,22 @@ from and_retrieval.layers import LayerPlan
 from and_retrieval.neurons import FILE, build_neuron_index
 from and_retrieval.runs import SETTINGS, RecordedRun, unit_rows
 from and_retrieval.store import EXPLANATIONS, Folder
-from and_retrieval.types import Explanation, Label, Shown, Summary
+from and_retrieval.types import Explanation, Label, Meaning, Shown, Summary, UnitFaithfulness
 
 PLANS = (LayerPlan("conv", 3, 1, None, "mean"), LayerPlan("head", 2, 1, None, "mean"))
 
 EXPLANATIONS_OF_TWO = (
     Explanation(
-        "conv", 0, (Label("rain", 0.5), Label("Rädchen", -0.25)),
+        "conv", 0, (Label("rain", 0.5), Label("Rädchen", -0.25, "both")),
         Summary("Responds to rain.", False, None, "wolves", "repaired"),
         (Shown("a/b.wav", 10.0, 1.25, 3.5, 4, "rain on a roof"), Shown("c.wav", 0.0, 0.0, 2.0)), (),
+        UnitFaithfulness(9, 0.5, 0.1, 0.2, 0.75, 0.2, 0.01, True), "high sounds",
+        UnitFaithfulness(9, 0.25, 0.1, 0.3, 0.5, 0.2, 0.25, False),
+        (
+            Meaning((Label("rain", 0.5),), Summary("Rain on a roof.", False, origin="written"), (0,)),
+            Meaning((), Summary(None, True, "no concept"), (1,)),
+        ),
+        0.625, ("rain", "roof"),
     ),
     Explanation("head", 1, (), Summary(None, True, "too long", "raw\nanswer"), (), (Shown("x", 0, 0, -1.0),)),
 )  # fmt: skip
@@ -144,7 +151,11 @@ class TestExplanations:
         run.write_explanations(EXPLANATIONS_OF_TWO, {})
         text = (run.folder.path / EXPLANATIONS).read_text(encoding="utf-8")
         first, second = (json.loads(line) for line in text.splitlines())
-        assert first["labels"] == [{"concept": "rain", "score": 0.5}, {"concept": "Rädchen", "score": -0.25}]
+        assert first["labels"] == [
+            {"concept": "rain", "score": 0.5, "evidence": "audio"},
+            {"concept": "Rädchen", "score": -0.25, "evidence": "both"},
+        ]
+        assert [meaning["summary"] for meaning in first["meanings"]] == ["Rain on a roof.", None]
         assert (first["summary"], first["abstained"], first["reason"]) == ("Responds to rain.", False, None)
         assert (first["summary_origin"], first["raw"]) == ("repaired", "wolves")
         assert second["summary_origin"] is None

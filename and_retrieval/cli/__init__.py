@@ -1,0 +1,71 @@
+"""The command line: thin verbs over `pipeline`. Heavy modules are imported by the verb that needs them."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import sys
+import time
+from collections.abc import Sequence
+
+from .. import __version__
+from ..errors import AndRetrievalError
+from ..store import DEFAULT_HOME, HOME_VARIABLE
+from . import bench, demo, explain, index, models, record, report, search
+
+TRACEBACK_VARIABLE = "AND_RETRIEVAL_TRACEBACK"
+VERBS = (demo, index, record, explain, search, report, models, bench)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one verb; returns the exit code: 0, 2 for bad input, 1 for a defect of ours, 130 when interrupted."""
+    # Threads that wait by spinning take the cores from whoever else works on a busy machine; read by OpenMP when
+    # torch is loaded, which the verbs do.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    parser = _parser()
+    args = parser.parse_args(argv)
+    if not hasattr(args, "verb"):
+        parser.print_help()
+        return 0
+    try:
+        begin = time.monotonic()
+        with contextlib.redirect_stdout(sys.stderr):  # a user's network may print; stdout is for the result
+            result, text = args.verb(args)
+        result = {**result, "seconds": round(time.monotonic() - begin, 3)} if args.timed else result
+        _print(json.dumps(result, ensure_ascii=False) if args.json else text)
+    except AndRetrievalError as error:
+        print(f"and-retrieval: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("and-retrieval: interrupted; what was stored before is unchanged", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:
+        if os.environ.get(TRACEBACK_VARIABLE):
+            raise
+        what = " ".join(f"{type(error).__name__}: {error}".split())
+        print(f"and-retrieval: defect: {what} (set {TRACEBACK_VARIABLE}=1 to see where)", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _print(text: str) -> None:
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="and-retrieval",
+        description="Explains acoustic neural networks, offline: what each neuron listens for, and where.",
+        epilog=f"Indexes live in ./{DEFAULT_HOME}; --home DIR or {HOME_VARIABLE} moves that.",
+    )
+    parser.add_argument("--version", action="version", version=f"and-retrieval {__version__}")
+    verbs = parser.add_subparsers(title="verbs", metavar="VERB")
+    for verb in VERBS:
+        verb.add(verbs)
+    return parser

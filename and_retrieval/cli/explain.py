@@ -1,0 +1,63 @@
+"""The verb `explain`: labels, tests and sentences."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from .options import Result, add_device, add_verb, announcer, device_of, opened_run
+
+
+def add(verbs: Any) -> None:
+    """Its options."""
+    verb = add_verb(verbs, "explain", answer, "label every unit and write one sentence about it")
+    verb.add_argument("run", metavar="NAME/RUN")
+    verb.add_argument(
+        "--concepts", action="append", default=[], metavar="BANK|FILE",
+        help="audioset (default), esc50, acoustic, labels (of the clips), or a .txt, .csv, .json; repeatable",
+    )  # fmt: skip
+    verb.add_argument(
+        "--score",
+        default="soft-wpmi",
+        help="soft-wpmi (default), wpmi, top-mean, cos, cos-cubed, rank-reorder, selective",
+    )
+    verb.add_argument(
+        "--evidence", default="audio", metavar="audio|captions|both",
+        help="what is held against the concepts (default: audio)",
+    )  # fmt: skip
+    verb.add_argument("-k", type=int, default=20, help="top clips that are looked at (default: 20)")
+    verb.add_argument("--llm", metavar="NAME|PATH|none", help="language model (default: see `models list`)")
+    verb.add_argument(
+        "--summaries", type=int, metavar="N", help="sentences for the N clearest units per layer only"
+    )
+    add_device(verb)
+
+
+def answer(args: argparse.Namespace) -> tuple[Result, str]:
+    """Its result as JSON and as text."""
+    from .. import pipeline
+    from ..config import LabelConfig, SummaryConfig
+    from ..store import EXPLANATIONS
+
+    run = opened_run(args.run, args)
+    llm = args.llm or SummaryConfig().llm
+    explanations = pipeline.explain(
+        run,
+        tuple(args.concepts) or (pipeline.DEFAULT_BANK,),
+        LabelConfig(score=args.score, evidence=args.evidence, k=args.k),
+        SummaryConfig(llm=llm, units=args.summaries),
+        announcer(args),
+        device_of(args),
+    )
+    units, labelled = len(explanations), sum(bool(e.labels) for e in explanations)
+    abstained = sum(e.summary.abstained for e in explanations)
+    reliable = sum(e.faithfulness is not None and e.faithfulness.reliable for e in explanations)
+    result = {"run": run.name, "units": units, "labelled": labelled, "abstained": abstained, "llm": llm}
+    result["reliable"] = reliable if any(e.faithfulness for e in explanations) else None
+    trusted = f"{reliable} of them reliably, " if result["reliable"] is not None else ""
+    text = (
+        f"{labelled} of {units} units labelled, {trusted}{units - abstained} sentences "
+        f"by {llm} ({run.folder.path / EXPLANATIONS})\n"
+        f'next     and-retrieval report {run.name}, and-retrieval search {run.name} "water drops"'
+    )
+    return result, text

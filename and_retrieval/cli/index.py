@@ -1,0 +1,32 @@
+"""The verb `index`: sounds into a clip index."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from ..store import Home
+from .options import Result, add_device, add_verb, announcer, built, index_result, skipped_text
+
+
+def add(verbs: Any) -> None:
+    """Its options."""
+    verb = add_verb(verbs, "index", answer, "embed a folder of sound into a clip index, or add to one")
+    verb.add_argument(
+        "source", metavar="SOURCE", help="folder, quoted glob, or CSV with path,label,caption,fold"
+    )
+    verb.add_argument("--name", required=True, help="name of the index; an existing one is added to")
+    verb.add_argument("--embedder", default="embedded", metavar="NAME", help="audio and text embedder")
+    verb.add_argument(
+        "--window", type=float, default=10.0, metavar="S", help="longer files are cut (default: 10)"
+    )
+    add_device(verb)
+
+
+def answer(args: argparse.Namespace) -> tuple[Result, str]:
+    """Its result as JSON and as text."""
+    home = Home.find(args.home)
+    index = built(args.source, args.name, args.embedder, home, args, announcer(args))
+    result = index_result(index)
+    text = f"{len(index.clips)} clips in index {index.name} ({index.folder.path}){skipped_text(result['skipped'])}"
+    return result, text

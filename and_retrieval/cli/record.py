@@ -1,0 +1,70 @@
+"""The verb `record`: what a network's units respond to."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from ..errors import InputError
+from .options import Result, add_device, add_verb, announcer, device_of, named_target, opened, skipped_text
+
+POOLINGS = ("mean", "max", "first", "last")
+
+
+def add(verbs: Any) -> None:
+    """Its options."""
+    verb = add_verb(verbs, "record", answer, "show a network the clips and keep what its units respond to")
+    verb.add_argument("index", metavar="NAME", help="clip index")
+    verb.add_argument("--target", required=True, metavar="TARGET", help="yamnet, or file.py:function")
+    verb.add_argument(
+        "--layers", action="append", default=[], metavar="GLOB", help="layers by name, repeatable"
+    )
+    verb.add_argument("--pooling", action="append", default=[], metavar="GLOB=mean|max|first|last")
+    verb.add_argument("--top-k", type=int, default=20, metavar="K", help="clips kept per unit (default: 20)")
+    verb.add_argument(
+        "--hold-out", default="auto", metavar="SHARE|fold:NAME", help="kept out (default: last fold or 0.2)"
+    )
+    verb.add_argument("--batch", type=int, default=16, help="clips per forward pass (default: 16)")
+    verb.add_argument("--run", metavar="RUN", help="name of the run (default: the target's)")
+    add_device(verb)
+
+
+def answer(args: argparse.Namespace) -> tuple[Result, str]:
+    """Its result as JSON and as text."""
+    from .. import pipeline
+    from ..config import RecordConfig
+
+    index = opened(args.index, args)
+    device = device_of(args)
+    config = RecordConfig(
+        layers=tuple(args.layers),
+        top_k=args.top_k,
+        pooling=tuple(_pooling(text) for text in args.pooling),
+        hold_out=args.hold_out,
+        batch=args.batch,
+        device=device,
+    )
+    run = pipeline.record(named_target(args.target, device), index, (), config, args.run, announcer(args))
+    facts = run.facts
+    layers = [{"name": layer["name"], "units": layer["units"]} for layer in facts["layers"]]
+    result = {
+        "run": run.name,
+        "target": facts["target"],
+        "layers": layers,
+        "clips": facts["index_clips"] - len(facts["skipped"]),
+        "held_out": facts["held_out"],
+        "skipped": facts["skipped"],
+    }
+    listed = "\n".join(f"  {layer['name']}  {layer['units']} units" for layer in layers)
+    text = (
+        f"{run.name} recorded on {result['clips']} clips, {facts['held_out']} of them held out "
+        f"({run.folder.path}){skipped_text(facts['skipped'])}\n{listed}\nnext     and-retrieval explain {run.name}"
+    )
+    return result, text
+
+
+def _pooling(text: str) -> tuple[str, Any]:
+    glob, _, pooling = text.rpartition("=")
+    if not glob or pooling not in POOLINGS:
+        raise InputError(f"--pooling {text!r}: write GLOB=POOLING with one of {', '.join(POOLINGS)}")
+    return glob, pooling

@@ -16,7 +16,6 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from . import vectors as faiss_vectors
-from .acoustics import QUALITIES, measure
 from .clip_index import ClipIndex, read_in_order
 from .clips import held_out
 from .concepts import ConceptBank
@@ -28,6 +27,7 @@ from .neurons import FILE as NEURONS
 from .neurons import build_neuron_index
 from .probe import equal_length_batches, probe
 from .progress import Progress, silent
+from .qualities import QUALITIES, measure
 from .run_labels import choose_bank, describe_clips, label_layer
 from .run_report import write_report as write_run_report
 from .run_summaries import load_language_model, unit_summaries

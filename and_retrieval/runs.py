@@ -66,7 +66,7 @@ class RecordedRun:
         return load_neuron_index(self.folder)
 
     def qualities(self) -> Floats:
-        """Measured qualities of all clips, float32 [clips, qualities], in the order of `acoustics.QUALITIES`."""
+        """Measured qualities of all clips, float32 [clips, qualities], in the order of `qualities.QUALITIES`."""
         qualities: Floats = load_file(self.folder.file(QUALITIES_FILE))["qualities"]
         return qualities
 

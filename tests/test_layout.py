@@ -21,7 +21,7 @@ ORDER = (
     "types", "errors", "config", "progress", "weights", "store", "torchaudio_shim", "audio", "clips",
     "concepts", "soundbank", "yamnet", "hub", "embed", "vectors", "clip_index", "targets", "hooks", "dictionary", "layers",
     "probe", "topk", "evidence", "label", "llm", "summarize", "calibrate", "open_concepts", "meanings", "neurons",
-    "runs", "faithful", "acoustics", "mask", "selectors", "prune", "curves", "report", "run_labels", "run_trust",
+    "runs", "faithful", "qualities", "acoustics", "mask", "selectors", "prune", "curves", "report", "run_labels", "run_trust",
     "run_summaries", "run_open_concepts", "run_meanings", "run_search", "run_prune", "run_compare", "run_report",
     "serve", "pipeline", "cli", "__main__",
 )  # fmt: skip

@@ -10,9 +10,9 @@ import pytest
 from targets.planted import BANDS
 
 from and_retrieval import ClipIndex, ConceptBank, Run, explain, load_embedder, load_target, record, soundbank
-from and_retrieval.acoustics import QUALITIES
 from and_retrieval.config import LabelConfig, RecordConfig, SummaryConfig
 from and_retrieval.evidence import HELD_OUT, load_activations
+from and_retrieval.qualities import QUALITIES
 from and_retrieval.run_trust import LEAST_HELD_OUT
 
 CONCEPTS = (*BANDS, "birds chirping", "car horn", "church bell", "clock ticking", "dog bark", "siren")

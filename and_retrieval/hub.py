@@ -138,8 +138,8 @@ def _snapshot(spec: str, what: str, needed: Needed, with_code: bool) -> Path:
             else f"no answer from the hub ({_reason(error)})"
         )
         raise InputError(
-            f"{what}: {_missing(cached, needed)} not on this machine (looked for in {place}) and cannot be downloaded: {why}; "
-            f"where there is network: hf download {name}; or name a folder that holds the model"
+            f"{what}: {_missing(cached, needed)} not on this machine (looked for in {place}) and cannot be "
+            f"downloaded: {why}; where there is network: hf download {name}; or name a folder that holds the model"
         ) from None
     if missing := _missing(folder, needed):
         raise InputError(f"{what}: {name} on the hub has no {missing} (looked for in {folder})")

@@ -165,12 +165,13 @@ def plan_layers(
 ) -> tuple[LayerPlan, ...]:
     """Finds each layer's axes and number of units by showing the network noise of several lengths.
 
-    Units: convolutions, batch and group norms and pooling have them on axis 1; linear layers, layer norms,
-    embeddings, attention and recurrent layers on the last one; any other module where the module that ran
-    last before it with an equal output has them, else by dimensions (2: axis 1, 3: the last, more: axis 1,
-    avoiding an axis that grows with the sound). Time: the target's `time_axis`, else the axis that grows
-    with the sound (of several the one closest to proportional), else, in a layer of fixed length, the axis
-    along which a burst, when it moves in time, moves the output of this layer or of one with equal outputs.
+    Units: the target's `unit_axis`; else convolutions, batch and group norms and pooling have them on axis 1;
+    linear layers, layer norms, embeddings, attention and recurrent layers on the last one; any other module
+    where the module that ran last before it with an equal output has them, else by dimensions (2: axis 1,
+    3: the last, more: axis 1, avoiding an axis that grows with the sound). Time: the target's `time_axis`,
+    else the axis that grows with the sound (of several the one closest to proportional), else, in a layer of
+    fixed length, the axis along which a burst, when it moves in time, moves the output of this layer or of one
+    with equal outputs.
 
     Layers that never run, or put out the same however many clips there are, are left out, with a warning
     in the log.
@@ -200,7 +201,7 @@ def plan_layers(
     if len(chosen) < len(layers):
         rest = ", ".join(name for name in layers if name not in outputs)
         _log.warning("target %r does not run these layers on clips, they are left out: %s", target.name, rest)
-    unit_axes = _unit_axes(dict(target.module.named_modules()), outputs)
+    unit_axes = _unit_axes(target, outputs)
     time_axes = _time_axes(target, outputs, unit_axes, pooling, device, single)
     plans = []
     for name in chosen:
@@ -301,13 +302,19 @@ def _defined_in(module: nn.Module, sources: Iterable[str]) -> bool:
     return any(cls.__module__ in names for cls in type(module).__mro__)
 
 
-def _unit_axes(modules: Mapping[str, nn.Module], outputs: Mapping[str, _Outputs]) -> dict[str, int]:
+def _unit_axes(target: Target, outputs: Mapping[str, _Outputs]) -> dict[str, int]:
     """Unit axis of every layer; `outputs` is in the order in which the layers ran."""
+    modules = dict(target.module.named_modules())
     axes: dict[str, int] = {}
     latest: dict[tuple[int, tuple[Shape, ...]], int] = {}
     for name, out in outputs.items():
         alike = (out.batch_axis, out.shapes)
-        axis = _own_unit_axis(modules[name], out)
+        declared = next((axis for glob, axis in target.unit_axis.items() if fnmatchcase(name, glob)), None)
+        if declared is not None:
+            others = [axis for axis in range(out.ndim) if axis != out.batch_axis]
+            axis: int | None = _declared_axis(target, name, declared, out, others, "unit")
+        else:
+            axis = _own_unit_axis(modules[name], out)
         if axis is None:
             axis = latest.get(alike, _likely_unit_axis(out))
         axes[name] = latest[alike] = axis
@@ -373,12 +380,14 @@ def _time_axes(
     return found
 
 
-def _declared_axis(target: Target, name: str, declared: int, out: _Outputs, others: Sequence[int]) -> int:
+def _declared_axis(
+    target: Target, name: str, declared: int, out: _Outputs, others: Sequence[int], kind: str = "time"
+) -> int:
     axis = declared + out.ndim if declared < 0 else declared
     if axis not in others:
         raise InputError(
-            f"target {target.name!r} declares axis {declared} as time of layer {name!r}, whose output is "
-            f"{list(out.shapes[0])}; its time_axis must be one of {', '.join(map(str, others)) or 'none'}"
+            f"target {target.name!r} declares axis {declared} as {kind} of layer {name!r}, whose output is "
+            f"{list(out.shapes[0])}; its {kind}_axis must be one of {', '.join(map(str, others)) or 'none'}"
         )
     return axis
 

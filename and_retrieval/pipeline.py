@@ -20,6 +20,7 @@ from .clip_index import ClipIndex, read_in_order
 from .clips import held_out
 from .concepts import ConceptBank
 from .config import ClipConfig, LabelConfig, RecordConfig, SummaryConfig
+from .dictionary import attached
 from .errors import InputError
 from .evidence import evidence_files, gather, layer_facts
 from .layers import TRIAL_SECONDS, match_layers, plan_layers
@@ -102,6 +103,7 @@ def record(
     facts = {
         "target": target.name,
         "weights": weights_hash(target.module),
+        "dictionaries": [asdict(dictionary) for dictionary in attached(target)],
         "index_clips": len(index.clips),
         "index_digest": index.digest(),
         "held_out": int(held.sum()),

@@ -114,6 +114,8 @@ class Target:
             Layers that no glob matches are pooled by their type.
         time_axis: Layer glob -> axis of that layer's output that runs over time, for layers
             where it cannot be found by showing the network a longer sound; None where no axis does.
+        unit_axis: Layer glob -> axis of that layer's output that the units lie on, for layers where neither
+            the module's type nor its neighbours tell.
         layers: Globs recorded when the user names none; empty means all layers with weights.
         name: What the user typed to get it.
     """
@@ -125,6 +127,7 @@ class Target:
     logits: Callable[[Any], torch.Tensor] | None = None
     pooling: Mapping[str, Pooling] = field(default_factory=dict)
     time_axis: Mapping[str, int | None] = field(default_factory=dict)
+    unit_axis: Mapping[str, int] = field(default_factory=dict)
     layers: tuple[str, ...] = ()
     name: str = "target"
 

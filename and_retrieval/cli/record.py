@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
 from .options import Result, add_device, add_verb, announcer, device_of, named_target, opened, skipped_text
+
+if TYPE_CHECKING:
+    from ..clip_index import ClipIndex
+    from ..types import Target
 
 POOLINGS = ("mean", "max", "first", "last")
 
@@ -19,6 +24,10 @@ def add(verbs: Any) -> None:
     verb.add_argument(
         "--layers", action="append", default=[], metavar="GLOB", help="layers by name, repeatable"
     )
+    verb.add_argument(
+        "--dictionary", action="append", default=[], metavar="LAYER=FILE.safetensors",
+        help="sparse autoencoder behind a layer, whose features are recorded too; repeatable",
+    )  # fmt: skip
     verb.add_argument("--pooling", action="append", default=[], metavar="GLOB=mean|max|first|last")
     verb.add_argument("--top-k", type=int, default=20, metavar="K", help="clips kept per unit (default: 20)")
     verb.add_argument(
@@ -44,7 +53,8 @@ def answer(args: argparse.Namespace) -> tuple[Result, str]:
         batch=args.batch,
         device=device,
     )
-    run = pipeline.record(named_target(args.target, device), index, (), config, args.run, announcer(args))
+    target = _with_dictionaries(named_target(args.target, device), args.dictionary, device, index)
+    run = pipeline.record(target, index, (), config, args.run, announcer(args))
     facts = run.facts
     layers = [{"name": layer["name"], "units": layer["units"]} for layer in facts["layers"]]
     result = {
@@ -68,3 +78,16 @@ def _pooling(text: str) -> tuple[str, Any]:
     if not glob or pooling not in POOLINGS:
         raise InputError(f"--pooling {text!r}: write GLOB=POOLING with one of {', '.join(POOLINGS)}")
     return glob, pooling
+
+
+def _with_dictionaries(target: Target, chosen: Sequence[str], device: str, index: ClipIndex) -> Target:
+    from ..dictionary import attach, load_dictionary
+    from ..layers import TRIAL_SECONDS
+
+    for text in chosen:
+        layer, _, file = text.partition("=")
+        if not layer or not file:
+            raise InputError(f"--dictionary {text!r}: write LAYER=FILE.safetensors")
+        seconds = (*TRIAL_SECONDS, index.clips[0].duration)
+        target = attach(target, layer, load_dictionary(file), device=device, seconds=seconds)
+    return target

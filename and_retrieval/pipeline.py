@@ -91,7 +91,9 @@ def record(
         raise InputError(f"--top-k {config.top_k}: keep at least one clip per unit")
     folder = index.folder.run(run or run_name(target.name))
     device = resolve_device(config.device)
-    names = match_layers(target.module, tuple(layers) or config.layers or target.layers)
+    names = match_layers(
+        target.module, tuple(layers) or config.layers or target.layers, target.aliases
+    )
     lengths = (*TRIAL_SECONDS, index.clips[0].duration)
     plans = plan_layers(target, names, config.pooling, device, lengths)
     held = held_out(index.clips, config.hold_out)

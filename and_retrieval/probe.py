@@ -1,7 +1,7 @@
 """The probe: clips -> one activation and one peak time per unit, for all layers in one pass.
 
-Peaks take a layer's time axis to span exactly the clip; a network that pads clips to a fixed length
-therefore peaks too early by the share of its padding.
+Peaks take a layer's time axis to span exactly the clip unless the target says when its steps are; a network that
+pads clips to a fixed length without saying so therefore peaks too early by the share of its padding.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import torch
 from .errors import InputError
 from .hooks import forward, tensor_of, trace
 from .layers import LayerPlan, match_layers, plan_layers, resolve_pooling
-from .types import Floats, Ints, Target
+from .types import Floats, Ints, Pooling, Target
 
 __all__ = [
     "LayerPlan",
@@ -58,20 +58,45 @@ def pool(output: torch.Tensor, n: int, plan: LayerPlan, duration: float) -> tupl
     the pooling, in seconds: (step + 0.5) / steps * duration, half the duration without steps. Segments that
     overlap are laid so that together they span the duration.
 
+    Where the plan says when the steps are, those it calls padding or special tokens count only for `first`, which
+    is the very first step; `last` is the last one that counts, and the peak is the strongest one's own time.
+
     Raises:
-        InputError: The batch is no multiple of n, or the number of units is not the planned one.
+        InputError: The batch is no multiple of n, the number of units is not the planned one, or no step counts.
     """
     x = _arranged(output, n, plan)
+    if plan.step_seconds is not None and plan.time_axis is not None:
+        return _pooled_steps(x, plan, duration)
     response = x.mean(3)
     segments = output.shape[plan.batch_axis] // n
     peaks = _seconds(response.argmax(1), segments, x.shape[1] // segments, plan.overlap, duration)
-    if plan.pooling == "mean":
-        values = response.mean(1)
-    elif plan.pooling == "max":
-        values = x.amax((1, 3))
-    else:
-        values = response[:, 0 if plan.pooling == "first" else -1].contiguous()
-    return values, peaks
+    return _pooled(x, response, plan.pooling), peaks
+
+
+def _pooled_steps(x: torch.Tensor, plan: LayerPlan, duration: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """`pool` of [n, steps, units, rest] where steps have times of their own."""
+    assert plan.step_seconds is not None
+    seconds = torch.from_numpy(plan.step_seconds(duration, x.shape[1])).to(x.device)
+    counted = torch.isfinite(seconds).nonzero()[:, 0]
+    if not len(counted):
+        raise InputError(
+            f"layer {plan.name!r}: all {x.shape[1]} steps of a clip of {duration:g} s are padding"
+        )
+    real = x[:, counted]
+    response = real.mean(3)
+    peaks = seconds[counted].float()[response.argmax(1)]
+    if plan.pooling == "first":
+        return x[:, 0].mean(2), peaks
+    return _pooled(real, response, plan.pooling), peaks
+
+
+def _pooled(x: torch.Tensor, response: torch.Tensor, pooling: Pooling) -> torch.Tensor:
+    """[n, steps, units, rest] and its mean over the rest -> [n, units]."""
+    if pooling == "mean":
+        return response.mean(1)
+    if pooling == "max":
+        return x.amax((1, 3))
+    return response[:, 0 if pooling == "first" else -1].contiguous()
 
 
 def _seconds(step: torch.Tensor, segments: int, steps: int, overlap: float, duration: float) -> torch.Tensor:

@@ -22,6 +22,9 @@ Ints = npt.NDArray[np.int32]
 Pooling = Literal["mean", "max", "first", "last"]
 Evidence = Literal["audio", "captions", "both"]
 
+StepSeconds = Callable[[float, int], npt.NDArray[np.float64]]
+"""(duration of a clip in seconds, steps on a layer's time axis) -> when each step is, see `Target.step_seconds`."""
+
 
 @dataclass(frozen=True, slots=True)
 class Clip:
@@ -116,6 +119,11 @@ class Target:
             where it cannot be found by showing the network a longer sound; None where no axis does.
         unit_axis: Layer glob -> axis of that layer's output that the units lie on, for layers where neither
             the module's type nor its neighbours tell.
+        step_seconds: Layer glob -> function that says when the steps of the layer's time axis are, for networks
+            that pad their input or mix special tokens with time: centre of every step in seconds from the clip's
+            start, float64 [steps], NaN for padding and special tokens, which then count in no mean, no maximum
+            and no peak. Without it the steps divide the clip evenly.
+        aliases: Short name -> layer; globs match either.
         layers: Globs recorded when the user names none; empty means all layers with weights.
         name: What the user typed to get it.
     """
@@ -128,6 +136,8 @@ class Target:
     pooling: Mapping[str, Pooling] = field(default_factory=dict)
     time_axis: Mapping[str, int | None] = field(default_factory=dict)
     unit_axis: Mapping[str, int] = field(default_factory=dict)
+    step_seconds: Mapping[str, StepSeconds] = field(default_factory=dict)
+    aliases: Mapping[str, str] = field(default_factory=dict)
     layers: tuple[str, ...] = ()
     name: str = "target"
 
@@ -186,7 +196,8 @@ class Label:
     Attributes:
         concept: A short text.
         score: Higher is better.
-        evidence: Which source puts the concept among the unit's best: the clips' sound, their captions, or both.
+        evidence: Which source puts the concept among the unit's best: the clips' sound, their captions, or both
+            (each alone, or only the two together).
     """
 
     concept: str
@@ -260,11 +271,13 @@ class Meaning:
         labels: Concepts of this group, best first.
         summary: One sentence about this group, or why there is none.
         clips: Places in `Explanation.top` of the group's clips, strongest first.
+        faithfulness: Of its own first label; None where that could not be tested.
     """
 
     labels: tuple[Label, ...]
     summary: Summary
     clips: tuple[int, ...]
+    faithfulness: UnitFaithfulness | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,7 +295,8 @@ class Explanation:
             where they carry none.
         meanings: Two or more where the top clips fall into distinct groups, the one with the strongest clip
             first; otherwise empty.
-        polysemanticity: 0..1, how far the top clips are from lying all together; None where there are too few.
+        polysemanticity: 0..1, how far apart the top clips lie: 0 identical, 1 as clips drawn at random, see
+            `meanings.Groups`; None where there are too few.
         open_concepts: Words of the captions and the summary that describe the unit, most frequent first.
     """
 

@@ -6,9 +6,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from and_retrieval import llm as module
+from and_retrieval.decoder import Decoder, Weights
 from and_retrieval.errors import AndRetrievalError, InputError
 from and_retrieval.llm import LlamaModel, load_llm
 from and_retrieval.summarize import UnitBrief, build_prompt
@@ -134,3 +136,40 @@ def test_without_llama_cpp_the_error_says_what_to_install() -> None:
     )
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert "pip install llama-cpp-python" in said
+
+
+QUESTIONS = ["The sound of a dog is called a", "The sound of a cat is called a"]
+ANSWERS = [" bark", " meow", " very loud barking noise that a big brown dog makes", " purr", "n owl", " roar"]
+
+
+def test_log_probabilities_are_those_of_one_token_after_the_other(model: LlamaModel) -> None:
+    """Held against the chain rule: every beginning of the text as a prompt of its own."""
+    found = model.log_probabilities(QUESTIONS, [ANSWERS, ANSWERS[:2]])
+    assert [len(part) for part in found] == [6, 2]
+    decoder = Decoder(Weights(weights(model.name)), 256)
+    for question, answers, part in zip(QUESTIONS, (ANSWERS, ANSWERS[:2]), found, strict=True):
+        head, tails = model._parted(question, answers)
+        for tail, likelihood in zip(tails, part, strict=True):
+            expected = 0.0
+            for i, token in enumerate(tail):
+                logits = decoder.begin(1, head + tail[:i], 0).astype(np.float64)
+                expected += logits[token] - np.logaddexp.reduce(logits)
+            assert likelihood.tokens == len(tail)
+            assert likelihood.log_probability == pytest.approx(expected, abs=1e-3)
+
+
+def test_a_log_probability_does_not_depend_on_what_stands_beside(model: LlamaModel) -> None:
+    together = model.log_probabilities(QUESTIONS, [ANSWERS, ANSWERS])
+    assert model.log_probabilities(QUESTIONS[::-1], [ANSWERS[::-1]] * 2) == [p[::-1] for p in together[::-1]]
+    fresh = load_llm(weights(model.name), model.name)
+    for question, part in zip(QUESTIONS, together, strict=True):
+        assert [fresh.log_probabilities([question], [[a]])[0][0] for a in ANSWERS] == part
+    assert together[0][0].log_probability > together[0][1].log_probability  # a dog barks
+    assert together[1][1].log_probability > together[1][0].log_probability
+    assert model._parted(QUESTIONS[0], ANSWERS)[0] == model._tokenize(
+        QUESTIONS[0], 0
+    )  # "a" + "n owl" is "an owl"
+    assert model.log_probabilities([], []) == []
+    assert model.log_probabilities(QUESTIONS[:1], [[]]) == [[]]
+    with pytest.raises(InputError, match="empty continuation"):
+        model.log_probabilities(QUESTIONS[:1], [[""]])

@@ -49,15 +49,20 @@ def neuron_vectors(evidence: LayerEvidence, clip_vectors: Floats) -> Floats:
     mean over all clips; the mean of all clip vectors is taken off first, so that what every clip shares
     does not make every unit a match.
     """
-    rows, values = evidence.top.rows, evidence.top.values
-    excess = np.where(rows >= 0, values - evidence.moments.mean[:, None], 0)
-    weights = np.maximum(np.nan_to_num(excess), 0).astype(np.float32)
+    rows, weights = evidence.top.rows, clip_weights(evidence)
     centred = clip_vectors - clip_vectors.mean(axis=0)
     result = np.zeros((evidence.units, clip_vectors.shape[1]), np.float32)
     for rank in range(rows.shape[1]):  # k passes of [units, dim] instead of one array of k times the size
         result += weights[:, rank, None] * centred[rows[:, rank]]
     norms = np.linalg.norm(result, axis=1, keepdims=True)
     return np.where(norms > 0, result / np.maximum(norms, 1e-12), 0).astype(np.float32)
+
+
+def clip_weights(evidence: LayerEvidence) -> Floats:
+    """By how much each top clip's activation exceeds the unit's mean, float32 [units, k]; 0 where it does not."""
+    excess = np.where(evidence.top.rows >= 0, evidence.top.values - evidence.moments.mean[:, None], 0)
+    weights: Floats = np.maximum(np.nan_to_num(excess), 0).astype(np.float32)
+    return weights
 
 
 def build_neuron_index(layers: Sequence[LayerEvidence], clip_vectors: Floats) -> NeuronIndex:

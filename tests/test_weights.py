@@ -55,7 +55,7 @@ def test_sha256_of_a_file_of_several_blocks(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", sorted(manifest()))
 def test_every_entry_says_where_it_is_from(name: str) -> None:
     model = manifest()[name]
-    assert model.kind in {"audio", "text", "llm"}
+    assert model.kind in {"audio", "text", "tagger", "llm"}
     assert "==" in model.wheel
     assert model.licence
     assert model.source.startswith("https://")

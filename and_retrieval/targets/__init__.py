@@ -13,19 +13,23 @@ from torch import nn
 
 from ..errors import InputError, unknown_name
 from ..types import Target
+from . import archive, huggingface
 from .user import call_function, checked_target
 
 REGISTRY: Mapping[str, str] = {"yamnet": "and_retrieval.targets.yamnet:load"}
 """Name -> `module:function`, imported only when asked for; the function returns a `Target`."""
 
 
-def load_target(spec: str, device: str = "cpu") -> Target:
+def load_target(spec: str, device: str = "cpu", trust_remote_code: bool = False) -> Target:
     """The target called `spec`: in eval mode, on `device`, without gradients, named as it was typed.
 
     Args:
-        spec: A registered name, `path/to/file.py:function` or `package.module:function`. The function
-            takes no arguments and returns a `Target`; it is executed because the user named it.
+        spec: A registered name; `hf:ORG/NAME` or `hf:FOLDER` for a transformers model, see `huggingface`;
+            `torch:FILE.pt2` for a torch.export archive, see `archive`; `path/to/file.py:function` or
+            `package.module:function`. The function takes no arguments and returns a `Target`; it is
+            executed because the user named it.
         device: `cpu`, `cuda`, `cuda:1`, ... or `auto`.
+        trust_remote_code: Whether a Hugging Face model may run program code it brings along.
 
     Raises:
         InputError: The name, file, function or device does not exist, the function failed, or what it
@@ -35,10 +39,15 @@ def load_target(spec: str, device: str = "cpu") -> Target:
     if spec in REGISTRY:
         module_name, function = REGISTRY[spec].split(":")
         target = checked_target(getattr(importlib.import_module(module_name), function)(), spec)
+    elif spec.startswith("hf:"):
+        target = huggingface.load(spec.removeprefix("hf:"), trust_remote_code)
+    elif spec.startswith("torch:"):
+        target = archive.load(spec.removeprefix("torch:"))
     elif ":" in spec or spec.endswith(".py"):
         target = checked_target(call_function(spec), spec)
     else:
-        raise unknown_name("target", spec, REGISTRY, "or name your own as 'file.py:function'")
+        forms = "'hf:ORG/NAME', 'torch:FILE.pt2' or your own 'file.py:function'"
+        raise unknown_name("target", spec, REGISTRY, f"or name {forms}")
     module = target.module.eval().requires_grad_(False)
     try:
         module = module.to(place)

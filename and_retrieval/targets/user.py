@@ -128,7 +128,9 @@ def checked_target(made: Any, spec: str) -> Target:
             f"target {spec!r}: preprocess is {_type_name(made.preprocess)}, not a function of waveforms"
         )
     if not all(isinstance(rules, Mapping) for rules in (made.pooling, made.time_axis, made.unit_axis)):
-        raise InputError(f"target {spec!r}: pooling, time_axis and unit_axis are dicts with layer globs as keys")
+        raise InputError(
+            f"target {spec!r}: pooling, time_axis and unit_axis are dicts with layer globs as keys"
+        )
     for pooling in made.pooling.values():
         if pooling not in get_args(Pooling):
             raise unknown_name("pooling", str(pooling), get_args(Pooling), f"in target {spec!r}")

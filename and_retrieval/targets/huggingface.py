@@ -1,0 +1,222 @@
+"""Targets from Hugging Face: any transformers model that hears sound, behind its own feature extractor.
+
+`hf:ORG/NAME` or `hf:/folder`. Models with a classification head (AutoModelForAudioClassification: AST, wav2vec2,
+HuBERT, WavLM, Whisper, Data2Vec-audio, SEW, UniSpeech, ...) bring their classes; of any other checkpoint the
+encoder is taken. The network runs in float32, whatever the weights were stored in.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from .. import torchaudio_shim  # noqa: F401  (before transformers: AST's feature extractor needs torchaudio)
+from ..errors import AndRetrievalError, InputError
+from ..hub import CONFIG, FEATURES, WEIGHTS, local_model
+from ..types import Floats, Target
+from .blocks import block_aliases, default_layers
+from .steps import Steps, steps_of
+
+SOUND_INPUTS = ("input_values", "input_features")
+"""What transformers calls a waveform or a spectrogram among a model's inputs."""
+TRAINING_ONLY = ("masked_spec_embed",)
+"""Weights that an encoder in eval mode never reads; a checkpoint may lack them."""
+SHARED = ("sampling_rate", "num_mel_bins", "max_length")
+"""Settings that model and feature extractor may both hold, and must then agree on."""
+CLASSIFIER = "AutoModelForAudioClassification"
+
+_log = logging.getLogger(__name__)
+
+
+def load(place: str, trust_remote_code: bool = False) -> Target:
+    """The model as a target: its own preprocessing, its classes, layers named by block.
+
+    Args:
+        place: `ORG/NAME`, `ORG/NAME@REVISION` or a folder, see `hub.local_model`.
+        trust_remote_code: Whether program code that comes with the model may be executed.
+
+    Raises:
+        InputError: The files cannot be had, the model hears no sound, weights or feature extractor are missing
+            or do not fit, or it would run code of its own.
+    """
+    what = f"target 'hf:{place}'"
+    folder = local_model(place, what, (CONFIG, WEIGHTS), trust_remote_code)
+    config = _config(folder, what, trust_remote_code)
+    local_model(place, what, (CONFIG, WEIGHTS, FEATURES), trust_remote_code)
+    extractor = _extractor(folder, what, trust_remote_code)
+    _check_agreement(config, extractor, what)
+    network, classes = _network(folder, config, what, trust_remote_code)
+    steps = steps_of(config, extractor)
+    if steps is None:
+        _warn_of_padding(extractor, what)
+        steps = Steps()
+    aliases = block_aliases(network)
+    return Target(
+        module=network.eval().requires_grad_(False),
+        sample_rate=extractor.sampling_rate,
+        preprocess=_Preprocess(extractor),
+        class_names=_class_names(config) if classes else None,
+        logits=_logits if classes else None,
+        pooling=steps.pooling,
+        time_axis=steps.time_axis,
+        step_seconds=steps.seconds,
+        aliases=aliases,
+        layers=default_layers(network, aliases, config.num_labels if classes else None),
+        name=f"hf:{place}",
+    )
+
+
+class _Preprocess:
+    """Waveforms -> keyword arguments of the network, by the model's own feature extractor."""
+
+    def __init__(self, extractor: Any) -> None:
+        self.extractor = extractor
+
+    def __call__(self, waveforms: list[Floats]) -> dict[str, Any]:
+        rate = self.extractor.sampling_rate
+        return dict(self.extractor(list(waveforms), sampling_rate=rate, return_tensors="pt"))
+
+
+def _logits(output: Any) -> torch.Tensor:
+    logits: torch.Tensor = output.logits
+    return logits
+
+
+def _config(folder: Path, what: str, trust: bool) -> Any:
+    from transformers import MODEL_MAPPING, AutoConfig
+
+    with _explained(what, f"{folder / CONFIG} cannot be used"):
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=trust, local_files_only=True)
+    if type(config) in MODEL_MAPPING:
+        model = MODEL_MAPPING[type(config)]
+        takes = model.main_input_name
+        if takes not in SOUND_INPUTS:
+            raise InputError(
+                f"{what}: {config.model_type!r} models hear no sound, their input is {takes}; name an audio model"
+            )
+    return config
+
+
+def _extractor(folder: Path, what: str, trust: bool) -> Any:
+    from transformers import AutoFeatureExtractor
+
+    with _explained(what, f"the feature extractor in {folder} cannot be used"):
+        extractor = AutoFeatureExtractor.from_pretrained(
+            folder, trust_remote_code=trust, local_files_only=True
+        )
+    rate = getattr(extractor, "sampling_rate", None)
+    if not isinstance(rate, int) or rate <= 0:
+        raise InputError(
+            f"{what}: {type(extractor).__name__} in {folder} names no sampling_rate, so it extracts no sound's "
+            "features; put the model's own preprocessor_config.json there"
+        )
+    return extractor
+
+
+def _check_agreement(config: Any, extractor: Any, what: str) -> None:
+    for name in SHARED:
+        ours, theirs = getattr(config, name, None), getattr(extractor, name, None)
+        if isinstance(ours, int) and isinstance(theirs, int) and ours != theirs:
+            raise InputError(
+                f"{what}: the model has {name} {ours}, its feature extractor {theirs}; "
+                "they do not belong together"
+            )
+
+
+def _network(folder: Path, config: Any, what: str, trust: bool) -> tuple[nn.Module, bool]:
+    """The network, and whether it has classes."""
+    import transformers
+
+    classes = _classifies(config)
+    auto = transformers.AutoModelForAudioClassification if classes else transformers.AutoModel
+    with _explained(what, f"the weights in {folder} cannot be loaded"), _silent(transformers):
+        network, info = auto.from_pretrained(
+            folder,
+            config=config,
+            dtype=torch.float32,
+            trust_remote_code=trust,
+            local_files_only=True,
+            weights_only=True,
+            output_loading_info=True,
+        )
+    if config.is_encoder_decoder and not classes:
+        network = network.get_encoder()
+    inner = {name for name, _ in network.named_parameters()}
+    missing = sorted(
+        key
+        for key in info["missing_keys"]
+        if key.split(".")[-1] not in TRAINING_ONLY and (key in inner or key.partition(".")[2] in inner)
+    )
+    if missing:
+        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+        raise InputError(
+            f"{what}: the checkpoint in {folder} lacks the weights {missing[0]}{more} of "
+            f"{type(network).__name__}, which its config.json names; it was saved from another model"
+        )
+    return network, classes
+
+
+def _classifies(config: Any) -> bool:
+    """Whether the checkpoint was saved with a classification head."""
+    from transformers.models.auto.modeling_auto import MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING_NAMES
+
+    heads = set(MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING_NAMES.values())
+    return bool(heads & set(config.architectures or ())) or CLASSIFIER in (
+        getattr(config, "auto_map", None) or {}
+    )
+
+
+def _class_names(config: Any) -> tuple[str, ...] | None:
+    """Names of the classes in order; None where the checkpoint has only numbers for them."""
+    names = tuple(str(config.id2label[i]) for i in range(config.num_labels))
+    return None if names == tuple(f"LABEL_{i}" for i in range(len(names))) else names
+
+
+def _warn_of_padding(extractor: Any, what: str) -> None:
+    """Says so where a model pads clips to one length in a way that is not known here."""
+    rate = extractor.sampling_rate
+    try:
+        shapes = [
+            {k: np.shape(v) for k, v in _Preprocess(extractor)([np.ones(n * rate, np.float32)]).items()}
+            for n in (1, 2)
+        ]
+    except Exception:
+        return
+    if shapes[0] == shapes[1]:
+        _log.warning(
+            "%s pads clips to one length; padding cannot be told from sound and counts in means", what
+        )
+
+
+@contextmanager
+def _explained(what: str, problem: str) -> Iterator[None]:
+    """Turns what transformers raises into one line."""
+    try:
+        yield
+    except AndRetrievalError:
+        raise
+    except Exception as error:
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [""]
+        raise InputError(f"{what}: {problem}: {type(error).__name__}: {lines[0][:300]}") from error
+
+
+@contextmanager
+def _silent(transformers: Any) -> Iterator[None]:
+    """Without progress bars and tables of weights; what matters of them becomes an error here."""
+    logging_ = transformers.utils.logging
+    level, bar = logging_.get_verbosity(), logging_.is_progress_bar_enabled()
+    logging_.set_verbosity_error()
+    logging_.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging_.set_verbosity(level)
+        if bar:
+            logging_.enable_progress_bar()

@@ -84,6 +84,22 @@ class SummaryConfig:
     units: int | None = None
 
 
+@dataclass(frozen=True)
+class OpenConceptConfig:
+    """Which open concepts are kept.
+
+    Attributes:
+        wanted: `auto` finds them where the tagger is installed, `yes` fails where it is not, `no` finds none.
+        most: Words per unit.
+        ask_adjectives: Whether the language model is asked which adjectives that are not listed can describe a
+            sound; the others are left out.
+    """
+
+    wanted: str = "auto"
+    most: int = 8
+    ask_adjectives: bool = False
+
+
 def fingerprint(*parts: Any) -> str:
     """16 hex digits that change when any of `parts` (dataclasses or JSON-able values) changes."""
     plain = [

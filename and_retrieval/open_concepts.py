@@ -69,7 +69,7 @@ def open_concepts(
         if head != word:
             within[head] = max(within[head], strong[word])
     kept = [word for word in kept if within[word] < strong[word]]
-    kept.sort(key=lambda w: (-strong[w], -ahead[w], w))
+    kept.sort(key=lambda w: (-strong[w], -ahead[w]))  # of equals the one that the strongest clips name first
     return tuple(OpenConcept(w, strong[w], weak[w]) for w in kept[:most])
 
 

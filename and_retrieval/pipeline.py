@@ -19,7 +19,7 @@ from . import vectors as faiss_vectors
 from .clip_index import ClipIndex, read_in_order
 from .clips import held_out
 from .concepts import ConceptBank
-from .config import ClipConfig, LabelConfig, RecordConfig, SummaryConfig
+from .config import ClipConfig, LabelConfig, OpenConceptConfig, RecordConfig, SummaryConfig
 from .dictionary import attached
 from .errors import InputError
 from .evidence import evidence_files, gather, layer_facts
@@ -31,6 +31,7 @@ from .progress import Progress, silent
 from .qualities import QUALITIES, measure
 from .run_labels import choose_bank, describe_clips, label_run
 from .run_meanings import found_meanings
+from .run_open_concepts import open_concept_finder
 from .run_report import write_report as write_run_report
 from .run_summaries import load_language_model, unit_summaries
 from .run_trust import measured_acoustics, tested_labels
@@ -129,6 +130,7 @@ def explain(
     summaries: SummaryConfig | None = None,
     announce: Announce = no_progress,
     device: str = "cpu",
+    opened: OpenConceptConfig | None = None,
 ) -> tuple[Explanation, ...]:
     """Label every unit, test the label on held-out clips, write a sentence, and keep all in the run's folder.
 
@@ -141,6 +143,7 @@ def explain(
         summaries: Language model and how it is asked.
         announce: See `Announce`.
         device: Where the embedder runs.
+        opened: Which open concepts are kept.
 
     Raises:
         InputError: An unknown bank, score or model.
@@ -149,6 +152,7 @@ def explain(
     labelling, summaries = labelling or LabelConfig(), summaries or SummaryConfig()
     bank = choose_bank(run.index, banks)
     model = load_language_model(summaries)
+    finder = open_concept_finder(opened or OpenConceptConfig(), model)
     embedder = run.index.embedder(device)
     clips = describe_clips(run.index, embedder, bank)
     similarity = clips.similarity(labelling.evidence)
@@ -167,6 +171,7 @@ def explain(
     sentences, meanings = unit_summaries(
         run, labels, tested, shown, model, summaries, progress, sound, embedder.embed_text, found.units
     )
+    words = finder.find(shown, sentences)
     explanations = tuple(
         Explanation(
             layer.name,
@@ -178,6 +183,7 @@ def explain(
             acoustics=sound[row],
             meanings=meanings[row],
             polysemanticity=found.polysemanticity[row],
+            open_concepts=words[row],
         )
         for row, (layer, unit) in enumerate(unit_rows(run.layers))
     )
@@ -188,6 +194,7 @@ def explain(
         "summaries": asdict(summaries),
         "acoustics": sound_by_layer,
         "random_polysemanticity": found.random,
+        "open_concepts": finder.settings,
     }
     run.write_explanations(explanations, settings)
     return explanations

@@ -9,8 +9,10 @@ from . import vectors as faiss_vectors
 from .clip_index import ClipIndex
 from .clips import read_clip
 from .errors import InputError
+from .media import SAMPLE_RATE
 from .progress import Progress, silent
-from .report import SAMPLE_RATE, ReportData, build_report
+from .report import build_report
+from .report_data import ReportData
 from .runs import RecordedRun
 from .store import REPORT
 from .types import Explanation, Floats
@@ -59,6 +61,7 @@ def report_data(run: RecordedRun) -> ReportData:
             layer: [("R² by measured sound", f"{share['r2']:.2f}, shuffled {share['shuffled']:.2f}")]
             for layer, share in settings["acoustics"].items()
         },
+        random_polysemanticity=settings["random_polysemanticity"],
     )
 
 

@@ -19,10 +19,11 @@ import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
 
-from and_retrieval import report
+from and_retrieval import media, report
 from and_retrieval.audio import UnreadableAudioError
 from and_retrieval.errors import InputError
-from and_retrieval.report import ReportData, build_report
+from and_retrieval.report import build_report
+from and_retrieval.report_data import ReportData
 from and_retrieval.types import Explanation, Floats, Label, Shown, Summary, UnitFaithfulness
 
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>&amp;\u2028{{script}}"
@@ -121,7 +122,10 @@ def test_every_unit_is_there_with_its_labels_and_clips(page: Page) -> None:
         (e.layer, e.unit) for e in small().explanations
     ]
     unit = told["units"][3]
-    assert [(told["concepts"][c], score) for c, score in unit["labels"]] == [("rain", 0.87), ("wind", 0.1)]
+    assert [(told["concepts"][c], *rest) for c, *rest in unit["labels"]] == [
+        ("rain", 0.87, "audio"),
+        ("wind", 0.1, "audio"),
+    ]
     clip, peak, activation = unit["top"][0]
     assert (told["clips"][clip]["path"], peak, activation) == ("water/3.wav", 0.25, 5.0)
     assert told["hits"][0] == ["rain", [[31, 0.8], [2, 0.7]]]
@@ -194,22 +198,22 @@ def png_pixels(png: bytes) -> tuple[np.ndarray, np.ndarray]:
 def test_pictures_are_png_whose_brightest_spot_is_where_the_tone_is(page: Page) -> None:
     for row in range(CLIPS):
         pixels, palette = png_pixels(base64.b64decode(page.clips[f"clip-{row}"]["image"]))
-        assert pixels.shape == (report.MELS, report.COLUMNS)
+        assert pixels.shape == (media.MELS, media.COLUMNS)
         assert pixels.max() == len(palette) - 1
         band, column = np.unravel_index(pixels.argmax(), pixels.shape)
         mel = 2595 * np.log10(1 + (200 + 150 * row) / 700)
-        expected = report.MELS - mel / (2595 * np.log10(1 + 8000 / 700)) * (report.MELS + 1)
+        expected = media.MELS - mel / (2595 * np.log10(1 + 8000 / 700)) * (media.MELS + 1)
         assert abs(band - expected) <= 1.5
-        assert column > report.COLUMNS * 0.6
+        assert column > media.COLUMNS * 0.6
 
 
 @pytest.mark.parametrize("samples", [0, 1, 100, 1600, RATE * 30])
 @pytest.mark.parametrize("rate", [8_000, 44_100])
 def test_clips_of_any_length_and_rate_can_be_stored(samples: int, rate: int) -> None:
-    media = report.clip_media(np.full(samples, np.nan, np.float32), rate)
-    pixels, _ = png_pixels(base64.b64decode(media["image"]))
+    stored = media.clip_media(np.full(samples, np.nan, np.float32), rate)
+    pixels, _ = png_pixels(base64.b64decode(stored["image"]))
     assert pixels.max(initial=0) == 0
-    assert media["duration"] == pytest.approx(samples / rate, abs=1e-3)
+    assert stored["duration"] == pytest.approx(samples / rate, abs=1e-3)
 
 
 def test_hostile_text_stays_text() -> None:

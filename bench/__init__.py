@@ -28,7 +28,7 @@ from and_retrieval.progress import Progress, terminal_progress
 
 RESULTS = Path(__file__).parent / "results"
 PACKAGES = ("torch", "faiss-cpu", "numpy")
-SUITES = ("retrieval", "labels", "faithfulness", "summaries", "topk")
+SUITES = ("retrieval", "labels", "meanings", "faithfulness", "summaries", "topk", "ranking", "sentences", "open_concepts")
 
 Announce = Callable[[str, str], Progress]
 """(what is done, unit of counting) -> the progress to call."""

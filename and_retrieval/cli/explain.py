@@ -30,13 +30,21 @@ def add(verbs: Any) -> None:
     verb.add_argument(
         "--summaries", type=int, metavar="N", help="sentences for the N clearest units per layer only"
     )
+    verb.add_argument(
+        "--open-concepts", choices=("auto", "yes", "no"), default="auto", metavar="auto|yes|no",
+        help="words of the captions that describe a unit (default: auto, where the tagger is installed)",
+    )  # fmt: skip
+    verb.add_argument(
+        "--ask-adjectives", action="store_true",
+        help="let the language model say which adjectives that are not listed can describe a sound",
+    )  # fmt: skip
     add_device(verb)
 
 
 def answer(args: argparse.Namespace) -> tuple[Result, str]:
     """Its result as JSON and as text."""
     from .. import pipeline
-    from ..config import LabelConfig, SummaryConfig
+    from ..config import LabelConfig, OpenConceptConfig, SummaryConfig
     from ..store import EXPLANATIONS
 
     run = opened_run(args.run, args)
@@ -48,6 +56,7 @@ def answer(args: argparse.Namespace) -> tuple[Result, str]:
         SummaryConfig(llm=llm, units=args.summaries),
         announcer(args),
         device_of(args),
+        OpenConceptConfig(wanted=args.open_concepts, ask_adjectives=args.ask_adjectives),
     )
     units, labelled = len(explanations), sum(bool(e.labels) for e in explanations)
     abstained = sum(e.summary.abstained for e in explanations)

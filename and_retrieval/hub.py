@@ -39,7 +39,8 @@ def local_model(
     Args:
         spec: A folder (with a slash or a dot in front, or one that exists), or `ORG/NAME` or
             `ORG/NAME@REVISION` on the Hugging Face hub. A name whose files are in the hub's cache is taken from
-            there; otherwise they are downloaded, unless `HF_HUB_OFFLINE` is set.
+            there; otherwise they are downloaded, unless `HF_HUB_OFFLINE` is set. Weights are downloaded
+            only if `needed` names them.
         what: What the user asked for, for messages, such as `embedder 'clap:laion/clap-htsat-unfused'`.
         needed: Files it takes, see `Needed`.
         trust_remote_code: Whether the model may bring Python code of its own (`auto_map` in its settings).
@@ -54,7 +55,7 @@ def local_model(
         _refuse_code(folder, what)
     if not any((folder / name).is_file() for name in SAFETENSORS):
         for path in sorted(folder.glob("pytorch_model*.bin")):
-            refuse_pickled_code(path, what)
+            load_pickled(path, what)  # raises where it holds code
     return folder
 
 
@@ -78,24 +79,36 @@ def read_settings(path: Path, what: str) -> dict[str, Any]:
     return content
 
 
-def refuse_pickled_code(path: Path, what: str) -> None:
-    """Raise InputError unless torch reads the file without executing anything it names."""
+def load_pickled(path: Path, what: str, also: Sequence[Any] = ()) -> Any:
+    """What a file of `torch.save` holds, on the CPU and mapped from the disk where its format allows that.
+
+    Only tensors, plain values and containers of them are read; nothing in the file is executed.
+
+    Args:
+        path: The file.
+        what: For messages, as in `local_model`.
+        also: More types to allow, as `torch.serialization.safe_globals` takes them.
+
+    Raises:
+        InputError: It holds anything else, or it is damaged.
+    """
     import pickle
     import zipfile
 
     import torch
 
     try:
-        torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+        with torch.serialization.safe_globals(list(also)):
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except pickle.UnpicklingError as error:
-        unsafe = re.search(r"Unsupported (?:global|class)[^\n]*?([\w.]+\.[\w.]+)", str(error))
-        names = f" ({unsafe[1]})" if unsafe else ""
+        found = re.search(r"Unsupported (?:global: GLOBAL|class) ([\w.]+)", str(error))
         raise InputError(
-            f"{what}: {path} is a pickle that holds more than weights{names}, and reading it could run any code; "
-            "get the checkpoint as safetensors"
+            f"{what}: {path} is a pickle that holds more than weights{f' ({found[1]})' if found else ''}, and "
+            "reading it could run any code; get the checkpoint as safetensors"
         ) from None
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
-        raise InputError(f"{what}: {path} is damaged: {str(error).splitlines()[0][:200]}") from None
+    except (OSError, RuntimeError, EOFError, ValueError, KeyError, AttributeError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        raise InputError(f"{what}: {path} cannot be read as torch weights: {reason}") from None
 
 
 def _folder(spec: str, what: str, needed: Needed) -> Path:
@@ -120,7 +133,7 @@ def _snapshot(spec: str, what: str, needed: Needed, with_code: bool) -> Path:
     if cached is not None and not _missing(cached, needed):
         return cached
     try:
-        folder = _downloaded(name, revision, with_code)
+        folder = _downloaded(name, revision, with_weights=_with_weights(needed), with_code=with_code)
     except errors.GatedRepoError:
         raise InputError(
             f"{what}: {name} is gated; accept its terms at https://huggingface.co/{name} and sign in: hf auth login"
@@ -158,16 +171,20 @@ def _cached(name: str, revision: str) -> Path | None:
         return None
 
 
-def _downloaded(name: str, revision: str, with_code: bool) -> Path:
+def _downloaded(name: str, revision: str, with_weights: bool, with_code: bool) -> Path:
     """Settings and safetensors; the pickled weights only where there are no others."""
     from huggingface_hub import snapshot_download
 
-    chosen = {"revision": revision or None, "ignore_patterns": ["*/*"]}
-    files = [*SMALL_FILES, *SAFETENSORS_FILES, *(["*.py"] if with_code else [])]
+    chosen: dict[str, Any] = {"revision": revision or None, "ignore_patterns": ["*/*"]}
+    files = [*SMALL_FILES, *(SAFETENSORS_FILES if with_weights else ()), *(("*.py",) if with_code else ())]
     folder = Path(snapshot_download(name, allow_patterns=files, **chosen))
-    if not any((folder / file).is_file() for file in SAFETENSORS):
-        folder = Path(snapshot_download(name, allow_patterns=[*SMALL_FILES, *PICKLE_FILES], **chosen))
+    if with_weights and not any((folder / file).is_file() for file in SAFETENSORS):
+        folder = Path(snapshot_download(name, allow_patterns=[*files, *PICKLE_FILES], **chosen))
     return folder
+
+
+def _with_weights(needed: Needed) -> bool:
+    return any(not set(WEIGHTS).isdisjoint({c} if isinstance(c, str) else c) for c in needed)
 
 
 def _missing(folder: Path | None, needed: Needed) -> str:

@@ -2,34 +2,31 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import hashlib
 import os
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
 
 from .. import torchaudio_shim  # noqa: F401  (sentence-transformers imports torchaudio)
 from ..types import Floats
-from ..weights import cache_folder, locate, manifest
+from ..weights import locate, manifest
+from .text_cache import cached_vectors
 
 DIM = 384
 
 
 @functools.cache
 def _model() -> Any:
-    os.environ.setdefault("HF_HUB_OFFLINE", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     folder = locate("minilm")
     from sentence_transformers import SentenceTransformer
     from transformers.utils import logging
 
     logging.disable_progress_bar()  # a bar of its own for a load of 0.1 s
-    return SentenceTransformer(str(folder), device="cpu")
+    # Not by HF_HUB_OFFLINE: that would keep another model of the same process from being downloaded.
+    return SentenceTransformer(str(folder), device="cpu", local_files_only=True)
 
 
 def sentence_vectors(texts: Sequence[str]) -> Floats:
@@ -43,21 +40,6 @@ def sentence_vectors(texts: Sequence[str]) -> Floats:
 
 
 def cached_sentence_vectors(texts: Sequence[str]) -> Floats:
-    """The same, kept in the cache folder under a hash of the model and the texts.
-
-    For texts that every run needs again, such as class names; saves loading the model.
-    """
+    """The same, kept in the cache folder; for texts that every run needs again. Saves loading the model."""
     weights = [file.sha256 for file in manifest()["minilm"].files]
-    key = hashlib.sha256("\0".join([*weights, *texts]).encode()).hexdigest()[:24]
-    path = cache_folder() / "text" / f"minilm-{key}.safetensors"
-    with contextlib.suppress(OSError, SafetensorError):  # damaged: made again
-        kept = load_file(path).get("vectors")
-        if kept is not None and kept.shape == (len(texts), DIM):
-            return np.asarray(kept, dtype=np.float32)
-    vectors = sentence_vectors(texts)
-    with contextlib.suppress(OSError, SafetensorError):  # a cache that cannot be written costs time alone
-        path.parent.mkdir(parents=True, exist_ok=True)
-        scratch = path.with_suffix(f".{os.getpid()}.tmp")
-        save_file({"vectors": vectors}, scratch)
-        scratch.replace(path)
-    return vectors
+    return cached_vectors("minilm", weights, texts, DIM, sentence_vectors)

@@ -1,0 +1,283 @@
+"""CLAP as the embedder: a `transformers.ClapModel` from a folder or the Hugging Face hub.
+
+The same file has the same vector whatever is embedded beside it: windows are fixed, nothing is cropped at random,
+every forward pass has the same shape, and texts are never padded.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from .. import torchaudio_shim  # noqa: F401  (transformers' CLAP imports torchaudio)
+from ..errors import InputError
+from ..hub import CONFIG, FEATURES, TOKENIZER, WEIGHTS, is_folder, local_model, read_settings
+from ..types import Floats
+from ..weights import remembered_sha256
+from .clap_mel import MelFrontEnd
+from .text_cache import cached_vectors
+
+DEFAULT = "laion/clap-htsat-unfused"
+RECIPE = "clap-1"  # changes with anything here that changes vectors
+PRECISIONS = ("fp32", "bf16")
+
+# Rows of every forward pass; one that is not full is filled up. On a CPU a single 10 s window keeps all cores busy.
+WINDOWS = {"cpu": 1}
+WINDOWS_ELSEWHERE = 16
+TEXTS = 8
+CACHED_FROM = 100  # texts
+
+# Buffers that the network computes itself; checkpoints carry them or not, as versions of transformers went.
+COMPUTED = ("position_ids", "token_type_ids", "relative_position_index")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A CLAP checkpoint on the disk.
+
+    Attributes:
+        name: What `load_embedder` takes to get it again, from any folder.
+        config: Its `transformers.ClapConfig`.
+        extractor: Its `transformers.ClapFeatureExtractor`.
+        tokenizer: Its tokenizer.
+        files: All that decides the vectors; the fingerprint is made of their content.
+        load: Reads the weights into a `transformers.ClapModel`.
+        max_tokens: Longer texts are cut.
+        quantised: Whether samples are rounded to 16 bits first, as the official LAION code does.
+    """
+
+    name: str
+    config: Any
+    extractor: Any
+    tokenizer: Any
+    files: tuple[Path, ...]
+    load: Callable[[], Any]
+    max_tokens: int
+    quantised: bool = False
+
+
+class ClapEmbedder:
+    """A CLAP checkpoint as `types.Embedder`.
+
+    Sounds longer than the checkpoint's window (10 s) are cut into windows; the outputs of the audio tower are
+    averaged over them before they get unit length. A checkpoint with fusion hears each window without it, as the
+    official code does with sounds up to 10 s: for longer ones its fusion draws random crops.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, device: str = "cpu", precision: str = "fp32") -> None:
+        check_pair(checkpoint)
+        self._checkpoint, self._device, self._precision = checkpoint, torch.device(device), precision
+        self._front = MelFrontEnd(checkpoint.extractor, self._device)
+        self._batch = WINDOWS.get(self._device.type, WINDOWS_ELSEWHERE)
+        self.name = checkpoint.name
+        self.dim = int(checkpoint.config.projection_dim)
+        self.sample_rate = self._front.sample_rate
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Changes with the checkpoint's files, the precision and the recipe."""
+        facts = [RECIPE, self._precision]
+        facts += [f"{path.name} {remembered_sha256(path)}" for path in sorted(self._checkpoint.files)]
+        return hashlib.sha256("\n".join(facts).encode()).hexdigest()[:16]
+
+    def embed_audio(self, waveforms: Sequence[Floats]) -> Floats:
+        """Waveforms, 1-D float32 at `sample_rate` -> [n, dim], rows of unit length.
+
+        Raises:
+            InputError: A waveform is empty, or the checkpoint cannot be read.
+        """
+        total = np.zeros((len(waveforms), self.dim), np.float64)
+        rows: list[int] = []
+        windows: list[Floats] = []
+        for row, window in self._windows(waveforms):
+            rows.append(row)
+            windows.append(window)
+            if len(rows) == self._batch:
+                np.add.at(total, rows, self._heard(windows))
+                rows, windows = [], []
+        if rows:
+            np.add.at(total, rows, self._heard(windows))
+        return _unit(total)  # a mean over windows has the direction of the sum
+
+    def embed_text(self, texts: Sequence[str]) -> Floats:
+        """Texts, as they are -> [n, dim], rows of unit length; long ones are cut.
+
+        Raises:
+            InputError: The checkpoint cannot be read.
+        """
+        if len(texts) > CACHED_FROM:
+            return cached_vectors("clap", [self.fingerprint], texts, self.dim, self._read)
+        return self._read(texts)
+
+    @cached_property
+    def _network(self) -> Any:
+        """Read when the first sound or text comes."""
+        return self._checkpoint.load().eval().requires_grad_(False).to(self._device)
+
+    def _windows(self, waveforms: Sequence[Floats]) -> Iterator[tuple[int, Floats]]:
+        for row, waveform in enumerate(waveforms):
+            sound = through_int16(waveform) if self._checkpoint.quantised else waveform
+            yield from ((row, window) for window in self._front.windows(sound))
+
+    def _heard(self, windows: list[Floats]) -> Floats:
+        """Outputs of the audio tower, not normalised, float32 [n, dim]."""
+        network = self._network
+        mel = self._front.log_mel(np.stack(windows))
+        mel = torch.nn.functional.pad(mel, (0, 0, 0, 0, 0, 0, 0, self._batch - len(mel)))
+        # No window is longer than a window: a checkpoint with fusion leaves it out.
+        longer = torch.zeros(len(mel), 1, dtype=torch.bool, device=self._device)
+        half = self._precision == "bf16"
+        with torch.inference_mode(), torch.autocast(self._device.type, torch.bfloat16, enabled=half):
+            pooled = network.audio_model(mel, is_longer=longer).pooler_output
+            output = network.audio_projection(pooled)
+        return np.asarray(output[: len(windows)].float().cpu().numpy())
+
+    def _read(self, texts: Sequence[str]) -> Floats:
+        result = np.zeros((len(texts), self.dim), np.float32)
+        if not texts:
+            return result
+        tokens = self._checkpoint.tokenizer(
+            list(texts), truncation=True, max_length=self._checkpoint.max_tokens, padding=False
+        )["input_ids"]
+        same_length: dict[int, list[int]] = defaultdict(list)
+        for row, ids in enumerate(tokens):
+            same_length[len(ids)].append(row)
+        for rows in same_length.values():
+            for first in range(0, len(rows), TEXTS):
+                part = rows[first : first + TEXTS]
+                result[part] = self._understood([tokens[row] for row in part])
+        return result
+
+    def _understood(self, tokens: list[list[int]]) -> Floats:
+        """Token ids, lists of one length -> rows of unit length."""
+        network = self._network
+        filled = tokens + tokens[-1:] * (TEXTS - len(tokens))
+        with torch.inference_mode():
+            pooled = network.text_model(torch.tensor(filled, device=self._device)).pooler_output
+            output = network.text_projection(pooled)
+        return _unit(output[: len(tokens)].double().cpu().numpy())
+
+
+def load_clap(place: str = "", device: str = "cpu", precision: str = "fp32") -> ClapEmbedder:
+    """The embedder of a `ClapModel` that was saved with its processor.
+
+    Args:
+        place: Folder, or name on the hub; by default `DEFAULT`.
+        device: Where it runs.
+        precision: fp32, or bf16 for the audio tower.
+
+    Raises:
+        InputError: See `hub.local_model`; or the model is no CLAP, its parts do not fit, or they are damaged.
+    """
+    spec = place or DEFAULT
+    kind = "clap" if precision == "fp32" else f"clap+{precision}"
+    what = f"embedder '{kind}:{spec}'"
+    folder = local_model(spec, what, (CONFIG, WEIGHTS, FEATURES, TOKENIZER))
+    settings = read_settings(folder / CONFIG, what)
+    if settings.get("model_type") != "clap":
+        raise InputError(f"{what}: {folder} holds a model of kind {settings.get('model_type')!r}, not 'clap'")
+    import transformers
+
+    config = read_part(what, folder, lambda: transformers.ClapConfig.from_pretrained(folder))
+    extractor = read_part(what, folder, lambda: transformers.ClapFeatureExtractor.from_pretrained(folder))
+    tokenizer = read_part(what, folder, lambda: transformers.AutoTokenizer.from_pretrained(folder))
+    text = config.text_config
+    checkpoint = Checkpoint(
+        name=f"{kind}:{folder}" if is_folder(spec) else f"{kind}:{place}" if place else kind,
+        config=config,
+        extractor=extractor,
+        tokenizer=tokenizer,
+        files=tuple(path for pattern in ("*.json", "*.txt") for path in folder.glob(pattern))
+        + _weights(folder),
+        load=lambda: _load_network(folder, what),
+        max_tokens=min(tokenizer.model_max_length, text.max_position_embeddings - text.pad_token_id - 1),
+    )
+    return ClapEmbedder(checkpoint, device, precision)
+
+
+def check_pair(checkpoint: Checkpoint) -> None:
+    """Raise InputError unless a checkpoint's feature extractor, tokenizer and network belong together."""
+    audio, extractor, name = checkpoint.config.audio_config, checkpoint.extractor, checkpoint.name
+    if extractor.feature_size != audio.num_mel_bins:
+        raise InputError(
+            f"embedder {name!r}: the feature extractor makes {extractor.feature_size} mel bands, the network takes "
+            f"{audio.num_mel_bins}"
+        )
+    if (extractor.truncation == "fusion") != audio.enable_fusion:
+        raise InputError(
+            f"embedder {name!r}: the network was made {'with' if audio.enable_fusion else 'without'} fusion, the "
+            f"feature extractor is for one {'without' if audio.enable_fusion else 'with'} it (truncation "
+            f"{extractor.truncation!r}); take the extractor that belongs to the checkpoint"
+        )
+    frames = extractor.nb_max_samples // extractor.hop_length + 1
+    most = audio.spec_size * (audio.spec_size // audio.num_mel_bins)
+    if frames > most:
+        raise InputError(
+            f"embedder {name!r}: the feature extractor makes {frames} frames, the network takes at most {most}"
+        )
+    if len(checkpoint.tokenizer) > checkpoint.config.text_config.vocab_size:
+        raise InputError(
+            f"embedder {name!r}: the tokenizer knows {len(checkpoint.tokenizer)} tokens, the network only "
+            f"{checkpoint.config.text_config.vocab_size}"
+        )
+
+
+def through_int16(waveform: Floats) -> Floats:
+    """A waveform rounded towards zero to 16 bits and clipped to [-1, 1], as the official LAION code reads files."""
+    whole = (np.clip(waveform, -1.0, 1.0) * np.float32(32767.0)).astype(np.int16)
+    return (whole / np.float32(32767.0)).astype(np.float32)
+
+
+def _weights(folder: Path) -> tuple[Path, ...]:
+    """The files the network is read from: safetensors if there are any."""
+    for pattern in ("model*.safetensors", "pytorch_model*.bin"):
+        if found := tuple(folder.glob(pattern)):
+            return found
+    return ()
+
+
+def _load_network(folder: Path, what: str) -> Any:
+    import transformers
+
+    transformers.utils.logging.disable_progress_bar()
+    network, info = read_part(
+        what,
+        folder,
+        lambda: transformers.ClapModel.from_pretrained(
+            folder, dtype=torch.float32, local_files_only=True, output_loading_info=True
+        ),
+    )
+    check_complete(info["missing_keys"], what, folder)
+    return network
+
+
+def check_complete(missing: Sequence[str], what: str, place: Path) -> None:
+    """Raise InputError where weights are missing that a network does not compute itself."""
+    lost = sorted(name for name in missing if not name.endswith(COMPUTED))
+    if lost:
+        raise InputError(
+            f"{what}: {place} lacks {len(lost)} weights of a CLAP model, such as {lost[0]}; it is not a whole one"
+        )
+
+
+def read_part(what: str, folder: Path, load: Callable[[], Any]) -> Any:
+    """What `load` gives; its errors, of many kinds, as one of ours."""
+    try:
+        return load()
+    except Exception as error:
+        reason = " ".join(str(error).split())[:300]
+        raise InputError(f"{what}: {folder} cannot be read ({type(error).__name__}: {reason})") from error
+
+
+def _unit(rows: Any) -> Floats:
+    norms = np.linalg.norm(rows, axis=1, keepdims=True)
+    unit: Floats = (rows / np.maximum(norms, 1e-12)).astype(np.float32)
+    return unit

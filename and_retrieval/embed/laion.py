@@ -1,0 +1,258 @@
+"""LAION's own CLAP checkpoints (`630k-audioset-best.pt` and the like) as a `transformers.ClapModel`.
+
+The file's keys are renamed, joined projections are split, and the size of the network is read off the shapes, so
+that HTSAT-tiny, -base and -large load alike, with fusion or without. Parts that do not decide an embedding (the
+tagging head, `*_transform`) are left out. The file is read without executing anything in it.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from .. import torchaudio_shim  # noqa: F401  (transformers' CLAP imports torchaudio)
+from ..errors import InputError
+from ..hub import TOKENIZER, load_pickled, local_model
+from .clap import Checkpoint, ClapEmbedder, check_complete, read_part
+
+MAX_TOKENS = 77  # what the checkpoints were trained with
+LOWEST = 50  # Hz, of the mel bands
+HEAD = 64  # size of a RoBERTa attention head
+TOKENIZERS = ("laion/clap-htsat-unfused", "FacebookAI/roberta-base")
+
+State = dict[str, torch.Tensor]
+
+UNUSED = re.compile(
+    r"(audio|text)_transform\.|audio_branch\.(tscam_conv|head|spectrogram_extractor|logmel_extractor)\.|.*attn_mask$"
+)
+RENAMED = (
+    (r"^text_branch\.", "text_model."),
+    (r"^audio_branch\.", "audio_model.audio_encoder."),
+    (r"\.bn0\.", ".batch_norm."),
+    (r"\.attn\.proj\.", ".attention.output.dense."),
+    (r"\.attn\.", ".attention.self."),
+    (r"\.mlp\.fc1\.", ".intermediate.dense."),
+    (r"\.mlp\.fc2\.", ".output.dense."),
+    (r"\.norm1\.", ".layernorm_before."),
+    (r"\.norm2\.", ".layernorm_after."),
+    (r"_projection\.0\.", "_projection.linear1."),
+    (r"_projection\.2\.", "_projection.linear2."),
+)
+
+
+def load_laion(place: str, device: str = "cpu", precision: str = "fp32") -> ClapEmbedder:
+    """The embedder of an official LAION checkpoint.
+
+    Such a file holds no vocabulary: the tokenizer's files are taken from beside it, else from the hub's names in
+    `TOKENIZERS`, which carry RoBERTa's.
+
+    Args:
+        place: The .pt file.
+        device: Where it runs.
+        precision: fp32, or bf16 for the audio tower.
+
+    Raises:
+        InputError: There is no such file, it holds code, it is no CLAP with HTSAT ears and a RoBERTa, or there is
+            no tokenizer.
+    """
+    path = Path(os.path.abspath(Path(place).expanduser()))  # noqa: PTH100 (keeps links, takes `..` away)
+    name = f"laion{'' if precision == 'fp32' else '+' + precision}:{path}"
+    what = f"embedder {name!r}"
+    state = read_state(path, what)
+    config = config_of(state, what)
+    import transformers
+
+    fused = config.audio_config.enable_fusion
+    extractor = transformers.ClapFeatureExtractor(
+        frequency_min=LOWEST, truncation="fusion" if fused else "rand_trunc"
+    )
+    _check_filters(state, extractor, what)
+    folder = _tokenizer_folder(path, what)
+    checkpoint = Checkpoint(
+        name=name,
+        config=config,
+        extractor=extractor,
+        tokenizer=read_part(what, folder, lambda: transformers.RobertaTokenizer.from_pretrained(folder)),
+        files=(path, *(folder / file for file in (*TOKENIZER, "merges.txt") if (folder / file).is_file())),
+        load=lambda: _network(path, what),
+        max_tokens=MAX_TOKENS,
+        quantised=True,
+    )
+    return ClapEmbedder(checkpoint, device, precision)
+
+
+def read_state(path: Path, what: str) -> State:
+    """The weights of a checkpoint under their own names, without the prefix of distributed training.
+
+    Raises:
+        InputError: There is no such file, it is damaged or no checkpoint, or reading it would run code.
+    """
+    if not path.is_file():
+        raise InputError(f"{what}: there is no file {path}")
+    content = load_pickled(path, what, also=_numbers())
+    state = content.get("state_dict", content) if isinstance(content, Mapping) else {}
+    state = {str(key).removeprefix("module."): value for key, value in state.items()}
+    if not all(isinstance(value, torch.Tensor) for value in state.values()):
+        state = {}
+    _check_kind(state, path, what)
+    return state
+
+
+def config_of(state: State, what: str) -> Any:
+    """The `transformers.ClapConfig` that fits the shapes of a checkpoint.
+
+    Raises:
+        InputError: It has shapes that a CLAP with HTSAT and RoBERTa does not have.
+    """
+    import transformers
+
+    ears, words = "audio_branch.", "text_branch."
+    try:
+        depths = [
+            _count(state, rf"{ears}layers\.{stage}\.blocks\.(\d+)\.")
+            for stage in range(_count(state, rf"{ears}layers\.(\d+)\."))
+        ]
+        tables = [
+            state[f"{ears}layers.{s}.blocks.0.attn.relative_position_bias_table"] for s in range(len(depths))
+        ]
+        patches = state[f"{ears}patch_embed.proj.weight"]
+        vocabulary, width = state[f"{words}embeddings.word_embeddings.weight"].shape
+        audio = {
+            "depths": depths,
+            "num_attention_heads": [table.shape[1] for table in tables],
+            "window_size": (math.isqrt(tables[0].shape[0]) + 1) // 2,
+            "patch_embeds_hidden_size": patches.shape[0],
+            "patch_size": patches.shape[2],
+            "patch_stride": [patches.shape[2]] * 2,
+            "hidden_size": patches.shape[0] * 2 ** (len(depths) - 1),
+            "num_hidden_layers": len(depths),
+            "num_mel_bins": state[f"{ears}bn0.weight"].shape[0],
+            "enable_fusion": any(".fusion_model." in key for key in state),
+            "fusion_type": "aff_2d",
+        }
+        text = {
+            "vocab_size": vocabulary,
+            "hidden_size": width,
+            "num_hidden_layers": _count(state, rf"{words}encoder\.layer\.(\d+)\."),
+            "num_attention_heads": width // HEAD,
+            "intermediate_size": state[f"{words}encoder.layer.0.intermediate.dense.weight"].shape[0],
+            "max_position_embeddings": state[f"{words}embeddings.position_embeddings.weight"].shape[0],
+            "layer_norm_eps": 1e-5,
+        }
+        joint = state["audio_projection.2.weight"].shape[0]
+    except (KeyError, IndexError, ValueError) as error:
+        raise InputError(f"{what}: not the shapes of a CLAP with HTSAT and RoBERTa ({error})") from None
+    return transformers.ClapConfig(text_config=text, audio_config=audio, projection_dim=joint)
+
+
+def renamed(state: State) -> State:
+    """LAION's weights under the names of `transformers.ClapModel`."""
+    result: State = {}
+    for key, value in state.items():
+        if UNUSED.match(key):
+            continue
+        for pattern, replacement in RENAMED:
+            key = re.sub(pattern, replacement, key)
+        if ".qkv." in key:
+            for part, piece in zip(("query", "key", "value"), value.chunk(3), strict=True):
+                result[key.replace(".qkv.", f".{part}.")] = piece
+        else:
+            result[key] = value
+    return result
+
+
+def _network(path: Path, what: str) -> Any:
+    import transformers
+
+    state = read_state(path, what)
+    config = config_of(state, what)
+    with torch.device("meta"):  # no time spent on random weights
+        network = transformers.ClapModel(config)
+    weights = {
+        name: value.float() if value.is_floating_point() else value for name, value in renamed(state).items()
+    }
+    weights |= {name: value for name, value in _computed(config, network).items() if name not in weights}
+    try:
+        missing, unknown = network.load_state_dict(weights, strict=False, assign=True)
+    except RuntimeError as error:
+        raise InputError(f"{what}: {path} does not fit: {str(error).splitlines()[1].strip()}") from None
+    check_complete(missing, what, path)
+    if unknown:
+        raise InputError(
+            f"{what}: {path} holds {len(unknown)} weights that a CLAP does not, such as {unknown[0]}"
+        )
+    return network
+
+
+def _computed(config: Any, network: Any) -> State:
+    """Buffers that checkpoints carry or not, as versions of transformers went."""
+    positions = torch.arange(config.text_config.max_position_embeddings).expand(1, -1)
+    buffers = {"position_ids": positions, "token_type_ids": torch.zeros_like(positions)}
+    computed = {f"text_model.embeddings.{name}": value for name, value in buffers.items()}
+    for name, module in network.named_modules():
+        if name.endswith(".attention.self") and hasattr(module, "create_relative_position_index"):
+            computed[f"{name}.relative_position_index"] = module.create_relative_position_index()
+    return computed
+
+
+def _check_kind(state: State, path: Path, what: str) -> None:
+    if not any(key.startswith("audio_branch.patch_embed.") for key in state):
+        found = "PANN ears" if any(key.startswith("audio_branch.conv") for key in state) else "none here"
+        raise InputError(f"{what}: {path} is no LAION CLAP checkpoint with HTSAT ears ({found})")
+    if (
+        "text_branch.embeddings.LayerNorm.weight" not in state
+        or "text_branch.pooler.dense.weight" not in state
+    ):
+        raise InputError(f"{what}: {path} has another text tower than RoBERTa, which is not supported")
+    vocabulary = state["text_branch.embeddings.word_embeddings.weight"].shape[0]
+    if state["text_branch.embeddings.token_type_embeddings.weight"].shape[0] != 1:
+        raise InputError(f"{what}: {path} has another text tower than RoBERTa (vocabulary of {vocabulary})")
+    if any(".fusion_model." in key for key in state) and not any(".mel_conv2d." in key for key in state):
+        raise InputError(f"{what}: {path} was made with a fusion other than aff_2d, which is not supported")
+
+
+def _check_filters(state: State, extractor: Any, what: str) -> None:
+    """The checkpoint keeps the mel filters of its own front end: they must be those that ours uses."""
+    kept = state.get("audio_branch.logmel_extractor.melW")
+    if kept is None or extractor.truncation == "fusion":  # with fusion the file's filters are not used
+        return
+    ours = extractor.mel_filters_slaney
+    if kept.shape != ours.shape or not np.allclose(kept.numpy(), ours, atol=1e-6):
+        raise InputError(
+            f"{what}: made with other mel bands than LAION's (64 from 50 Hz to 14 kHz at 48 kHz)"
+        )
+
+
+def _tokenizer_folder(path: Path, what: str) -> Path:
+    if any((path.parent / file).is_file() for file in TOKENIZER):
+        return path.parent
+    reasons = []
+    for spec in TOKENIZERS:
+        try:
+            return local_model(spec, what, (TOKENIZER,))
+        except InputError as error:
+            reasons.append(str(error))
+    raise InputError(
+        f"{what}: a LAION file holds no vocabulary; put vocab.json and merges.txt (or tokenizer.json) of RoBERTa into "
+        f"{path.parent}. Also tried {' and '.join(TOKENIZERS)}: {reasons[-1]}"
+    )
+
+
+def _count(state: State, pattern: str) -> int:
+    """How many numbers, from 0 on, stand at a place in the names."""
+    return 1 + max(int(found[1]) for key in state if (found := re.match(pattern, key)))
+
+
+def _numbers() -> list[Any]:
+    """NumPy's scalars, which the optimizer's settings in these files are: data, no code."""
+    scalar = np.float64(0).__reduce__()[0]
+    kinds = [type(np.dtype(kind)) for kind in ("f4", "f8", "i4", "i8", "?")]
+    names = ("numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar")  # before NumPy 2, and since
+    return [*((scalar, name) for name in names), np.dtype, *kinds]

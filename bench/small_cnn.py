@@ -16,13 +16,14 @@ import argparse
 import json
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
@@ -47,6 +48,7 @@ LOG_OFFSET = 1e-3
 WEIGHTS = "weights.safetensors"
 FACTS = "small_cnn.json"
 HOME_VARIABLE = "AND_RETRIEVAL_SMALL_CNN"
+COMMAND = "python -m bench.small_cnn SOURCE"
 
 
 @dataclass(frozen=True)
@@ -174,12 +176,10 @@ def as_target(place: Path) -> Target:
     """`load` from a given folder."""
     facts = trained(place)
     if facts is None:
-        raise InputError(f"no small CNN in {place}; train one: python -m bench.small_cnn SOURCE")
+        raise InputError(f"no small CNN in {place}; train one: {COMMAND}")
     path = place / WEIGHTS
     if not path.is_file() or sha256(path) != facts.weights:
-        raise ChecksumError(
-            f"{path} is missing or was changed; train it again: python -m bench.small_cnn SOURCE"
-        )
+        raise ChecksumError(f"{path} is missing or was changed; train it again: {COMMAND}")
     network = SmallCnn(len(facts.class_names), facts.settings["widths"], facts.settings["hidden"])
     network.load_state_dict(load_file(path))
     return Target(
@@ -199,14 +199,7 @@ def trained(place: Path) -> Trained | None:
     Raises:
         InputError: The facts are damaged.
     """
-    path = place / FACTS
-    if not path.is_file():
-        return None
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        return Trained(**{**content, "class_names": tuple(content["class_names"])})
-    except (ValueError, KeyError, TypeError):
-        raise InputError(f"{path} is damaged; train it again: python -m bench.small_cnn SOURCE") from None
+    return read_facts(place / FACTS, COMMAND)
 
 
 def train(
@@ -226,27 +219,23 @@ def train(
         InputError: The source holds no labelled audio, or fewer than two classes.
     """
     config = config or TrainConfig()
-    clips = [clip for clip in load_clips(source).clips if clip.label]
-    names = tuple(sorted({clip.label for clip in clips if clip.label}))
-    if len(names) < 2:
-        raise InputError(f"{source} has {len(names)} classes; a network is trained on two or more")
-    mark = fingerprint(config, [[clip.id, clip.label, clip.fold] for clip in clips])
+    clips, names = labelled_clips(source)
+    mark = fingerprint(config, clips_mark(clips))
     known = trained(place)
     if known is not None and known.fingerprint == mark:
         return known
-    out = held_out(clips)
-    spectra, truth, out = _spectra(clips, names, out)
-    with _reproducible(config):
-        network = _fit(spectra, truth, ~out, len(names), config, progress)
+    material = read_material(clips, names, SAMPLE_RATE, lambda sound: log_mel([sound])[0, 0])
+    out, spectra = material.held_out, material.features
+    with reproducible(config.seed, config.threads):
+        network = _fit(spectra, material.truth, ~out, len(names), config, progress)
         guesses = torch.stack([network(spectra[row][None, None]).argmax() for row in np.flatnonzero(out)])
-    right = int((guesses == truth[torch.from_numpy(out)]).sum())
     keep = Folder(place, "small CNN")
     scratch = keep.scratch(WEIGHTS)
     save_file(network.state_dict(), scratch)
     facts = Trained(
         class_names=names,
         fingerprint=mark,
-        accuracy=round(right / int(out.sum()), 4),
+        accuracy=accuracy(guesses, material),
         trained_on=int((~out).sum()),
         held_out=int(out.sum()),
         weights=sha256(scratch),
@@ -257,29 +246,84 @@ def train(
     return facts
 
 
-def _spectra(
-    clips: Sequence[Clip], names: Sequence[str], out: Any
-) -> tuple[list[torch.Tensor], torch.Tensor, Any]:
-    """Log-mel [MELS, frames] and class of every readable clip, and which of them are held out."""
-    spectra, truth, kept = [], [], []
+def read_facts(path: Path, command: str) -> Trained | None:
+    """The facts of a trained network, or None where there is none; `command` trains it.
+
+    Raises:
+        InputError: The facts are damaged.
+    """
+    if not path.is_file():
+        return None
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return Trained(**{**content, "class_names": tuple(content["class_names"])})
+    except (ValueError, KeyError, TypeError):
+        raise InputError(f"{path} is damaged; train it again: {command}") from None
+
+
+def labelled_clips(source: str | Path) -> tuple[list[Clip], tuple[str, ...]]:
+    """The clips that carry a label, and their classes, sorted.
+
+    Raises:
+        InputError: The source holds no labelled audio, or fewer than two classes.
+    """
+    clips = [clip for clip in load_clips(source).clips if clip.label]
+    names = tuple(sorted({clip.label for clip in clips if clip.label}))
+    if len(names) < 2:
+        raise InputError(f"{source} has {len(names)} classes; a network is trained on two or more")
+    return clips, names
+
+
+def clips_mark(clips: Sequence[Clip]) -> list[list[str | None]]:
+    """What of the clips decides what a network learns from them, for a fingerprint."""
+    return [[clip.id, clip.label, clip.fold] for clip in clips]
+
+
+@dataclass(frozen=True)
+class Material:
+    """Readable labelled clips, ready to be learned from.
+
+    Attributes:
+        features: Per clip what the network is shown, as far as chance has no part in it.
+        truth: int64 [clips], place of the clip's label among the class names.
+        held_out: bool [clips], as `record` holds them out.
+    """
+
+    features: list[torch.Tensor]
+    truth: torch.Tensor
+    held_out: npt.NDArray[np.bool_]
+
+
+def read_material(
+    clips: Sequence[Clip], names: Sequence[str], sample_rate: int, extract: Callable[[Floats], torch.Tensor]
+) -> Material:
+    """Features and classes of all clips that can be read; `extract` gets a waveform at `sample_rate`."""
+    out = held_out(clips)
+    features, truth, kept = [], [], []
     for row, clip in enumerate(clips):
         try:
-            spectra.append(log_mel([read_clip(clip, SAMPLE_RATE)])[0, 0])
+            features.append(extract(read_clip(clip, sample_rate)))
         except UnreadableAudioError:
             continue
         truth.append(names.index(clip.label or ""))
         kept.append(row)
-    return spectra, torch.tensor(truth), out[kept]
+    return Material(features, torch.tensor(truth), out[kept])
+
+
+def accuracy(guesses: torch.Tensor, material: Material) -> float:
+    """Share of the held-out clips that the guesses, in their order, are right about."""
+    truth = material.truth[torch.from_numpy(material.held_out)]
+    return round(float((guesses == truth).double().mean()), 4)
 
 
 @contextmanager
-def _reproducible(config: TrainConfig) -> Iterator[None]:
+def reproducible(seed: int, threads: int) -> Iterator[None]:
     """Seeded, deterministic, on a fixed number of threads; all as before afterwards."""
-    threads, strict = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    before, strict = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
     fill = deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
-        torch.set_num_threads(config.threads)
+        torch.manual_seed(seed)
+        torch.set_num_threads(threads)
         torch.use_deterministic_algorithms(True)
         # A fifth of the time, and nothing here reads memory before it is written.
         deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
@@ -288,7 +332,7 @@ def _reproducible(config: TrainConfig) -> Iterator[None]:
         finally:
             deterministic.fill_uninitialized_memory = fill  # type: ignore[attr-defined]
             torch.use_deterministic_algorithms(strict)
-            torch.set_num_threads(threads)
+            torch.set_num_threads(before)
 
 
 def _fit(

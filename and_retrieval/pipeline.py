@@ -34,7 +34,7 @@ from .run_meanings import found_meanings
 from .run_open_concepts import open_concept_finder
 from .run_report import write_report as write_run_report
 from .run_summaries import load_language_model, unit_summaries
-from .run_trust import measured_acoustics, tested_labels
+from .run_trust import caption_tests, measured_acoustics, tested_labels
 from .runs import QUALITIES_FILE, RecordedRun, unit_rows
 from .targets import resolve_device, weights_hash
 from .types import Explanation, Floats, Ints, Kept, Shown, Skipped, Target
@@ -158,6 +158,7 @@ def explain(
     similarity = clips.similarity(labelling.evidence)
     labels = label_run(run, clips, bank, labelling)
     tested = tested_labels(run, similarity, bank.concepts, labels)
+    by_captions = caption_tests(run, clips.text, bank.concepts, labels)
     sound, sound_by_layer = measured_acoustics(run)
     found = found_meanings(run, clips, bank, labelling)
     shown = [
@@ -180,6 +181,7 @@ def explain(
             sentences[row],
             *shown[row],
             faithfulness=tested[row],
+            caption_faithfulness=by_captions[row],
             acoustics=sound[row],
             meanings=meanings[row],
             polysemanticity=found.polysemanticity[row],

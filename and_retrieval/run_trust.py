@@ -22,16 +22,43 @@ def tested_labels(
 ) -> list[UnitFaithfulness | None]:
     """Test every unit's first label on the held-out clips; None where there is nothing to test.
 
+    Held against the similarity that the labels were made from, of clips they were not made from, this is the test
+    whose verdict counts: a unit that fails it is said nothing about.
+
     Args:
         run: Its held-out activations are read.
         similarity: float32 [clips, concepts], all clips of the index.
         concepts: The columns' names.
         labels: Per unit, best first.
     """
+    return _tests(run, similarity, concepts, labels, None)
+
+
+def caption_tests(
+    run: RecordedRun, similarity: Floats, concepts: Sequence[str], labels: Sequence[Sequence[Label]]
+) -> list[UnitFaithfulness | None]:
+    """As `tested_labels`, by the captions of the held-out clips that carry one; None where too few do.
+
+    What stands for the caption of a clip without one comes from its sound, so such clips are left out. Where labels
+    come from sound, this is a second opinion that no embedder's ears had a part in. It is shown, and decides nothing.
+    `similarity` is that of the clips' captions and the concepts.
+    """
+    rows = run.facts["held_out_rows"]
+    captioned = np.flatnonzero([run.index.clips[row].caption is not None for row in rows])
+    return _tests(run, similarity, concepts, labels, captioned)
+
+
+def _tests(
+    run: RecordedRun,
+    similarity: Floats,
+    concepts: Sequence[str],
+    labels: Sequence[Sequence[Label]],
+    among: npt.NDArray[np.intp] | None,
+) -> list[UnitFaithfulness | None]:
     tested: list[UnitFaithfulness | None] = []
     for layer in run.layers:
         part = labels[len(tested) : len(tested) + layer.units]
-        tested += layer_tests(run, layer.name, similarity, concepts, part)
+        tested += layer_tests(run, layer.name, similarity, concepts, part, among=among)
     return tested
 
 
@@ -42,16 +69,22 @@ def layer_tests(
     concepts: Sequence[str],
     labels: Sequence[Sequence[Label]],
     units: Sequence[int] | None = None,
+    among: npt.NDArray[np.intp] | None = None,
 ) -> list[UnitFaithfulness | None]:
-    """As `tested_labels`, for units of one layer: for all of them, or those named, which may come more than once."""
-    rows = run.facts["held_out_rows"]
-    if len(rows) < LEAST_HELD_OUT or not labels:
+    """As `tested_labels`, for units of one layer: for all of them, or those named, which may come more than once.
+
+    `among` are the places of the held-out clips to test on, all of them by default.
+    """
+    rows = np.array(run.facts["held_out_rows"], np.intp)
+    among = np.arange(len(rows)) if among is None else among
+    if len(among) < LEAST_HELD_OUT or not labels:
         return [None] * len(labels)
     column = {concept: number for number, concept in enumerate(concepts)}
     chosen = np.array([column[unit[0].concept] if unit else -1 for unit in labels])
     activations = load_activations(run.folder, layer, HELD_OUT)
     of = activations if units is None else activations[:, list(units)]
-    return _per_unit(faithfulness(of, similarity[rows], chosen, groups=held_out_files(run)))
+    of = of if len(among) == len(rows) else of[among]
+    return _per_unit(faithfulness(of, similarity[rows[among]], chosen, groups=held_out_files(run)[among]))
 
 
 def held_out_files(run: RecordedRun) -> npt.NDArray[np.intp]:

@@ -148,15 +148,15 @@ def build_prompt(brief: UnitBrief) -> str:
 def _block(brief: UnitBrief) -> str:
     # Weak clips come first: small models copy from the line just above their answer.
     lines = (
-        ("Stays silent for", _listed(brief.low)),
-        ("Guess", _listed(brief.labels)),
-        ("Reacts to", _listed(brief.top)),
+        ("Stays silent for", listed(brief.low)),
+        ("Guess", listed(brief.labels)),
+        ("Reacts to", listed(brief.top)),
     )
     told = "".join(f"{head}: {items}\n" for head, items in lines if items)
     return f"{told}In one sentence: {OPENING}"
 
 
-def _listed(items: Iterable[str]) -> str:
+def listed(items: Iterable[str]) -> str:
     """Items with the most frequent first, each once, on one line."""
     plain = (re.sub(r"[\s_;:]+", " ", item).strip()[:MAX_ITEM].strip() for item in items)
     return "; ".join(item for item, _ in Counter(p for p in plain if p).most_common())

@@ -289,10 +289,12 @@ class Explanation:
         labels: Concepts, best first; empty when the unit never responded.
         summary: One sentence, or why there is none.
         top, low: The clips it responded to most and least.
-        faithfulness: None where there is no label or were too few held-out clips to test it on.
+        faithfulness: Of the first label, on held-out clips, by the evidence that labels were made from (sound unless
+            asked otherwise): whether the unit is said to be reliable. None where there is no label or were too few
+            clips to test it on.
         acoustics: Which measured qualities go with its activation, or None when none does.
-        caption_faithfulness: As `faithfulness`, with the held-out clips' captions instead of their sound; None
-            where they carry none.
+        caption_faithfulness: The same label by the held-out clips' own captions, a second opinion where it came from
+            sound; None where they carry none.
         meanings: Two or more where the top clips fall into distinct groups, the one with the strongest clip
             first; otherwise empty.
         polysemanticity: 0..1, how far apart the top clips lie: 0 identical, 1 as clips drawn at random, see

@@ -17,32 +17,25 @@ from __future__ import annotations
 import argparse
 import math
 from collections.abc import Sequence
-from dataclasses import asdict
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from and_retrieval import pipeline
-from and_retrieval.clip_index import ClipIndex
-from and_retrieval.clips import load_clips
 from and_retrieval.concepts import ConceptBank, load_bank
-from and_retrieval.config import LabelConfig, RecordConfig, fingerprint
-from and_retrieval.embed import load_embedder
+from and_retrieval.config import LabelConfig, fingerprint
 from and_retrieval.label import SCORES
 from and_retrieval.run_labels import EVIDENCE, describe_clips, label_layer
 from and_retrieval.runs import RecordedRun
-from and_retrieval.store import Home
 from and_retrieval.types import Embedder, Floats, Label, LayerEvidence
-from bench import Announce, Figures, markdown, small_cnn
+from bench import Announce, Figures, markdown
 from bench import metrics as m
+from bench.class_units import add_home_arguments, class_units, settings, told
 from bench.source import (
     Names,
     add_source_arguments,
     bank_names,
-    classes_of,
-    digest,
     own_names,
     read_aliases,
 )
@@ -55,10 +48,7 @@ RANKS = (1, 5)
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """SOURCE, the embedder, the names to choose from, where the network and the index are kept."""
     add_source_arguments(parser)
-    parser.add_argument(
-        "--home", metavar="DIR", help="folder of the index and the network (default: ./index)"
-    )
-    parser.add_argument("--seed", type=int, default=0, help="of the network's training (default: 0)")
+    add_home_arguments(parser)
 
 
 def run(
@@ -76,40 +66,19 @@ def run(
         InputError: Clips without labels, an unknown embedder or bank, an alias file that cannot be read.
     """
     bank, named = load_bank(concepts), read_aliases(aliases)
-    clips = load_clips(source).clips
-    classes, data = classes_of(clips, source), digest(clips)
-    loaded = load_embedder(embedder)
-    training = small_cnn.TrainConfig(seed=seed)
-    place = small_cnn.folder(home)
-    facts = small_cnn.train(source, place, training, announce("training", "epochs"))
-    index = ClipIndex.build(
-        source,
-        loaded,
-        Home.find(home).index(f"bench-{fingerprint(data, loaded.fingerprint)}").path,
-        progress=announce("embedding", "clips"),
-    )
-    config = RecordConfig(top_k=max(TOP), device="cpu")
-    recorded = pipeline.record(small_cnn.as_target(place), index, LAYERS, config, f"cnn-{seed}", announce)
+    units = class_units(source, embedder, home, seed, announce, LAYERS, max(TOP))
+    classes, loaded, recorded = units.classes, units.embedder, units.run
     layers = {layer.name: layer for layer in recorded.layers}
-    vectors = index.vectors()
+    vectors = units.index.vectors()
     own, wide = own_names(classes), bank_names(classes, bank.concepts, named)
     return {
-        "settings": {
-            "embedder": embedder,
-            "fingerprint": loaded.fingerprint,
-            "concepts": bank.name,
-            "names": fingerprint(wide.names),
-            "training": asdict(training),
-        },
-        "data": data,
+        "settings": {**settings(units), "concepts": bank.name, "names": fingerprint(wide.names)},
+        "data": units.data,
         "network": {
-            "accuracy": facts.accuracy,
-            "trained_on": facts.trained_on,
-            "held_out": facts.held_out,
-            "weights": facts.weights[:16],
+            **units.network(),
             "own_clips": {
                 f"top_{k}": own_clips(
-                    layers["classes"], [classes.index(c.label or "") for c in index.clips], k
+                    layers["classes"], [classes.index(c.label or "") for c in units.index.clips], k
                 )
                 for k in TOP
             },
@@ -209,13 +178,9 @@ def table(figures: Figures) -> str:
         for title, pairs in group.items()
     ]
     network = figures["network"]
-    trained = (
-        f"Small CNN trained on {network['trained_on']} clips, accuracy {network['accuracy']:.3f} "
-        f"on {network['held_out']} others. Of its class units' top clips are of their class: "
-        + ", ".join(
-            f"{share['mean']:.3f} of {name.replace('_', ' ')} (worst unit {share['worst']:.2f})"
-            for name, share in network["own_clips"].items()
-        )
+    trained = f"{told(network)} Of its class units' top clips are of their class: " + ", ".join(
+        f"{share['mean']:.3f} of {name.replace('_', ' ')} (worst unit {share['worst']:.2f})"
+        for name, share in network["own_clips"].items()
     )
     return f"{trained}\n\n{markdown(labels)}\n\n{markdown(search)}"
 

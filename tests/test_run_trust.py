@@ -103,3 +103,27 @@ def test_measured_sound_is_named(run: Run) -> None:
         assert quality in words[name]
     layers = run.settings()["acoustics"]
     assert layers["detectors"]["r2"] > layers["detectors"]["shuffled"]
+
+
+def test_labels_are_tested_by_captions_too(run: Run) -> None:
+    told = explain(run, [BANK], LabelConfig(k=5), SILENT)
+    for unit in told:
+        by_captions = unit.caption_faithfulness
+        assert by_captions is not None
+        assert by_captions.reliable
+        assert by_captions.clips == run.facts["held_out"]
+        assert by_captions != unit.faithfulness
+        assert by_captions.correlation > by_captions.best_correlation > by_captions.random_correlation
+    assert run.explanations() == told
+
+
+def test_without_captions_there_is_no_second_opinion(index: ClipIndex, tmp_path: Path) -> None:
+    """Phrases that stand for captions come from the clips' sound, so they are not tested with."""
+    sounds = Path(index.clips[0].root)
+    bare = ClipIndex.build(f"{sounds}/*/*.flac", load_embedder(), tmp_path / "bare")
+    assert not any(clip.caption for clip in bare.clips)
+    target = load_target(f"{Path(__file__).parent / 'targets' / 'planted.py'}:load")
+    recorded = record(target, bare, config=RecordConfig(hold_out="0.4"))
+    told = explain(recorded, [BANK], LabelConfig(k=5), SILENT)
+    assert all(unit.faithfulness is not None for unit in told)
+    assert all(unit.caption_faithfulness is None for unit in told)

@@ -1,0 +1,104 @@
+"""A unit's candidate concepts, ranked by how likely a language model finds each after the unit's clips.
+
+The model is shown worked examples, "Sounds: descriptions of clips, Name: concept", and is asked not what it would
+say but how likely every candidate is. A small model prefers common words, and those of the examples, whatever it
+is shown; so what it finds likely after a line without content is taken off (contextual calibration: Zhao et al.,
+"Calibrate Before Use", 2021):
+
+    s(c) = (log p(c | clips) - log p(c | nothing)) / tokens of c
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from .llm import Likelihood
+from .summarize import EXAMPLES, listed
+
+CONTENT_FREE = ("something",)
+"""Descriptions of the clips where the model is to know nothing of them."""
+
+BATCH = 64
+"""Units handed to the model at a time, between two calls of `progress`."""
+
+Doubles = npt.NDArray[np.float64]
+
+
+class ScoringModel(Protocol):
+    """A local text model that says how likely it finds a text, see `llm.LlamaModel.log_probabilities`."""
+
+    def log_probabilities(
+        self, prompts: Sequence[str], continuations: Sequence[Sequence[str]]
+    ) -> list[list[Likelihood]]: ...
+
+
+def build_rank_prompt(descriptions: Sequence[str]) -> str:
+    """The text whose continuation by a concept is scored: worked examples, then the descriptions of a unit's clips."""
+    shown = [f"{_block(example.top)} {example.labels[0]}\n\n" for example, _ in EXAMPLES]
+    return "".join([*shown, _block(descriptions)])
+
+
+def _block(descriptions: Sequence[str]) -> str:
+    return f"Sounds: {listed(descriptions)}\nName:"
+
+
+def likelihoods(
+    descriptions: Sequence[Sequence[str]],
+    candidates: Sequence[Sequence[str]],
+    model: ScoringModel,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[list[Likelihood]]:
+    """How likely the model finds every candidate of every unit as the name of its clips.
+
+    Args:
+        descriptions: Per unit, of its strongest clips.
+        candidates: Per unit, concepts.
+        model: Does the scoring.
+        progress: Called with (units done, units in all).
+    """
+    found: list[list[Likelihood]] = []
+    for start in range(0, len(descriptions), BATCH):
+        part = slice(start, start + BATCH)
+        prompts = [build_rank_prompt(one) for one in descriptions[part]]
+        # The line's end belongs to the name: without it "bell" could go on as "bell tower".
+        names = [[f" {concept.lower()}\n" for concept in unit] for unit in candidates[part]]
+        found += model.log_probabilities(prompts, names)
+        if progress:
+            progress(len(found), len(descriptions))
+    return found
+
+
+def content_free(candidates: Sequence[Sequence[str]], model: ScoringModel) -> dict[str, float]:
+    """Candidate -> log p after a line without content; every concept is scored once."""
+    concepts = sorted({concept for unit in candidates for concept in unit})
+    [found] = likelihoods([CONTENT_FREE], [concepts], model)
+    return {concept: one.log_probability for concept, one in zip(concepts, found, strict=True)}
+
+
+def calibrated_scores(
+    descriptions: Sequence[Sequence[str]],
+    candidates: Sequence[Sequence[str]],
+    model: ScoringModel,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[Doubles]:
+    """The score s of the module's docstring per unit and candidate, natural logarithm per token; higher is better."""
+    found = likelihoods(descriptions, candidates, model, progress)
+    free = content_free(candidates, model)
+    return [
+        np.array([(one.log_probability - free[c]) / one.tokens for one, c in zip(*pair, strict=True)])
+        for pair in zip(found, candidates, strict=True)
+    ]
+
+
+def mixed(scores: Sequence[float], calibrated: Doubles) -> Doubles:
+    """Mean of a unit's label scores and the model's, each standardised over the unit's candidates."""
+    return (_standardised(np.asarray(scores, np.float64)) + _standardised(calibrated)) / 2
+
+
+def _standardised(values: Doubles) -> Doubles:
+    spread = values.std() if values.size else 0.0
+    return np.asarray((values - values.mean()) / spread) if spread > 0 else np.zeros(len(values))

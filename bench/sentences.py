@@ -1,0 +1,194 @@
+"""Which local model says more truly what a unit stands for: both on the class units of a trained network.
+
+The units are those of the last layer of the small CNN of `bench.small_cnn`, so unit i stands for class i. Their
+sentences are written as `and-retrieval explain` writes them, for every unit, whether its label holds or not, from
+two kinds of descriptions of the clips: their own captions, or, as where clips carry none, the concepts of AudioSet
+nearest to their sound. `bench summaries` has made-up units beside these, on which the prompts were tuned.
+
+Per writer, shares of all units: `written` (usable at the first try, every content word from the evidence),
+`repaired` (when asked again), `composed` (of the evidence's words, by rule), `abstained`; `names_class`, the
+sentence has a word of the class name; `nearest`, it is nearest to its own class among all. `cosine_own` is the mean
+cosine in MiniLM's space between a sentence and "Responds to the sound of CLASS.", `cosine_other` that with the other
+classes. Beside the models stand `composed by rule`; `strongest caption`, `best label` and `another class`, which are
+"Responds to the sound of" the strongest clip's description, of the unit's first label and of a class drawn at
+random: what a sentence scores that names a wrong class.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from and_retrieval.concepts import load_bank
+from and_retrieval.config import LabelConfig, SummaryConfig
+from and_retrieval.embed.minilm import sentence_vectors
+from and_retrieval.llm import load_llm
+from and_retrieval.progress import silent
+from and_retrieval.run_labels import describe_clips, label_run
+from and_retrieval.run_summaries import unit_summaries
+from and_retrieval.run_trust import measured_acoustics, tested_labels
+from and_retrieval.summarize import FUNCTION_WORDS, OPENING, UnitBrief, compose, contrast, stem
+from and_retrieval.types import Floats, Label, Shown, Summary
+from and_retrieval.weights import locate
+from bench import Announce, Figures, markdown
+from bench.class_units import ClassUnits, add_home_arguments, class_units, settings, told
+from bench.ranking import descriptions
+from bench.summaries import ORIGINS, origins
+
+MODELS = ("gemma3", "smollm2")
+BANK = "audioset"
+RANDOM = "another class"
+
+Pair = tuple[tuple[Shown, ...], tuple[Shown, ...]]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """SOURCE, the embedder, where the network and the index are kept."""
+    parser.add_argument("source", metavar="SOURCE", help="labelled folder of folders, glob or CSV")
+    parser.add_argument("--embedder", default="embedded", metavar="NAME", help="default: embedded")
+    parser.add_argument("--k", type=int, default=LabelConfig().k, help="top clips of the label (default: 20)")
+    add_home_arguments(parser)
+
+
+def run(source: str, embedder: str, k: int, home: str | None, seed: int, announce: Announce) -> Figures:
+    """Figures of every writer for both kinds of descriptions, and seconds per unit.
+
+    Raises:
+        InputError: Clips without labels, or an unknown embedder.
+    """
+    units = class_units(source, embedder, home, seed, announce)
+    bank = load_bank(BANK)
+    clips = describe_clips(units.index, units.embedder, bank)
+    labels = label_run(units.run, clips, bank, LabelConfig(k=k))
+    tested = tested_labels(units.run, clips.audio, bank.concepts, labels)
+    figures: Figures = {}
+    for described, phrases in descriptions(units).items():
+        shown = [shown_clips(units, phrases, unit) for unit in range(len(labels))]
+        texts: dict[str, list[str | None]] = baselines(labels, shown)
+        made, seconds = {}, {}
+        for model in MODELS:
+            begin = time.perf_counter()
+            made[model] = written(units, labels, shown, model)
+            seconds[model] = round((time.perf_counter() - begin) / len(labels), 3)
+            texts[model] = [summary.text for summary in made[model]]
+        figures[described] = {
+            writer: (origins(made[writer]) if writer in made else {}) | judge(said, units.names)
+            for writer, said in texts.items()
+        }
+        figures[described][RANDOM] = at_random(units.names)
+        for model in MODELS:
+            figures[described][model]["seconds_per_unit"] = seconds[model]
+    return {
+        "settings": {**settings(units), "concepts": bank.name, "k": k, "models": MODELS},
+        "data": units.data,
+        "network": units.network(),
+        "units": len(labels),
+        "reliable": float(np.mean([test is not None and test.reliable for test in tested])),
+        "described": figures,
+    }
+
+
+def shown_clips(units: ClassUnits, phrases: Sequence[str], unit: int) -> Pair:
+    """A unit's strongest and weakest clips with their descriptions."""
+
+    def some(kept: Any) -> tuple[Shown, ...]:
+        rows, values = kept.rows[unit], kept.values[unit]
+        return tuple(
+            Shown(units.index.clips[row].path, 0.0, 0.0, float(value), int(row), phrases[row])
+            for row, value in zip(rows, values, strict=True)
+            if row >= 0
+        )
+
+    return some(units.last.top), some(units.last.low)
+
+
+def written(
+    units: ClassUnits, labels: Sequence[Sequence[Label]], shown: Sequence[Pair], model: str
+) -> list[Summary]:
+    """The sentences that a model writes about all units, as `explain` lets it."""
+    sound, _ = measured_acoustics(units.run)
+    config = SummaryConfig(llm=model)
+    nothing = [None] * len(labels)
+    llm = load_llm(locate(model), model)
+    summaries, _ = unit_summaries(
+        units.run, labels, nothing, shown, llm, config, silent, sound, units.embedder.embed_text,
+        [()] * len(labels),
+    )  # fmt: skip
+    return summaries
+
+
+def baselines(labels: Sequence[Sequence[Label]], shown: Sequence[Pair]) -> dict[str, list[str | None]]:
+    """Sentences that no model writes."""
+    most = SummaryConfig().clips
+    briefs = [
+        UnitBrief(
+            tuple(label.concept for label in unit),
+            tuple(one.caption or "" for one in top[:most]),
+            tuple(one.caption or "" for one in low[:most]),
+        )
+        for unit, (top, low) in zip(labels, shown, strict=True)
+    ]
+    return {
+        "best label": [f"{OPENING} the sound of {brief.labels[0].lower()}." for brief in briefs],
+        "strongest caption": [f"{OPENING} the sound of {brief.top[0]}." for brief in briefs],
+        "composed by rule": [compose(contrast(brief)) for brief in briefs],
+    }
+
+
+def judge(texts: Sequence[str | None], names: Sequence[str]) -> dict[str, float]:
+    """The figures of the module's docstring for one sentence per class."""
+    cosines = _cosines([text or "" for text in texts], names)
+    usable = np.array([text is not None for text in texts])
+    own = cosines.diagonal()
+    other = (cosines.sum(axis=1) - own) / max(len(names) - 1, 1)
+    named = [_named(text or "", name) for text, name in zip(texts, names, strict=True)]
+    return {
+        "names_class": float(np.mean(named)),
+        "nearest": float((usable & (cosines.argmax(axis=1) == np.arange(len(names)))).mean()),
+        "cosine_own": float(own[usable].mean()) if usable.any() else 0.0,
+        "cosine_other": float(other[usable].mean()) if usable.any() else 0.0,
+    }
+
+
+def at_random(names: Sequence[str]) -> dict[str, float]:
+    """What the name of another class scores, on average over all others."""
+    cosines = _cosines([f"{OPENING} the sound of {name}." for name in names], names)
+    other = ~np.eye(len(names), dtype=bool)
+    named = [[_named(one, name) for one in names] for name in names]
+    return {
+        "names_class": float(np.array(named)[other].mean()),
+        "nearest": 1 / len(names),
+        "cosine_own": float(cosines[other].mean()),
+        "cosine_other": float(cosines[other].mean()),
+    }
+
+
+def _cosines(texts: Sequence[str], names: Sequence[str]) -> Floats:
+    anchors = sentence_vectors([f"{OPENING} the sound of {name}." for name in names])
+    return np.asarray(sentence_vectors(list(texts)) @ anchors.T, np.float32)
+
+
+def _named(text: str, name: str) -> bool:
+    """Whether a text has a telling word of a name, by its stem."""
+    said = {stem(word.strip(".,")) for word in text.split()}
+    return any(stem(word) in said for word in name.split() if word not in FUNCTION_WORDS)
+
+
+def table(figures: Figures) -> str:
+    """One row per kind of descriptions and writer."""
+    told_of = (
+        f"{figures['units']} units; the label of {figures['reliable']:.3f} of them holds on held-out clips, "
+        "the others would abstain."
+    )
+    writers = ("best label", "strongest caption", "composed by rule", *MODELS)
+    rows = [
+        {"descriptions": described, "written by": writer}
+        | {key: part[writer].get(key) for key in (*ORIGINS, *part[writer], "seconds_per_unit")}
+        for described, part in figures["described"].items()
+        for writer in (RANDOM, *writers)
+    ]
+    return f"{told(figures['network'])} {told_of}\n\n{markdown(rows)}"

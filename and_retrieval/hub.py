@@ -101,10 +101,12 @@ def load_pickled(path: Path, what: str, also: Sequence[Any] = ()) -> Any:
         with torch.serialization.safe_globals(list(also)):
             return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except pickle.UnpicklingError as error:
-        found = re.search(r"Unsupported (?:global: GLOBAL|class) ([\w.]+)", str(error))
+        named = re.search(r"(?:GLOBAL|class) ([\w.]+\.\w+)", str(error))
+        what_else = (
+            f"holds more than weights ({named[1]})" if named else "is written in a way that may hide code"
+        )
         raise InputError(
-            f"{what}: {path} is a pickle that holds more than weights{f' ({found[1]})' if found else ''}, and "
-            "reading it could run any code; get the checkpoint as safetensors"
+            f"{what}: {path} {what_else}; reading it could run anything, so get the checkpoint as safetensors"
         ) from None
     except (OSError, RuntimeError, EOFError, ValueError, KeyError, AttributeError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0][:200]

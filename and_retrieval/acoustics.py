@@ -150,7 +150,7 @@ def explained_by_acoustics(
         raise ValueError(f"{count} fold(s) of clips; cross-validation needs at least 2")
     random = np.random.default_rng(seed)
     fold = random.permutation(int(members.max()) + 1)[members] % count
-    x = _filled_ranks(qualities)
+    x = filled_ranks(qualities)
     orders = [np.arange(len(x)), *(random.permutation(len(x)) for _ in range(SHUFFLES))]
     r2 = np.full((len(orders), activations.shape[1]), np.nan)
     for part in _chunks(activations.shape[1], len(x)):
@@ -180,7 +180,7 @@ def _standard_ranks(values: Array) -> Doubles:
     return np.asarray(centred / np.where(spread > 0, spread, np.nan))
 
 
-def _filled_ranks(qualities: Array) -> Doubles:
+def filled_ranks(qualities: Array) -> Doubles:
     """Standard ranks among the clips that have a quality, 0 for the others [clips, qualities]."""
     ranks = np.zeros(qualities.shape)
     for column, present in enumerate(np.isfinite(qualities).T):

@@ -45,7 +45,8 @@ class Network(nn.Module):
         line = self.line(x[:, None])
         plane = self.plane(x[:, None, None].expand(-1, -1, 6, -1))
         tokens = self.chain(line.transpose(1, 2) + plane.mean(2).transpose(1, 2))
-        return self.head(self.pair(tokens)[0].mean(1))
+        logits: torch.Tensor = self.head(self.pair(tokens)[0].mean(1))
+        return logits
 
 
 class Pair(nn.Module):
@@ -105,7 +106,8 @@ def output_of(target: Target, layer: str) -> torch.Tensor:
         forward(target, waves())
     finally:
         hook.remove()
-    return seen[0][0] if isinstance(seen[0], tuple) else seen[0]
+    output: torch.Tensor = seen[0][0] if isinstance(seen[0], tuple) else seen[0]
+    return output
 
 
 # --- features
@@ -113,9 +115,8 @@ def output_of(target: Target, layer: str) -> torch.Tensor:
 
 @given(st.integers(0, 50), st.integers(1, 9), st.sampled_from(["relu", "topk", "jumprelu"]), st.booleans())
 def test_features_follow_the_formula(seed: int, k: int, activation: str, pre_bias: bool) -> None:
-    settings: dict[str, Any] = {"topk": {"k": k}, "jumprelu": {"threshold": torch.rand(9)}}.get(
-        activation, {}
-    )
+    choices: dict[str, dict[str, Any]] = {"topk": {"k": k}, "jumprelu": {"threshold": torch.rand(9)}}
+    settings = choices.get(activation, {})
     dictionary = drawn(seed=seed, activation=activation, pre_bias=pre_bias, **settings)
     x = torch.randn(5, 6, dtype=torch.float64)
     w, b, out = (t.double() for t in (dictionary.encoder, dictionary.encoder_bias, dictionary.decoder_bias))
@@ -210,10 +211,10 @@ def test_a_dictionary_counts_among_the_weights_and_is_listed() -> None:
 
 def test_half_precision_layers_keep_their_type() -> None:
     target = attach(network(), "line", identity(), axes=(1, 2))
-    half = target.module.get_submodule("line").dictionary(torch.ones(1, 6, 3, dtype=torch.bfloat16))
-    assert half.dtype == torch.bfloat16
     dictionary = target.module.get_submodule("line.dictionary")
-    dictionary.kept[0] = 0  # type: ignore[operator]
+    assert isinstance(dictionary, Dictionary)
+    assert dictionary(torch.ones(1, 6, 3, dtype=torch.bfloat16)).dtype == torch.bfloat16
+    dictionary.kept[0] = 0
     left = dictionary(torch.ones(1, 6, 3, dtype=torch.bfloat16))
     assert left.dtype == torch.bfloat16
     assert left[0, :, 0].tolist() == [0, 1, 1, 1, 1, 1]

@@ -22,7 +22,7 @@ ORDER = (
     "concepts", "soundbank", "yamnet", "hub", "embed", "vectors", "clip_index", "targets", "hooks", "axes", "layers",
     "probe", "topk", "evidence", "label", "decoder", "llm", "summarize", "rank", "calibrate", "denial", "tagger", "adjectives", "open_concepts", "meanings", "neurons",
     "query", "runs", "faithful", "qualities", "acoustics", "mask", "dictionary", "replay", "matching", "selectors", "prune", "export", "curves", "contrast", "media", "report_data", "report", "run_target", "run_labels", "run_trust",
-    "run_summaries", "run_open_concepts", "run_meanings", "run_search", "run_select", "run_prune", "run_profile", "run_match", "findings", "run_compare", "compare_picture", "run_report",
+    "run_summaries", "run_open_concepts", "run_meanings", "run_search", "run_select", "run_effect", "run_prune", "run_profile", "run_match", "findings", "run_compare", "compare_picture", "run_report",
     "serve", "pipeline", "cli", "__main__",
 )  # fmt: skip
 HEAVY = (

@@ -59,15 +59,18 @@ def test_record_takes_dictionaries(index: ClipIndex, file: Path, capsys: pytest.
     ]
     assert main([*line, "--layers", "detectors", "--layers", FEATURES, "--pooling", f"{FEATURES}=max"]) == 0
     result = json.loads(capsys.readouterr().out)
-    assert result["layers"] == [{"name": "detectors", "units": 4}, {"name": FEATURES, "units": 6}]
+    assert [(layer["name"], layer["units"]) for layer in result["layers"]] == [
+        ("detectors", 4),
+        (FEATURES, 6),
+    ]
     run = opened("d", index)
     assert main(["record", "tones", "--target", TARGET, "--layers", "detectors", "--run", "bare"]) == 0
     bare = opened("bare", index)
     assert bare.facts["weights"] != run.facts["weights"]
     assert bare.facts["dictionaries"] == []
     for part in (SEEN, "held_out"):
-        same = [load_activations(r.folder, "detectors", part) for r in (run, bare)]
-        assert np.array_equal(*same, equal_nan=True)
+        with_it, without = (load_activations(r.folder, "detectors", part) for r in (run, bare))
+        assert np.array_equal(with_it, without, equal_nan=True)
     sound = [tone(440, 0.5, 16_000)]
     again = load_run_target(run)
     assert weights_hash(again.module) == run.facts["weights"]

@@ -5,12 +5,12 @@ joined from the nearest pair upwards (average linkage, all units of a chunk at o
 to each other than `Space.apart`; what is left are its groups. Two controls keep groups from being seen everywhere:
 
 - `apart` stands a quarter of the way from random pairs of clips to nearest neighbours, so it follows the embedder's
-  scale. The quarter was chosen on the rendered demo set (24 clips a class): sets of 20 clips of one class fall
-  apart in 1 of 100 cases, sets of two classes in 95 of 100. 0.36 would still meet 5 % there, but recordings of one
-  class differ more than renderings do, hence the margin; `bench meanings` measures both.
-- A group needs `LEAST_CLIPS` clips of `LEAST_FILES` files and a tenth of the unit's activation. All groups together
-  must gather more of the clips than those of 95 % of random sets of as many clips: on a probe set of few kinds of
-  sound a random set holds several of some kind, too.
+  scale. The quarter was chosen on the rendered demo set (24 clips a class), where 1 of 100 sets of 20 clips of one
+  class falls apart, and 94 of 100 sets of two classes do. It leaves a margin, as recordings of one class differ more
+  than renderings do: with 0.3 it is 3 of 100 there, but 7 of 100 on ESC-10. `bench meanings` measures it.
+- A group needs `LEAST_CLIPS` clips of `LEAST_FILES` files and a tenth of the unit's activation. Two of a unit's clips
+  must be of one group more often than two of a random set of as many clips, at 95 % of such sets: on a probe set of
+  few kinds of sound a random set holds several clips of some kind, too.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Space:
         files: int [clips], which file each clip was cut from.
         random_cosine: Mean cosine of two clips of different files.
         apart: Cosine below which two groups are distinct, on average over their pairs.
-        gathered: float32 [k + 1], at n: share of clips that the groups of 95 % of random sets of n clips stay below.
+        together: float32 [k + 1], at n: what `_together` does not exceed for 95 % of random sets of n clips.
         random_polysemanticity: Median over random sets of k clips.
     """
 
@@ -63,7 +63,7 @@ class Space:
     files: npt.NDArray[np.intp]
     random_cosine: float
     apart: float
-    gathered: Floats
+    together: Floats
     random_polysemanticity: float
 
 
@@ -126,8 +126,7 @@ def find_groups(space: Space, rows: Ints, weights: Floats) -> Groups:
     for part in _chunks(len(rows), rows.shape[1] * space.directions.shape[1]):
         found, spread[part] = _chunk_groups(space, rows[part], weights[part])
         clips = (weights[part] > 0).sum(axis=1)
-        share = (found >= 0).sum(axis=1) / np.maximum(clips, 1)
-        distinct = (found.max(axis=1) > 0) & (share > space.gathered[clips])
+        distinct = (found.max(axis=1) > 0) & (_together(found, clips) > space.together[clips])
         group[part] = np.where(distinct[:, None], found, -1)
     return Groups(group, spread)
 
@@ -135,16 +134,16 @@ def find_groups(space: Space, rows: Ints, weights: Floats) -> Groups:
 def _with_chance(space: Space, k: int, random: np.random.Generator) -> Space:
     """The space with what the groups of random sets gather, for every number of clips up to k."""
     clips = len(space.files)
-    gathered = np.zeros(k + 1, np.float32)
+    together = np.zeros(k + 1, np.float32)
     spread = np.ones(1, np.float32)
     for n in range(2 * LEAST_CLIPS, min(k, clips) + 1):
         rows = np.stack([random.choice(clips, n, replace=False) for _ in range(RANDOM_SETS)])
         group, spread = _chunk_groups(space, rows.astype(np.int32), np.ones(rows.shape, np.float32))
-        share = np.where(group.max(axis=1) > 0, (group >= 0).mean(axis=1), 0)
-        gathered[n] = np.quantile(share, 1 - FALSE_RATE, method="higher")
+        found = np.where(group.max(axis=1) > 0, _together(group, np.array(n)), 0)
+        together[n] = np.quantile(found, 1 - FALSE_RATE, method="higher")
     known = spread[np.isfinite(spread)]
     usual = float(np.median(known)) if known.size else 1.0
-    return Space(space.directions, space.files, space.random_cosine, space.apart, gathered, usual)
+    return Space(space.directions, space.files, space.random_cosine, space.apart, together, usual)
 
 
 def _chunk_groups(space: Space, rows: Ints, weights: Floats) -> tuple[Ints, Floats]:
@@ -163,6 +162,13 @@ def _chunk_groups(space: Space, rows: Ints, weights: Floats) -> tuple[Ints, Floa
     number = np.where(kept, kept.cumsum(axis=1) - 1, -1)
     found = np.where(present, np.take_along_axis(number, cluster, axis=1), -1)
     return found.astype(np.int32), spread
+
+
+def _together(group: Ints, clips: npt.NDArray[Any]) -> Floats:
+    """Chance that two clips of a unit are of the same group, drawn with replacement: float32 [units]."""
+    sizes = (group[:, :, None] == np.arange(MOST_GROUPS)).sum(axis=1)
+    chance: Floats = (np.square(sizes).sum(axis=1) / np.maximum(np.square(clips), 1)).astype(np.float32)
+    return chance
 
 
 def _polysemanticity(space: Space, cosines: Floats, files: npt.NDArray[np.intp], weights: Floats) -> Floats:

@@ -25,8 +25,7 @@ from .progress import Progress, silent
 from .report_data import ReportData, best_score, check, text_tables, verdict
 from .types import Explanation, Floats, Shown
 
-FIRST_TOP, FIRST_LOW = 5, 2  # clips of a unit that get sound before any other clip does
-FIRST_OF_MEANING = 3  # clips of each of its meanings that do
+FIRST_TOP, FIRST_LOW = 5, 2  # clips of a unit, or of a meaning, that get sound first
 SLACK = 2_000  # bytes kept free for the numbers that are known only once the clips are chosen
 SCRIPTS = tuple(
     f"report-{part}.js" for part in ("elements", "words", "listing", "clips", "cards", "overview", "start")
@@ -66,7 +65,6 @@ def build_report(
         "wanted": len(rows),
         "unreadable": [],
         "first": FIRST_TOP,
-        "firstOfMeaning": FIRST_OF_MEANING,
         "megabytes": max_megabytes,
     }
     left = int(max_megabytes * 1e6) - SLACK - len(_page(data.title, tables | {"sound": sound}, []).encode())
@@ -102,7 +100,7 @@ def _first_clips(one: Explanation) -> list[Shown]:
     """The top clips that a unit's card shows unfolded: the strongest, or the strongest of every meaning."""
     if not one.meanings:
         return list(one.top[:FIRST_TOP])
-    return [one.top[place] for meaning in one.meanings for place in meaning.clips[:FIRST_OF_MEANING]]
+    return [one.top[place] for meaning in one.meanings for place in meaning.clips[:FIRST_TOP]]
 
 
 def _clearness(one: Explanation) -> tuple[int, float, int]:

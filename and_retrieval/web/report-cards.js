@@ -99,7 +99,7 @@ const NAMED = 3; // labels of a meaning that are shown
 
 function meaningOf(unit, meaning, number) {
   const clips = meaning.clips.map((place) => unit.top[place]);
-  const rest = clips.slice(FIRST_OF_MEANING);
+  const rest = clips.slice(FIRST_CLIPS);
   const [, style, verdict] = VERDICTS.find(([held]) => held === meaning.reliable);
   const names = meaning.labels.slice(0, NAMED).map(([concept, , source]) => el("li", {}, el("button", {
     type: "button", class: "link", title: "Find units for this label", onclick: () => ask(data.concepts[concept]),
@@ -110,7 +110,7 @@ function meaningOf(unit, meaning, number) {
       el("span", { class: `badge ${style}`, title: meaning.faithfulness ? figuresText(meaning) : "Verdict on its first label" }, verdict)),
     meaning.text === null ? null : el("p", { class: "sentence" }, ...marked(meaning.text)),
     names.length ? el("ol", { class: "names" }, ...names) : null,
-    clipList(clips.slice(0, FIRST_OF_MEANING)),
+    clipList(clips.slice(0, FIRST_CLIPS)),
     rest.length ? folded(count(rest.length, "more clip"), rest) : null);
 }
 

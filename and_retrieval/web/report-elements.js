@@ -7,7 +7,6 @@ const FIRST_LAYERS = 6;
 const data = JSON.parse(document.getElementById("report").textContent);
 const units = data.units;
 const FIRST_CLIPS = data.sound.first;
-const FIRST_OF_MEANING = data.sound.firstOfMeaning;
 const byId = (id) => document.getElementById(id);
 
 // ---------- elements ----------

@@ -107,7 +107,7 @@ function drawLayers() {
       el("dl", { class: "measures" }, number("Labels that hold", layer.tested
         ? `${layer.reliable.toLocaleString("en")} of ${layer.tested.toLocaleString("en")} tested` : "none tested"),
       layer.spread === null ? null : number("Several meanings", `${layer.several.toLocaleString("en")} of ${layer.units.toLocaleString("en")}`),
-      layer.spread === null ? null : number("Polysemanticity, median", `${fixed(layer.spread)}${besideRandom}`),
+      layer.spread === null ? null : number("Median polysemanticity", `${fixed(layer.spread)}${data.randomSpread === null ? "" : `, random ${fixed(data.randomSpread)}`}`),
       ...layer.facts.map(([name, value]) => number(name, value))),
       layer.frequent.length ? el("div", {}, kind("Most frequent best labels"),
         el("ol", { class: "bars" }, ...layer.frequent.map(([concept, n]) => bar(concept, String(n), n / most, "Find units for this label")))) : null,

@@ -61,7 +61,7 @@ def randomise(network: torch.nn.Module, seed: int = 0, scale: float = 3.0) -> No
 
 
 def save_clap(
-    folder: Path, *, fused: bool = False, audio: dict[str, Any] | None = None, seed: int = 0
+    folder: Path, *, fused: bool = False, text: dict[str, Any] | None = None, seed: int = 0
 ) -> Path:
     """A small `ClapModel` with its processor under `folder`, by `save_pretrained`."""
     from transformers import ClapConfig, ClapFeatureExtractor, ClapModel, ClapProcessor
@@ -77,6 +77,7 @@ def save_clap(
             "num_attention_heads": 2,
             "intermediate_size": 64,
             "max_position_embeddings": 40,
+            **(text or {}),
         },
         audio_config={
             "patch_embeds_hidden_size": 16,
@@ -86,7 +87,6 @@ def save_clap(
             "num_hidden_layers": 2,
             "enable_fusion": fused,
             "fusion_type": "aff_2d" if fused else None,
-            **(audio or {}),
         },
     )
     network = ClapModel(config).eval()
@@ -95,3 +95,30 @@ def save_clap(
     extractor = ClapFeatureExtractor(frequency_min=50, truncation="fusion" if fused else "rand_trunc")
     ClapProcessor(feature_extractor=extractor, tokenizer=tokenizer).save_pretrained(folder)
     return folder
+
+
+def laion_state(network: Any) -> dict[str, torch.Tensor]:
+    """The weights of a `ClapModel` under the names that LAION's training code gives them."""
+    state: dict[str, torch.Tensor] = {}
+    for key, value in network.state_dict().items():
+        key = key.replace("text_model.", "text_branch.")
+        if key.startswith("audio_model.audio_encoder."):
+            key = key.replace("audio_model.audio_encoder.", "audio_branch.").replace("batch_norm.", "bn0.")
+            if ".key." in key or ".value." in key:
+                continue
+            if ".query." in key:
+                others = [key.replace(".query.", f".{part}.") for part in ("key", "value")]
+                theirs = [other.replace("audio_branch.", "audio_model.audio_encoder.") for other in others]
+                value = torch.cat([value, *(network.state_dict()[name] for name in theirs)])
+                key = key.replace(".query.", ".qkv.")
+            key = key.replace("attention.self.", "attn.").replace("attention.output.dense", "attn.proj")
+            key = key.replace("intermediate.dense", "mlp.fc1").replace("output.dense", "mlp.fc2")
+            key = key.replace("layernorm_before", "norm1").replace("layernorm_after", "norm2")
+        key = key.replace("_projection.linear1", "_projection.0").replace(
+            "_projection.linear2", "_projection.2"
+        )
+        state[f"module.{key}"] = value.clone()
+    state["module.audio_branch.tscam_conv.weight"] = torch.ones(3)
+    state["module.audio_branch.head.weight"] = torch.ones(3)
+    state["module.audio_transform.sequential.0.weight"] = torch.ones(3)
+    return state

@@ -20,8 +20,10 @@ if TYPE_CHECKING:
     from .concepts import ConceptBank, load_bank
     from .embed import load_embedder
     from .errors import AndRetrievalError
-    from .pipeline import Run, explain, record, search_clips, search_neurons
+    from .pipeline import Run, explain, record
+    from .query import Query
     from .run_report import write_report
+    from .run_search import search_clips, search_neurons
     from .targets import load_target
     from .types import Clip, Embedder, Explanation, ProbeSet, Target
 
@@ -35,6 +37,7 @@ _HOMES = {
     "Embedder": "types",
     "Explanation": "types",
     "ProbeSet": "types",
+    "Query": "query",
     "Run": "pipeline",
     "Target": "types",
     "explain": "pipeline",
@@ -42,8 +45,8 @@ _HOMES = {
     "load_embedder": "embed",
     "load_target": "targets",
     "record": "pipeline",
-    "search_clips": "pipeline",
-    "search_neurons": "pipeline",
+    "search_clips": "run_search",
+    "search_neurons": "run_search",
     "write_report": "run_report",
 }
 
@@ -55,6 +58,7 @@ __all__ = [
     "Embedder",
     "Explanation",
     "ProbeSet",
+    "Query",
     "Run",
     "Target",
     "explain",

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from functools import cached_property
 
 import faiss
 import numpy as np
 
 from . import vectors as faiss_vectors
+from .errors import InputError, unknown_name
 from .store import Folder
 from .types import Floats, LayerEvidence
+from .vectors import Mask, Rows
 
 FILE = "neurons.faiss"
 
@@ -29,17 +34,63 @@ class NeuronIndex:
 
     def search(self, query: Floats, k: int = 10) -> list[tuple[str, int, float]]:
         """The units nearest to one unit-length vector [dim]: (layer, unit, cosine), best first."""
-        scores, rows = faiss_vectors.search(self.faiss, query[None], k)
-        found = zip(rows[0], scores[0], strict=True)
-        return [(*self.unit(int(row)), float(score)) for row, score in found]
+        scores, rows = self.nearest(query, k)
+        return [(*self.unit(int(row)), float(score)) for row, score in zip(rows, scores, strict=True)]
+
+    def nearest(self, query: Floats, k: int, among: Mask | None = None) -> tuple[Floats, Rows]:
+        """Cosines and rows of the units nearest to one unit-length vector [dim], best first, see `vectors.search`."""
+        scores, rows = faiss_vectors.search(self.faiss, query[None], k, among)
+        return scores[0], rows[0]
+
+    def vectors(self, rows: Rows) -> Floats:
+        """Neuron vectors of some rows, float32 [rows, dim]."""
+        return faiss_vectors.stored(self.faiss, rows)
 
     def unit(self, row: int) -> tuple[str, int]:
         """(layer, unit) of a row."""
-        for name, units in self.layers:
-            if row < units:
-                return name, row
-            row -= units
-        raise IndexError(row)
+        if not 0 <= row < self.faiss.ntotal:
+            raise IndexError(row)
+        place = bisect_right(self._starts, row) - 1
+        return self.layers[place][0], row - self._starts[place]
+
+    def row(self, unit: str) -> int:
+        """The row of a unit named LAYER:UNIT.
+
+        Raises:
+            InputError: No such layer or unit, or another form.
+        """
+        layer, _, number = unit.rpartition(":")
+        if not layer or not number.isdecimal():
+            raise InputError(
+                f"unit {unit!r} is not of the form LAYER:UNIT, for example {self.layers[0][0]}:0"
+            )
+        places = {name: place for place, (name, _) in enumerate(self.layers)}
+        if layer not in places:
+            raise unknown_name("layer", layer, places)
+        start, units = self._starts[places[layer]], self.layers[places[layer]][1]
+        if int(number) >= units:
+            raise InputError(
+                f"layer {layer!r} has {units} units, 0 to {units - 1}; there is no unit {number}"
+            )
+        return start + int(number)
+
+    def in_layers(self, globs: Sequence[str]) -> Mask:
+        """Which rows belong to layers that any of the globs matches, bool [n].
+
+        Raises:
+            InputError: A glob matches none.
+        """
+        names = [name for name, _ in self.layers]
+        for glob in globs:
+            if not any(fnmatchcase(name, glob) for name in names):
+                raise unknown_name("layer", glob, names)
+        matched = [any(fnmatchcase(name, glob) for glob in globs) for name in names]
+        return np.repeat(matched, [units for _, units in self.layers])
+
+    @cached_property
+    def _starts(self) -> list[int]:
+        """First row of every layer."""
+        return [0, *np.cumsum([units for _, units in self.layers[:-1]], dtype=int).tolist()]
 
 
 def neuron_vectors(evidence: LayerEvidence, clip_vectors: Floats) -> Floats:
@@ -66,10 +117,11 @@ def clip_weights(evidence: LayerEvidence) -> Floats:
 
 
 def build_neuron_index(layers: Sequence[LayerEvidence], clip_vectors: Floats) -> NeuronIndex:
-    """The neuron index over all units of all layers."""
-    parts = [neuron_vectors(layer, clip_vectors) for layer in layers]
+    """The neuron index over all units of all layers; exact while they are fewer than `vectors.APPROXIMATE_FROM`."""
+    vectors = np.concatenate([neuron_vectors(layer, clip_vectors) for layer in layers])
     sizes = tuple((layer.name, layer.units) for layer in layers)
-    return NeuronIndex(faiss_vectors.build(np.concatenate(parts)), sizes)
+    large = len(vectors) >= faiss_vectors.APPROXIMATE_FROM
+    return NeuronIndex((faiss_vectors.build_approximate if large else faiss_vectors.build)(vectors), sizes)
 
 
 def load_neuron_index(folder: Folder) -> NeuronIndex:

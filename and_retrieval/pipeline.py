@@ -29,10 +29,12 @@ from .neurons import build_neuron_index
 from .probe import equal_length_batches, probe
 from .progress import Progress, silent
 from .qualities import QUALITIES, measure
+from .query import Query
 from .run_labels import choose_bank, describe_clips, label_run
 from .run_meanings import found_meanings
 from .run_open_concepts import open_concept_finder
 from .run_report import write_report as write_run_report
+from .run_search import Filters, search_neurons
 from .run_summaries import load_language_model, unit_summaries
 from .run_trust import caption_tests, measured_acoustics, tested_labels
 from .runs import QUALITIES_FILE, RecordedRun, unit_rows
@@ -58,9 +60,9 @@ class Run(RecordedRun):
         """`pipeline.explain` of this run, by default over the bank `audioset`."""
         return explain(self, banks or (DEFAULT_BANK,), **settings)
 
-    def search(self, text: str, k: int = 10) -> list[dict[str, Any]]:
-        """The units nearest to a text, see `search_neurons`."""
-        return search_neurons(self, self.index.embedder().embed_text([text])[0], k)
+    def search(self, query: Query | str | Sequence[str], k: int = 10, **filters: Any) -> list[dict[str, Any]]:
+        """The units that match a query best, see `run_search.search_neurons`; keywords are those of `Filters`."""
+        return search_neurons(self, query, k, Filters(**filters))
 
     def report(self, out: str | Path | None = None) -> Path:
         """Write the report, see `run_report.write_report`."""
@@ -200,44 +202,6 @@ def explain(
     }
     run.write_explanations(explanations, settings)
     return explanations
-
-
-def search_neurons(
-    run: RecordedRun, query: Floats, k: int = 10, reliable_only: bool = False
-) -> list[dict[str, Any]]:
-    """The units nearest to a unit-length vector: {layer, unit, score, labels, summary, reliable}, best first.
-
-    Labels and summary are those of `explain`, empty and None before it was run. `reliable` says whether the
-    first label predicts the unit on held-out clips; None where that could not be tested.
-    """
-    told = {(e.layer, e.unit): e for e in run.explanations()} if run.explained() else {}
-    found = run.neurons.search(query, len(told) if reliable_only else k)
-    results = [_unit_result(layer, unit, score, told.get((layer, unit))) for layer, unit, score in found]
-    return [result for result in results if result["reliable"] or not reliable_only][:k]
-
-
-def _unit_result(layer: str, unit: int, score: float, told: Explanation | None) -> dict[str, Any]:
-    return {
-        "layer": layer,
-        "unit": unit,
-        "score": score,
-        "labels": [asdict(label) for label in told.labels] if told else [],
-        "summary": told.summary.text if told else None,
-        "reliable": told.faithfulness.reliable if told and told.faithfulness else None,
-    }
-
-
-def search_clips(index: ClipIndex, query: Floats, k: int = 10) -> list[dict[str, Any]]:
-    """The clips nearest to a unit-length vector: {path, start, score, label}, best first."""
-    return [
-        {
-            "path": index.clips[row].file,
-            "start": index.clips[row].start,
-            "score": score,
-            "label": index.clips[row].label,
-        }
-        for row, score in index.search(query, k)
-    ]
 
 
 def run_name(target: str) -> str:

@@ -62,8 +62,7 @@ def test_labels_out_of_a_large_bank_are_near(run: Run) -> None:
 
 @pytest.mark.parametrize(("unit", "concept"), list(enumerate(PLANTED)))
 def test_search_finds_the_planted_unit(run: Run, unit: int, concept: str) -> None:
-    query = run.index.embedder().embed_text([concept])[0]
-    first, second = search_neurons(run, query, k=2)
+    first, second = search_neurons(run, concept, k=2)
     assert first["unit"] == unit
     assert first["score"] > second["score"] + 0.1
 

@@ -118,7 +118,7 @@ def find_groups(space: Space, rows: Ints, weights: Floats) -> Groups:
 
     Args:
         space: Where the clips lie.
-        rows: int [units, k], rows of `space.directions`, strongest first.
+        rows: int [units, k], rows of `space.directions`, strongest first; k at most what the space was made for.
         weights: float [units, k], what each clip counts; those of 0 are no clips.
     """
     group = np.empty(rows.shape, np.int32)

@@ -9,12 +9,13 @@ from .targets import load_target, weights_hash
 from .types import Target
 
 
-def load_run_target(run: RecordedRun, device: str = "cpu") -> Target:
+def load_run_target(run: RecordedRun, device: str = "cpu", trust_remote_code: bool = False) -> Target:
     """The target of a run, its dictionaries attached as they were when it was recorded.
 
     Args:
         run: What was recorded.
         device: `cpu`, `cuda`, ... or `auto`.
+        trust_remote_code: See `targets.load_target`.
 
     Raises:
         InputError: The target or a dictionary cannot be loaded any more.
@@ -24,7 +25,7 @@ def load_run_target(run: RecordedRun, device: str = "cpu") -> Target:
     again = f"record it again: and-retrieval record {run.index.name} --target {facts['target']} " + (
         f"--run {run.folder.path.name}"
     )
-    target = load_target(facts["target"], device)
+    target = load_target(facts["target"], device, trust_remote_code)
     for entry in facts.get("dictionaries", ()):
         known = Attached(**entry)
         if known.path is None:

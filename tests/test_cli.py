@@ -74,7 +74,9 @@ def test_record_result(in_built: Path, capsys: pytest.CaptureFixture[str]) -> No
     result = answer(capsys, "record", "s", "--target", TARGET, "--run", "again", "--hold-out", "fold:1")
     assert {"run", "target", "layers", "clips", "held_out", "seconds"} <= set(result)
     assert result["run"] == "s/again"
-    assert result["layers"] == [{"name": "detectors", "units": 4}]
+    assert [(layer["name"], layer["units"], layer["pooling"]) for layer in result["layers"]] == [
+        ("detectors", 4, "mean")
+    ]
     assert (result["clips"], result["held_out"]) == (48, 12)
 
 

@@ -48,11 +48,11 @@ def device_of(args: argparse.Namespace) -> str:
     return str(resolve_device(args.device))
 
 
-def named_target(spec: str, device: str) -> Any:
+def named_target(spec: str, device: str, trust_remote_code: bool = False) -> Any:
     """The target of that name."""
     from ..targets import load_target
 
-    return load_target(spec, device)
+    return load_target(spec, device, trust_remote_code)
 
 
 def built(

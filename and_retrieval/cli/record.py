@@ -20,7 +20,17 @@ def add(verbs: Any) -> None:
     """Its options."""
     verb = add_verb(verbs, "record", answer, "show a network the clips and keep what its units respond to")
     verb.add_argument("index", metavar="NAME", help="clip index")
-    verb.add_argument("--target", required=True, metavar="TARGET", help="yamnet, or file.py:function")
+    verb.add_argument(
+        "--target",
+        required=True,
+        metavar="TARGET",
+        help="yamnet, hf:ORG/NAME, hf:FOLDER, torch:FILE.pt2, or file.py:function",
+    )
+    verb.add_argument(
+        "--trust-remote-code",
+        action="store_true",
+        help="run program code that a Hugging Face model brings along",
+    )
     verb.add_argument(
         "--layers", action="append", default=[], metavar="GLOB", help="layers by name, repeatable"
     )
@@ -53,10 +63,14 @@ def answer(args: argparse.Namespace) -> tuple[Result, str]:
         batch=args.batch,
         device=device,
     )
-    target = _with_dictionaries(named_target(args.target, device), args.dictionary, device, index)
+    target = _with_dictionaries(
+        named_target(args.target, device, args.trust_remote_code), args.dictionary, device, index
+    )
     run = pipeline.record(target, index, (), config, args.run, announcer(args))
     facts = run.facts
-    layers = [{"name": layer["name"], "units": layer["units"]} for layer in facts["layers"]]
+    layers = [
+        {key: layer[key] for key in ("name", "units", "pooling", "output")} for layer in facts["layers"]
+    ]
     result = {
         "run": run.name,
         "target": facts["target"],
@@ -65,12 +79,21 @@ def answer(args: argparse.Namespace) -> tuple[Result, str]:
         "held_out": facts["held_out"],
         "skipped": facts["skipped"],
     }
-    listed = "\n".join(f"  {layer['name']}  {layer['units']} units" for layer in layers)
+    listed = "\n".join(_listed(layer) for layer in facts["layers"])
     text = (
         f"{run.name} recorded on {result['clips']} clips, {facts['held_out']} of them held out "
         f"({run.folder.path}){skipped_text(facts['skipped'])}\n{listed}\nnext     and-retrieval explain {run.name}"
     )
     return result, text
+
+
+def _listed(layer: dict[str, Any]) -> str:
+    """A layer's line: what was hooked, what it puts out for a short clip, and what became of its time."""
+    time = layer["time_axis"]
+    over = (
+        f"{layer['pooling']} over axis {time} of {layer['output']}" if time is not None else layer["output"]
+    )
+    return f"  {layer['name']}  {layer['units']} units, {over}"
 
 
 def _pooling(text: str) -> tuple[str, Any]:

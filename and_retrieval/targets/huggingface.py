@@ -112,10 +112,11 @@ def _extractor(folder: Path, what: str, trust: bool) -> Any:
             folder, trust_remote_code=trust, local_files_only=True
         )
     rate = getattr(extractor, "sampling_rate", None)
-    if not isinstance(rate, int) or rate <= 0:
+    of_sound = set(getattr(extractor, "model_input_names", ())) & set(SOUND_INPUTS)
+    if not of_sound or not isinstance(rate, int) or rate <= 0:
         raise InputError(
-            f"{what}: {type(extractor).__name__} in {folder} names no sampling_rate, so it extracts no sound's "
-            "features; put the model's own preprocessor_config.json there"
+            f"{what}: {type(extractor).__name__} in {folder} is no feature extractor of sound; put the model's own "
+            "preprocessor_config.json there"
         )
     return extractor
 

@@ -114,7 +114,10 @@ def record(
         "held_out_rows": np.flatnonzero(held).tolist(),
         "settings": {**asdict(config), "layers": list(names), "device": device.type},
         "skipped": [asdict(miss) for miss in skipped],
-        "layers": layer_facts(gathered.layers),
+        "layers": [
+            {**known, "output": list(plan.shape), "time_axis": plan.time_axis}
+            for known, plan in zip(layer_facts(gathered.layers), plans, strict=True)
+        ],
     }
     files = {
         NEURONS: lambda path: faiss_vectors.save(neurons.faiss, path),
@@ -207,7 +210,11 @@ def explain(
 def run_name(target: str) -> str:
     """A run's default name: the target's, without what a folder name cannot hold."""
     path, _, function = target.partition(":")
-    parts = [Path(path).stem, function] if function else [path]
+    if path in ("hf", "torch"):
+        place = Path(function.partition("@")[0])
+        parts = [place.name if path == "hf" else place.stem]
+    else:
+        parts = [Path(path).stem, function] if function else [path]
     return re.sub(r"[^A-Za-z0-9._-]+", "-", "-".join(parts)).strip("-.") or "run"
 
 

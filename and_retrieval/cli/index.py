@@ -16,7 +16,12 @@ def add(verbs: Any) -> None:
         "source", metavar="SOURCE", help="folder, quoted glob, or CSV with path,label,caption,fold"
     )
     verb.add_argument("--name", required=True, help="name of the index; an existing one is added to")
-    verb.add_argument("--embedder", default="embedded", metavar="NAME", help="audio and text embedder")
+    verb.add_argument(
+        "--embedder",
+        default="embedded",
+        metavar="NAME",
+        help="embedded (default), clap, clap:ORG/NAME, clap:/folder, laion:/file.pt; clap+bf16:... is faster",
+    )
     verb.add_argument(
         "--window", type=float, default=10.0, metavar="S", help="longer files are cut (default: 10)"
     )

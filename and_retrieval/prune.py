@@ -176,25 +176,29 @@ def softmax(logits: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
 
 
 def effect(
-    before: Floats, after: Floats, truth: Truth, targets: Iterable[int], names: Sequence[str]
+    before: Floats,
+    after: Floats,
+    truth: Truth,
+    is_target: npt.NDArray[np.bool_],
+    names: Sequence[str],
 ) -> Effect:
     """What became of the clips' own classes between two sets of logits.
 
     Args:
         before, after: float32 [clips, classes].
         truth: Column of every clip's class, or -1.
-        targets: Columns of the classes to forget.
+        is_target: bool [clips], whether it is the concept's.
         names: Of the columns.
 
     Raises:
         InputError: No clip of the target, or none of the rest.
     """
     known = np.flatnonzero(truth >= 0)
-    own, is_target = truth[known], np.isin(truth[known], list(targets))
+    own, is_target = truth[known], is_target[known]
     if not is_target.any() or is_target.all():
         raise InputError(
-            f"of {len(known)} labelled clips {int(is_target.sum())} are of the concept; some of it and some of other "
-            "classes are needed to measure an effect"
+            f"of {len(known)} labelled clips {int(is_target.sum())} are of the concept; some of it and some of "
+            "other classes are needed to measure an effect"
         )
     place = np.arange(len(known)), own
     logit = [x[known][place].astype(np.float64) for x in (before, after)]

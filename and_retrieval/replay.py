@@ -65,7 +65,7 @@ def replayed(module: nn.Module, prefix: Prefix) -> Iterator[None]:
         for name, calls in outputs.items():
             inner = modules[name]
             undo.callback(_restore, inner, inner.__dict__.get("forward"))
-            inner.forward = _player(iter(calls), inner.forward)  # type: ignore[method-assign]
+            inner.forward = _player(iter(calls), inner.forward)
         yield
 
 

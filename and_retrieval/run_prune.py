@@ -1,0 +1,281 @@
+"""Find and forget: a run's units for a concept, masked at several budgets, and what the network loses with them."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .concepts import ConceptBank, load_bank, merge_banks
+from .errors import InputError, StaleError
+from .export import export_pruned, writable
+from .layers import TRIAL_SECONDS, LayerPlan, plan_layers
+from .matching import Vocabulary, plain
+from .progress import Progress, silent
+from .prune import LADDER, Choice, Effect, best_units, effect, knee, random_units, units_for
+from .pruned import BudgetEffect, Pruned
+from .run_effect import MatchedClips, matched_clips, one_batch, run_logits
+from .run_select import chosen_layers, layer_vectors, unit_scores, wanted_concepts
+from .runs import RecordedRun
+from .selectors import RANDOM, Wanted, find_selector
+from .targets import weights_hash
+from .types import Floats, Target
+
+BACKGROUND = "audioset"
+DEFAULT_SELECTOR = "selective"
+UNMEASURED_BUDGET = 0.06  # of the units, where no budget is given and no effect can be measured
+SHOWN_LOST = 5  # classes
+SHOWN_CONCEPTS = 8  # of the units removed
+FILE = "prune-{}.json"
+
+
+def prune(
+    run: RecordedRun,
+    target: Target,
+    concepts: str | Sequence[str],
+    *,
+    selector: str = DEFAULT_SELECTOR,
+    layers: Sequence[str] = (),
+    budgets: Sequence[float] = (),
+    background: ConceptBank | None = None,
+    draws: int = 5,
+    seed: int = 0,
+    device: str = "cpu",
+    export: str | Path | None = None,
+    progress: Progress = silent,
+) -> Pruned:
+    """Find the units of a concept, mask them, measure on held-out clips what is lost; the network stays as it is.
+
+    A concept's clips are the held-out ones whose label means it or a class of the target that it means; their
+    confidence in that class is to fall. The rest are held-out clips whose label means another class. Clips are never
+    the ones the units were chosen with.
+
+    Args:
+        run: What was recorded.
+        target: The network it was recorded from, in eval mode on `device`.
+        concepts: A text, or several that are to go together: a unit counts with the one it answers to most.
+        selector: A name of `selectors.SELECTORS`, or `random`.
+        layers: Globs over the recorded layers; empty takes all but a last layer of class units.
+        budgets: Numbers of units, or shares of them below 1; empty tries `prune.LADDER` and chooses by its knee.
+        background: Concepts that are held against the wanted ones; by default the bank of the run's explanations,
+            else `audioset`.
+        draws: Of random units, to compare with.
+        seed: Of the draws.
+        device: Where the network is.
+        export: A .safetensors file for the weights without the units at the knee, see `export.export_pruned`.
+        progress: Called with batches of clips done and in all.
+
+    Raises:
+        InputError: No concept, one far from everything in the bank, an unknown selector or layer, a budget over the
+            number of units, a layer that cannot be masked, or an export that cannot be written.
+        StaleError: The target's weights are not those that were recorded.
+    """
+    concepts = _distinct([concepts] if isinstance(concepts, str) else concepts)
+    source = weights_hash(target.module)
+    if source != run.facts["weights"]:
+        raise StaleError(
+            f"{run.name} was recorded from weights {run.facts['weights']}, target {target.name!r} has {source}; "
+            f"record it again: and-retrieval record {run.index.name} --target {run.facts['target']} "
+            f"--run {run.folder.path.name}"
+        )
+    if export is not None:
+        writable(export, source)  # before the work
+    names = chosen_layers(run, layers, len(target.class_names) if target.class_names else None)
+    sizes = {layer.name: layer.units for layer in run.layers if layer.name in names}
+    total = sum(sizes.values())
+    counts = sorted({units_for(budget, total) for budget in budgets or LADDER})
+    embedder = run.index.embedder(device)
+    bank = background or _background(run)
+    labels = [clip.label for clip in run.index.clips if clip.label]
+    vocabulary = Vocabulary.of([*bank.concepts, *labels, *(target.class_names or ())], embedder)
+    for concept in concepts:
+        vocabulary.check(concept)
+    clips = matched_clips(run, target, concepts, vocabulary)
+    if clips.unmeasured and not budgets:
+        counts = [units_for(UNMEASURED_BUDGET, total)]
+    wanted = wanted_concepts(run, embedder, concepts, bank, clips.labelled)
+
+    def select(name: str) -> list[Choice]:
+        scores = unit_scores(run, embedder, wanted, find_selector(name), names)
+        return [best_units(scores, count) for count in counts]
+
+    rng = np.random.default_rng(seed)
+    if selector == RANDOM:
+        chosen: list[Choice] = [random_units(choice, sizes, rng) for choice in select(DEFAULT_SELECTOR)]
+    else:
+        chosen = select(selector)
+    plans = _plans(run, target, names, device)
+    place, tried = 0, [BudgetEffect.of(choice, sizes) for choice in chosen]
+    if clips.unmeasured is None:
+        controls = [[random_units(choice, sizes, rng) for _ in range(draws)] for choice in chosen]
+        known = select("oracle") if _has_oracle(wanted, run) else []
+        measure = _Measure(run, target, plans, clips, device, progress)
+        place = measure.knee(chosen)
+        tried = measure.effects(tried, chosen, controls, known)
+    best = tried[place]
+    result = Pruned(
+        run=run.name,
+        concepts=concepts,
+        selector=selector.replace("-", "_"),
+        layers=sizes,
+        classes=tuple(
+            target.class_names[c] if target.class_names and c is not None else None for c in clips.classes
+        ),
+        labels=clips.labels,
+        clips=_counted(run, clips),
+        budgets=tuple(tried),
+        chosen=place,
+        unmeasured=clips.unmeasured,
+        lost=_lost(best.effect),
+        removed=_nearest_concepts(run, best.chosen, bank, embedder.embed_text(bank.concepts)),
+        export=None if export is None else str(Path(export).expanduser()),
+        source=source,
+    )
+    if export is not None:
+        export_pruned(target, best.chosen, plans, one_batch(run, target), export, _card(result, run), device)
+    run.folder.write_text(
+        FILE.format(result.slug), json.dumps(_stamped(result, run), indent=2, ensure_ascii=False) + "\n"
+    )
+    return result
+
+
+def stored_results(run: RecordedRun) -> list[dict[str, Any]]:
+    """Results of `prune` in the run's folder, as `Pruned.plain` gives them, by name; none of an earlier recording."""
+    found = []
+    for path in sorted(run.folder.path.glob(FILE.format("*"))):
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            if content["recorded"] == _recorded(run):
+                found.append(content)
+        except (OSError, ValueError, KeyError, TypeError):
+            continue  # damaged or foreign: made anew by the next prune
+    return found
+
+
+@dataclass(frozen=True)
+class _Measure:
+    """The network's answers to the run's clips under masks, as effects on the concept's clips and the rest."""
+
+    run: RecordedRun
+    target: Target
+    plans: Sequence[LayerPlan]
+    clips: MatchedClips
+    device: str
+    progress: Progress
+
+    def effects(
+        self,
+        tried: Sequence[BudgetEffect],
+        chosen: Sequence[Choice],
+        controls: Sequence[Sequence[Choice]],
+        known: Sequence[Choice],
+    ) -> list[BudgetEffect]:
+        """Every budget's effect on the held-out clips, beside the controls' and the oracle's."""
+        masks = [*chosen, *(draw for draws in controls for draw in draws), *known]
+        found = iter(self._effects(self.clips.of(self.run.facts["held_out_rows"]), masks))
+        own = [next(found) for _ in chosen]
+        at_random = [[next(found) for _ in draws] for draws in controls]
+        by_oracle: list[Effect | None] = [*found] or [None] * len(chosen)
+        return [
+            one.measured(*figures)
+            for one, figures in zip(tried, zip(own, at_random, by_oracle, strict=True), strict=True)
+        ]
+
+    def knee(self, chosen: Sequence[Choice]) -> int:
+        """Place of the budget at the knee, on clips that were seen; on held-out ones where no seen clip will do."""
+        if len(chosen) == 1:
+            return 0
+        rows = self.clips.sample(self.run.seen_rows())
+        own = self.clips.is_target[rows]
+        if not own.any() or own.all():
+            rows = self.clips.of(self.run.facts["held_out_rows"])
+        return knee([found.gap for found in self._effects(rows, chosen)])
+
+    def _effects(self, rows: Sequence[int], masks: Sequence[Choice]) -> list[Effect]:
+        units = [{layer: numbers.tolist() for layer, numbers in mask.items()} for mask in masks]
+        logits, order = run_logits(self.run, self.target, self.plans, rows, units, self.device, self.progress)
+        truth, own = self.clips.truth[order], self.clips.is_target[order]
+        names = self.target.class_names or ()
+        return [effect(logits[0], after, truth, own, names) for after in logits[1:]]
+
+
+def _distinct(concepts: Sequence[str]) -> tuple[str, ...]:
+    distinct = tuple({plain(concept): concept.strip() for concept in concepts}.values())
+    if not distinct or not all(distinct):
+        raise InputError("name the concept to remove in a few words")
+    return distinct
+
+
+def _background(run: RecordedRun) -> ConceptBank:
+    """The bank of the run's explanations, and the default one."""
+    default = load_bank(BACKGROUND)
+    if not run.explained():
+        return default
+    settings = run.settings()
+    return merge_banks([default, ConceptBank(settings["bank"], tuple(settings["concepts"]))])
+
+
+def _plans(run: RecordedRun, target: Target, names: Sequence[str], device: str) -> tuple[LayerPlan, ...]:
+    lengths = (*TRIAL_SECONDS, run.index.clips[0].duration)
+    plans = plan_layers(target, names, (), device, lengths)
+    for layer, plan in zip((layer for layer in run.layers if layer.name in names), plans, strict=True):
+        if (layer.name, layer.units) != (plan.name, plan.units):
+            raise StaleError(
+                f"layer {layer.name!r} had {layer.units} units when {run.name} was recorded, now {plan.units}"
+            )
+    return plans
+
+
+def _has_oracle(wanted: Wanted, run: RecordedRun) -> bool:
+    own = None if wanted.labelled is None else wanted.labelled[run.seen_rows()]
+    return own is not None and bool(own.any(axis=0).all()) and not bool(own.all(axis=0).any())
+
+
+def _counted(run: RecordedRun, clips: MatchedClips) -> tuple[int, int]:
+    own = clips.is_target[clips.of(run.facts["held_out_rows"])]
+    return int(own.sum()), int((~own).sum())
+
+
+def _lost(found: Effect | None) -> tuple[tuple[str, float], ...]:
+    rest = sorted((c for c in found.classes if not c.target), key=lambda c: c.delta) if found else []
+    return tuple((c.name, round(c.delta, 6)) for c in rest[:SHOWN_LOST] if c.delta < 0)
+
+
+def _nearest_concepts(
+    run: RecordedRun, chosen: Mapping[str, Sequence[int]], bank: ConceptBank, texts: Floats
+) -> tuple[tuple[str, int], ...]:
+    vectors = layer_vectors(run)
+    taken = np.concatenate([vectors[layer][list(units)] for layer, units in chosen.items()])
+    responded = taken[np.abs(taken).sum(axis=1) > 0]
+    nearest = Counter(bank.concepts[place] for place in (responded @ texts.T).argmax(axis=1))
+    return tuple(nearest.most_common(SHOWN_CONCEPTS))
+
+
+def _card(result: Pruned, run: RecordedRun) -> dict[str, Any]:
+    one = result.best
+    return {
+        "concepts": list(result.concepts),
+        "selector": result.selector,
+        "target": run.facts["target"],
+        "run": run.name,
+        "layers": result.layers,
+        "effect": one.plain() if one.effect else None,
+        "unmeasured": result.unmeasured,
+        "lost": result.lost,
+        "removed": result.removed,
+        "versions": {name: version(name) for name in ("and-retrieval", "torch", "numpy")},
+    }
+
+
+def _recorded(run: RecordedRun) -> str:
+    return str(run.facts["files"]["evidence.safetensors"]["sha256"])
+
+
+def _stamped(result: Pruned, run: RecordedRun) -> dict[str, Any]:
+    return {**result.plain(), "recorded": _recorded(run)}

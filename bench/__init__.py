@@ -28,7 +28,21 @@ from and_retrieval.progress import Progress, terminal_progress
 
 RESULTS = Path(__file__).parent / "results"
 PACKAGES = ("torch", "faiss-cpu", "numpy")
-SUITES = ("retrieval", "labels", "meanings", "faithfulness", "summaries", "topk", "ranking", "sentences", "open_concepts")
+SUITES = (
+    "retrieval",
+    "labels",
+    "ranking",
+    "faithfulness",
+    "forget",
+    "dictionary",
+    "meanings",
+    "summaries",
+    "sentences",
+    "open_concepts",
+    "queries",
+    "search",
+    "topk",
+)
 
 Announce = Callable[[str, str], Progress]
 """(what is done, unit of counting) -> the progress to call."""

@@ -96,21 +96,27 @@ def class_units(
     Raises:
         InputError: Clips without labels, or an unknown embedder.
     """
-    clips = load_clips(source).clips
-    classes, data = classes_of(clips, source), digest(clips)
-    loaded = load_embedder(embedder)
+    index = labelled_index(source, embedder, home, announce)
+    classes = classes_of(index.clips, source)
     training = small_cnn.TrainConfig(seed=seed)
     place = small_cnn.folder(home)
     facts = small_cnn.train(source, place, training, announce("training", "epochs"))
-    index = ClipIndex.build(
-        source,
-        loaded,
-        Home.find(home).index(f"bench-{fingerprint(data, loaded.fingerprint)}").path,
-        progress=announce("embedding", "clips"),
-    )
     config = RecordConfig(top_k=top_k, device="cpu")
     run = pipeline.record(small_cnn.as_target(place), index, layers, config, f"cnn-{seed}", announce)
-    return ClassUnits(classes, training, facts, index, loaded, run, data)
+    return ClassUnits(classes, training, facts, index, index.embedder(), run, digest(index.clips))
+
+
+def labelled_index(source: str, embedder: str, home: str | None, announce: Announce) -> ClipIndex:
+    """The index of a labelled source; one that is there is used again.
+
+    Raises:
+        InputError: Clips without labels, or an unknown embedder.
+    """
+    clips = load_clips(source).clips
+    classes_of(clips, source)
+    loaded = load_embedder(embedder)
+    folder = Home.find(home).index(f"bench-{fingerprint(digest(clips), loaded.fingerprint)}")
+    return ClipIndex.build(source, loaded, folder.path, progress=announce("embedding", "clips"))
 
 
 def settings(units: ClassUnits) -> dict[str, Any]:

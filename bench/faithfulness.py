@@ -1,122 +1,166 @@
-"""How far labels predict the units of a run on the clips held out of its evidence, and what nonsense would get.
+"""How far labels predict units on the clips held out of their evidence, and what nonsense would get.
 
-Labels are made from the run's evidence and measured by `and_retrieval.faithful` on the held-out clips, clips of
-one file dealt out together. Beside every figure stands what labels drawn at random score, on average and at best
+The clips of a labelled source are shown to networks: the small CNN trained on it, whose held-out clips are those
+kept out of the evidence, and YAMNet, or others that are named. Labels are made from sound and measured by
+`and_retrieval.faithful` on the held-out clips, clips of one file dealt out together: by their sound, and by their own
+captions where they carry any. Beside every figure stands what labels drawn at random score, on average and at best
 among ten. Beside the share of units with a reliable label stands the same share
 
 - for labels drawn at random,
-- with the activations shuffled over clips, seen and held-out ones, and labels made anew: the mean over
-  some shuffles, and the most of any. All units are shuffled alike, so they go with each other as before;
-- for as many units of normal noise, labelled in the same way.
+- with the activations shuffled over clips, seen and held-out ones, and labels made anew: the mean over some
+  shuffles, and the most of any. All units are shuffled alike, so they go with each other as before. There are as
+  many shuffles as make 200 units, ten at least;
+- for 200 units of normal noise, labelled in the same way.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from and_retrieval import faithful
-from and_retrieval.clip_index import ClipIndex
+from and_retrieval import faithful, pipeline
 from and_retrieval.concepts import ConceptBank, load_bank, merge_banks
-from and_retrieval.config import LabelConfig
-from and_retrieval.errors import InputError
+from and_retrieval.config import LabelConfig, RecordConfig
 from and_retrieval.evidence import HELD_OUT, SEEN, load_activations
 from and_retrieval.faithful import Faithfulness, faithfulness
 from and_retrieval.label import label_units
+from and_retrieval.run_labels import describe_clips
 from and_retrieval.run_trust import held_out_files
 from and_retrieval.runs import RecordedRun
-from and_retrieval.store import Home
+from and_retrieval.targets import load_target
 from and_retrieval.topk import RunningMoments, RunningTopK
-from and_retrieval.types import Floats, Ints, LayerEvidence
-from bench import Announce, Figures, markdown
+from and_retrieval.types import Floats, Ints, LayerEvidence, Target
+from bench import Announce, Figures, markdown, small_cnn
+from bench.class_units import add_home_arguments, labelled_index
 from bench.source import digest
 
 MEASURES = ("top_correlation", "correlation", "auprc")
+CNN = "small_cnn"
+LEAST_UNITS = 200  # of noise, and over all shuffles
+SHUFFLES = 10
 Array = npt.NDArray[Any]
-Shuffle = Callable[[Floats], Floats]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The run, the names to choose from, how labels are made, how often is shuffled."""
+    """SOURCE, the networks, the names to choose from, how labels are made, where all is kept."""
     labelling = LabelConfig()
-    parser.add_argument("run", metavar="NAME/RUN", help="a recorded run")
-    parser.add_argument("--home", metavar="DIR", help="folder of all indexes (default: ./index)")
+    parser.add_argument("source", metavar="SOURCE", help="labelled folder of folders, glob or CSV")
+    parser.add_argument("--embedder", default="embedded", metavar="NAME", help="default: embedded")
+    parser.add_argument(
+        "--targets", nargs="+", default=[CNN, "yamnet"], metavar="TARGET",
+        help=f"{CNN} is trained on the source; others as `record` takes them (default: {CNN} yamnet)",
+    )  # fmt: skip
     parser.add_argument(
         "--concepts", nargs="+", default=["audioset"], metavar="BANK|FILE", help="default: audioset"
     )
     parser.add_argument("--score", default=labelling.score, help=f"default: {labelling.score}")
     parser.add_argument("--k", type=int, default=labelling.k, help=f"top clips (default: {labelling.k})")
     parser.add_argument("--labels", type=int, default=1, help="labels a unit is predicted by (default: 1)")
-    parser.add_argument("--shuffles", type=int, default=10, help="default: 10")
-    parser.add_argument("--seed", type=int, default=0, help="default: 0")
+    add_home_arguments(parser)
 
 
 def run(
-    run: str,
-    home: str | None,
+    source: str,
+    embedder: str,
+    targets: list[str],
     concepts: list[str],
     score: str,
     k: int,
     labels: int,
-    shuffles: int,
+    home: str | None,
     seed: int,
     announce: Announce,
 ) -> Figures:
-    """Figures of every layer of a run.
+    """Figures of every layer of every network.
 
     Raises:
-        InputError: No such run, bank or score, or the run holds no clips out.
-        StaleError: The run does not belong to its index any more.
+        InputError: Clips without labels, or no such embedder, network, bank or score.
     """
-    name, _, run_name = run.partition("/")
-    folders = Home.find(home)
-    index = ClipIndex.open(folders.require_index(name).path)
-    recorded = RecordedRun.open(folders.require_run(name, run_name), index)
-    if not recorded.facts["held_out"]:
-        raise InputError(f"{run} holds no clips out; record it with --hold-out 0.2")
+    index = labelled_index(source, embedder, home, announce)
     bank = merge_banks([load_bank(concept) for concept in concepts])
     labelling = LabelConfig(score=score, k=k, count=labels)
-    clips = _clips(recorded, index.vectors() @ index.embedder().embed_text(bank.concepts).T)
-    layers: Figures = {}
-    progress = announce("measuring", "layers")
-    for number, layer in enumerate(recorded.layers):
-        layers[layer.name] = _layer_figures(recorded, layer, clips, bank, labelling, shuffles, seed)
-        progress(number + 1, len(recorded.layers))
+    described = describe_clips(index, index.embedder(), bank)
+    config = RecordConfig(top_k=k, device="cpu")
+    networks: Figures = {}
+    weights: dict[str, str] = {}
+    for name in targets:
+        target, accuracy = _network(name, source, home, seed, announce)
+        recorded = pipeline.record(
+            target, index, (), config, f"faithfulness-{pipeline.run_name(name)}", announce
+        )
+        clips = _clips(recorded, described.audio, described.text)
+        progress = announce(f"measuring {name}", "layers")
+        layers = {}
+        for number, layer in enumerate(recorded.layers):
+            layers[layer.name] = _layer_figures(recorded, layer, clips, bank, labelling, seed)
+            progress(number + 1, len(recorded.layers))
+        networks[name] = {
+            "accuracy": accuracy,
+            "clips": {
+                SEEN: len(clips.seen),
+                HELD_OUT: len(clips.held_out),
+                "captioned": len(clips.captioned),
+            },
+            "layers": layers,
+        }
+        weights[name] = recorded.facts["weights"]
     return {
         "settings": {
-            "target": recorded.facts["target"],
-            "weights": recorded.facts["weights"],
+            "weights": weights,
             "embedder": index.embedder_name,
             "fingerprint": index.embedder_fingerprint,
             "concepts": bank.name,
             "labelling": asdict(labelling),
-            "shuffles": shuffles,
             "seed": seed,
         },
         "data": digest(index.clips),
-        "clips": {SEEN: len(clips.seen), HELD_OUT: len(clips.held_out)},
-        "layers": layers,
+        "networks": networks,
     }
+
+
+def _network(
+    name: str, source: str, home: str | None, seed: int, announce: Announce
+) -> tuple[Target, float | None]:
+    """A network by name, and its accuracy on held-out clips where it was trained here."""
+    if name != CNN:
+        return load_target(name), None
+    place = small_cnn.folder(home)
+    training = small_cnn.TrainConfig(seed=seed)
+    facts = small_cnn.train(source, place, training, announce("training", "epochs"))
+    return small_cnn.as_target(place), facts.accuracy
 
 
 @dataclass(frozen=True)
 class _Clips:
-    """Similarity float32 [clips, concepts] of all clips, rows of either part, groups of the held-out ones."""
+    """What labels are made from and measured on.
 
-    similarity: Floats
+    Attributes:
+        audio, text: Similarity float32 [clips, concepts] of all clips, by sound and by caption.
+        seen, held_out: Rows of either part.
+        groups: Which file each held-out clip is of.
+        captioned: Places among the held-out clips of those with a caption.
+    """
+
+    audio: Floats
+    text: Floats
     seen: Ints
     held_out: Ints
     groups: Ints
+    captioned: Ints
 
 
-def _clips(recorded: RecordedRun, similarity: Floats) -> _Clips:
-    rows = (np.array(rows, np.int32) for rows in (recorded.seen_rows(), recorded.facts["held_out_rows"]))
-    return _Clips(similarity, *rows, held_out_files(recorded).astype(np.int32))
+def _clips(recorded: RecordedRun, audio: Floats, text: Floats) -> _Clips:
+    seen, held = (
+        np.array(rows, np.int32) for rows in (recorded.seen_rows(), recorded.facts["held_out_rows"])
+    )
+    captioned = np.flatnonzero([recorded.index.clips[row].caption is not None for row in held])
+    groups = held_out_files(recorded).astype(np.int32)
+    return _Clips(audio, text, seen, held, groups, captioned.astype(np.int32))
 
 
 def _layer_figures(
@@ -125,39 +169,59 @@ def _layer_figures(
     clips: _Clips,
     bank: ConceptBank,
     labelling: LabelConfig,
-    shuffles: int,
     seed: int,
 ) -> dict[str, Any]:
     seen, held_out = (
         np.asarray(load_activations(recorded.folder, layer.name, part), dtype=np.float32)
         for part in (SEEN, HELD_OUT)
     )
-    top_k = layer.top.rows.shape[1]
+
+    def labelled(activations: Floats) -> Array:
+        evidence = _evidence(clips.seen, activations, labelling.k)
+        return _columns(clips, evidence, activations, bank, labelling)
 
     def measured(columns: Array, activations: Floats) -> Faithfulness:
-        return faithfulness(
-            activations, clips.similarity[clips.held_out], columns, groups=clips.groups, seed=seed
-        )
+        similarity = clips.audio[clips.held_out]
+        return faithfulness(activations, similarity, columns, groups=clips.groups, seed=seed)
 
-    def control(change: Shuffle) -> float:
-        evidence = _evidence(layer, clips.seen, change(seen), top_k)
-        columns = _columns(clips.similarity, evidence, bank, labelling)
-        return float(measured(columns, change(held_out)).reliable.mean())
+    def measured_by_captions(columns: Array) -> Faithfulness:
+        rows = clips.captioned
+        similarity = clips.text[clips.held_out[rows]]
+        return faithfulness(held_out[rows], similarity, columns, groups=clips.groups[rows], seed=seed)
 
-    columns = _columns(clips.similarity, layer, bank, labelling)
-    result = measured(columns, held_out)
-    rng = np.random.default_rng(seed)
-    at_random = np.where(columns >= 0, rng.integers(0, len(bank.concepts), columns.shape), -1)
-    shuffled = [control(_shuffle(seed + 1 + number)) for number in range(shuffles)]
-    return {
+    columns = _columns(clips, layer, seen, bank, labelling)
+    at_random = np.random.default_rng(seed).integers(0, len(bank.concepts), columns.shape)
+    at_random = np.where(columns >= 0, at_random, -1)
+    by_sound = measured(columns, held_out)
+    shuffled = [
+        float(measured(labelled(part), rest).reliable.mean())
+        for part, rest in _shuffled(seen, held_out, seed)
+    ]
+    noise, noise_held_out = _noise(len(seen), seed), _noise(len(held_out), seed + 1)
+    figures = {
         "units": layer.units,
         "labelled": int((columns >= 0).any(axis=1).sum()),
+        "controls": {
+            "shuffled": float(np.mean(shuffled)),
+            "shuffled_most": max(shuffled),
+            "shuffles": len(shuffled),
+            "noise": float(measured(labelled(noise), noise_held_out).reliable.mean()),
+        },
+        "sound": _figures(by_sound, measured(at_random, held_out)),
+    }
+    if len(clips.captioned):
+        by_captions = measured_by_captions(columns)
+        figures["captions"] = _figures(by_captions, measured_by_captions(at_random))
+        figures["captions"]["reliable"]["by_both"] = float(np.mean(by_sound.reliable & by_captions.reliable))
+    return figures
+
+
+def _figures(result: Faithfulness, at_random: Faithfulness) -> dict[str, Any]:
+    """Shares of reliable units and means of the measures, each beside its baselines."""
+    return {
         "reliable": {
             "measured": float(result.reliable.mean()),
-            "random_labels": float(measured(at_random, held_out).reliable.mean()),
-            "shuffled": float(np.mean(shuffled)) if shuffled else None,
-            "shuffled_most": max(shuffled, default=None),
-            "noise": control(_noise(seed)),
+            "random_labels": float(at_random.reliable.mean()),
         },
         "passes_permutation_test": {"measured": float(np.mean(result.q_value <= faithful.LEVEL))},
         **{measure: _beside(result, measure) for measure in MEASURES},
@@ -175,56 +239,76 @@ def _beside(result: Faithfulness, measure: str) -> dict[str, float]:
     return {way: float(np.nanmean(getattr(result, field))) for way, field in ways.items()}
 
 
-def _columns(similarity: Floats, layer: LayerEvidence, bank: ConceptBank, labelling: LabelConfig) -> Array:
-    """Labels as columns of `similarity`, int64 [units, labels], -1 for none."""
+def _shuffled(seen: Floats, held_out: Floats, seed: int) -> Iterator[tuple[Floats, Floats]]:
+    """Activations dealt out to the clips anew, seen and held-out ones apart."""
+    for number in range(max(SHUFFLES, -(-LEAST_UNITS // seen.shape[1]))):
+        rng = np.random.default_rng([seed, number])
+        yield rng.permutation(seen, axis=0), rng.permutation(held_out, axis=0)
+
+
+def _noise(clips: int, seed: int) -> Floats:
+    return np.random.default_rng(seed).standard_normal((clips, LEAST_UNITS), dtype=np.float32)
+
+
+def _columns(
+    clips: _Clips, layer: LayerEvidence, activations: Floats, bank: ConceptBank, labelling: LabelConfig
+) -> Array:
+    """Labels from sound as columns of the similarity, int64 [units, labels], -1 for none."""
     place = {concept: column for column, concept in enumerate(bank.concepts)}
     columns = np.full((layer.units, labelling.count), -1)
-    for unit, labels in enumerate(label_units(similarity, layer, bank.concepts, labelling)):
+    read = np.isfinite(activations).all(axis=1)
+    seen = clips.audio[clips.seen[read]], activations[read]
+    for unit, labels in enumerate(label_units(clips.audio, layer, bank.concepts, labelling, seen)):
         columns[unit, : len(labels)] = [place[label.concept] for label in labels]
     return columns
 
 
-def _evidence(layer: LayerEvidence, rows: Ints, activations: Floats, top_k: int) -> LayerEvidence:
-    """Evidence of other activations [clips, units] of the same clips."""
+def _evidence(rows: Ints, activations: Floats, top_k: int) -> LayerEvidence:
+    """Evidence of activations [clips, units] of clips of an index."""
     read = ~np.isnan(activations).all(axis=1)
     values, nowhere = activations[read], np.zeros_like(activations[read])
-    ends = [RunningTopK(layer.units, top_k, largest=largest) for largest in (True, False)]
+    units = activations.shape[1]
+    ends = [RunningTopK(units, top_k, largest=largest) for largest in (True, False)]
     for end in ends:
         end.update(rows[read], values, nowhere)
-    moments = RunningMoments(layer.units)
+    moments = RunningMoments(units)
     moments.update(values)
     top, low = (end.kept() for end in ends)
-    return LayerEvidence(layer.name, layer.pooling, top, low, moments.moments())
-
-
-def _shuffle(seed: int) -> Shuffle:
-    rng = np.random.default_rng(seed)
-    return lambda activations: rng.permutation(activations, axis=0)
-
-
-def _noise(seed: int) -> Shuffle:
-    rng = np.random.default_rng(seed)
-    return lambda activations: rng.standard_normal(activations.shape, dtype=np.float32)
+    return LayerEvidence("", "mean", top, low, moments.moments())
 
 
 def table(figures: Figures) -> str:
-    """Per layer the share of reliable labels with its controls, then every measure with its baselines."""
-    layers = figures["layers"].items()
+    """Per layer and source the share of reliable labels with its controls, then every measure with its baselines."""
+    networks = figures["networks"].items()
+    layers = [
+        (f"{network} {name}", layer) for network, part in networks for name, layer in part["layers"].items()
+    ]
+    sources = [
+        (name, source, layer) for name, layer in layers for source in ("sound", "captions") if source in layer
+    ]
     reliable = [
-        {
-            "layer": name,
-            "units": layer["units"],
-            "permutation test passed": layer["passes_permutation_test"]["measured"],
-        }
-        | {f"reliable: {way.replace('_', ' ')}": share for way, share in layer["reliable"].items()}
-        for name, layer in layers
+        {"layer": name, "units": layer["units"], "tested by": source}
+        | {way.replace("_", " "): share for way, share in layer[source]["reliable"].items()}
+        | (
+            {
+                "shuffled": layer["controls"]["shuffled"],
+                "shuffled most": layer["controls"]["shuffled_most"],
+                f"{LEAST_UNITS} noise units": layer["controls"]["noise"],
+            }
+            if source == "sound"
+            else {}
+        )
+        for name, source, layer in sources
     ]
     measures = [
-        {"layer": name, "measure": measure.replace("_", " "), **layer[measure]}
-        | ({"base rate": layer["base_rate"]} if measure == "auprc" else {})
-        for name, layer in layers
+        {"layer": name, "tested by": source, "measure": measure.replace("_", " "), **layer[source][measure]}
+        | ({"base rate": layer[source]["base_rate"]} if measure == "auprc" else {})
+        for name, source, layer in sources
         for measure in MEASURES
     ]
-    clips = figures["clips"]
-    told = f"Labels from {clips[SEEN]} clips, measured on {clips[HELD_OUT]} others."
-    return f"{told}\n\n{markdown(reliable)}\n\n{markdown(measures)}"
+    told = [
+        f"{network}: labels from {part['clips'][SEEN]} clips, measured on {part['clips'][HELD_OUT]} others"
+        + (f"; accuracy {part['accuracy']:.3f} on these." if part["accuracy"] is not None else ".")
+        for network, part in networks
+    ]
+    return "\n".join([*told, "", markdown(reliable), "", markdown(measures)])

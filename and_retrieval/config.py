@@ -57,12 +57,14 @@ class LabelConfig:
         evidence: What is held against the concepts: the clips' `audio`, their `captions`, or `both`.
         k: Top clips that are looked at; at most what was recorded.
         count: Labels kept per unit.
+        rank: What orders a unit's best labels: their `score`, the language model (`llm`), or `both`, see `rank`.
     """
 
     score: str = "soft-wpmi"
     evidence: str = "audio"
     k: int = 20
     count: int = 5
+    rank: str = "score"
 
 
 @dataclass(frozen=True)

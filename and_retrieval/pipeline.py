@@ -28,14 +28,18 @@ from .neurons import FILE as NEURONS
 from .neurons import build_neuron_index
 from .probe import equal_length_batches, probe
 from .progress import Progress, silent
+from .pruned import Pruned
 from .qualities import QUALITIES, measure
 from .query import Query
-from .run_labels import choose_bank, describe_clips, label_run
+from .rank import check_rank
+from .run_labels import choose_bank, describe_clips, ranked_run
 from .run_meanings import found_meanings
 from .run_open_concepts import open_concept_finder
+from .run_prune import prune as prune_run
 from .run_report import write_report as write_run_report
 from .run_search import Filters, search_neurons
 from .run_summaries import load_language_model, unit_summaries
+from .run_target import load_run_target
 from .run_trust import caption_tests, measured_acoustics, tested_labels
 from .runs import QUALITIES_FILE, RecordedRun, unit_rows
 from .targets import resolve_device, weights_hash
@@ -63,6 +67,10 @@ class Run(RecordedRun):
     def search(self, query: Query | str | Sequence[str], k: int = 10, **filters: Any) -> list[dict[str, Any]]:
         """The units that match a query best, see `run_search.search_neurons`; keywords are those of `Filters`."""
         return search_neurons(self, query, k, Filters(**filters))
+
+    def prune(self, *concepts: str, device: str = "cpu", **settings: Any) -> Pruned:
+        """`run_prune.prune` of this run's network, which is loaded again; several concepts go together."""
+        return prune_run(self, load_run_target(self, device), concepts, device=device, **settings)
 
     def report(self, out: str | Path | None = None) -> Path:
         """Write the report, see `run_report.write_report`."""
@@ -144,7 +152,7 @@ def explain(
     Args:
         run: What was recorded.
         banks: Names, files, or banks; `labels` stands for the labels of the index's own clips.
-        labelling: Score, k and number of labels.
+        labelling: Score, k, number and order of labels.
         summaries: Language model and how it is asked.
         announce: See `Announce`.
         device: Where the embedder runs.
@@ -157,11 +165,13 @@ def explain(
     labelling, summaries = labelling or LabelConfig(), summaries or SummaryConfig()
     bank = choose_bank(run.index, banks)
     model = load_language_model(summaries)
+    check_rank(labelling.rank, model)
     finder = open_concept_finder(opened or OpenConceptConfig(), model)
     embedder = run.index.embedder(device)
     clips = describe_clips(run.index, embedder, bank)
     similarity = clips.similarity(labelling.evidence)
-    labels = label_run(run, clips, bank, labelling)
+    ranking = announce("ranking", "units") if labelling.rank != "score" else silent
+    labels = ranked_run(run, clips, bank, labelling, model, summaries.clips, ranking)
     tested = tested_labels(run, similarity, bank.concepts, labels)
     by_captions = caption_tests(run, clips.text, bank.concepts, labels)
     sound, sound_by_layer = measured_acoustics(run)

@@ -16,11 +16,19 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from .errors import InputError, unknown_name
 from .llm import Likelihood
 from .summarize import EXAMPLES, listed
+from .types import Label
 
 CONTENT_FREE = ("something",)
 """Descriptions of the clips where the model is to know nothing of them."""
+
+RANKS = ("score", "llm", "both")
+"""By the labels' own scores, by the language model's calibrated ones, or by the mean of the two."""
+
+CANDIDATES = 10
+"""Labels of a unit that are ranked, the best by score."""
 
 BATCH = 64
 """Units handed to the model at a time, between two calls of `progress`."""
@@ -34,6 +42,44 @@ class ScoringModel(Protocol):
     def log_probabilities(
         self, prompts: Sequence[str], continuations: Sequence[Sequence[str]]
     ) -> list[list[Likelihood]]: ...
+
+
+def check_rank(rank: str, model: ScoringModel | None) -> None:
+    """Whether labels can be ranked that way.
+
+    Raises:
+        InputError: Another name, or a rank that asks a language model, and there is none.
+    """
+    if rank not in RANKS:
+        raise unknown_name("rank", rank, RANKS)
+    if rank != "score" and model is None:
+        raise InputError(f"--rank {rank} asks a language model; choose one with --llm, or --rank score")
+
+
+def rank_labels(
+    labels: Sequence[Sequence[Label]],
+    descriptions: Sequence[Sequence[str]],
+    model: ScoringModel,
+    rank: str,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[tuple[Label, ...]]:
+    """The labels of every unit in another order, each with the score it had.
+
+    Args:
+        labels: Per unit, at most `CANDIDATES` are worth asking for.
+        descriptions: Per unit, of its strongest clips.
+        model: Says how likely it finds each label.
+        rank: `llm` or `both`.
+        progress: Called with (units done, units in all).
+    """
+    candidates = [[label.concept for label in unit] for unit in labels]
+    found = calibrated_scores(descriptions, candidates, model, progress)
+    if rank == "both":
+        found = [mixed([label.score for label in unit], own) for unit, own in zip(labels, found, strict=True)]
+    return [
+        tuple(unit[place] for place in np.argsort(-own, kind="stable"))
+        for unit, own in zip(labels, found, strict=True)
+    ]
 
 
 def build_rank_prompt(descriptions: Sequence[str]) -> str:

@@ -14,6 +14,8 @@ from .config import LabelConfig
 from .errors import InputError, unknown_name
 from .evidence import SEEN, load_activations
 from .label import find_scorer, label_units
+from .progress import Progress, silent
+from .rank import CANDIDATES, ScoringModel, rank_labels
 from .runs import RecordedRun
 from .types import Embedder, Evidence, Floats, Label, LayerEvidence
 
@@ -75,6 +77,29 @@ def label_run(
             clips, config.evidence, partial(label_layer, run, layer, bank=bank, config=config)
         )
     ]
+
+
+def ranked_run(
+    run: RecordedRun,
+    clips: DescribedClips,
+    bank: ConceptBank,
+    config: LabelConfig,
+    model: ScoringModel | None,
+    shown: int,
+    progress: Progress = silent,
+) -> list[tuple[Label, ...]]:
+    """As `label_run`, in the order that `config.rank` asks for.
+
+    A language model is shown the descriptions of a unit's `shown` strongest clips, and ranks more labels than are
+    kept.
+    """
+    if config.rank == "score" or model is None:
+        return label_run(run, clips, bank, config)
+    labels = label_run(run, clips, bank, replace(config, count=max(config.count, CANDIDATES)))
+    rows = (rows[:shown] for layer in run.layers for rows in layer.top.rows)
+    described = [[clips.captions[row] for row in top if row >= 0] for top in rows]
+    ranked = rank_labels(labels, described, model, config.rank, progress)
+    return [unit[: config.count] for unit in ranked]
 
 
 def from_evidence(

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from .calibrate import by_meaning
 from .config import SummaryConfig
 from .errors import unknown_name
-from .llm import load_llm
+from .llm import LlamaModel, load_llm
 from .progress import Progress
 from .runs import RecordedRun
 from .summarize import UnitBrief, contrast, summarize
@@ -26,7 +26,7 @@ Place = tuple[int, int | None]
 """A unit's row, and which of its meanings or None for the unit itself."""
 
 
-def load_language_model(config: SummaryConfig) -> LanguageModel | None:
+def load_language_model(config: SummaryConfig) -> LlamaModel | None:
     """The model that writes sentences: a name of the manifest, a GGUF file, or None for `none`.
 
     Raises:

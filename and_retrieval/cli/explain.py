@@ -26,6 +26,10 @@ def add(verbs: Any) -> None:
         help="what is held against the concepts (default: audio)",
     )  # fmt: skip
     verb.add_argument("-k", type=int, default=20, help="top clips that are looked at (default: 20)")
+    verb.add_argument(
+        "--rank", default="score", metavar="score|llm|both",
+        help="what orders a unit's best labels: their score (default), the language model, or both",
+    )  # fmt: skip
     verb.add_argument("--llm", metavar="NAME|PATH|none", help="language model (default: see `models list`)")
     verb.add_argument(
         "--summaries", type=int, metavar="N", help="sentences for the N clearest units per layer only"
@@ -52,7 +56,7 @@ def answer(args: argparse.Namespace) -> tuple[Result, str]:
     explanations = pipeline.explain(
         run,
         tuple(args.concepts) or (pipeline.DEFAULT_BANK,),
-        LabelConfig(score=args.score, evidence=args.evidence, k=args.k),
+        LabelConfig(score=args.score, evidence=args.evidence, k=args.k, rank=args.rank),
         SummaryConfig(llm=llm, units=args.summaries),
         announcer(args),
         device_of(args),

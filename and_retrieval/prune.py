@@ -7,8 +7,11 @@ rest. A clip's confidence is the softmax probability (or the logit) of its own c
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import copy
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -148,9 +151,10 @@ def masked_logits(
     layers = {layer for mask in masks for layer, units in mask.items() if len(units)}
     parts: list[npt.NDArray[np.float32]] = []
     for waveforms in batches:
+        prepared = dataclasses.replace(target, preprocess=_once(target.preprocess))
 
-        def logits(waveforms: Sequence[Floats] = waveforms) -> Floats:
-            rows: Floats = read(forward(target, waveforms, device)).float().cpu().numpy()
+        def logits(waveforms: Sequence[Floats] = waveforms, prepared: Target = prepared) -> Floats:
+            rows: Floats = read(forward(prepared, waveforms, device)).float().cpu().numpy()
             return rows
 
         with torch.inference_mode(), masked(target, {}, plans):
@@ -165,6 +169,17 @@ def masked_logits(
                 passes.append(logits())
         parts.append(np.stack(passes))
     return np.concatenate(parts, axis=1)
+
+
+def _once(preprocess: Callable[[list[Floats]], Any]) -> Callable[[list[Floats]], Any]:
+    """`preprocess` for one batch, computed when first called; each call gets a copy, for a network may write on it."""
+    kept: list[Any] = []
+
+    def prepared(waveforms: list[Floats]) -> Any:
+        kept[:] = kept or [preprocess(waveforms)]
+        return copy.deepcopy(kept[0])
+
+    return prepared
 
 
 def softmax(logits: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:

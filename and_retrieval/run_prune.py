@@ -145,19 +145,6 @@ def prune(
     return result
 
 
-def stored_results(run: RecordedRun) -> list[dict[str, Any]]:
-    """Results of `prune` in the run's folder, as `Pruned.plain` gives them, by name; none of an earlier recording."""
-    found = []
-    for path in sorted(run.folder.path.glob(FILE.format("*"))):
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-            if content["recorded"] == _recorded(run):
-                found.append(content)
-        except (OSError, ValueError, KeyError, TypeError):
-            continue  # damaged or foreign: made anew by the next prune
-    return found
-
-
 @dataclass(frozen=True)
 class _Measure:
     """The network's answers to the run's clips under masks, as effects on the concept's clips and the rest."""
@@ -273,9 +260,10 @@ def _card(result: Pruned, run: RecordedRun) -> dict[str, Any]:
     }
 
 
-def _recorded(run: RecordedRun) -> str:
+def recorded(run: RecordedRun) -> str:
+    """What tells this recording from an earlier one under the same name."""
     return str(run.facts["files"]["evidence.safetensors"]["sha256"])
 
 
 def _stamped(result: Pruned, run: RecordedRun) -> dict[str, Any]:
-    return {**result.plain(), "recorded": _recorded(run)}
+    return {**result.plain(), "recorded": recorded(run)}

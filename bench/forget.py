@@ -1,0 +1,214 @@
+"""Whether a network forgets a class when the units that a selector names are masked, and what else it loses.
+
+Two networks, with the classes of a labelled source as concepts: the small CNN trained on them (the last two hidden
+layers) and YAMNet (its last two pointwise layers; a class is the AudioSet class nearest to its name). Units are
+chosen on seen clips, masked at four budgets, and measured on the held-out fold. `gap` is the change of the other
+classes' mean probability less that of the class itself, so 0 is what chance does and 1 the most there is; beside
+every selector stand random units, as many of each layer as `selective` takes, and the oracle, which reads labels.
+
+Nothing is tuned on these classes but the choice of scores that are comparable between layers, which was made looking at
+the classes of even number; `reported` are the others.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from and_retrieval import pipeline
+from and_retrieval.clip_index import ClipIndex
+from and_retrieval.clips import load_clips
+from and_retrieval.concepts import load_bank
+from and_retrieval.config import RecordConfig, SummaryConfig, fingerprint
+from and_retrieval.embed import load_embedder
+from and_retrieval.layers import plan_layers
+from and_retrieval.matching import Vocabulary
+from and_retrieval.prune import Choice, best_units, effect, random_units, units_for
+from and_retrieval.run_effect import matched_clips, run_logits
+from and_retrieval.run_prune import BACKGROUND
+from and_retrieval.run_select import unit_scores, wanted_concepts
+from and_retrieval.runs import RecordedRun
+from and_retrieval.selectors import SELECTORS
+from and_retrieval.store import Home
+from and_retrieval.targets import load_target
+from and_retrieval.types import Embedder, Target
+from bench import Announce, Figures, markdown, small_cnn
+from bench.source import classes_of, digest
+
+BUDGETS = (0.03, 0.06, 0.12, 0.25)
+NETWORKS = {
+    "small_cnn": ("block4", "hidden_relu"),
+    "yamnet": ("layer13.pointwise_conv.relu", "layer14.pointwise_conv.relu"),
+}
+DRAWS = 5
+MARK = 0.85  # of the oracle's gap
+FIGURES = ("gap", "gap_logit", "delta_target", "delta_rest", "accuracy_target", "accuracy_rest")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """SOURCE, the networks, where they and the index are kept."""
+    parser.add_argument("source", metavar="SOURCE", help="labelled folder of folders, glob or CSV")
+    parser.add_argument(
+        "--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS), help="default: both"
+    )
+    parser.add_argument("--embedder", default="embedded", metavar="NAME", help="default: embedded")
+    parser.add_argument(
+        "--home", metavar="DIR", help="folder of the index and the network (default: ./index)"
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, help="of training and of the random units (default: 0)"
+    )
+
+
+def run(
+    source: str, networks: Sequence[str], embedder: str, home: str | None, seed: int, announce: Announce
+) -> Figures:
+    """Gaps per network, selector and budget.
+
+    Raises:
+        InputError: Clips without labels, or an unknown embedder.
+    """
+    clips = load_clips(source).clips
+    classes, data = classes_of(clips, source), digest(clips)
+    loaded = load_embedder(embedder)
+    path = Home.find(home).index(f"bench-{fingerprint(data, loaded.fingerprint)}").path
+    index = ClipIndex.build(source, loaded, path, progress=announce("embedding", "clips"))
+    training = small_cnn.TrainConfig(seed=seed)
+    figures: Figures = {}
+    for name in networks:
+        if name == "small_cnn":
+            small_cnn.train(source, small_cnn.folder(home), training, announce("training", "epochs"))
+            target = small_cnn.as_target(small_cnn.folder(home))
+        else:
+            target = load_target(name)
+        recorded = pipeline.record(
+            target, index, NETWORKS[name], RecordConfig(device="cpu"), f"forget-{name}", announce
+        )
+        pipeline.explain(
+            recorded, summaries=SummaryConfig(llm="none"), announce=announce
+        )  # for open concepts
+        figures[name] = network_figures(recorded, target, classes, loaded, seed, announce)
+    return {
+        "settings": {
+            "embedder": embedder,
+            "fingerprint": loaded.fingerprint,
+            "networks": list(networks),
+            "budgets": list(BUDGETS),
+            "draws": DRAWS,
+            "seed": seed,
+            "training": asdict(training),
+        },
+        "data": data,
+        **figures,
+    }
+
+
+def network_figures(
+    run: RecordedRun,
+    target: Target,
+    classes: Sequence[str],
+    embedder: Embedder,
+    seed: int,
+    announce: Announce,
+) -> Figures:
+    """Per selector and budget the figures of every class, and their means."""
+    sizes = {layer.name: layer.units for layer in run.layers}
+    counts = [units_for(budget, sum(sizes.values())) for budget in BUDGETS]
+    bank, rng = load_bank(BACKGROUND), np.random.default_rng(seed)
+    concepts = [label.replace("_", " ") for label in classes]
+    vocabulary = Vocabulary.of([*bank.concepts, *classes, *(target.class_names or ())], embedder)
+    matched = {concept: matched_clips(run, target, [concept], vocabulary) for concept in concepts}
+    masks: dict[tuple[str, str, int, int], Choice] = {}
+    progress = announce("selecting", "classes")
+    for done, concept in enumerate(concepts):
+        wanted = wanted_concepts(run, embedder, [concept], bank, matched[concept].labelled)
+        for name, selector in SELECTORS.items():
+            scores = unit_scores(run, embedder, wanted, selector, list(sizes))
+            for place, count in enumerate(counts):
+                masks[concept, name, place, 0] = best_units(scores, count)
+        for place in range(len(counts)):
+            for draw in range(DRAWS):
+                like = masks[concept, "selective", place, 0]
+                masks[concept, "random", place, draw] = random_units(like, sizes, rng)
+        progress(done + 1, len(concepts))
+    every = next(iter(matched.values()))
+    rows = every.of(run.facts["held_out_rows"])
+    units = [{layer: numbers.tolist() for layer, numbers in mask.items()} for mask in masks.values()]
+    plans = plan_layers(target, list(sizes))
+    logits, order = run_logits(run, target, plans, rows, units, progress=announce("masking", "clips"))
+    found: dict[tuple[str, int], dict[str, list[dict[str, float]]]] = {}
+    for (concept, name, place, _), after in zip(masks, logits[1:], strict=True):
+        clips = matched[concept]
+        one = effect(logits[0], after, clips.truth[order], clips.is_target[order], target.class_names or ())
+        figures = {figure: float(getattr(one, figure)) for figure in FIGURES}
+        found.setdefault((name, place), {}).setdefault(concept, []).append(figures)
+    return {
+        "units": sizes,
+        "clips": len(order),
+        "classes": {
+            concept: (target.class_names or ())[matched[concept].classes[0] or 0] for concept in concepts
+        },
+        "before": _before(logits[0], every.truth[order]),
+        "selectors": {
+            name: [_means(found[name, place], concepts) for place in range(len(counts))]
+            for name in (*SELECTORS, "random")
+        },
+    }
+
+
+def _before(logits: Any, truth: Any) -> dict[str, float]:
+    from and_retrieval.prune import softmax
+
+    place = np.arange(len(truth)), truth
+    return {
+        "probability": float(softmax(logits)[place].mean()),
+        "accuracy": float((logits.argmax(axis=1) == truth).mean()),
+    }
+
+
+def _means(of_classes: Mapping[str, list[dict[str, float]]], concepts: Sequence[str]) -> dict[str, Any]:
+    """Means over all classes, and of the gap over those of odd number; per class the gap."""
+    per_class = {
+        concept: {figure: float(np.mean([one[figure] for one in of_classes[concept]])) for figure in FIGURES}
+        for concept in concepts
+    }
+    return {
+        **{figure: float(np.mean([one[figure] for one in per_class.values()])) for figure in FIGURES},
+        "reported": float(np.mean([per_class[concept]["gap"] for concept in concepts[1::2]])),
+        "per_class": {concept: one["gap"] for concept, one in per_class.items()},
+    }
+
+
+def table(figures: Figures) -> str:
+    """Per network one row a selector: the gap at every budget, its mean, and its share of the oracle's."""
+    parts = []
+    for name, network in figures.items():
+        if name not in NETWORKS:
+            continue
+        best = np.mean([one["gap"] for one in network["selectors"]["oracle"]])
+        best_reported = np.mean([one["reported"] for one in network["selectors"]["oracle"]])
+        rows = [
+            {"selector": selector}
+            | {f"gap at {budget:.0%}": one["gap"] for budget, one in zip(BUDGETS, by_budget, strict=True)}
+            | {"mean": _mean(by_budget, "gap"), "of the oracle's": _mean(by_budget, "gap") / best}
+            | {"reported classes, of the oracle's": _mean(by_budget, "reported") / best_reported}
+            | {"mean, logits": _mean(by_budget, "gap_logit")}
+            | {"accuracy of the rest at 12%": by_budget[2]["accuracy_rest"]}
+            for selector, by_budget in network["selectors"].items()
+        ]
+        before = network["before"]
+        told = (
+            f"{name}: {', '.join(f'{units} units of {layer}' for layer, units in network['units'].items())}; "
+            f"{network['clips']} held-out clips, before: mean probability of the own class "
+            f"{before['probability']:.3f}, accuracy {before['accuracy']:.3f}"
+        )
+        parts.append(f"{told}\n\n{markdown(rows)}")
+    return "\n\n".join(parts) + f"\n\nMark: selective reaches {MARK:.0%} of the oracle's gap."
+
+
+def _mean(by_budget: Sequence[Mapping[str, Any]], figure: str) -> float:
+    return float(np.mean([one[figure] for one in by_budget]))

@@ -144,6 +144,32 @@ def faithfulness(
     return _conclusion(len(read), dict(zip(_COLUMNS, table, strict=True)))
 
 
+def left_over(activations: Array, similarity: Array, others: Array) -> Doubles:
+    """What other labels leave of a unit's activation, for the test of one label among several; float64 [clips, units].
+
+    The exponential scores of the activation, less the part that goes with the prediction by the others (their greatest
+    standardised similarity) by least squares, as in a partial correlation; nothing is taken off where that would
+    be negative. Clips that are NaN for all units stay NaN.
+
+    Args:
+        activations: float [clips, units].
+        similarity: float [clips, concepts].
+        others: int [units, labels], columns of `similarity`; -1 for none.
+    """
+    read = _readable(activations)
+    rest = np.full(activations.shape, np.nan)
+    if not read.size or not len(others):
+        return rest
+    scores = exponential_scores(activations[read].T.astype(np.float64))
+    concepts = _standardised(similarity[read].T)
+    each = np.where((others >= 0)[:, :, None], concepts[others], -np.inf)
+    best = each.max(axis=1, initial=-np.inf)
+    told = _standardised(np.where(np.isfinite(best), best, 0))
+    slope = np.maximum(np.einsum("uc,uc->u", scores, told) / len(read), 0)
+    rest[read] = (scores - slope[:, None] * told).T
+    return rest
+
+
 def benjamini_hochberg(p: Array) -> Doubles:
     """q-values: the least false discovery rate at which each hypothesis is rejected; float64 [n], 0..1.
 

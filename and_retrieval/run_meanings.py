@@ -14,7 +14,7 @@ from .label import find_scorer, label_units
 from .meanings import Groups, Space, find_groups, probe_space
 from .neurons import clip_weights
 from .run_labels import DescribedClips, from_evidence
-from .run_trust import layer_tests
+from .run_trust import meaning_tests
 from .runs import RecordedRun
 from .types import Ints, Kept, LayerEvidence, Meaning, Moments, Summary
 
@@ -98,7 +98,7 @@ def _layer_meanings(
         clips, config.evidence, partial(label_units, evidence=evidence, concepts=bank.concepts, config=own)
     )
     similarity = clips.similarity(config.evidence)
-    tests = layer_tests(run, layer.name, similarity, bank.concepts, labels, units.tolist())
+    tests = meaning_tests(run, layer.name, similarity, bank.concepts, labels, units)
     found: list[list[Meaning]] = [[] for _ in range(layer.units)]
     for unit, member, names, test in zip(units.tolist(), members, labels, tests, strict=True):
         found[unit].append(Meaning(names, UNASKED, tuple(np.flatnonzero(member).tolist()), test))

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from .acoustics import describe, explained_by_acoustics, preferences
 from .evidence import HELD_OUT, SEEN, load_activations
-from .faithful import Faithfulness, faithfulness
+from .faithful import Faithfulness, faithfulness, left_over
 from .runs import RecordedRun
 from .types import Floats, Label, UnitFaithfulness
 
@@ -58,33 +58,73 @@ def _tests(
     tested: list[UnitFaithfulness | None] = []
     for layer in run.layers:
         part = labels[len(tested) : len(tested) + layer.units]
-        tested += layer_tests(run, layer.name, similarity, concepts, part, among=among)
+        tested += _layer_tests(run, layer.name, similarity, _columns(concepts, part), among)
     return tested
 
 
-def layer_tests(
+def _layer_tests(
+    run: RecordedRun,
+    layer: str,
+    similarity: Floats,
+    chosen: npt.NDArray[np.intp],
+    among: npt.NDArray[np.intp] | None,
+) -> list[UnitFaithfulness | None]:
+    """Tests of a layer's units, on the held-out clips whose places are `among`, by default on all."""
+    rows = np.array(run.facts["held_out_rows"], np.intp)
+    among = np.arange(len(rows)) if among is None else among
+    if len(among) < LEAST_HELD_OUT:
+        return [None] * len(chosen)
+    activations = load_activations(run.folder, layer, HELD_OUT)
+    of = activations if len(among) == len(rows) else activations[among]
+    return _per_unit(faithfulness(of, similarity[rows[among]], chosen, groups=held_out_files(run)[among]))
+
+
+def meaning_tests(
     run: RecordedRun,
     layer: str,
     similarity: Floats,
     concepts: Sequence[str],
     labels: Sequence[Sequence[Label]],
-    units: Sequence[int] | None = None,
-    among: npt.NDArray[np.intp] | None = None,
+    units: npt.NDArray[np.intp],
 ) -> list[UnitFaithfulness | None]:
-    """As `tested_labels`, for units of one layer: for all of them, or those named, which may come more than once.
+    """As `tested_labels`, for the meanings of a layer's units: what each predicts of what the others leave.
 
-    `among` are the places of the held-out clips to test on, all of them by default.
+    Labels of the others are taken out of the activation first (`faithful.left_over`): a unit that answers to dogs
+    and to alarms is not to fail as one of dogs because of the alarms.
+
+    Args:
+        run: Its held-out activations are read.
+        layer: Of which the units are.
+        similarity: float32 [clips, concepts], all clips of the index.
+        concepts: The columns' names.
+        labels: Per meaning, best first.
+        units: int [meanings], of which unit each is, those of one unit next to each other.
     """
-    rows = np.array(run.facts["held_out_rows"], np.intp)
-    among = np.arange(len(rows)) if among is None else among
-    if len(among) < LEAST_HELD_OUT or not labels:
-        return [None] * len(labels)
+    rows = run.facts["held_out_rows"]
+    if len(rows) < LEAST_HELD_OUT or not len(units):
+        return [None] * len(units)
+    chosen = _columns(concepts, labels)
+    activations = load_activations(run.folder, layer, HELD_OUT)[:, units]
+    rest = left_over(activations, similarity[rows], _others(chosen, units))
+    return _per_unit(faithfulness(rest, similarity[rows], chosen, groups=held_out_files(run)))
+
+
+def _columns(concepts: Sequence[str], labels: Sequence[Sequence[Label]]) -> npt.NDArray[np.intp]:
+    """The column of every first label, -1 where there is none."""
     column = {concept: number for number, concept in enumerate(concepts)}
-    chosen = np.array([column[unit[0].concept] if unit else -1 for unit in labels])
-    activations = load_activations(run.folder, layer, HELD_OUT)
-    of = activations if units is None else activations[:, list(units)]
-    of = of if len(among) == len(rows) else of[among]
-    return _per_unit(faithfulness(of, similarity[rows[among]], chosen, groups=held_out_files(run)[among]))
+    return np.array([column[unit[0].concept] if unit else -1 for unit in labels], np.intp)
+
+
+def _others(chosen: npt.NDArray[np.intp], units: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
+    """Columns of the unit's other meanings that are not its own, int [meanings, most others]; -1 for none."""
+    most = int(np.bincount(units).max()) - 1
+    table = np.full((len(units), 2 * most), -1, np.intp)
+    for away in range(1, most + 1):
+        same = units[away:] == units[:-away]
+        differ = same & (chosen[away:] != chosen[:-away])
+        table[away:, away - 1] = np.where(differ, chosen[:-away], -1)
+        table[:-away, most + away - 1] = np.where(differ, chosen[away:], -1)
+    return table
 
 
 def held_out_files(run: RecordedRun) -> npt.NDArray[np.intp]:

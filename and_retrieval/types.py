@@ -271,7 +271,8 @@ class Meaning:
         labels: Concepts of this group, best first.
         summary: One sentence about this group, or why there is none.
         clips: Places in `Explanation.top` of the group's clips, strongest first.
-        faithfulness: Of its own first label; None where that could not be tested.
+        faithfulness: Of its own first label, in what the unit's other meanings leave of its activation; None where
+            that could not be tested.
     """
 
     labels: tuple[Label, ...]

@@ -19,6 +19,7 @@ from and_retrieval.faithful import (
     expected_best,
     exponential_scores,
     faithfulness,
+    left_over,
     strongest,
 )
 from and_retrieval.label import soft_wpmi
@@ -346,6 +347,44 @@ def test_expected_best_by_enumeration() -> None:
         np.testing.assert_allclose(expected_best(scores, n), np.mean(draws, axis=0), rtol=1e-12)
     np.testing.assert_allclose(expected_best(scores[:, :1]), scores[:, 0])
     assert np.isfinite(expected_best(np.zeros((1, 5000)))).all()
+
+
+def two_of_eight(random: np.random.Generator) -> tuple[Any, Any]:
+    """240 clips of 40 concepts, each heard in a few; units that answer to concepts 0 and 1, and one that is noise."""
+    similarity = random.standard_normal((240, 40)) * 0.1 + np.eye(40)[random.integers(0, 8, 240)]
+    units = similarity[:, 0] + similarity[:, 1] + 0.2 * random.standard_normal((20, 240))
+    return np.vstack([units, random.standard_normal((20, 240))]).T, similarity
+
+
+def test_a_label_holds_in_what_the_others_leave() -> None:
+    activations, similarity = two_of_eight(np.random.default_rng(19))
+    own, other = np.zeros(40, int), np.ones((40, 1), int)
+    rest = left_over(activations, similarity, other)
+    alone, beside = faithfulness(activations, similarity, own), faithfulness(rest, similarity, own)
+    assert beside.reliable[:20].all()
+    assert (beside.top_correlation[:20] > alone.top_correlation[:20]).all()
+    assert beside.reliable[20:].sum() <= 1
+    np.testing.assert_allclose(faithfulness(rest, similarity, other).top_correlation[:20].clip(0.1), 0.1)
+
+
+def test_nothing_is_taken_off_where_no_other_is_or_where_it_goes_the_other_way() -> None:
+    activations, similarity = two_of_eight(np.random.default_rng(20))
+    scores = exponential_scores(activations.T).T
+    np.testing.assert_allclose(left_over(activations, similarity, np.full((40, 2), -1)), scores)
+    against = left_over(-similarity[:, :1] @ np.ones((1, 40)), similarity, np.zeros((40, 1), int))
+    np.testing.assert_allclose(against, exponential_scores(np.tile(-similarity[:, 0], (40, 1))).T)
+
+
+def test_what_is_left_keeps_clips_that_could_not_be_read() -> None:
+    activations, similarity = two_of_eight(np.random.default_rng(21))
+    activations[7] = np.nan
+    rest = left_over(activations, similarity, np.ones((40, 1), int))
+    assert np.isnan(rest[7]).all()
+    kept = np.arange(240) != 7
+    np.testing.assert_allclose(
+        rest[kept], left_over(activations[kept], similarity[kept], np.ones((40, 1), int))
+    )
+    assert left_over(np.empty((5, 0)), similarity[:5], np.empty((0, 2), int)).shape == (5, 0)
 
 
 def same(one: Faithfulness, other: Faithfulness) -> None:

@@ -139,6 +139,19 @@ def test_a_misspelt_glob_is_answered_with_close_names() -> None:
         match_layers(named(), ["zzz"])
 
 
+def test_aliases_are_matched_like_names() -> None:
+    aliases = {"first": "block.conv1", "second": "block.linear"}
+    assert match_layers(named(), ["f*", "norm"], aliases) == ("block.conv1", "norm")
+    with pytest.raises(InputError, match="did you mean second"):
+        match_layers(named(), ["secnd"], aliases)
+    target = target_of(named(), aliases=aliases, pooling={"first": "max"})
+    layers = ("block.conv1", "block.linear")
+    assert resolve_pooling(target, layers, [("sec*", "last")]) == {
+        "block.conv1": "max",
+        "block.linear": "last",
+    }
+
+
 def test_pooling_comes_from_the_first_rule_that_matches() -> None:
     target = target_of(named(), pooling={"block.*": "max", "*": "last"})
     layers = ("block.conv1", "block.linear", "norm")
@@ -402,6 +415,35 @@ def test_pooling_against_loops(
     np.testing.assert_allclose(peaks, expected[1], atol=1e-6)
 
 
+@pytest.mark.parametrize(("unit", "time"), [(1, 2), (2, 1), (3, 1)])
+def test_steps_that_are_padding_count_nowhere(unit: int, time: int) -> None:
+    rng = np.random.default_rng(2)
+    output = rng.standard_normal((3, 6, 6, 4)).astype(np.float32)
+    seconds = np.array([np.nan, 0.4, 0.1, np.nan, 0.3, np.nan])  # of a special token, a grid, and padding
+    counted = [1, 2, 4]
+
+    def when(duration: float, steps: int) -> Any:
+        assert (duration, steps) == (0.5, 6)
+        return seconds
+
+    rows = np.moveaxis(output, (time, unit), (1, 2))  # [n, steps, units, rest]
+    response = rows.mean(3)
+    expected = {
+        "mean": response[:, counted].mean(1),
+        "max": rows[:, counted].max((1, 3)),
+        "first": response[:, 0],
+        "last": response[:, 4],
+    }
+    for pooling, values in expected.items():
+        plan = LayerPlan("x", rows.shape[2], unit, time, pooling, step_seconds=when)  # type: ignore[arg-type]
+        ours, peaks = pool(torch.from_numpy(output), 3, plan, 0.5)
+        np.testing.assert_allclose(ours, values, atol=1e-6)
+        np.testing.assert_allclose(peaks, seconds[counted][response[:, counted].argmax(1)], atol=1e-6)
+    nothing = LayerPlan("x", 4, 3, 1, "mean", step_seconds=lambda _, steps: np.full(steps, np.nan))
+    with pytest.raises(InputError, match=r"all 6 steps of a clip of 0\.5 s are padding"):
+        pool(torch.from_numpy(output), 3, nothing, 0.5)
+
+
 def test_half_precision_is_pooled_in_single() -> None:
     output = torch.full((1, 1, 4096), 100.0, dtype=torch.float16)
     values, _ = pool(output, 1, LayerPlan("x", 1, 1, 2, "mean"), 1.0)
@@ -416,6 +458,18 @@ def test_an_output_that_does_not_fit_its_plan_is_refused() -> None:
         pool(torch.zeros(7, 2), 7, LayerPlan("x", 3, 1, None, "mean"), 1.0)
     with pytest.raises(InputError, match="where 2 units on axis 1"):
         pool(torch.zeros(7, 2), 7, LayerPlan("x", 2, 1, 2, "mean"), 1.0)
+
+
+def test_a_layer_without_time_axis_although_its_output_has_one_more() -> None:
+    slots = Function(lambda x: x[:, None] * torch.arange(1.0, 8)[:, None])
+    module = nn.Sequential(nn.Conv1d(1, 5, 20, 10), Function(lambda x: x.mean(2)), nn.Linear(5, 4), slots)
+    target = target_of(module, time_axis={"3": None}, step_seconds={"*": lambda _, steps: np.zeros(steps)})
+    [plan] = plan_layers(target, ["3"], [("3", "last")])
+    assert (plan.units, plan.unit_axis, plan.time_axis, plan.shape) == (4, 2, None, (1, 7, 4))
+    values, peaks = run(target, [plan], noises(2, 1.0))["3"]
+    linear = run(target, plan_layers(target, ["2"]), noises(2, 1.0))["2"][0]
+    np.testing.assert_allclose(values, 4 * linear, atol=1e-6)  # the mean over the seven
+    assert (peaks == 0.5).all()
 
 
 # --- probing

@@ -111,6 +111,7 @@ def _panel(axis: Any, title: str, dots: Sequence[Dot], rows: Sequence[tuple[int,
             hollow = {"markerfacecolor": "white"} if marker == "s" else {}
             axis.plot([value], [row], marker, color=colour, markersize=6, label=named or None, **hollow)
             named = ""
+    axis.set_xlim(left=min(axis.get_xlim()[0], 0.0))
     if any(what for what, _, _ in dots):
         axis.legend(fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.12), frameon=False, ncols=1)
 

@@ -12,6 +12,9 @@ from .contrast import Interval, distinct_among
 from .run_match import Matched
 from .run_profile import LayerProfile, Leaning
 
+LEAST_GAP = 0.05
+"""Difference of R² that is worth speaking of, however sure it is."""
+
 
 @dataclass(frozen=True, slots=True)
 class Pair:
@@ -68,6 +71,8 @@ def _lean(lean: Leaning) -> str:
     )
     if max(concepts.r2.low, acoustics.r2.low) <= 0:
         return f"neither concepts nor measured qualities account for its units; {numbers}."
+    if max(abs(gap.low), abs(gap.high)) < LEAST_GAP:
+        return f"units go with concepts and with measured qualities about equally; {numbers}."
     if gap.low > 0:
         return f"units go with concepts more than with measured qualities; {numbers}."
     if gap.high < 0:
@@ -93,9 +98,9 @@ def contrasts(
                 continue
             more, less = (0, 1) if x.above(y) else (1, 0)
             high, low = (x, y) if x.above(y) else (y, x)
-            yield f"{where[more]} has more {what} than {where[less]}: {_told(high)} against {_told(low)}{chance}."
+            yield f"{what}: higher in {where[more]}, {_told(high)}, than in {where[less]}, {_told(low)}{chance}."
         if unclear:
-            yield f"{where[0]} and {where[1]}: no difference can be told in {', '.join(unclear)}."
+            yield f"{where[0]} and {where[1]}: no difference can be told in {'; '.join(unclear)}."
         if one.polysemanticity and other.polysemanticity:
             x, y = one.polysemanticity, other.polysemanticity
             narrower[0 if y.above(x) else 1 if x.above(y) else 2] += 1
@@ -111,24 +116,24 @@ def _figures(
     one: LayerProfile, other: LayerProfile, pair: Pair
 ) -> Iterator[tuple[str, Interval | None, Interval | None, str]]:
     """What is held against each other: its name, either figure, what chance gives."""
-    yield "units explained reliably (share)", one.reliable, other.reliable, ""
+    yield "share of units explained reliably", one.reliable, other.reliable, ""
     yield (
-        "faithfulness (mean correlation)",
+        "mean faithfulness",
         one.correlation,
         other.correlation,
         _beside("best of ten random labels", one.best_correlation, other.best_correlation),
     )
     yield (
-        "polysemanticity",
+        "mean polysemanticity",
         one.polysemanticity,
         other.polysemanticity,
         _beside("random clips", one.random_polysemanticity, other.random_polysemanticity),
     )
-    yield f"concepts among {pair.among} units", pair.concepts_a, pair.concepts_b, ""
-    yield "units with an acoustic preference (share)", one.acoustic_units, other.acoustic_units, ""
+    yield f"different concepts among {pair.among} units", pair.concepts_a, pair.concepts_b, ""
+    yield "share of units that a measured quality goes with", one.acoustic_units, other.acoustic_units, ""
     if one.leaning and other.leaning:
         x, y = (layer.leaning.concepts_over_acoustics for layer in (one, other) if layer.leaning)
-        yield "leaning to concepts over acoustics (R² difference)", x, y, ""
+        yield "median over units of R² by concepts less that by acoustics", x, y, ""
 
 
 def movement(matched: Matched | None) -> Iterator[str]:

@@ -23,6 +23,10 @@ CAVEATS = (
     "Intervals of single comparisons: among many layers some lie apart by chance.",
     "Figures hold for these clips and these concepts.",
 )
+OWN_EARS = "yamnet"
+SAME_EARS = (
+    "YAMNet is the embedder's ears, too: its units go with concepts more than another embedder would show."
+)
 NO_SAME_CLIPS = "the runs were not recorded and tested on the same clips"
 NO_SAME_CONCEPTS = "the runs were explained with other concepts or settings"
 
@@ -52,7 +56,7 @@ class Comparison:
     matched: Matched | None
     findings: tuple[str, ...]
     left_out: tuple[str, ...]
-    caveats: tuple[str, ...] = CAVEATS
+    caveats: tuple[str, ...]
 
 
 def compare(a: RecordedRun, b: RecordedRun, device: str = "cpu", seed: int = 0) -> Comparison:
@@ -85,7 +89,19 @@ def compare(a: RecordedRun, b: RecordedRun, device: str = "cpu", seed: int = 0) 
         names = (a.name, b.name)
         findings += (*contrasts(names, layers_a, layers_b, pairs), *movement(matched))
     targets = a.facts["target"], b.facts["target"]
-    return Comparison(a.name, b.name, *targets, layers_a, layers_b, pairs, matched, findings, left_out)
+    own_ears = (SAME_EARS,) if OWN_EARS in targets and a.index.embedder_name == "embedded" else ()
+    return Comparison(
+        a.name,
+        b.name,
+        *targets,
+        layers_a,
+        layers_b,
+        pairs,
+        matched,
+        findings,
+        left_out,
+        (*own_ears, *CAVEATS),
+    )
 
 
 def as_json(comparison: Comparison) -> dict[str, Any]:

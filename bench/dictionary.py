@@ -1,0 +1,166 @@
+"""What a learned dictionary's features say beside the units they are made of, and beside random directions.
+
+A sparse autoencoder is trained on a layer's outputs at single positions (`bench.small_dictionary`), on the clips that
+are not held out. Layer, features, and as many random directions, as sparse, are recorded and explained alike:
+
+- variance of held-out clips' outputs that the dictionary explains, beside the best linear one of as many numbers;
+- share of features that respond to the seen clips differently at all;
+- share with a reliable label, faithfulness and polysemanticity as in `compare`, with 95 % intervals over units.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from and_retrieval import pipeline
+from and_retrieval.concepts import load_bank
+from and_retrieval.config import LabelConfig, RecordConfig, SummaryConfig
+from and_retrieval.contrast import Interval
+from and_retrieval.dictionary import FEATURES, NAME, Dictionary, attach
+from and_retrieval.layers import plan_layers
+from and_retrieval.run_profile import LayerProfile, profile
+from and_retrieval.targets import load_target
+from bench import Announce, Figures, markdown
+from bench.class_units import add_home_arguments, labelled_index
+from bench.small_dictionary import (
+    LAYER,
+    TrainConfig,
+    layer_vectors,
+    linear_variance_explained,
+    random_dictionary,
+    train,
+    variance_explained,
+)
+from bench.source import digest
+
+UNITS, LEARNED, RANDOM = "units", "learned features", "random directions"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """SOURCE, the layer, the dictionary's size, how labels are made, where all is kept."""
+    training, labelling = TrainConfig(), LabelConfig()
+    parser.add_argument("source", metavar="SOURCE", help="labelled folder of folders, glob or CSV")
+    parser.add_argument("--embedder", default="embedded", metavar="NAME", help="default: embedded")
+    parser.add_argument("--target", default="yamnet", metavar="TARGET", help="default: yamnet")
+    parser.add_argument("--layer", default=LAYER, help=f"default: {LAYER}")
+    parser.add_argument(
+        "--features", type=int, default=training.features, help=f"default: {training.features}"
+    )
+    parser.add_argument(
+        "--k", type=int, default=training.k, help=f"features a position (default: {training.k})"
+    )
+    parser.add_argument("--concepts", default="audioset", metavar="BANK|FILE", help="default: audioset")
+    parser.add_argument("--top", type=int, default=labelling.k, help=f"top clips (default: {labelling.k})")
+    add_home_arguments(parser)
+
+
+def run(
+    source: str,
+    embedder: str,
+    target: str,
+    layer: str,
+    features: int,
+    k: int,
+    concepts: str,
+    top: int,
+    home: str | None,
+    seed: int,
+    announce: Announce,
+) -> Figures:
+    """Figures of the layer, of the dictionary trained on it and of a random one.
+
+    Raises:
+        InputError: Clips without labels, or no such embedder, network, layer or bank.
+    """
+    index = labelled_index(source, embedder, home, announce)
+    training = TrainConfig(seed=seed, features=features, k=k)
+    bare = load_target(target)
+    plan = plan_layers(bare, (layer,))[0]
+    plain = pipeline.record(
+        bare, index, (layer,), RecordConfig(top_k=top, device="cpu"), "dictionary-units", announce
+    )
+    out = np.isin(np.arange(len(index.clips)), plain.facts["held_out_rows"])
+    clips = [
+        [clip for clip, is_out in zip(index.clips, out, strict=True) if is_out == part] for part in (0, 1)
+    ]
+    seen, unseen = (layer_vectors(bare, plan, part, announce("listening", "clips")) for part in clips)
+    learned = train(seen, training, announce("training", "steps"))
+    dictionaries = {LEARNED: learned, RANDOM: random_dictionary(seen, training)}
+    bank = load_bank(concepts)
+    texts = index.embedder().embed_text(bank.concepts)
+    rows: Figures = {}
+    for name in (UNITS, LEARNED, RANDOM):
+        recorded, explained = plain, None
+        if name != UNITS:
+            recorded = _recorded(index, target, layer, dictionaries[name], name, top, announce)
+            explained = round(variance_explained(dictionaries[name], unseen), 4)
+        pipeline.explain(recorded, [bank], LabelConfig(k=top), SummaryConfig(llm="none"), announce)
+        moments = recorded.layers[0].moments
+        alive = round(float((moments.high > moments.low).mean()), 4)
+        found = profile(recorded, index.vectors() @ texts.T)[0]
+        rows[name] = {"variance_explained": explained, "alive": alive, **_plain(found)}
+    return {
+        "settings": {
+            "target": plain.facts["weights"],
+            "layer": layer,
+            "embedder": index.embedder_name,
+            "fingerprint": index.embedder_fingerprint,
+            "concepts": bank.name,
+            "training": asdict(training),
+            "top": top,
+        },
+        "data": digest(index.clips),
+        "vectors": len(seen),
+        "linear_variance_explained": round(linear_variance_explained(seen, unseen, k), 4),
+        "layers": rows,
+    }
+
+
+def _recorded(
+    index: Any, target: str, layer: str, dictionary: Dictionary, name: str, top: int, announce: Announce
+) -> pipeline.Run:
+    with_it = attach(load_target(target), layer, dictionary)
+    config = RecordConfig(top_k=top, device="cpu")
+    return pipeline.record(
+        with_it, index, (f"{layer}.{NAME}.{FEATURES}",), config, f"dictionary-{name.split()[0]}", announce
+    )
+
+
+def _plain(found: LayerProfile) -> dict[str, Any]:
+    figures = asdict(found)
+    del figures["counted"], figures["name"]
+    return figures
+
+
+def table(figures: Figures) -> str:
+    """A row for the units, one for the learned features, one for random directions."""
+    rows = []
+    for name, row in figures["layers"].items():
+        rows.append(
+            {
+                "": f"{row['units']} {name}",
+                "variance explained": row["variance_explained"],
+                "alive": row["alive"],
+                "reliable": _told(row["reliable"]),
+                "correlation": _told(row["correlation"]),
+                "best of ten random labels": row["best_correlation"],
+                "polysemanticity": _told(row["polysemanticity"]),
+                "of random clips": row["random_polysemanticity"],
+                "concepts": f"{row['concepts']} ({row['effective_concepts']:.1f})",
+            }
+        )
+    linear = figures["linear_variance_explained"]
+    k = figures["settings"]["training"]["k"]
+    return (
+        f"{markdown(rows)}\n\nVariance of held-out clips; the best {k} directions of the seen ones explain "
+        f"{linear:.3f}. Brackets: 95 % over units; of concepts: effective number."
+    )
+
+
+def _told(interval: dict[str, float] | None) -> str:
+    known = Interval(**interval) if interval else None  # type: ignore[arg-type]
+    return f"{known.value:.2f} [{known.low:.2f}, {known.high:.2f}]" if known else ""

@@ -12,8 +12,8 @@ from .clip_index import ClipIndex
 from .errors import InputError, StaleError
 from .query import Calibrated, Query, background, calibrated, embed_query, ranked
 from .runs import RecordedRun
-from .types import Embedder, Explanation
-from .vectors import Mask, search, stored
+from .types import Embedder, Explanation, Floats
+from .vectors import Mask, Rows, search, stored
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,16 +71,17 @@ def search_neurons(
         if not vector.any():
             raise InputError(f"unit {unit} never responded to a clip, so nothing is like it; name another")
     among = _chosen(run, filters)
-    if len(rows):
-        among = np.ones(run.neurons.faiss.ntotal, bool) if among is None else among
-        among[rows] = False
     if among is not None and not among.any():
-        raise InputError(
-            f"no unit of {run.name} is left by the filters {_in_words(filters, asked)}; loosen them"
-        )
+        raise InputError(f"no unit of {run.name} passes the filters ({_in_words(filters)}); loosen them")
     embedder = embedder or run.index.embedder()
     terms = embed_query(asked, embedder, examples)
-    scores, found = ranked(terms, lambda v, n: run.neurons.nearest(v, n, among), run.neurons.vectors, k)
+
+    def nearest(vector: Floats, wanted: int) -> tuple[Floats, Rows]:
+        scores, found = run.neurons.nearest(vector, wanted + len(rows), among)
+        others = ~np.isin(found, rows)  # than the examples themselves
+        return scores[others][:wanted], found[others][:wanted]
+
+    scores, found = ranked(terms, nearest, run.neurons.vectors, k)
     worth = calibrated(terms, run.neurons.vectors(found), background(embedder))
     told = _explanations(run) if run.explained() else ()
     return [
@@ -105,7 +106,7 @@ def search_clips(
         raise InputError(f"{', '.join(asked.units)}: units can be searched among units only, not among clips")
     terms = embed_query(asked, embedder or index.embedder(), np.zeros((0, index.dim), np.float32))
 
-    def nearest(vector: Any, wanted: int) -> Any:
+    def nearest(vector: Floats, wanted: int) -> tuple[Floats, Rows]:
         scores, rows = search(index.faiss, vector[None], wanted)
         return scores[0], rows[0]
 
@@ -154,15 +155,14 @@ def _passes(told: Explanation, filters: Filters) -> bool:
     return told.polysemanticity is not None and low <= told.polysemanticity <= high
 
 
-def _in_words(filters: Filters, query: Query) -> str:
+def _in_words(filters: Filters) -> str:
     named = {
-        "layers " + ", ".join(filters.layers): filters.layers,
+        f"layers {', '.join(filters.layers)}": filters.layers,
         "reliable": filters.reliable,
-        f"{filters.meanings} meanings": filters.meanings,
+        f"{filters.meanings} meaning{'s' * (filters.meanings == 'several')}": filters.meanings,
         f"polysemanticity {filters.polysemanticity}": filters.polysemanticity,
-        f"not {', '.join(query.units)}": query.units,
     }
-    return "; ".join(words for words, used in named.items() if used)
+    return ", ".join(words for words, used in named.items() if used)
 
 
 def _unit_result(

@@ -21,8 +21,7 @@ APPROXIMATE_FROM = 50_000  # vectors; an exact search of as many takes 10 ms, le
 REDUCED = 128  # dimensions that are compared first
 LISTS_PER_ROOT = 4  # times the square root of the number of vectors: lists they are divided into
 PROBES = 64  # lists looked into
-CANDIDATES = 400  # vectors whose exact scores are then compared, at least
-CANDIDATES_PER_RESULT = 4
+CANDIDATES = 400  # vectors whose exact scores are then compared, besides as many as are wanted
 TRAINED_ON = 40  # vectors per list that the lists' centres are made from
 ROUNDS = 8  # of k-means
 SCANNED = 20_000  # as few rows to choose from are compared one by one
@@ -147,8 +146,8 @@ def load(path: Path) -> faiss.Index:
 
 
 def _probes(lists: int, total: int, rows: int, k: int) -> int:
-    """Lists to look into: as many more as the wanted candidates are more, and as the rows to choose from are fewer."""
-    needed = max(PROBES, 2 * k * CANDIDATES_PER_RESULT * lists / total)
+    """Lists to look into: more where more results are wanted, and where fewer of the rows may be chosen."""
+    needed = max(PROBES, 2 * (k + CANDIDATES) * lists / total)
     return min(lists, int(np.ceil(needed * total / rows)))
 
 
@@ -160,7 +159,7 @@ def _refined(
     reduced = faiss.SearchParametersPreTransform()
     reduced.index_params = lists
     parameters = faiss.IndexRefineSearchParameters()
-    parameters.k_factor = max(CANDIDATES / k, CANDIDATES_PER_RESULT)
+    parameters.k_factor = (k + CANDIDATES) / k
     parameters.base_index_params = reduced
     return index.search(queries, k, params=parameters)
 

@@ -136,6 +136,31 @@ def test_search_neurons(in_built: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert not result["nothing"]
 
 
+def test_search_says_when_nothing_listens(in_built: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    result = answer(capsys, "search", "s/p", "constitutional amendment", "-k", "2")
+    assert result["nothing"]
+    assert len(result["results"]) == 2
+    assert main(["search", "s/p", "constitutional amendment"]) == 0
+    told = capsys.readouterr().out
+    assert told.startswith('nothing here listens for "constitutional amendment" (nearest: detectors:')
+    assert told.count("\n") == 1
+
+
+def test_search_with_plus_and_minus_like_and_filters(
+    in_built: Path, sounds: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    result = answer(capsys, "search", "s/p", "a smoke alarm", "a dial tone", "--minus", "heartbeat")
+    assert result["query"] == "a smoke alarm + a dial tone - heartbeat"
+    assert {found["unit"] for found in result["results"][:2]} == {0, 2}
+    like = answer(capsys, "search", "s/p", "--like", "detectors:2", "--layers", "det*")
+    assert 2 not in [found["unit"] for found in like["results"]]
+    sound = str(sounds.parent / "smoke alarm" / "smoke alarm-3.flac")
+    assert answer(capsys, "search", "s/p", "--audio", sound)["results"][0]["unit"] == 2
+    clips = answer(capsys, "search", "s", "siren", "--minus", "smoke alarm", "-k", "1")["results"]
+    assert clips[0]["label"] == "siren"
+    assert answer(capsys, "search", "s/p", "siren", "--polysemanticity", "0:")["results"]
+
+
 def test_search_clips_by_text_and_by_sound(
     in_built: Path, sounds: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -188,9 +213,21 @@ def test_models_list_names_licences(capsys: pytest.CaptureFixture[str]) -> None:
         (["explain", "s/p", "--llm", "none", "--concepts", "esc5"], "did you mean esc50"),
         (["explain", "s/p", "--llm", "none", "--score", "wmpi"], "did you mean wpmi"),
         (["explain", "s/p", "--llm", "none", "--evidence", "caption"], "did you mean captions"),
+        (["explain", "s/p", "--llm", "none", "--rank", "llm"], "choose one with --llm"),
+        (["explain", "s/p", "--llm", "none", "--rank", "bot"], "did you mean both"),
         (["search", "s/p", ""], "empty"),
         (["search", "s/p"], "QUERY"),
         (["search", "s", "x", "-k", "0"], "-k"),
+        (["search", "s/p", "--minus", "x"], "besides what it is not (x)"),
+        (["search", "s/p", "x", "--like", "detector:1"], "did you mean detectors"),
+        (["search", "s/p", "x", "--like", "detectors:9"], "no unit 9"),
+        (["search", "s/p", "x", "--layers", "none*"], "unknown layer 'none*'"),
+        (["search", "s/p", "x", "--polysemanticity", "1:0"], "LOW:HIGH"),
+        (["search", "s/p", "x", "--polysemanticity", "0.5"], "LOW:HIGH"),
+        (["search", "s/p", "x", "--polysemanticity", "5:6"], "no unit of s/p passes"),
+        (["search", "s", "x", "--reliable"], "clips have no layers"),
+        (["search", "s", "--like", "detectors:1"], "among units only"),
+        (["search", "s/p", "--audio", "/nowhere.wav"], "/nowhere.wav does not exist"),
         (["search", "s", "--audio", "{csv}"], "sound file"),
         (["report", "s/p", "--out", "/nowhere/x.html"], "/nowhere"),
         (["bench", "nope"], "nope"),

@@ -102,6 +102,39 @@ class TestIndex:
         stored = faiss_vectors.stored(index.faiss)
         np.testing.assert_array_equal(stored[5:], neuron_vectors(layers[2], unit_vectors(20)))
 
+    def test_units_and_layers_by_name(self, layers: list[LayerEvidence]) -> None:
+        index = build_neuron_index(layers, unit_vectors(20))
+        for row in range(11):
+            layer, unit = index.unit(row)
+            assert index.row(f"{layer}:{unit}") == row
+        assert np.flatnonzero(index.in_layers(["[ab]"])).tolist() == [0, 1, 2, 3, 4]
+        assert np.flatnonzero(index.in_layers(["c", "b*"])).tolist() == list(range(4, 11))
+        for wrong, says in (
+            ("b:1", "has 1 units"),
+            ("d:0", "known: a, b, c"),
+            ("a", "LAYER:UNIT"),
+            (":1", "LAYER:UNIT"),
+        ):
+            with pytest.raises(InputError, match=says):
+                index.row(wrong)
+        with pytest.raises(InputError, match="unknown layer 'x\\*'"):
+            index.in_layers(["a", "x*"])
+
+    def test_many_units_are_searched_approximately(
+        self, layers: list[LayerEvidence], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        exact = build_neuron_index(layers, unit_vectors(20))
+        monkeypatch.setattr(faiss_vectors, "APPROXIMATE_FROM", 11)
+        approximate = build_neuron_index(layers, unit_vectors(20))
+        assert type(approximate.faiss) is not type(exact.faiss)
+        query = unit_vectors(1, seed=9)[0]
+        for one, other in zip(approximate.search(query), exact.search(query), strict=True):
+            assert one[:2] == other[:2]
+            assert one[2] == pytest.approx(other[2], abs=1e-6)
+        np.testing.assert_array_equal(
+            approximate.vectors(np.array([3, 10])), faiss_vectors.stored(exact.faiss)[[3, 10]]
+        )
+
     def test_every_unit_finds_itself(self, layers: list[LayerEvidence]) -> None:
         index = build_neuron_index(layers, unit_vectors(20))
         for row, vector in enumerate(faiss_vectors.stored(index.faiss)):

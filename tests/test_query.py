@@ -1,0 +1,196 @@
+"""Queries: how they are read, how several terms are scored, and when a unit is said to listen."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from and_retrieval import query as module
+from and_retrieval.errors import InputError
+from and_retrieval.query import (
+    SOUND_NEEDS,
+    TEXT_NEEDS,
+    Query,
+    Terms,
+    background,
+    calibrated,
+    embed_query,
+    ranked,
+)
+from and_retrieval.types import Floats
+from and_retrieval.vectors import brute_force
+
+
+class Drawn:
+    """Text -> a vector drawn by its hash; counts how often it is asked."""
+
+    name, dim, sample_rate, fingerprint = "drawn", 300, 8_000, "drawn-1"
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def embed_text(self, texts: Sequence[str]) -> Floats:
+        self.asked += 1
+        return unit([np.random.default_rng(zlib.crc32(t.encode())).standard_normal(self.dim) for t in texts])
+
+    def embed_audio(self, waveforms: Sequence[Floats]) -> Floats:
+        return unit([np.r_[np.abs(wave).mean(), np.ones(self.dim - 1)] for wave in waveforms])
+
+
+def unit(rows: Sequence[Floats] | Floats) -> Floats:
+    matrix = np.asarray(rows)
+    return (matrix / np.linalg.norm(matrix, axis=1, keepdims=True)).astype(np.float32)
+
+
+def terms(plus: Floats, minus: Floats | None = None, needs: float = TEXT_NEEDS) -> Terms:
+    lacking = np.zeros((0, plus.shape[1]), np.float32) if minus is None else minus
+    return Terms(plus, lacking, np.full(len(plus), needs, np.float32))
+
+
+class TestParse:
+    @pytest.mark.parametrize(
+        ("given", "texts", "minus"),
+        [
+            ("dog", ("dog",), ()),
+            ("+dog", ("dog",), ()),
+            (["dog", "-indoor"], ("dog",), ("indoor",)),
+            ([" + water drops ", "- rain", "-wind"], ("water drops",), ("rain", "wind")),
+            (["T-shirt", "drum+bass"], ("T-shirt", "drum+bass"), ()),
+        ],
+    )
+    def test_signs(self, given: str | list[str], texts: tuple[str, ...], minus: tuple[str, ...]) -> None:
+        assert Query.parse(given) == Query(texts, minus)
+
+    def test_a_query_stays_itself_and_says_what_it_asks(self) -> None:
+        query = Query(("dog", "bark"), ("indoor",), ("/a/b.wav",), ("head:3",))
+        assert Query.parse(query) is query
+        assert str(query) == "dog + bark + b.wav + head:3 - indoor"
+        assert Query.parse("dog", ["x.wav"], ["head:1"]) == Query(("dog",), (), ("x.wav",), ("head:1",))
+
+    @pytest.mark.parametrize("empty", ["", "  ", "+", "-", [], ["dog", ""], ["dog", "- "]])
+    def test_empty(self, empty: str | list[str]) -> None:
+        with pytest.raises(InputError, match="empty"):
+            Query.parse(empty)
+
+    def test_only_what_it_is_not(self) -> None:
+        with pytest.raises(InputError, match=r"besides what it is not \(indoor\)"):
+            Query.parse("-indoor")
+
+
+class TestScore:
+    @settings(max_examples=50, deadline=None)
+    @given(
+        plus=st.integers(1, 4),
+        minus=st.integers(0, 3),
+        n=st.integers(1, 40),
+        k=st.integers(1, 50),
+        seed=st.integers(0, 99),
+    )
+    def test_is_that_of_a_plain_loop(self, plus: int, minus: int, n: int, k: int, seed: int) -> None:
+        random = np.random.default_rng(seed)
+        vectors = unit(random.standard_normal((n, 12)))
+        asked = terms(
+            unit(random.standard_normal((plus, 12))),
+            unit(random.standard_normal((max(minus, 1), 12)))[:minus],
+        )
+        expected = [
+            min(float(v @ p) for p in asked.plus) - max([0.0, *(float(v @ m) for m in asked.minus)])
+            for v in vectors
+        ]
+        np.testing.assert_allclose(asked.scores(vectors), expected, atol=1e-6)
+
+        def nearest(vector: Floats, wanted: int) -> tuple[Floats, Floats]:
+            scores, rows = brute_force(vectors, vector[None], wanted)
+            return scores[0], rows[0]
+
+        scores, rows = ranked(asked, nearest, lambda rows: vectors[rows], k)  # type: ignore[arg-type]
+        assert len(scores) == len(rows) == min(n, k)
+        np.testing.assert_allclose(scores, np.sort(expected)[::-1][:k], atol=1e-6)
+        np.testing.assert_allclose(np.array(expected)[rows], scores, atol=1e-6)
+
+    def test_both_is_more_than_one_of_them(self) -> None:
+        dog, rain, other = np.eye(3, dtype=np.float32)
+        vectors = unit([dog, dog + rain, rain, other])
+        assert terms(np.stack([dog, rain])).scores(vectors).argmax() == 1
+        assert terms(dog[None], rain[None]).scores(vectors).argmax() == 0
+        np.testing.assert_allclose(
+            terms(dog[None], -rain[None]).scores(vectors)[:1], 1
+        )  # lacking it is no merit
+
+    def test_terms_that_cancel(self) -> None:
+        dog = np.eye(3, dtype=np.float32)[:1]
+        with pytest.raises(InputError, match="cancel"):
+            _ = terms(dog, dog).vector
+
+
+class TestEmbed:
+    def test_terms_and_what_they_need(self, write_sound: object) -> None:
+        sound = str(write_sound("x.wav"))  # type: ignore[operator]
+        example = unit(np.ones((1, Drawn.dim)))
+        found = embed_query(Query(("dog",), ("cat", "wind"), (sound,), ("head:1",)), Drawn(), example)
+        assert found.plus.shape == (3, Drawn.dim)
+        np.testing.assert_array_equal(found.minus, Drawn().embed_text(["cat", "wind"]))
+        np.testing.assert_array_equal(
+            found.plus[[0, 2]], np.concatenate([Drawn().embed_text(["dog"]), example])
+        )
+        assert found.needs.tolist() == [TEXT_NEEDS, SOUND_NEEDS, SOUND_NEEDS]
+
+    def test_files_that_are_no_sound(self, tmp_path: object) -> None:
+        path = tmp_path / "x.wav"  # type: ignore[operator]
+        with pytest.raises(InputError, match="does not exist"):
+            embed_query(Query(sounds=(str(path),)), Drawn(), np.zeros((0, Drawn.dim), np.float32))
+        path.write_text("no sound")
+        with pytest.raises(InputError, match="give a sound file"):
+            embed_query(Query(sounds=(str(path),)), Drawn(), np.zeros((0, Drawn.dim), np.float32))
+
+
+class TestCalibrated:
+    def test_z_is_that_of_the_background(self) -> None:
+        random = np.random.default_rng(0)
+        vectors, texts = unit(random.standard_normal((9, 20))), unit(random.standard_normal((50, 20)))
+        asked = terms(unit(random.standard_normal((1, 20))))
+        found = calibrated(asked, vectors, texts)
+        for row, vector in enumerate(vectors):
+            others = texts @ vector
+            assert found.z[row] == pytest.approx(
+                (asked.plus[0] @ vector - others.mean()) / others.std(), abs=1e-4
+            )
+        assert not found.listens.any()
+
+    def test_a_text_drawn_like_the_background_is_heard_by_none(self) -> None:
+        """False alarms over 200 units and 300 unrelated texts: none reaches the threshold."""
+        random = np.random.default_rng(0)
+        vectors, texts, asked = (unit(random.standard_normal((n, 60))) for n in (200, 500, 300))
+        assert not any(calibrated(terms(text[None]), vectors, texts).listens.any() for text in asked)
+
+    def test_all_that_is_asked_for_and_nothing_that_is_not(self) -> None:
+        random = np.random.default_rng(0)
+        texts = unit(random.standard_normal((500, 400)))
+        dog, rain, wind = unit(random.standard_normal((3, 400)))
+        vectors = np.concatenate([unit([dog, dog + rain, dog + wind]), np.zeros((1, 400), np.float32)])
+        assert calibrated(terms(dog[None]), vectors, texts).listens.tolist() == [True, True, True, False]
+        both = calibrated(terms(np.stack([dog, rain])), vectors, texts)
+        assert both.listens.tolist() == [False, True, False, False]
+        assert both.z[0] == pytest.approx(calibrated(terms(rain[None]), vectors, texts).z[0])
+        without = calibrated(terms(dog[None], wind[None]), vectors, texts)
+        assert without.listens.tolist() == [True, True, False, False]
+        assert both.z[3] == 0  # no vector
+
+    def test_the_term_that_falls_shortest_counts(self) -> None:
+        random = np.random.default_rng(0)
+        texts = unit(random.standard_normal((500, 400)))
+        dog = unit(random.standard_normal((1, 400)))
+        asked = Terms(np.concatenate([dog, dog]), dog[:0], np.array([TEXT_NEEDS, SOUND_NEEDS], np.float32))
+        assert calibrated(asked, dog, texts).needed.tolist() == [SOUND_NEEDS]
+
+    def test_the_background_is_embedded_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(module, "_backgrounds", {})
+        embedder = Drawn()
+        assert background(embedder).shape == (521, Drawn.dim)
+        assert background(Drawn()) is background(embedder)
+        assert embedder.asked == 1

@@ -23,8 +23,8 @@ from and_retrieval import media, report
 from and_retrieval.audio import UnreadableAudioError
 from and_retrieval.errors import InputError
 from and_retrieval.report import build_report
-from and_retrieval.report_data import ReportData
-from and_retrieval.types import Explanation, Floats, Label, Shown, Summary, UnitFaithfulness
+from and_retrieval.report_data import Picture, ReportData, Section
+from and_retrieval.types import Explanation, Floats, Label, Meaning, Shown, Summary, UnitFaithfulness
 
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>&amp;\u2028{{script}}"
 CLIPS = 12
@@ -138,6 +138,74 @@ def test_units_without_a_sentence_keep_reason_and_raw_answer(page: Page) -> None
         "the clips have nothing in common",
         "raw words of the model",
     )
+
+
+def two_meanings(one: Explanation) -> Explanation:
+    """The unit with its first, third and fourth top clip of one kind, the next two of another, the last of none."""
+    said = Summary("Responds to the hiss of rain.", False, origin="written")
+    unsaid = Summary(None, True, "its label does not predict it on clips it was not made from")
+    meanings = (
+        Meaning((Label("hiss", 3.0, "both"), Label("rain", 1.0)), said, (0, 2, 3), figures(True)),
+        Meaning((Label("dog", 2.0, "captions"),), unsaid, (1, 4), figures(False)),
+    )
+    return replace(one, meanings=meanings, polysemanticity=0.62, open_concepts=("drip", "splashing"))
+
+
+def test_meanings_have_labels_a_sentence_a_verdict_and_clips_of_their_own() -> None:
+    units = [two_meanings(explain("conv", 0)), explain("conv", 1)]
+    data = small(layers=("conv",), explanations=units, concept_hits={}, random_polysemanticity=0.97)
+    told = Page(build_report(data, read_clip)).blocks["report"]
+    unit, other = told["units"]
+    first, second = unit["meanings"]
+    assert [(told["concepts"][c], *rest) for c, *rest in first["labels"]] == [
+        ("hiss", 3.0, "both"),
+        ("rain", 1.0, "audio"),
+    ]
+    assert (first["text"], first["reliable"], first["clips"]) == (
+        "Responds to the hiss of rain.",
+        True,
+        [0, 2, 3],
+    )
+    assert (second["text"], second["reliable"], second["clips"]) == (None, False, [1, 4])
+    assert second["reason"].startswith("its label does not predict")
+    assert (unit["spread"], unit["words"], other["spread"], other["meanings"]) == (
+        0.62,
+        ["drip", "splashing"],
+        None,
+        [],
+    )
+    layer = told["layers"][0]
+    assert (layer["several"], layer["spread"], told["randomSpread"]) == (1, 0.62, 0.97)
+
+
+def test_the_first_clips_of_every_meaning_get_sound_first() -> None:
+    unit = replace(explain("conv", 0), low=(), top=tuple(shown(row, 9.0 - row) for row in range(12)))
+    meanings = tuple(
+        Meaning((Label("x", 1.0),), Summary(None, True, "x"), places)
+        for places in ((0, *range(2, 8)), (1, 10, 11))
+    )
+    order = report.sound_order([replace(unit, meanings=meanings)], ("conv",))
+    assert order == [0, 2, 3, 4, 5, 1, 10, 11, 6, 7, 8, 9]
+
+
+def test_a_meaning_of_clips_that_are_not_there_is_refused() -> None:
+    unit = explain("conv", 0)
+    meaning = Meaning((), Summary(None, True, "x"), (0, len(unit.top)))
+    with pytest.raises(ValueError, match="conv:0 names a clip"):
+        build_report(small(explanations=[replace(unit, meanings=(meaning,))], concept_hits={}), read_clip)
+
+
+def test_sections_are_text_tables_and_pictures_inside_the_page() -> None:
+    picture = Picture(b"<svg xmlns='http://www.w3.org/2000/svg'/>", "image/svg+xml", "a curve")
+    section = Section("Forgetting", (HOSTILE,), [["units", "gap"], ["3", HOSTILE]], [picture])
+    page = Page(build_report(small(sections=[section]), read_clip))
+    told = page.blocks["report"]["sections"]
+    assert told[0]["title"] == "Forgetting"
+    assert told[0]["paragraphs"] == [HOSTILE]
+    assert told[0]["table"] == [["units", "gap"], ["3", HOSTILE]]
+    ((source, description),) = told[0]["pictures"]
+    assert base64.b64decode(source.removeprefix("data:image/svg+xml;base64,")) == picture.content
+    assert description == "a curve"
 
 
 def test_every_unit_says_how_far_its_label_can_be_trusted(page: Page) -> None:
@@ -473,3 +541,54 @@ def test_paths_are_shown_short_and_copied_whole_in_a_browser(browser: Any, tmp_p
     path.click(click_count=3)
     page.keyboard.press("Control+c")
     assert page.evaluate("copied").strip() == "/sounds/far away/water/drop.wav"
+
+
+@pytest.mark.slow
+def test_meanings_sources_and_sections_in_a_browser(browser: Any, tmp_path: Path) -> None:
+    units = list(small().explanations)
+    units[0] = replace(
+        two_meanings(units[0]), labels=(Label("rain", 0.9, "both"), Label("wind", 0.1, "captions"))
+    )
+    picture = Picture(
+        media.write_png(np.zeros((4, 9), np.uint8), np.zeros((24, 3), np.uint8)), "image/png", "a curve"
+    )
+    section = Section("Forgetting", ("What was lost.",), [["units", "gap"], ["3", "0.5"]], [picture])
+    page = opened(
+        browser, tmp_path, small(explanations=units, random_polysemanticity=0.97, sections=[section])
+    )
+    card = page.locator("[data-unit='0']")
+    groups = card.locator(".meaning")
+    assert groups.locator("h4").all_inner_texts() == ["Meaning 1 of 2", "Meaning 2 of 2"]
+    assert groups.nth(0).locator(".sentence").inner_text() == "Responds to the hiss of rain."
+    assert groups.nth(1).locator(".sentence").count() == 0
+    assert [groups.nth(i).locator(".badge").inner_text() for i in range(2)] == [
+        "holds on unseen clips",
+        "does not hold on unseen clips",
+    ]
+    assert [groups.nth(i).locator(".clip").count() for i in range(2)] == [3, 2]
+    assert groups.nth(0).locator(".names li").all_inner_texts() == ["hissby both", "rainby sound"]
+    assert card.locator(".bars .source").all_inner_texts() == ["by both", "by captions"]
+    assert " ".join(card.locator(".spread").inner_text().split()) == "0.62 (random clips 0.97)"
+    assert "1 strong clip of no group" in card.locator(".sounds").inner_text()
+    assert page.locator("#spread").is_visible()
+    assert page.locator(".measures").first.inner_text().count("0.62, random 0.97") == 1
+
+    page.check("#several")
+    assert page.locator("#status").inner_text() == "1 unit of 40"
+    page.evaluate("location.hash = '#conv/29'")
+    page.wait_for_selector(".card.found")
+    assert not page.is_checked("#several")
+    page.fill("#query", "hiss")
+    assert page.locator(".card").count() == 1
+    page.fill("#query", "")
+
+    assert page.locator("#sections h2").inner_text() == "Forgetting"
+    assert page.locator("#sections td").all_inner_texts() == ["3", "0.5"]
+    assert (
+        page.locator("#sections img").evaluate("image => image.decode().then(() => image.naturalWidth)") == 9
+    )
+
+    opened(page, tmp_path, small())
+    assert page.locator("#several").is_disabled()
+    assert page.locator("#spread").is_hidden()
+    assert page.locator(".card .source").count() == 0

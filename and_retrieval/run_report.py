@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from . import vectors as faiss_vectors
 from .clip_index import ClipIndex
@@ -50,7 +51,7 @@ def report_data(run: RecordedRun) -> ReportData:
             "units": _unit_counts(explanations, len(facts["layers"])),
             "embedder": f"{run.index.embedder_name} ({run.index.embedder_fingerprint})",
             "concepts": f"{settings['bank']}, {len(settings['concepts'])} concepts, scored by "
-            f"{labelling['score']} over {labelling['k']} clips, by {labelling['evidence']}",
+            f"{labelling['score']} over {labelling['k']} clips, by {labelling['evidence']}{_ranked(labelling)}",
             "language model": summaries["llm"],
         },
         notes=_notes(run),
@@ -67,8 +68,15 @@ def report_data(run: RecordedRun) -> ReportData:
 
 def _unit_counts(explanations: Sequence[Explanation], layers: int) -> str:
     tested = [e.faithfulness.reliable for e in explanations if e.faithfulness]
+    by_captions = [e.caption_faithfulness.reliable for e in explanations if e.caption_faithfulness]
     text = f"{len(explanations)} in {layers} layers"
-    return f"{text}, {sum(tested)} with a label that holds on held-out clips" if tested else text
+    text += f", {sum(tested)} with a label that holds on held-out clips" if tested else ""
+    return f"{text}, {sum(by_captions)} by their captions" if by_captions else text
+
+
+def _ranked(labelling: Mapping[str, Any]) -> str:
+    ways = {"llm": ", in the language model's order", "both": ", in the order of score and language model"}
+    return ways.get(labelling.get("rank", "score"), "")
 
 
 def _concept_hits(run: RecordedRun, concepts: Sequence[str]) -> dict[str, list[tuple[int, float]]]:

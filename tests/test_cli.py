@@ -108,6 +108,22 @@ def test_captions_are_evidence_too(in_built: Path, capsys: pytest.CaptureFixture
     assert [line["labels"][0]["concept"] for line in lines] == list(CONCEPTS[:4])
 
 
+def test_open_concepts_are_words_of_the_captions_where_they_are_wanted(
+    in_built: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = ["explain", "s/p", "--llm", "none", "--concepts", "labels", "-k", "5", "--open-concepts"]
+    run = in_built / "s/runs/p"
+    answer(capsys, *line, "yes")
+    for told in map(json.loads, (run / "explanations.jsonl").open()):
+        label = told["labels"][0]["concept"].split()
+        assert any(word in " ".join(told["open_concepts"]).split() for word in label)
+    assert json.loads((run / "explain.json").read_text())["open_concepts"]["wanted"] == "yes"
+    assert "--llm" in complaint(capsys, *line, "yes", "--ask-adjectives")
+    answer(capsys, *line, "no")
+    assert [json.loads(told)["open_concepts"] for told in (run / "explanations.jsonl").open()] == [[]] * 4
+    assert json.loads((run / "explain.json").read_text())["open_concepts"] is None
+
+
 def test_two_runs_of_every_verb_give_the_same_bytes(
     in_built: Path, sounds: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

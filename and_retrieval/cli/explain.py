@@ -67,6 +67,8 @@ def answer(args: argparse.Namespace) -> tuple[Result, str]:
     reliable = sum(e.faithfulness is not None and e.faithfulness.reliable for e in explanations)
     result = {"run": run.name, "units": units, "labelled": labelled, "abstained": abstained, "llm": llm}
     result["reliable"] = reliable if any(e.faithfulness for e in explanations) else None
+    by_captions = [e.caption_faithfulness.reliable for e in explanations if e.caption_faithfulness]
+    result["reliable_by_captions"] = sum(by_captions) if by_captions else None
     trusted = f"{reliable} of them reliably, " if result["reliable"] is not None else ""
     text = (
         f"{labelled} of {units} units labelled, {trusted}{units - abstained} sentences "

@@ -26,6 +26,10 @@ import numpy.typing as npt
 from .errors import InputError
 from .types import Floats
 
+# Threads that wait by spinning cost ten times the work itself where other programs want the cores too; llama.cpp's
+# OpenMP reads this when it is loaded.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
 try:
     import llama_cpp
 except (ImportError, OSError, RuntimeError):  # not installed, or its shared library does not load

@@ -318,6 +318,9 @@ def test_weights_of_another_model(changed: Callable[..., Path]) -> None:
 def test_damaged_folders(changed: Callable[..., Path], tmp_path: Path) -> None:
     assert "there is no folder" in refusal(tmp_path / "nowhere")
     assert "neither a folder" in refusal("nonsense")
+    for spec in ("hf:", "torch:"):
+        with pytest.raises(InputError, match="names no model"):
+            load_target(spec)
     unknown = refusal(changed("ast", model_type="quux"))
     assert "config.json cannot be used" in unknown
     folder = changed("ast")

@@ -18,6 +18,7 @@ from .user import call_function, checked_target
 
 REGISTRY: Mapping[str, str] = {"yamnet": "and_retrieval.targets.yamnet:load"}
 """Name -> `module:function`, imported only when asked for; the function returns a `Target`."""
+FORMS = "'hf:ORG/NAME', 'torch:FILE.pt2' or your own 'file.py:function'"
 
 
 def load_target(spec: str, device: str = "cpu", trust_remote_code: bool = False) -> Target:
@@ -39,6 +40,8 @@ def load_target(spec: str, device: str = "cpu", trust_remote_code: bool = False)
     if spec in REGISTRY:
         module_name, function = REGISTRY[spec].split(":")
         target = checked_target(getattr(importlib.import_module(module_name), function)(), spec)
+    elif spec in ("hf:", "torch:"):
+        raise InputError(f"target {spec!r} names no model: write {FORMS}")
     elif spec.startswith("hf:"):
         target = huggingface.load(spec.removeprefix("hf:"), trust_remote_code)
     elif spec.startswith("torch:"):
@@ -46,8 +49,7 @@ def load_target(spec: str, device: str = "cpu", trust_remote_code: bool = False)
     elif ":" in spec or spec.endswith(".py"):
         target = checked_target(call_function(spec), spec)
     else:
-        forms = "'hf:ORG/NAME', 'torch:FILE.pt2' or your own 'file.py:function'"
-        raise unknown_name("target", spec, REGISTRY, f"or name {forms}")
+        raise unknown_name("target", spec, REGISTRY, f"or name {FORMS}")
     module = target.module.eval().requires_grad_(False)
     try:
         module = module.to(place)

@@ -1,7 +1,7 @@
 """What it takes to hold two sets of units against each other: intervals, diversity, nearest counterparts. Arrays only.
 
-Intervals are percentile bootstraps over units (Efron 1979). The units of one network are not independent of each
-other, so true intervals are wider.
+Intervals are percentile bootstraps over units (Efron 1979), those of shares Wilson's (1927). The units of one
+network are not independent of each other, so true intervals are wider.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ Rows = npt.NDArray[np.intp]
 
 DRAWS = 1000
 COVERAGE = 0.95
+Z = 1.959964  # standard deviations of a normal distribution that cover as much
 LEAST_UNITS = 5  # with fewer an interval says nothing
 TIE = 1e-5  # cosines closer than this are equal
 CHUNK_BYTES = 2**25
@@ -56,7 +57,7 @@ def bootstrap(
     """A statistic of units with its percentile interval; None for fewer than `LEAST_UNITS` of them.
 
     Args:
-        values: float or bool [units]; NaN is left out.
+        values: float [units]; NaN is left out.
         statistic: Along an axis, as `np.mean` and `np.median`.
         seed: Of the draws.
         draws: How often as many units are drawn, with replacement.
@@ -70,6 +71,23 @@ def bootstrap(
     parts = [min(step, draws - start) for start in range(0, draws, step)]
     drawn = [statistic(values[random.integers(len(values), size=(n, len(values)))], axis=1) for n in parts]
     return _interval(float(statistic(values)), np.concatenate(drawn), len(values))
+
+
+def share(hits: Array) -> Interval | None:
+    """The share of units for which something holds, with Wilson's interval; None for fewer than `LEAST_UNITS`.
+
+    A bootstrap of ten hits out of ten would have an interval without width.
+
+    Args:
+        hits: bool [units].
+    """
+    n = len(hits)
+    if n < LEAST_UNITS:
+        return None
+    p = float(np.mean(hits))
+    centre = (p + Z**2 / (2 * n)) / (1 + Z**2 / n)
+    reach = Z / (1 + Z**2 / n) * float(np.sqrt(p * (1 - p) / n + Z**2 / (4 * n**2)))
+    return Interval(round(p, 4), round(max(centre - reach, 0.0), 4), round(min(centre + reach, 1.0), 4), n)
 
 
 def distinct_among(

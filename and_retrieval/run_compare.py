@@ -19,7 +19,7 @@ from .run_profile import LayerProfile, profile
 from .runs import RecordedRun
 
 CAVEATS = (
-    "Intervals are 95 % bootstraps over units; units of one network are not independent, so the true ones are wider.",
+    "Intervals cover 95 % over units; units of one network are not independent, so the true ones are wider.",
     "Intervals of single comparisons: among many layers some lie apart by chance.",
     "Figures hold for these clips and these concepts.",
 )
@@ -28,7 +28,8 @@ SAME_EARS = (
     "YAMNet is the embedder's ears, too: its units go with concepts more than another embedder would show."
 )
 NO_SAME_CLIPS = "the runs were not recorded and tested on the same clips"
-NO_SAME_CONCEPTS = "the runs were explained with other concepts or settings"
+LABELLING = ("score", "evidence", "k")
+NO_SAME_CONCEPTS = f"the runs were explained with other concepts, {', '.join(LABELLING)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +119,7 @@ def _evidence_clips(run: RecordedRun) -> tuple[Any, ...]:
 
 def _labelling(run: RecordedRun) -> tuple[Any, ...]:
     settings = run.settings()
-    return sorted(settings["concepts"]), settings["labelling"]
+    return sorted(settings["concepts"]), [settings["labelling"].get(name) for name in LABELLING]
 
 
 def _left_out(same_clips: bool, same_concepts: bool, layers: Iterable[LayerProfile]) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .acoustics import explained_by_acoustics, filled_ranks
-from .contrast import Interval, bootstrap, effective_number, principal
+from .contrast import Interval, bootstrap, effective_number, principal, share
 from .evidence import SEEN, load_activations
 from .run_trust import LEAST_GROUPS, LEAST_HELD_OUT
 from .runs import RecordedRun
@@ -125,7 +125,7 @@ def _layer_profile(
     return LayerProfile(
         name=name,
         units=len(told),
-        reliable=bootstrap(np.array([test.reliable for test in tests])),
+        reliable=share(np.array([test.reliable for test in tests])),
         correlation=bootstrap(np.array([test.correlation for test in tests])),
         random_correlation=_mean([test.random_correlation for test in tests]),
         best_correlation=_mean([test.best_correlation for test in tests]),
@@ -135,7 +135,7 @@ def _layer_profile(
         counted=counted,
         concepts=len(set(counted)),
         effective_concepts=round(effective_number(counted), 2),
-        acoustic_units=bootstrap(np.array([unit.acoustics is not None for unit in told])),
+        acoustic_units=share(np.array([unit.acoustics is not None for unit in told])),
         leaning=leaning,
     )
 

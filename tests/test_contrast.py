@@ -17,6 +17,7 @@ from and_retrieval.contrast import (
     mutual,
     nearest,
     principal,
+    share,
     share_alike,
 )
 from and_retrieval.types import Floats
@@ -44,7 +45,19 @@ def test_nan_is_left_out_and_few_units_have_no_interval() -> None:
     assert (found.value, found.units) == (3.0, 5)
     assert bootstrap(values) == found
     assert bootstrap(values[:5]) is None
-    assert bootstrap(np.array([True, False] * 5)) is not None
+
+
+@given(st.integers(5, 200), st.data())
+def test_wilsons_interval_solves_its_equation(n: int, data: st.DataObject) -> None:
+    hits = data.draw(st.integers(0, n))
+    found = share(np.arange(n) < hits)
+    assert found is not None
+    assert 0 <= found.low <= found.value <= found.high <= 1
+    assert found.high > found.low
+    for end in {found.low, found.high} - {0.0, 1.0}:
+        # The share lies 1.96 standard deviations from the end, as the end's own spread has it.
+        assert abs(hits / n - end) == pytest.approx(1.96 * (end * (1 - end) / n) ** 0.5, abs=2e-3)
+    assert share(np.ones(4, np.bool_)) is None
 
 
 @pytest.mark.parametrize(

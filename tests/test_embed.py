@@ -11,7 +11,7 @@ import torch
 from sounds import noise, tone
 
 from and_retrieval.audio import read_window
-from and_retrieval.embed import NAMES, embedded, load_embedder, minilm
+from and_retrieval.embed import NAMES, embedded, load_embedder, minilm, text_cache
 from and_retrieval.embed.embedded import EmbeddedEmbedder, load_statistics, posterior_roots
 from and_retrieval.embed.minilm import cached_sentence_vectors, sentence_vectors
 from and_retrieval.embed.statistics import synthetic_signals, write_statistics
@@ -31,7 +31,7 @@ def assert_unit(vectors: Floats, rows: int) -> None:
 
 def test_is_found_by_name(embedder: Embedder) -> None:
     assert (embedder.name, embedder.dim, embedder.sample_rate) == ("embedded", 521, 16_000)
-    assert NAMES == ("embedded",)
+    assert "embedded" in NAMES
     with pytest.raises(InputError, match=r"unknown embedder 'embeded'; did you mean embedded\?"):
         load_embedder("embeded")
 
@@ -140,7 +140,7 @@ class TestFingerprint:
 class TestSentences:
     @pytest.fixture(autouse=True)
     def _own_cache(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(minilm, "cache_folder", lambda: tmp_path / "cache")
+        monkeypatch.setattr(text_cache, "cache_folder", lambda: tmp_path / "cache")
 
     def test_near_meanings_are_near(self) -> None:
         rain, drizzle, guitar = sentence_vectors(["rain", "drizzle", "a guitar solo"])

@@ -14,7 +14,15 @@ import pytest
 
 from and_retrieval import weights
 from and_retrieval.errors import ChecksumError, InputError, MissingExtraError
-from and_retrieval.weights import WeightFile, Weights, cache_folder, locate, manifest, sha256
+from and_retrieval.weights import (
+    WeightFile,
+    Weights,
+    cache_folder,
+    locate,
+    manifest,
+    remembered_sha256,
+    sha256,
+)
 
 Install = Callable[..., Weights]
 
@@ -184,3 +192,17 @@ def test_the_cache_folder_can_be_moved(monkeypatch: pytest.MonkeyPatch) -> None:
     assert cache_folder() == Path("/cache/and_retrieval")
     monkeypatch.delenv("XDG_CACHE_HOME")
     assert cache_folder() == Path.home() / ".cache/and_retrieval"
+
+
+def test_a_remembered_hash_is_that_of_the_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AND_RETRIEVAL_CACHE", str(tmp_path / "cache"))
+    path = tmp_path / "weights"
+    path.write_bytes(b"one")
+    times = path.stat()
+    assert remembered_sha256(path) == remembered_sha256(path) == sha256(path)
+    (kept,) = (tmp_path / "cache" / "sha256").iterdir()
+    path.write_bytes(b"two")
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))  # same size, time set back
+    assert remembered_sha256(path) == sha256(path)
+    kept.write_text("damaged")
+    assert remembered_sha256(path) == sha256(path)

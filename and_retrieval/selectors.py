@@ -57,7 +57,7 @@ class KnownLayer:
 
     Attributes:
         evidence: Top and bottom clips.
-        rows: int [seen], rows of the index that `activations` belong to.
+        rows: int [seen], rows of the index that `activations` belong to, ascending.
         activations: float [seen, units], finite.
         vectors: float32 [units, dim], the neuron vectors.
         words: Per unit its open concepts, most frequent first, or None when they were not made.
@@ -93,8 +93,9 @@ def by_captions(wanted: Wanted, layer: KnownLayer) -> Floats:
 def soft_wpmi(wanted: Wanted, layer: KnownLayer) -> Floats:
     """`label.soft_wpmi` of the unit's top clips; -inf for a unit that never fired."""
     top, low = layer.evidence.top, layer.evidence.low
-    rows = np.where(top.values > low.values[:, :1], top.rows, np.int32(-1))
-    scores = SCORES["soft-wpmi"].score(wanted.audio, rows)[:, : len(wanted.concepts)]
+    fired = (top.values > low.values[:, :1]) & (top.rows >= 0)
+    rows = np.where(fired, np.searchsorted(layer.rows, top.rows), -1).astype(np.int32)
+    scores = SCORES["soft-wpmi"].score(wanted.audio[layer.rows], rows)[:, : len(wanted.concepts)]
     return np.where(rows.max(axis=1, keepdims=True) >= 0, scores, -np.inf).astype(np.float32)
 
 

@@ -1,0 +1,263 @@
+"""How fast a unit is found among a million, and how many of those that brute force finds.
+
+A million neuron vectors are made from a real run: YAMNet is recorded on the source, and each unit of a made-up
+layer adds up the standardised activations of `MIXED` of YAMNet's units, drawn at random, with normal weights and a
+tenth of noise, as a next layer would. Its vector is then that of `neurons.neuron_vectors`: the mean of its strongest
+`TOP` clips. `spectrum` says how alike made-up and real vectors are: the share of their variance in the first
+32, 64, 128 principal directions.
+
+Queries are texts (the names of ESC-50 and of the demo set's sounds, some of them of sounds the source does not
+hold), units among the million, and pairs of texts that are both wanted. `milliseconds` are of one query on one
+thread, from its vector to the rows and scores; `calibrated` adds what a search of a run adds, z-values
+against the background. Recall is the share of the ten best of brute force that are found, ties within 1e-6
+counted as found. Brute force is one matrix product and a partial sort, in the same process on the same thread.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from and_retrieval import pipeline, soundbank
+from and_retrieval import vectors as faiss_vectors
+from and_retrieval.clip_index import ClipIndex
+from and_retrieval.clips import load_clips
+from and_retrieval.concepts import load_bank
+from and_retrieval.config import RecordConfig, fingerprint
+from and_retrieval.embed import load_embedder
+from and_retrieval.evidence import SEEN, load_activations
+from and_retrieval.neurons import NeuronIndex
+from and_retrieval.query import CANDIDATES, TEXT_NEEDS, Terms, background, calibrated, ranked
+from and_retrieval.runs import RecordedRun
+from and_retrieval.store import Home
+from and_retrieval.targets import load_target
+from and_retrieval.types import Embedder, Floats
+from and_retrieval.vectors import Mask
+from bench import Announce, Figures, markdown
+from bench.source import digest
+
+K = 10
+MIXED = 3
+NOISE = 0.1
+TOP = 20
+CHUNK = 5_000
+LAYERS = 10  # that the made-up units are dealt out to, one of which is searched alone
+UNIT_QUERIES = 100
+PAIRS = 50
+TIE = 1e-6
+
+Answer = Callable[[Any], tuple[Floats, Any]]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """SOURCE, the embedder, how many units, where the index is kept."""
+    parser.add_argument("source", metavar="SOURCE", help="folder, glob or CSV of sounds")
+    parser.add_argument("--embedder", default="embedded", metavar="NAME", help="default: embedded")
+    parser.add_argument("--units", type=int, default=1_000_000, help="default: 1,000,000")
+    parser.add_argument("--home", metavar="DIR", help="folder of the index and the run (default: ./index)")
+    parser.add_argument("--seed", type=int, default=0, help="default: 0")
+
+
+def run(source: str, embedder: str, units: int, home: str | None, seed: int, announce: Announce) -> Figures:
+    """Figures of the approximate and of the exact index, beside brute force."""
+    loaded = load_embedder(embedder)
+    data = digest(load_clips(source).clips)
+    place = Home.find(home).index(f"bench-{fingerprint(data, loaded.fingerprint)}").path
+    index = ClipIndex.build(source, loaded, place, progress=announce("embedding", "clips"))
+    recorded = pipeline.record(
+        load_target("yamnet"), index, (), RecordConfig(device="cpu"), "search", announce
+    )
+    rng = np.random.default_rng(seed)
+    with threadpool_limits(1):
+        vectors = made_up(recorded, units, rng, announce)
+        real = faiss_vectors.stored(recorded.neurons.faiss)
+        queries = drawn_queries(loaded, vectors, rng)
+        truth = {name: Timed([_brute(vectors, query) for query in asked]) for name, asked in queries.items()}
+        texts = background(loaded)
+        figures = {
+            "brute force": {name: {"milliseconds": timed.milliseconds()} for name, timed in truth.items()},
+            **{
+                name: index_figures(build, vectors, queries, truth, texts)
+                for name, build in (
+                    ("approximate", faiss_vectors.build_approximate),
+                    ("exact", faiss_vectors.build),
+                )
+            },
+        }
+    return {
+        "settings": {"embedder": embedder, "fingerprint": loaded.fingerprint, "units": units, "seed": seed},
+        "data": data,
+        "dim": index.dim,
+        "clips": len(index.clips),
+        "spectrum": {"made up": spectrum(vectors), "real": spectrum(real)},
+        **figures,
+    }
+
+
+def made_up(run: RecordedRun, units: int, rng: np.random.Generator, announce: Announce) -> Floats:
+    """Neuron vectors of units that mix the run's own, float32 [units, dim] of unit length, see the module."""
+    rows = np.array(run.seen_rows())
+    activations = np.concatenate(
+        [np.asarray(load_activations(run.folder, layer.name, SEEN), np.float32) for layer in run.layers],
+        axis=1,
+    )
+    read = np.isfinite(activations).all(axis=1)
+    rows, activations = rows[read], activations[read]
+    activations = (activations - activations.mean(axis=0)) / np.maximum(activations.std(axis=0), 1e-6)
+    clips = run.index.vectors()
+    clips = (clips - clips.mean(axis=0))[rows]
+    progress = announce("mixing", "units")
+    vectors = np.empty((units, clips.shape[1]), np.float32)
+    for first in range(0, units, CHUNK):
+        count = min(CHUNK, units - first)
+        mixed = NOISE * rng.standard_normal((len(rows), count), dtype=np.float32)
+        for _ in range(MIXED):
+            weights = rng.standard_normal(count, dtype=np.float32)
+            mixed += activations[:, rng.integers(activations.shape[1], size=count)] * weights
+        vectors[first : first + count] = _from_top_clips(mixed, clips)
+        progress(first + count, units)
+    return vectors
+
+
+def _from_top_clips(activations: Floats, clips: Floats) -> Floats:
+    top = np.argpartition(-activations, min(TOP, len(activations)) - 1, axis=0)[:TOP]
+    excess = np.maximum(np.take_along_axis(activations, top, axis=0) - activations.mean(axis=0), 0)
+    weights = np.zeros_like(activations)
+    np.put_along_axis(weights, top, excess, axis=0)
+    means = weights.T @ clips
+    lengths = np.linalg.norm(means, axis=1, keepdims=True)
+    vectors: Floats = means / np.maximum(lengths, 1e-12)
+    return vectors
+
+
+def spectrum(vectors: Floats) -> dict[str, float]:
+    """Share of the variance of (at most 20,000) vectors in their first principal directions."""
+    values = np.linalg.eigvalsh(np.cov(vectors[:20_000].T))[::-1]
+    return {f"first {n}": round(float(values[:n].sum() / values.sum()), 4) for n in (32, 64, 128)}
+
+
+def drawn_queries(embedder: Embedder, vectors: Floats, rng: np.random.Generator) -> dict[str, list[Terms]]:
+    """Queries by kind."""
+    names = sorted({*load_bank("esc50").concepts, *soundbank.CONCEPTS})
+    texts = embedder.embed_text(names)
+    units = vectors[rng.choice(len(vectors), min(UNIT_QUERIES, len(vectors)), replace=False)]
+    pairs = [texts[rng.choice(len(texts), 2, replace=False)] for _ in range(PAIRS)]
+    return {
+        "texts": [_terms(text[None]) for text in texts],
+        "units": [_terms(unit[None]) for unit in units],
+        "pairs of texts": [_terms(pair) for pair in pairs],
+    }
+
+
+class Timed:
+    """Answers with the seconds each took."""
+
+    def __init__(self, answers: Sequence[tuple[float, Floats, Any]]) -> None:
+        self.seconds = [seconds for seconds, _, _ in answers]
+        self.scores = [scores for _, scores, _ in answers]
+        self.rows = [rows for _, _, rows in answers]
+
+    def milliseconds(self) -> dict[str, float]:
+        """p50 and p95."""
+        p50, p95 = np.quantile(self.seconds, (0.5, 0.95)) * 1_000
+        return {"p50": round(float(p50), 3), "p95": round(float(p95), 3)}
+
+    def recall(self, truth: Timed) -> float:
+        """Share of the truth's rows that were found; others that score as high as the last of them count."""
+        shares = [
+            np.mean(scores[: len(best)] >= best[-1] - TIE) if len(scores) else 0.0
+            for scores, best in zip(self.scores, truth.scores, strict=True)
+        ]
+        return round(float(np.mean(shares)), 4)
+
+
+def index_figures(
+    build: Callable[[Floats], Any],
+    vectors: Floats,
+    queries: dict[str, list[Terms]],
+    truth: dict[str, Timed],
+    texts: Floats,
+) -> dict[str, Any]:
+    """Build time, size, and time and recall of every kind of query, unfiltered and among one layer."""
+    begin = time.perf_counter()
+    sizes = [len(part) for part in np.array_split(np.arange(len(vectors)), LAYERS)]
+    neurons = NeuronIndex(build(vectors), tuple((f"layer{n}", size) for n, size in enumerate(sizes)))
+    seconds = time.perf_counter() - begin
+    one_layer, half = neurons.in_layers(["layer3"]), np.arange(len(vectors)) % 2 == 0
+    figures: dict[str, Any] = {"build": {"seconds": round(seconds, 1), "bytes": _bytes(neurons)}}
+    for name, asked in queries.items():
+        found = Timed([_searched(neurons, query) for query in asked])
+        figures[name] = {
+            "milliseconds": found.milliseconds(),
+            "recall": found.recall(truth[name]),
+            "calibrated": Timed([_searched(neurons, query, texts=texts) for query in asked]).milliseconds(),
+        }
+    for name, among in (("texts among a tenth (a layer)", one_layer), ("texts among half", half)):
+        some = queries["texts"][::4]
+        exact = Timed([_brute(vectors, query, among) for query in some])
+        found = Timed([_searched(neurons, query, among) for query in some])
+        figures[name] = {"milliseconds": found.milliseconds(), "recall": found.recall(exact)}
+    return figures
+
+
+def _terms(plus: Floats) -> Terms:
+    return Terms(plus, np.zeros((0, plus.shape[1]), np.float32), np.full(len(plus), TEXT_NEEDS, np.float32))
+
+
+def _searched(
+    neurons: NeuronIndex, query: Terms, among: Mask | None = None, texts: Floats | None = None
+) -> tuple[float, Floats, Any]:
+    begin = time.perf_counter()
+    scores, rows = ranked(query, lambda v, n: neurons.nearest(v, n, among), neurons.vectors, K)
+    if texts is not None:
+        calibrated(query, neurons.vectors(rows), texts)
+    return time.perf_counter() - begin, scores, rows
+
+
+def _brute(vectors: Floats, query: Terms, among: Mask | None = None) -> tuple[float, Floats, Any]:
+    begin = time.perf_counter()
+    scores = query.scores(vectors)
+    if among is not None:
+        scores = np.where(among, scores, -np.inf)
+    k = min(K, len(scores))
+    best = np.argpartition(-scores, k - 1)[:k]
+    best = best[np.argsort(-scores[best], kind="stable")]
+    return time.perf_counter() - begin, scores[best], best
+
+
+def _bytes(neurons: NeuronIndex) -> int:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "neurons.faiss"
+        faiss_vectors.save(neurons.faiss, path)
+        return path.stat().st_size
+
+
+def table(figures: Figures) -> str:
+    """One row per index and kind of query."""
+    rows = []
+    for name in ("brute force", "approximate", "exact"):
+        built = figures[name].get("build", {})
+        for kind, measured in figures[name].items():
+            if kind != "build":
+                rows.append(
+                    {
+                        "index": name,
+                        "queries": kind,
+                        "p50 ms": measured["milliseconds"]["p50"],
+                        "p95 ms": measured["milliseconds"]["p95"],
+                        f"recall@{K}": measured.get("recall"),
+                        "p50 ms calibrated": measured.get("calibrated", {}).get("p50"),
+                        "build s": built.get("seconds"),
+                        "bytes": built.get("bytes"),
+                    }
+                )
+    count = figures["settings"]["units"]
+    chance = f"{min(1.0, K / count):.1e}, of pairs among {CANDIDATES} candidates {min(1.0, CANDIDATES / count):.1e}"
+    return f"{markdown(rows)}\n\n{count} units of {figures['dim']} dimensions; recall by chance {chance}"

@@ -13,6 +13,7 @@ JumpReLU, what exceeds the feature's own threshold, 0 otherwise (Rajamanoharan e
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import nn
 
 from .errors import InputError, unknown_name
@@ -272,7 +273,11 @@ def save_dictionary(dictionary: Dictionary, path: str | Path) -> None:
     settings = {"activation": dictionary.activation, "pre_bias": str(dictionary.pre_bias).lower()}
     if dictionary.k is not None:
         settings["k"] = str(dictionary.k)
-    save_file(tensors, path, settings)
+    content = save(tensors, settings)
+    # The metadata come in any order; sorted, the same dictionary gives the same bytes.
+    size = int.from_bytes(content[:8], "little")
+    header = json.dumps(json.loads(content[8 : 8 + size]), separators=(",", ":"), sort_keys=True)
+    Path(path).write_bytes(content[:8] + header.encode().ljust(size) + content[8 + size :])
 
 
 def _insert(module: nn.Module, layer: str, dictionary: Dictionary) -> None:

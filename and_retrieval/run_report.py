@@ -62,7 +62,7 @@ def report_data(run: RecordedRun) -> ReportData:
             layer: [("R² by measured sound", f"{share['r2']:.2f}, shuffled {share['shuffled']:.2f}")]
             for layer, share in settings["acoustics"].items()
         },
-        random_polysemanticity=settings["random_polysemanticity"],
+        random_polysemanticity=settings.get("random_polysemanticity"),
     )
 
 

@@ -66,6 +66,7 @@ def answer(args: argparse.Namespace) -> tuple[Result, str]:
     abstained = sum(e.summary.abstained for e in explanations)
     reliable = sum(e.faithfulness is not None and e.faithfulness.reliable for e in explanations)
     result = {"run": run.name, "units": units, "labelled": labelled, "abstained": abstained, "llm": llm}
+    result["several_meanings"] = sum(bool(e.meanings) for e in explanations)
     result["reliable"] = reliable if any(e.faithfulness for e in explanations) else None
     by_captions = [e.caption_faithfulness.reliable for e in explanations if e.caption_faithfulness]
     result["reliable_by_captions"] = sum(by_captions) if by_captions else None

@@ -32,7 +32,7 @@ function summaryOf(unit) {
     const made = unit.origin === "composed" ? "composed" : "automatic";
     return el("div", {}, kind("Summary", made), el("p", { class: "sentence" }, ...marked(unit.text)), raw);
   }
-  const failed = unit.reliable === false;
+  const failed = unit.reliable === false && !unit.meanings.some((meaning) => meaning.reliable);
   return el("div", { class: failed ? "abstained" : "unsaid" }, el("b", {}, failed ? "No reliable explanation" : "No sentence"),
     unit.reason ? `: ${unit.reason}` : "", raw);
 }

@@ -45,7 +45,7 @@ def found_meanings(
     """Find, label and test the meanings of every unit.
 
     All top clips that were recorded are grouped, however many of them `config` labels a unit by. Groups are labelled
-    by the run's score over their own clips, or by `GROUP_SCORE`; a language model that ranks a unit's labels has no part.
+    by the run's score over their own clips, or by `GROUP_SCORE`, never ranked by a language model.
     """
     space, place = seen_space(run)
     units: list[tuple[Meaning, ...]] = []

@@ -137,8 +137,9 @@ class TestVectors:
         vector = embedder.embed_audio([np.concatenate(parts)])[0]
         np.testing.assert_allclose(vector, mean / np.linalg.norm(mean), atol=1e-5)
 
-    def test_do_not_depend_on_what_is_asked_beside(self, plain: Path) -> None:
-        embedder = load_embedder(f"clap:{plain}")
+    @pytest.mark.parametrize("kind", ["clap", "clap+bf16"])
+    def test_do_not_depend_on_what_is_asked_beside(self, plain: Path, kind: str) -> None:
+        embedder = load_embedder(f"{kind}:{plain}")
         waveforms = [*sounds(), noise(21, RATE, seed=3)]
         together = embedder.embed_audio(waveforms)
         alone = np.concatenate([embedder.embed_audio([waveform]) for waveform in waveforms[::-1]])[::-1]

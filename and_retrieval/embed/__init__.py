@@ -14,7 +14,8 @@ def load_embedder(name: str = "embedded", device: str = "cpu") -> Embedder:
     Args:
         name: `embedded`; `clap` (laion/clap-htsat-unfused), `clap:ORG/NAME` on the Hugging Face hub or
             `clap:/folder` for a saved `ClapModel`; `laion:/file.pt` for an official LAION checkpoint.
-            `clap+bf16` and `laion+bf16` run the audio tower in bfloat16.
+            `clap+bf16` and `laion+bf16` run the audio tower in bfloat16: two to three times as fast, and
+            other vectors in the third decimal (cosine above 0.9999).
         device: Where it runs.
 
     Raises:

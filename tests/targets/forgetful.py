@@ -25,8 +25,8 @@ class Forgetful(nn.Module):
         self.head = nn.Linear(len(edges), len(BANDS))
         with torch.no_grad():
             self.detectors.weight.copy_(inside.float().unsqueeze(2))
-            self.detectors.bias.fill_(-0.01)
-            self.head.weight.copy_(8 * torch.eye(len(BANDS)).repeat_interleave(2, 1))
+            self.detectors.bias.fill_(0.01)  # always a little, so that a class without units comes last
+            self.head.weight.copy_(20 * torch.eye(len(BANDS)).repeat_interleave(2, 1))
             self.head.bias.zero_()
 
     def forward(self, waveforms: torch.Tensor) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""Results of `prune` that lie in a run's folder, and their curves."""
+"""Results of `prune` that lie in a run's folder, their curves, and what the report says of them."""
 
 from __future__ import annotations
 
@@ -10,8 +10,21 @@ from typing import Any
 from .curves import Curve, draw_curves
 from .errors import InputError
 from .pruned import Pruned
+from .report_data import Picture, Section
 from .run_prune import FILE, recorded
 from .runs import RecordedRun
+
+EXPLAINED = (
+    "Units of a concept were masked, and the change measured on held-out clips: of the mean probability of the class "
+    "that is to be forgotten, on its own clips, and of the other classes on theirs. The gap is the one less the other; "
+    "beside it that of as many random units of the same layers, and of units chosen by the clips' labels. Each row is "
+    "the budget at the knee of its curve."
+)
+HEAD = (
+    "forgotten", "units", "concept", "others", "gap", "random", "by labels", "accuracy", "accuracy of others",
+    "lost most besides", "nearest concepts of the units",
+)  # fmt: skip
+SHOWN = 3
 
 
 def plotted(run: RecordedRun, result: Pruned, path: Path | None = None) -> Path | None:
@@ -68,3 +81,51 @@ def stored_results(run: RecordedRun) -> list[dict[str, Any]]:
         except (OSError, ValueError, KeyError, TypeError):
             continue  # damaged or foreign: made anew by the next prune
     return found
+
+
+def forgetting(run: RecordedRun) -> tuple[Section, ...]:
+    """The report's section on what was pruned of a run: nothing where nothing was."""
+    results = stored_results(run)
+    if not results:
+        return ()
+    curves = [curve for curve in map(curve_of, results) if curve is not None and len(curve.gaps) > 1]
+    return (
+        Section(
+            title="Forgetting",
+            paragraphs=(
+                EXPLAINED,
+                *(
+                    f"{_title(one)}: not measured, {one['unmeasured']}."
+                    for one in results
+                    if one["unmeasured"] is not None
+                ),
+            ),
+            table=(HEAD, *(_row(one) for one in results)),
+            pictures=tuple(
+                Picture(
+                    draw_curves(curve), "image/svg+xml", f"Gap over the share of units removed: {curve.title}"
+                )
+                for curve in curves
+            ),
+        ),
+    )
+
+
+def _title(result: Mapping[str, Any]) -> str:
+    return f"{' + '.join(result['concepts'])} by {result['selector']}"
+
+
+def _row(result: Mapping[str, Any]) -> tuple[str, ...]:
+    one = result["budgets"][result["chosen"]]
+    lost = ", ".join(f"{name} {change:+.2f}" for name, change in result["lost"][:SHOWN])
+    removed = ", ".join(f"{name} ({count})" for name, count in result["removed"][:SHOWN])
+    before = [one[f"accuracy_{side}_before"] for side in ("target", "rest")]
+    after = [one[f"accuracy_{side}"] for side in ("target", "rest")]
+    accuracy = [
+        "" if old is None else f"{old:.2f} → {new:.2f}" for old, new in zip(before, after, strict=True)
+    ]
+    figures = [
+        "" if one[name] is None else f"{one[name]:+.3f}"
+        for name in ("delta_target", "delta_rest", "gap", "random_gap", "oracle_gap")
+    ]
+    return (_title(result), f"{one['units']} ({one['share']:.1%})", *figures, *accuracy, lost, removed)

@@ -14,6 +14,7 @@ from .media import SAMPLE_RATE
 from .progress import Progress, silent
 from .report import build_report
 from .report_data import ReportData
+from .run_curves import forgetting
 from .runs import RecordedRun
 from .store import REPORT
 from .types import Explanation, Floats
@@ -63,6 +64,7 @@ def report_data(run: RecordedRun) -> ReportData:
             for layer, share in settings["acoustics"].items()
         },
         random_polysemanticity=settings.get("random_polysemanticity"),
+        sections=forgetting(run),
     )
 
 

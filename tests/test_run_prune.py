@@ -18,7 +18,7 @@ from and_retrieval.errors import InputError, StaleError
 from and_retrieval.export import load_pruned
 from and_retrieval.layers import plan_layers
 from and_retrieval.mask import masked
-from and_retrieval.run_curves import curve_of, plotted, stored_results
+from and_retrieval.run_curves import curve_of, forgetting, plotted, stored_results
 from and_retrieval.run_prune import prune
 from and_retrieval.store import HOME_VARIABLE
 from and_retrieval.types import Target
@@ -204,6 +204,21 @@ def test_results_are_kept_and_drawn(run: Run, target: Target) -> None:
     assert draw_curves(curve, "png").startswith(b"\x89PNG")
     (run.folder.path / "prune-x.json").write_text("{}")  # damaged, or of another recording
     assert len(stored_results(run)) >= len(stored)
+
+
+def test_the_report_says_what_was_forgotten(run: Run, target: Target, tmp_path: Path) -> None:
+    explain(run, summaries=SummaryConfig(llm="none"))
+    prune(run, target, "white noise")
+    prune(run, target, "violin")
+    section = forgetting(run)[0]
+    rows = {row[0]: row for row in section.table}
+    assert rows["white noise by selective"][1] == "2 (25.0%)"
+    assert rows["violin by selective"][4] == ""
+    assert any("violin by selective: not measured" in text for text in section.paragraphs)
+    assert all(picture.content.startswith(b"<?xml") for picture in section.pictures)
+    page = run.report(tmp_path / "r.html").read_text()
+    assert "Forgetting" in page
+    assert "Gap over the share of units removed: white noise, selective" in page
 
 
 def answer(capsys: pytest.CaptureFixture[str], *line: str) -> dict[str, Any]:

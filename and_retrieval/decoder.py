@@ -46,6 +46,9 @@ ROWS = 8
 CHUNK = 32
 """Tokens of a prompt evaluated per step; reuse of a shared beginning is cut to a multiple of it."""
 
+STRIDE = 4
+"""Tokens of a continuation that is scored per step; as many continuations take part as fill `CHUNK` rows."""
+
 WIDE = 1024
 """Beyond this many tokens per sequence only half of the slots are used, to bound the cache."""
 
@@ -160,19 +163,19 @@ class Decoder:
     ) -> list[list[float]]:
         """log p of every token of every continuation of `prompt`, whose first `start` tokens sequence 0 holds.
 
-        The prompt is evaluated once; four continuations at a time then branch from copies of it, eight tokens a
-        step,.
+        The prompt is evaluated once; eight continuations at a time then branch from copies of it, four tokens a step:
+        most names end with the first.
         """
-        first, *branches = self.slots[: 1 + CHUNK // ROWS]
-        opening = _log_softmax(self.begin(first, prompt, start))
+        branches = self.slots[: CHUNK // STRIDE]
+        opening = _log_softmax(self.begin(branches[0], prompt, start))
         found = [[float(opening[tokens[0]])] for tokens in continuations]
-        for branch in branches:
-            self._copy(first, branch, len(prompt))
+        for branch in branches[1:]:
+            self._copy(branches[0], branch, len(prompt))
         for number in range(0, len(continuations), len(branches)):
             group = list(continuations[number : number + len(branches)])
             group += [[0]] * (len(branches) - len(group))  # as many sequences take part in every step
-            for at in range(0, max(map(len, group)) - 1, ROWS):
-                places = [(which, i) for which in range(len(group)) for i in range(at, at + ROWS)]
+            for at in range(0, max(map(len, group)) - 1, STRIDE):
+                places = [(which, i) for which in range(len(group)) for i in range(at, at + STRIDE)]
                 wanted = [row for row, (which, i) in enumerate(places) if i + 1 < len(group[which])]
                 rows = [(*_token(group[which], i, len(prompt)), branches[which]) for which, i in places]
                 for row, logits in zip(wanted, self._decode(rows, wanted), strict=True):

@@ -27,7 +27,7 @@ CONTENT_FREE = ("something",)
 RANKS = ("score", "llm", "both")
 """By the labels' own scores, by the language model's calibrated ones, or by the mean of the two."""
 
-CANDIDATES = 10
+CANDIDATES = 8  # as many as `decoder` scores in one go
 """Labels of a unit that are ranked, the best by score."""
 
 BATCH = 64

@@ -29,7 +29,7 @@ from and_retrieval.concepts import ConceptBank, load_bank
 from and_retrieval.config import LabelConfig, SummaryConfig, fingerprint
 from and_retrieval.label import label_units
 from and_retrieval.llm import load_llm
-from and_retrieval.rank import ScoringModel, build_rank_prompt, content_free, likelihoods, mixed
+from and_retrieval.rank import CANDIDATES, ScoringModel, build_rank_prompt, content_free, likelihoods, mixed
 from and_retrieval.run_labels import DESCRIBED_BY
 from and_retrieval.types import Floats, Ints
 from and_retrieval.weights import locate
@@ -50,7 +50,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_source_arguments(parser)
     parser.add_argument("--own", action="store_true", help="choose among the source's own class names only")
     parser.add_argument("--k", type=int, default=LabelConfig().k, help="top clips of the score (default: 20)")
-    parser.add_argument("--candidates", type=int, default=10, help="per unit (default: 10)")
+    parser.add_argument(
+        "--candidates", type=int, default=CANDIDATES, help=f"per unit (default: {CANDIDATES})"
+    )
     add_home_arguments(parser)
 
 

@@ -18,10 +18,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .clip_index import ClipIndex
     from .concepts import ConceptBank, load_bank
+    from .dictionary import attach, load_dictionary
     from .embed import load_embedder
     from .errors import AndRetrievalError
     from .pipeline import Run, explain, record
     from .query import Query
+    from .run_compare import compare
     from .run_report import write_report
     from .run_search import search_clips, search_neurons
     from .targets import load_target
@@ -40,8 +42,11 @@ _HOMES = {
     "Query": "query",
     "Run": "pipeline",
     "Target": "types",
+    "attach": "dictionary",
+    "compare": "run_compare",
     "explain": "pipeline",
     "load_bank": "concepts",
+    "load_dictionary": "dictionary",
     "load_embedder": "embed",
     "load_target": "targets",
     "record": "pipeline",
@@ -61,8 +66,11 @@ __all__ = [
     "Query",
     "Run",
     "Target",
+    "attach",
+    "compare",
     "explain",
     "load_bank",
+    "load_dictionary",
     "load_embedder",
     "load_target",
     "record",

@@ -12,6 +12,9 @@ from .contrast import Interval, distinct_among
 from .run_match import Matched
 from .run_profile import LayerProfile, Leaning
 
+Figure = tuple[str, Interval | None, Interval | None, str]
+"""What is held against each other: its name, either run's, what chance gives."""
+
 LEAST_GAP = 0.05
 """Difference of R² that is worth speaking of, however sure it is."""
 
@@ -81,26 +84,26 @@ def _lean(lean: Leaning) -> str:
 
 
 def contrasts(
-    names: tuple[str, str], a: Sequence[LayerProfile], b: Sequence[LayerProfile], pairs: Sequence[Pair]
+    names: tuple[str, str],
+    a: Sequence[LayerProfile],
+    b: Sequence[LayerProfile],
+    pairs: Sequence[Pair],
+    labels_compare: bool,
 ) -> Iterator[str]:
-    """Finding (ii) and the other figures, of one run against the other, layer by layer."""
+    """Finding (ii) and the other figures, of one run against the other, layer by layer.
+
+    Args:
+        names: Of the runs.
+        a, b: Their layers.
+        pairs: From `layer_pairs`.
+        labels_compare: Whether labels were made alike; if not, nothing is said that rests on them.
+    """
     layers_a, layers_b = ({layer.name: layer for layer in layers} for layers in (a, b))
     narrower = [0, 0, 0]  # a, b, cannot be told
     for pair in pairs:
         one, other = layers_a[pair.a], layers_b[pair.b]
-        where = f"{names[0]} {pair.a}", f"{names[1]} {pair.b}"
-        unclear = []
-        for what, x, y, chance in _figures(one, other, pair):
-            if x is None or y is None:
-                continue
-            if x.overlaps(y):
-                unclear.append(what)
-                continue
-            more, less = (0, 1) if x.above(y) else (1, 0)
-            high, low = (x, y) if x.above(y) else (y, x)
-            yield f"{what}: higher in {where[more]}, {_told(high)}, than in {where[less]}, {_told(low)}{chance}."
-        if unclear:
-            yield f"{where[0]} and {where[1]}: no difference can be told in {'; '.join(unclear)}."
+        figures = (*(_label_figures(one, other, pair) if labels_compare else ()), *_figures(one, other))
+        yield from _contrast((f"{names[0]} {pair.a}", f"{names[1]} {pair.b}"), figures)
         if one.polysemanticity and other.polysemanticity:
             x, y = one.polysemanticity, other.polysemanticity
             narrower[0 if y.above(x) else 1 if x.above(y) else 2] += 1
@@ -112,28 +115,34 @@ def contrasts(
         )
 
 
-def _figures(
-    one: LayerProfile, other: LayerProfile, pair: Pair
-) -> Iterator[tuple[str, Interval | None, Interval | None, str]]:
-    """What is held against each other: its name, either figure, what chance gives."""
+def _contrast(where: tuple[str, str], figures: Sequence[Figure]) -> Iterator[str]:
+    unclear = []
+    for what, x, y, chance in figures:
+        if x is None or y is None:
+            continue
+        if x.overlaps(y):
+            unclear.append(what)
+            continue
+        (more, high), (less, low) = sorted(zip(where, (x, y), strict=True), key=lambda side: -side[1].value)
+        yield f"{what}: higher in {more}, {_told(high)}, than in {less}, {_told(low)}{chance}."
+    if unclear:
+        yield f"{where[0]} and {where[1]}: no difference can be told in {'; '.join(unclear)}."
+
+
+def _label_figures(one: LayerProfile, other: LayerProfile, pair: Pair) -> Iterator[Figure]:
     yield "share of units explained reliably", one.reliable, other.reliable, ""
-    yield (
-        "mean faithfulness",
-        one.correlation,
-        other.correlation,
-        _beside("best of ten random labels", one.best_correlation, other.best_correlation),
-    )
-    yield (
-        "mean polysemanticity",
-        one.polysemanticity,
-        other.polysemanticity,
-        _beside("random clips", one.random_polysemanticity, other.random_polysemanticity),
-    )
+    chance = _beside("best of ten random labels", one.best_correlation, other.best_correlation)
+    yield "mean faithfulness", one.correlation, other.correlation, chance
     yield f"different concepts among {pair.among} units", pair.concepts_a, pair.concepts_b, ""
+
+
+def _figures(one: LayerProfile, other: LayerProfile) -> Iterator[Figure]:
+    chance = _beside("random clips", one.random_polysemanticity, other.random_polysemanticity)
+    yield "mean polysemanticity", one.polysemanticity, other.polysemanticity, chance
     yield "share of units that a measured quality goes with", one.acoustic_units, other.acoustic_units, ""
     if one.leaning and other.leaning:
-        x, y = (layer.leaning.concepts_over_acoustics for layer in (one, other) if layer.leaning)
-        yield "median over units of R² by concepts less that by acoustics", x, y, ""
+        gaps = one.leaning.concepts_over_acoustics, other.leaning.concepts_over_acoustics
+        yield "median over units of R² by concepts less that by acoustics", *gaps, ""
 
 
 def movement(matched: Matched | None) -> Iterator[str]:

@@ -88,7 +88,7 @@ def compare(a: RecordedRun, b: RecordedRun, device: str = "cpu", seed: int = 0) 
     findings = (*leanings(a.name, layers_a), *(leanings(b.name, layers_b) if b.name != a.name else ()))
     if same_clips:
         names = (a.name, b.name)
-        findings += (*contrasts(names, layers_a, layers_b, pairs), *movement(matched))
+        findings += (*contrasts(names, layers_a, layers_b, pairs, same_concepts), *movement(matched))
     targets = a.facts["target"], b.facts["target"]
     own_ears = (SAME_EARS,) if OWN_EARS in targets and a.index.embedder_name == "embedded" else ()
     return Comparison(
@@ -127,7 +127,7 @@ def _left_out(same_clips: bool, same_concepts: bool, layers: Iterable[LayerProfi
     if not same_clips:
         found.append(f"matched units and all claims about one run against the other: {NO_SAME_CLIPS}")
     if not same_concepts:
-        found.append(f"numbers of concepts, and which units moved: {NO_SAME_CONCEPTS}")
+        found.append(f"claims about labels, numbers of concepts, and which units moved: {NO_SAME_CONCEPTS}")
     if any(layer.correlation is None for layer in layers):
         found.append("faithfulness of some layers: too few held-out clips or tested units")
     if any(layer.polysemanticity is None for layer in layers):

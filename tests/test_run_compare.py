@@ -215,6 +215,7 @@ def test_other_clips_and_other_concepts_leave_comparisons_out(built: Path, tmp_p
     assert found.matched is not None
     assert found.matched.moved is None
     assert found.pairs[0].concepts_a is None
+    assert not any("mean faithfulness" in line or "reliably" in line for line in found.findings)
     assert any("explained with other concepts" in line for line in found.left_out)
 
 

@@ -26,6 +26,7 @@ from .errors import ChecksumError, InputError, StaleError
 from .hooks import forward, tensor_of
 from .layers import LayerPlan
 from .mask import Units, checked_units, masked
+from .replay import hookable
 from .targets import weights_hash
 from .types import Floats, Target
 from .weights import sha256
@@ -70,7 +71,7 @@ def zeroed_by(
     def note(name: str) -> Callable[[nn.Module, Any, Any], None]:
         return lambda _module, inputs, output: calls.append((name, inputs[0] if inputs else None, output))
 
-    hooks = [module.register_forward_hook(note(name)) for name, module in target.module.named_modules()]
+    hooks = [module.register_forward_hook(note(name)) for name, module in hookable(target.module)]
     try:
         with torch.inference_mode(), masked(target, {}, ()):
             forward(target, waveforms, device)
@@ -212,8 +213,8 @@ def export_pruned(
     if not difference <= SAME * max(1.0, float(by_mask.abs().max())):
         made = ", ".join(f"{layer!r} (zeroed in {maker!r})" for layer, maker in makers.items())
         raise InputError(
-            f"zeroed weights do not give what the mask gives (outputs differ by {difference:.2g}): units of {made} reach the "
-            "rest of the network by another way too; prune other layers, or without --export"
+            f"zeroed weights do not give what the mask gives (outputs differ by {difference:.2g}): units of {made} "
+            "reach the rest of the network by another way too; prune other layers, or without --export"
         )
     scratch = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
     try:

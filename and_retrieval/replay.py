@@ -27,7 +27,7 @@ def recorded_prefix(module: nn.Module, layers: Iterable[str], run: Callable[[], 
         layers: Names of modules.
         run: Calls the network.
     """
-    names = {inner: name for name, inner in module.named_modules()}
+    names = {inner: name for name, inner in hookable(module)}
     stops = set(layers)
     done: list[tuple[str, torch.Tensor]] = []
     begun: list[int] = []
@@ -49,6 +49,15 @@ def recorded_prefix(module: nn.Module, layers: Iterable[str], run: Callable[[], 
             undo.callback(inner.register_forward_pre_hook(enter).remove)
             undo.callback(inner.register_forward_hook(leave).remove)
         return run(), done
+
+
+def hookable(module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """`named_modules` without those that TorchScript runs, which take no hooks."""
+    return (
+        (name, inner)
+        for name, inner in module.named_modules()
+        if not isinstance(inner, torch.jit.ScriptModule)
+    )
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from torch import nn
 
@@ -74,3 +75,12 @@ def test_nothing_stays_behind() -> None:
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in module.modules())
     changed = module(2 * X)
     assert torch.equal(changed, module(2 * X))
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit.script.:DeprecationWarning")
+def test_scripted_parts_are_computed_as_ever() -> None:
+    module = nn.Sequential(torch.jit.script(nn.Linear(4, 4)), nn.Linear(4, 4), nn.Linear(4, 2)).eval()
+    output, prefix = recorded_prefix(module, ["2"], lambda: module(X))
+    assert [name for name, _ in prefix] == ["1"]
+    with replayed(module, prefix):
+        assert torch.equal(module(X), output)

@@ -120,7 +120,7 @@ def _matched(comparison: Comparison) -> str:
     found = comparison.matched
     if found is None:
         return ""
-    moved = "" if found.moved_share is None else f", {found.moved_share:.0%} of them moved"
+    moved = "" if found.moved_share is None else f", {found.moved_share:.0%} of those with labels moved"
     return f"\n{found.pairs} matched units, {found.share_a:.0%} and {found.share_b:.0%} of those that respond{moved}"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
@@ -10,12 +11,15 @@ import pytest
 import torch
 from sounds import WriteSound, noise, tone
 
+from and_retrieval import soundbank
 from and_retrieval.clips import load_clips
 from and_retrieval.dictionary import load_dictionary, save_dictionary
 from and_retrieval.layers import plan_layers
+from and_retrieval.pipeline import no_progress
 from and_retrieval.targets import load_target
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the benchmarks are not installed
+from bench import dictionary
 from bench.small_dictionary import (
     TrainConfig,
     layer_vectors,
@@ -68,3 +72,22 @@ def test_vectors_are_what_the_layer_puts_out_everywhere(tmp_path: Path, write_so
     assert vectors.shape == (sum(steps), 4)
     assert np.isfinite(vectors.numpy()).all()
     assert vectors[: steps[0], 0].mean() > 0.9  # the tone lies in the first band
+
+
+@pytest.mark.slow
+def test_the_suite_measures_units_features_and_random_directions(tmp_path: Path) -> None:
+    kinds = ("dial tone", "heartbeat", "smoke alarm", "white noise", "dog bark", "siren", "rain", "car horn")
+    sounds = soundbank.render(tmp_path / "sounds", concepts=kinds)
+    figures = dictionary.run(
+        source=str(sounds), embedder="embedded", target=TARGET, layer="detectors", features=8, k=2, concepts="audioset",
+        top=8, home=str(tmp_path / "home"), seed=0, announce=no_progress,
+    )  # fmt: skip
+    units, learned, random = figures["layers"].values()
+    assert (units["units"], learned["units"], random["units"]) == (4, 8, 8)
+    assert units["variance_explained"] is None
+    assert learned["variance_explained"] > random["variance_explained"] + 0.1
+    assert learned["alive"] > 0
+    table = dictionary.table(figures)
+    assert "8 learned features" in table
+    assert "the best 2 directions of the seen ones explain" in table
+    assert str(tmp_path) not in json.dumps(figures)

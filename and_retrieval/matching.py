@@ -62,27 +62,31 @@ class Vocabulary:
             )
 
     def meant(self, text: str, among: Sequence[str]) -> int | None:
-        """Which of the names `among` a text means: that name itself, or one part of it between commas, or the nearest.
+        """Which of the names `among` a text means, the first of `all_meant`, or None."""
+        return next(iter(self.all_meant(text, among)), None)
 
-        `among` are names of the vocabulary. The nearest counts only if it is known well enough and no `NEAREST`
-        other names are nearer.
+    def all_meant(self, text: str, among: Sequence[str]) -> tuple[int, ...]:
+        """The names that a text means, nearest first: that name alone, or one with it between commas, or those near it.
+
+        `among` are names of the vocabulary. A name is near that is known well enough (`least`) and has less than
+        `NEAREST` other names before it.
         """
         wanted = plain(text)
         for place, name in enumerate(among):
             if plain(name) == wanted:
-                return place
+                return (place,)
         for place, name in enumerate(among):
             if wanted in map(plain, name.split(",")):
-                return place
-        if not among:
-            return None
+                return (place,)
         row = {plain(name): number for number, name in enumerate(self.names)}
-        own = [row[plain(name)] for name in among]
         near = self.vectors @ self.embedder.embed_text([text])[0]
-        best = int(near[own].argmax())
-        others = np.array([number not in (own[best], row.get(wanted)) for number in range(len(near))])
-        nearer = int((near[others] > near[own[best]]).sum())
-        return best if near[own[best]] >= self.least and nearer < NEAREST else None
+        if wanted in row:
+            near[row[wanted]] = -1  # the text itself is no other name
+        own = near[[row[plain(name)] for name in among]]
+        order = np.argsort(-own, kind="stable")[:NEAREST]
+        return tuple(
+            int(place) for place in order if own[place] >= self.least and (near > own[place]).sum() < NEAREST
+        )
 
 
 def plain(name: str) -> str:

@@ -1,8 +1,9 @@
 """Pruning: which units go for a budget, what the network loses with them, and how much of it is chance.
 
-Everything is measured on clips with a known class: `truth` int [clips] is the column of the logits that a clip
-counts for, -1 for clips that count for none. Clips whose class is to be forgotten are the target, the others the
-rest. A clip's confidence is the softmax probability (or the logit) of its own class.
+Everything is measured on clips with a known class: `truth` int [clips] numbers it, -1 for clips that count for none.
+Clips whose class is to be forgotten are the target, the others the rest. A clip's confidence is the softmax
+probability of its own class. A class is mostly one column of the logits; where the network knows a sound by several
+names (AudioSet's Dog and Bark), it is all of them: their probabilities are added.
 """
 
 from __future__ import annotations
@@ -37,6 +38,14 @@ Truth = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
+class OutputClass:
+    """A class as the clips' labels know it: its name and its columns of the logits, at least one."""
+
+    name: str
+    columns: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class ClassEffect:
     """What one class lost: probability and accuracy on its own clips, before and after."""
 
@@ -61,10 +70,11 @@ class Effect:
     Attributes:
         delta_target, delta_rest: Change of the mean softmax probability of the clips' own classes, -1..1.
         gap: delta_rest - delta_target; higher is better, 0 where both lose alike.
-        delta_target_logit, delta_rest_logit, gap_logit: The same of the logits.
+        delta_target_logit, delta_rest_logit, gap_logit: The same of the logits (of several, the log of the sum of their
+            exponentials).
         accuracy_target, accuracy_rest: Share of clips whose class has the largest logit afterwards.
         accuracy_target_before, accuracy_rest_before: And before.
-        classes: Every class that has clips, in the order of the columns.
+        classes: Every class that has clips.
     """
 
     delta_target: float
@@ -195,15 +205,15 @@ def effect(
     after: Floats,
     truth: Truth,
     is_target: npt.NDArray[np.bool_],
-    names: Sequence[str],
+    classes: Sequence[OutputClass],
 ) -> Effect:
     """What became of the clips' own classes between two sets of logits.
 
     Args:
-        before, after: float32 [clips, classes].
-        truth: Column of every clip's class, or -1.
+        before, after: float32 [clips, columns].
+        truth: Number of every clip's class, or -1.
         is_target: bool [clips], whether it is the concept's.
-        names: Of the columns.
+        classes: The classes that `truth` numbers.
 
     Raises:
         InputError: No clip of the target, or none of the rest.
@@ -215,27 +225,33 @@ def effect(
             f"of {len(known)} labelled clips {int(is_target.sum())} are of the concept; some of it and some of "
             "other classes are needed to measure an effect"
         )
-    place = np.arange(len(known)), own
-    logit = [x[known][place].astype(np.float64) for x in (before, after)]
-    probability = [softmax(x[known])[place] for x in (before, after)]
-    right = [x[known].argmax(axis=1) == own for x in (before, after)]
+    member = np.zeros((len(classes), before.shape[1]), bool)
+    for number, one in enumerate(classes):
+        member[number, list(one.columns)] = True
+    mine = member[own]
+    probability = [np.where(mine, softmax(x[known]), 0).sum(axis=1) for x in (before, after)]
+    logit = [
+        np.logaddexp.reduce(np.where(mine, x[known].astype(np.float64), -np.inf), axis=1)
+        for x in (before, after)
+    ]
+    right = [mine[np.arange(len(known)), x[known].argmax(axis=1)] for x in (before, after)]
 
     def change(pair: Sequence[npt.NDArray[np.float64]], chosen: npt.NDArray[np.bool_]) -> float:
         return float((pair[1][chosen] - pair[0][chosen]).mean())
 
     target, rest = change(probability, is_target), change(probability, ~is_target)
     target_logit, rest_logit = change(logit, is_target), change(logit, ~is_target)
-    classes = tuple(
+    told = tuple(
         ClassEffect(
-            name=names[column],
-            clips=int((own == column).sum()),
-            target=bool(is_target[own == column][0]),
-            probability_before=float(probability[0][own == column].mean()),
-            probability_after=float(probability[1][own == column].mean()),
-            accuracy_before=float(right[0][own == column].mean()),
-            accuracy_after=float(right[1][own == column].mean()),
+            name=classes[number].name,
+            clips=int((own == number).sum()),
+            target=bool(is_target[own == number][0]),
+            probability_before=float(probability[0][own == number].mean()),
+            probability_after=float(probability[1][own == number].mean()),
+            accuracy_before=float(right[0][own == number].mean()),
+            accuracy_after=float(right[1][own == number].mean()),
         )
-        for column in np.unique(own)
+        for number in np.unique(own)
     )
     return Effect(
         delta_target=target,
@@ -248,7 +264,7 @@ def effect(
         accuracy_rest=float(right[1][~is_target].mean()),
         accuracy_target_before=float(right[0][is_target].mean()),
         accuracy_rest_before=float(right[0][~is_target].mean()),
-        classes=classes,
+        classes=told,
     )
 
 

@@ -90,7 +90,7 @@ class Pruned:
         run: NAME/RUN.
         concepts, selector: What was asked for.
         layers: Layer -> number of its units, of the layers that were pruned.
-        classes: Per concept the target's class that it means, or None.
+        classes: Per concept the target's class that it means, or None; of several classes the names with a +.
         labels: Labels of clips that mean a concept.
         clips: Number of held-out clips of the concepts, and of other classes, that the effect is measured on.
         budgets: In rising order.

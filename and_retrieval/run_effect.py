@@ -16,7 +16,7 @@ from .mask import Units
 from .matching import Vocabulary
 from .probe import equal_length_batches
 from .progress import Progress, silent
-from .prune import Truth, masked_logits
+from .prune import OutputClass, Truth, masked_logits
 from .runs import RecordedRun
 from .types import Floats, Target
 
@@ -29,17 +29,19 @@ class MatchedClips:
     """The run's clips as a concept's removal sees them.
 
     Attributes:
-        classes: Per concept the column of the target's class that it means, or None.
+        classes: Per concept the class of the target that it means, or None.
         labels: Labels of clips that mean a concept.
-        truth: int64 [clips], the column a clip counts for: that of the concept its label means, else that of the class
-            its label means; -1 without either.
+        known: The classes that `truth` numbers.
+        truth: int64 [clips], the class a clip counts for: that of the concept its label means, else the one its label
+            means; -1 without either.
         is_target: bool [clips], whether the label means a concept.
         labelled: bool [clips, concepts], whose label means which concept; None without labels.
         unmeasured: Why no effect can be measured on the held-out clips, or None.
     """
 
-    classes: tuple[int | None, ...]
+    classes: tuple[OutputClass | None, ...]
     labels: tuple[str, ...]
+    known: tuple[OutputClass, ...]
     truth: Truth
     is_target: npt.NDArray[np.bool_]
     labelled: npt.NDArray[np.bool_] | None
@@ -68,39 +70,41 @@ def matched_clips(
         vocabulary: Holds the class names and the labels among others.
     """
     names = target.class_names or ()
+
+    def output_class(text: str) -> OutputClass | None:
+        columns = vocabulary.all_meant(text, names)
+        return OutputClass(" + ".join(names[column] for column in columns), columns) if columns else None
+
     of_clips = [clip.label for clip in run.index.clips[: run.facts["index_clips"]]]
     labels = sorted({label for label in of_clips if label})
-    classes = tuple(vocabulary.meant(concept, names) for concept in concepts)
-    class_of = {label: vocabulary.meant(label, names) for label in labels}
+    classes = tuple(output_class(concept) for concept in concepts)
+    class_of = {label: output_class(label) for label in labels}
     named = [vocabulary.meant(concept, labels) for concept in concepts]
     means = {
         label: [
-            (column is not None and class_of[label] == column) or own == place
-            for column, own in zip(classes, named, strict=True)
+            _share_a_column(one, class_of[label]) or own == place
+            for one, own in zip(classes, named, strict=True)
         ]
         for place, label in enumerate(labels)
     }
-
-    def column(label: str | None) -> int:
-        if label is None:
-            return -1
-        own = (
-            column
-            for column, meant in zip(classes, means[label], strict=True)
-            if meant and column is not None
+    counts_for = {
+        label: next(
+            (one for one, meant in zip(classes, means[label], strict=True) if meant and one), class_of[label]
         )
-        found = next(own, class_of[label])
-        return -1 if found is None else found
-
+        for label in labels
+    }
+    known = tuple(dict.fromkeys(one for one in counts_for.values() if one))
+    number = {label: known.index(one) for label, one in counts_for.items() if one}
     nothing = [False] * len(concepts)
     labelled = np.array([means[label] if label else nothing for label in of_clips], bool).reshape(
         -1, len(concepts)
     )
-    truth = np.array([column(label) for label in of_clips], np.int64)
+    truth = np.array([number.get(label or "", -1) for label in of_clips], np.int64)
     is_target = np.asarray(labelled.any(axis=1))
     return MatchedClips(
         classes,
         tuple(label for label in labels if any(means[label])),
+        known,
         truth,
         is_target,
         labelled if labels else None,
@@ -108,11 +112,15 @@ def matched_clips(
     )
 
 
+def _share_a_column(one: OutputClass | None, other: OutputClass | None) -> bool:
+    return one is not None and other is not None and bool(set(one.columns) & set(other.columns))
+
+
 def _unmeasured(
     run: RecordedRun,
     target: Target,
     concepts: Sequence[str],
-    classes: Sequence[int | None],
+    classes: Sequence[OutputClass | None],
     truth: Truth,
     is_target: npt.NDArray[np.bool_],
     labels: bool,

@@ -124,9 +124,7 @@ def prune(
         concepts=concepts,
         selector=selector.replace("-", "_"),
         layers=sizes,
-        classes=tuple(
-            target.class_names[c] if target.class_names and c is not None else None for c in clips.classes
-        ),
+        classes=tuple(one.name if one else None for one in clips.classes),
         labels=clips.labels,
         clips=_counted(run, clips),
         budgets=tuple(tried),
@@ -188,8 +186,7 @@ class _Measure:
         units = [{layer: numbers.tolist() for layer, numbers in mask.items()} for mask in masks]
         logits, order = run_logits(self.run, self.target, self.plans, rows, units, self.device, self.progress)
         truth, own = self.clips.truth[order], self.clips.is_target[order]
-        names = self.target.class_names or ()
-        return [effect(logits[0], after, truth, own, names) for after in logits[1:]]
+        return [effect(logits[0], after, truth, own, self.clips.known) for after in logits[1:]]
 
 
 def _distinct(concepts: Sequence[str]) -> tuple[str, ...]:

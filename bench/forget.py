@@ -1,7 +1,7 @@
 """Whether a network forgets a class when the units that a selector names are masked, and what else it loses.
 
 Two networks, with the classes of a labelled source as concepts: the small CNN trained on them (the last two hidden
-layers) and YAMNet (its last two pointwise layers; a class is the AudioSet class nearest to its name). Units are
+layers) and YAMNet (its last two pointwise layers; a class is the AudioSet classes near to its name). Units are
 chosen on seen clips, masked at four budgets, and measured on the held-out fold. `gap` is the change of the other
 classes' mean probability less that of the class itself, so 0 is what chance does and 1 the most there is; beside
 every selector stand random units, as many of each layer as `selective` takes, and the oracle, which reads labels.
@@ -27,7 +27,7 @@ from and_retrieval.config import RecordConfig, SummaryConfig, fingerprint
 from and_retrieval.embed import load_embedder
 from and_retrieval.layers import plan_layers
 from and_retrieval.matching import Vocabulary
-from and_retrieval.prune import Choice, best_units, effect, random_units, units_for
+from and_retrieval.prune import Choice, Effect, best_units, effect, random_units, units_for
 from and_retrieval.run_effect import matched_clips, run_logits
 from and_retrieval.run_prune import BACKGROUND
 from and_retrieval.run_select import unit_scores, wanted_concepts
@@ -143,16 +143,16 @@ def network_figures(
     found: dict[tuple[str, int], dict[str, list[dict[str, float]]]] = {}
     for (concept, name, place, _), after in zip(masks, logits[1:], strict=True):
         clips = matched[concept]
-        one = effect(logits[0], after, clips.truth[order], clips.is_target[order], target.class_names or ())
+        one = effect(logits[0], after, clips.truth[order], clips.is_target[order], clips.known)
         figures = {figure: float(getattr(one, figure)) for figure in FIGURES}
         found.setdefault((name, place), {}).setdefault(concept, []).append(figures)
     return {
         "units": sizes,
         "clips": len(order),
-        "classes": {
-            concept: (target.class_names or ())[matched[concept].classes[0] or 0] for concept in concepts
-        },
-        "before": _before(logits[0], every.truth[order]),
+        "classes": {concept: one.name for concept in concepts if (one := matched[concept].classes[0])},
+        "before": _before(
+            effect(logits[0], logits[0], every.truth[order], every.is_target[order], every.known)
+        ),
         "selectors": {
             name: [_means(found[name, place], concepts) for place in range(len(counts))]
             for name in (*SELECTORS, "random")
@@ -160,13 +160,11 @@ def network_figures(
     }
 
 
-def _before(logits: Any, truth: Any) -> dict[str, float]:
-    from and_retrieval.prune import softmax
-
-    place = np.arange(len(truth)), truth
+def _before(nothing: Effect) -> dict[str, float]:
+    """Mean over classes of the effect of masking nothing: how things were."""
     return {
-        "probability": float(softmax(logits)[place].mean()),
-        "accuracy": float((logits.argmax(axis=1) == truth).mean()),
+        "probability": float(np.mean([one.probability_before for one in nothing.classes])),
+        "accuracy": float(np.mean([one.accuracy_before for one in nothing.classes])),
     }
 
 

@@ -72,3 +72,17 @@ def test_meant_among_classes(vocabulary: Vocabulary, text: str, meant: str) -> N
 
 def test_nothing_to_mean(vocabulary: Vocabulary) -> None:
     assert vocabulary.meant("rain", ()) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        ("dog bark", {"Bark", "Dog"}),
+        ("dog", {"Dog"}),
+        ("sea waves", {"Ocean", "Waves, surf"}),
+        ("helicopter", {"Helicopter"}),
+    ],
+)
+def test_all_classes_that_are_meant(vocabulary: Vocabulary, text: str, meant: set[str]) -> None:
+    names = load_bank("audioset").concepts
+    assert {names[place] for place in vocabulary.all_meant(text, names)} == meant

@@ -13,6 +13,7 @@ from and_retrieval.errors import InputError
 from and_retrieval.layers import LayerPlan
 from and_retrieval.mask import masked
 from and_retrieval.prune import (
+    OutputClass,
     best_units,
     effect,
     knee,
@@ -23,6 +24,7 @@ from and_retrieval.prune import (
 )
 from and_retrieval.types import Floats, Target
 
+ABC = tuple(OutputClass(name, (number,)) for number, name in enumerate("abc"))
 PLANS = (LayerPlan("1", 6, 1, None, "mean"), LayerPlan("3", 4, 1, None, "mean"))
 
 
@@ -86,9 +88,7 @@ def test_an_effect_by_hand() -> None:
     after = np.log(
         np.array([[0.3, 0.5, 0.2], [0.2, 0.6, 0.2], [0.1, 0.2, 0.7], [1.0, 1e-9, 1e-9]], np.float32)
     )
-    found = effect(
-        before, after, np.array([0, 1, 2, -1]), np.array([True, False, False, False]), ("a", "b", "c")
-    )
+    found = effect(before, after, np.array([0, 1, 2, -1]), np.array([True, False, False, False]), ABC)
     assert found.delta_target == pytest.approx(-0.5)
     assert found.delta_rest == pytest.approx(0.0, abs=1e-6)
     assert found.gap == pytest.approx(0.5)
@@ -104,11 +104,23 @@ def test_an_effect_by_hand() -> None:
     assert [round(c.delta, 6) for c in found.classes] == [-0.5, -0.1, 0.1]
 
 
+def test_a_class_of_several_columns() -> None:
+    before = np.array([[2, 1, 0, 0], [0, 0, 3, 0]], np.float32)
+    after = np.array([[0, 0, 0, 1], [0, 0, 3, 0]], np.float32)
+    dog = OutputClass("Bark + Dog", (1, 0))
+    found = effect(before, after, np.array([0, 1]), np.array([True, False]), (dog, OutputClass("c", (2,))))
+    e = np.e
+    assert found.delta_target == pytest.approx(2 / (3 + e) - (e**2 + e) / (e**2 + e + 2))
+    assert found.delta_target_logit == pytest.approx(np.log(2) - np.log(e**2 + e))
+    assert (found.accuracy_target_before, found.accuracy_target) == (1, 0)
+    assert found.delta_rest == found.delta_rest_logit == 0
+
+
 def test_nothing_to_compare_with() -> None:
-    logits = np.zeros((2, 2), np.float32)
+    logits = np.zeros((2, 3), np.float32)
     for own in (True, False):
         with pytest.raises(InputError, match="are needed to measure an effect"):
-            effect(logits, logits, np.array([0, 0]), np.array([own, own]), ("a", "b"))
+            effect(logits, logits, np.array([0, 0]), np.array([own, own]), ABC)
 
 
 def test_softmax_of_large_logits() -> None:

@@ -19,11 +19,11 @@ APPROXIMATE_FROM = 50_000  # vectors; an exact search of as many takes 10 ms, le
 
 # Of an approximate index. `bench search` measures what they give over a million vectors.
 REDUCED = 128  # dimensions that are compared first
-LISTS_PER_ROOT = 4  # times the square root of the number of vectors: lists they are divided into
-PROBES = 64  # lists looked into
-CANDIDATES = 400  # vectors whose exact scores are then compared, besides as many as are wanted
-TRAINED_ON = 40  # vectors per list that the lists' centres are made from
-ROUNDS = 8  # of k-means
+LISTS_PER_ROOT = 8  # times the square root of the number of vectors: lists they are divided into
+PROBES = 96  # lists looked into
+CANDIDATES = 250  # vectors whose exact scores are then compared, besides as many as are wanted
+TRAINED_ON = 20  # vectors per list that the lists' centres are made from
+ROUNDS = 6  # of k-means
 SCANNED = 20_000  # as few rows to choose from are compared one by one
 CHUNK = 65_536  # vectors added at a time
 
@@ -38,7 +38,7 @@ def build(vectors: Floats) -> faiss.Index:
 def build_approximate(vectors: Floats) -> faiss.Index:
     """Inner-product index over float32 [n, dim] that compares a query with a small part of the vectors.
 
-    Vectors are reduced to their principal directions, held in 8 bits a dimension, and divided into lists around
+    Vectors are reduced to their principal directions, held in 16 bits a dimension, and divided into lists around
     k-means centres (FAISS IVF); the lists nearest to a query are searched, and the exact scores of the best
     candidates decide. Scores are therefore exact, rows may be missed. The principal directions are those of the
     vectors as they are: inner products with the centred ones, which FAISS's own PCA takes, would be others.
@@ -58,7 +58,7 @@ def build_approximate(vectors: Floats) -> faiss.Index:
             faiss.IndexFlatIP(reduced),
             reduced,
             lists,
-            faiss.ScalarQuantizer.QT_8bit,
+            faiss.ScalarQuantizer.QT_fp16,
             faiss.METRIC_INNER_PRODUCT,
             False,
         )

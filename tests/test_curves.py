@@ -1,0 +1,41 @@
+"""Curves: the same bytes for the same numbers, and matplotlib only when one is drawn."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import replace
+
+from and_retrieval.curves import Curve, draw_curves
+
+CURVE = Curve(
+    "rain, selective",
+    [0.01, 0.1, 0.25],
+    [0.1, 0.6, 0.4],
+    [0.0, 0.01, -0.02],
+    [0.01, 0.02, 0.03],
+    [0.1, 0.7, 0.5],
+    1,
+)
+
+
+def test_the_same_numbers_give_the_same_bytes() -> None:
+    for kind, start in (("svg", b"<?xml"), ("png", b"\x89PNG")):
+        drawn = draw_curves(CURVE, kind)  # type: ignore[arg-type]
+        assert drawn == draw_curves(CURVE, kind)  # type: ignore[arg-type]
+        assert drawn.startswith(start)
+    assert b"<dc:date>" not in draw_curves(CURVE)
+
+
+def test_controls_may_be_missing() -> None:
+    bare = replace(CURVE, random=None, spread=None, oracle=None)
+    assert draw_curves(bare) != draw_curves(CURVE)
+    assert draw_curves(replace(CURVE, spread=None)).startswith(b"<?xml")
+
+
+def test_matplotlib_is_loaded_when_a_curve_is_drawn() -> None:
+    program = (
+        "import sys; from and_retrieval.curves import Curve, draw_curves; assert 'matplotlib' not in sys.modules;"
+        "draw_curves(Curve('x', [0.1], [0.2])); assert 'matplotlib.pyplot' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .dictionary import attach, load_dictionary
     from .embed import load_embedder
     from .errors import AndRetrievalError
+    from .export import load_pruned
     from .pipeline import Run, explain, record
     from .query import Query
     from .run_compare import compare
@@ -48,6 +49,7 @@ _HOMES = {
     "load_bank": "concepts",
     "load_dictionary": "dictionary",
     "load_embedder": "embed",
+    "load_pruned": "export",
     "load_target": "targets",
     "record": "pipeline",
     "search_clips": "run_search",
@@ -72,6 +74,7 @@ __all__ = [
     "load_bank",
     "load_dictionary",
     "load_embedder",
+    "load_pruned",
     "load_target",
     "record",
     "search_clips",

@@ -25,7 +25,7 @@ from .run_select import chosen_layers, layer_vectors, unit_scores, wanted_concep
 from .runs import RecordedRun
 from .selectors import RANDOM, Wanted, find_selector
 from .targets import weights_hash
-from .types import Floats, Target
+from .types import Embedder, Target
 
 BACKGROUND = "audioset"
 DEFAULT_SELECTOR = "selective"
@@ -77,44 +77,23 @@ def prune(
         StaleError: The target's weights are not those that were recorded.
     """
     concepts = _distinct([concepts] if isinstance(concepts, str) else concepts)
-    source = weights_hash(target.module)
-    if source != run.facts["weights"]:
-        raise StaleError(
-            f"{run.name} was recorded from weights {run.facts['weights']}, target {target.name!r} has {source}; "
-            f"record it again: and-retrieval record {run.index.name} --target {run.facts['target']} "
-            f"--run {run.folder.path.name}"
-        )
+    source = _same_weights(run, target)
     if export is not None:
         writable(export, source)  # before the work
     names = chosen_layers(run, layers, len(target.class_names) if target.class_names else None)
     sizes = {layer.name: layer.units for layer in run.layers if layer.name in names}
-    total = sum(sizes.values())
-    counts = sorted({units_for(budget, total) for budget in budgets or LADDER})
-    embedder = run.index.embedder(device)
-    bank = background or _background(run)
-    labels = [clip.label for clip in run.index.clips if clip.label]
-    vocabulary = Vocabulary.of([*bank.concepts, *labels, *(target.class_names or ())], embedder)
-    for concept in concepts:
-        vocabulary.check(concept)
-    clips = matched_clips(run, target, concepts, vocabulary)
+    wanted = [units_for(budget, sum(sizes.values())) for budget in budgets or LADDER]
+    search = _Search.of(run, target, concepts, background or _background(run), device)
+    clips = search.clips
     if clips.unmeasured and not budgets:
-        counts = [units_for(UNMEASURED_BUDGET, total)]
-    wanted = wanted_concepts(run, embedder, concepts, bank, clips.labelled)
-
-    def select(name: str) -> list[Choice]:
-        scores = unit_scores(run, embedder, wanted, find_selector(name), names)
-        return [best_units(scores, count) for count in counts]
-
-    rng = np.random.default_rng(seed)
-    if selector == RANDOM:
-        chosen: list[Choice] = [random_units(choice, sizes, rng) for choice in select(DEFAULT_SELECTOR)]
-    else:
-        chosen = select(selector)
+        wanted = [units_for(UNMEASURED_BUDGET, sum(sizes.values()))]
+    counts, rng = sorted(set(wanted)), np.random.default_rng(seed)
+    chosen = search.choices(selector, sizes, counts, rng)
     plans = _plans(run, target, names, device)
     place, tried = 0, [BudgetEffect.of(choice, sizes) for choice in chosen]
     if clips.unmeasured is None:
         controls = [[random_units(choice, sizes, rng) for _ in range(draws)] for choice in chosen]
-        known = select("oracle") if _has_oracle(wanted, run) else []
+        known = search.choices("oracle", sizes, counts, rng) if search.has_oracle() else []
         measure = _Measure(run, target, plans, clips, device, progress)
         place = measure.knee(chosen)
         tried = measure.effects(tried, chosen, controls, known)
@@ -131,16 +110,66 @@ def prune(
         chosen=place,
         unmeasured=clips.unmeasured,
         lost=_lost(best.effect),
-        removed=_nearest_concepts(run, best.chosen, bank, embedder.embed_text(bank.concepts)),
+        removed=search.nearest_concepts(best.chosen),
         export=None if export is None else str(Path(export).expanduser()),
         source=source,
     )
     if export is not None:
         export_pruned(target, best.chosen, plans, one_batch(run, target), export, _card(result, run), device)
-    run.folder.write_text(
-        FILE.format(result.slug), json.dumps(_stamped(result, run), indent=2, ensure_ascii=False) + "\n"
-    )
+    text = json.dumps({**result.plain(), "recorded": recorded(run)}, indent=2, ensure_ascii=False)
+    run.folder.write_text(FILE.format(result.slug), text + "\n")
     return result
+
+
+@dataclass(frozen=True)
+class _Search:
+    """The concepts, held against a run: its clips, its units."""
+
+    run: RecordedRun
+    embedder: Embedder
+    bank: ConceptBank
+    clips: MatchedClips
+    wanted: Wanted
+
+    @classmethod
+    def of(
+        cls, run: RecordedRun, target: Target, concepts: Sequence[str], bank: ConceptBank, device: str
+    ) -> _Search:
+        """Raises InputError for a concept far from everything known."""
+        embedder = run.index.embedder(device)
+        labels = [clip.label for clip in run.index.clips if clip.label]
+        vocabulary = Vocabulary.of([*bank.concepts, *labels, *(target.class_names or ())], embedder)
+        for concept in concepts:
+            vocabulary.check(concept)
+        clips = matched_clips(run, target, concepts, vocabulary)
+        return cls(run, embedder, bank, clips, wanted_concepts(run, embedder, concepts, bank, clips.labelled))
+
+    def choices(
+        self, selector: str, sizes: Mapping[str, int], counts: Sequence[int], rng: np.random.Generator
+    ) -> list[Choice]:
+        """The units that a selector takes for every budget."""
+        if selector == RANDOM:
+            like = self.choices(DEFAULT_SELECTOR, sizes, counts, rng)
+            return [random_units(choice, sizes, rng) for choice in like]
+        scores = unit_scores(self.run, self.embedder, self.wanted, find_selector(selector), list(sizes))
+        if not any(np.isfinite(values).any() for values in scores.values()):
+            raise InputError(
+                f"selector {selector!r} knows nothing of any unit of {', '.join(sizes)}; choose another"
+            )
+        return [best_units(scores, count) for count in counts]
+
+    def has_oracle(self) -> bool:
+        """Whether seen clips of every concept, and of others, carry labels."""
+        own = None if self.wanted.labelled is None else self.wanted.labelled[self.run.seen_rows()]
+        return own is not None and bool(own.any(axis=0).all()) and not bool(own.all(axis=0).any())
+
+    def nearest_concepts(self, chosen: Mapping[str, Sequence[int]]) -> tuple[tuple[str, int], ...]:
+        """The concepts of the bank nearest to the units' neuron vectors, with the number of units, most first."""
+        vectors, texts = layer_vectors(self.run), self.embedder.embed_text(self.bank.concepts)
+        taken = np.concatenate([vectors[layer][list(units)] for layer, units in chosen.items()])
+        responded = taken[np.abs(taken).sum(axis=1) > 0]
+        nearest = Counter(self.bank.concepts[place] for place in (responded @ texts.T).argmax(axis=1))
+        return tuple(nearest.most_common(SHOWN_CONCEPTS))
 
 
 @dataclass(frozen=True)
@@ -189,6 +218,18 @@ class _Measure:
         return [effect(logits[0], after, truth, own, self.clips.known) for after in logits[1:]]
 
 
+def _same_weights(run: RecordedRun, target: Target) -> str:
+    """Hash of the target's weights, which must be those that were recorded."""
+    own: str = weights_hash(target.module)
+    if own != run.facts["weights"]:
+        raise StaleError(
+            f"{run.name} was recorded from weights {run.facts['weights']}, target {target.name!r} has {own}; "
+            f"record it again: and-retrieval record {run.index.name} --target {run.facts['target']} "
+            f"--run {run.folder.path.name}"
+        )
+    return own
+
+
 def _distinct(concepts: Sequence[str]) -> tuple[str, ...]:
     distinct = tuple({plain(concept): concept.strip() for concept in concepts}.values())
     if not distinct or not all(distinct):
@@ -216,11 +257,6 @@ def _plans(run: RecordedRun, target: Target, names: Sequence[str], device: str) 
     return plans
 
 
-def _has_oracle(wanted: Wanted, run: RecordedRun) -> bool:
-    own = None if wanted.labelled is None else wanted.labelled[run.seen_rows()]
-    return own is not None and bool(own.any(axis=0).all()) and not bool(own.all(axis=0).any())
-
-
 def _counted(run: RecordedRun, clips: MatchedClips) -> tuple[int, int]:
     own = clips.is_target[clips.of(run.facts["held_out_rows"])]
     return int(own.sum()), int((~own).sum())
@@ -229,16 +265,6 @@ def _counted(run: RecordedRun, clips: MatchedClips) -> tuple[int, int]:
 def _lost(found: Effect | None) -> tuple[tuple[str, float], ...]:
     rest = sorted((c for c in found.classes if not c.target), key=lambda c: c.delta) if found else []
     return tuple((c.name, round(c.delta, 6)) for c in rest[:SHOWN_LOST] if c.delta < 0)
-
-
-def _nearest_concepts(
-    run: RecordedRun, chosen: Mapping[str, Sequence[int]], bank: ConceptBank, texts: Floats
-) -> tuple[tuple[str, int], ...]:
-    vectors = layer_vectors(run)
-    taken = np.concatenate([vectors[layer][list(units)] for layer, units in chosen.items()])
-    responded = taken[np.abs(taken).sum(axis=1) > 0]
-    nearest = Counter(bank.concepts[place] for place in (responded @ texts.T).argmax(axis=1))
-    return tuple(nearest.most_common(SHOWN_CONCEPTS))
 
 
 def _card(result: Pruned, run: RecordedRun) -> dict[str, Any]:
@@ -260,7 +286,3 @@ def _card(result: Pruned, run: RecordedRun) -> dict[str, Any]:
 def recorded(run: RecordedRun) -> str:
     """What tells this recording from an earlier one under the same name."""
     return str(run.facts["files"]["evidence.safetensors"]["sha256"])
-
-
-def _stamped(result: Pruned, run: RecordedRun) -> dict[str, Any]:
-    return {**result.plain(), "recorded": recorded(run)}

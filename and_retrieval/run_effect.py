@@ -21,7 +21,8 @@ from .runs import RecordedRun
 from .types import Floats, Target
 
 BATCH = 16
-KNEE_CLIPS = 128  # at most
+KNEE_CLIPS = 128  # at most, of those that were seen
+EFFECT_CLIPS = 2000  # at most, of those that were held out
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class MatchedClips:
         """Those of some rows that count for a class."""
         return [row for row in rows if self.truth[row] >= 0]
 
-    def sample(self, rows: Sequence[int], count: int = KNEE_CLIPS) -> list[int]:
+    def sample(self, rows: Sequence[int], count: int) -> list[int]:
         """At most `count` of `of(rows)`, half of them the concept's, evenly spread over the rows."""
         own = [row for row in self.of(rows) if self.is_target[row]]
         rest = [row for row in self.of(rows) if not self.is_target[row]]

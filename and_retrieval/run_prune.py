@@ -20,7 +20,7 @@ from .matching import Vocabulary, plain
 from .progress import Progress, silent
 from .prune import LADDER, Choice, Effect, best_units, effect, knee, random_units, units_for
 from .pruned import BudgetEffect, Pruned
-from .run_effect import MatchedClips, matched_clips, one_batch, run_logits
+from .run_effect import EFFECT_CLIPS, KNEE_CLIPS, MatchedClips, matched_clips, one_batch, run_logits
 from .run_select import chosen_layers, layer_vectors, unit_scores, wanted_concepts
 from .runs import RecordedRun
 from .selectors import RANDOM, Wanted, find_selector
@@ -54,7 +54,7 @@ def prune(
 
     A concept's clips are the held-out ones whose label means it or a class of the target that it means; their
     confidence in that class is to fall. The rest are held-out clips whose label means another class. Clips are never
-    the ones the units were chosen with.
+    the ones the units were chosen with, and 2,000 at most.
 
     Args:
         run: What was recorded.
@@ -192,7 +192,7 @@ class _Measure:
     ) -> list[BudgetEffect]:
         """Every budget's effect on the held-out clips, beside the controls' and the oracle's."""
         masks = [*chosen, *(draw for draws in controls for draw in draws), *known]
-        found = iter(self._effects(self.clips.of(self.run.facts["held_out_rows"]), masks))
+        found = iter(self._effects(self.clips.sample(self.run.facts["held_out_rows"], EFFECT_CLIPS), masks))
         own = [next(found) for _ in chosen]
         at_random = [[next(found) for _ in draws] for draws in controls]
         by_oracle: list[Effect | None] = [*found] or [None] * len(chosen)
@@ -205,10 +205,10 @@ class _Measure:
         """Place of the budget at the knee, on clips that were seen; on held-out ones where no seen clip will do."""
         if len(chosen) == 1:
             return 0
-        rows = self.clips.sample(self.run.seen_rows())
+        rows = self.clips.sample(self.run.seen_rows(), KNEE_CLIPS)
         own = self.clips.is_target[rows]
         if not own.any() or own.all():
-            rows = self.clips.of(self.run.facts["held_out_rows"])
+            rows = self.clips.sample(self.run.facts["held_out_rows"], EFFECT_CLIPS)
         return knee([found.gap for found in self._effects(rows, chosen)])
 
     def _effects(self, rows: Sequence[int], masks: Sequence[Choice]) -> list[Effect]:
@@ -258,7 +258,7 @@ def _plans(run: RecordedRun, target: Target, names: Sequence[str], device: str) 
 
 
 def _counted(run: RecordedRun, clips: MatchedClips) -> tuple[int, int]:
-    own = clips.is_target[clips.of(run.facts["held_out_rows"])]
+    own = clips.is_target[clips.sample(run.facts["held_out_rows"], EFFECT_CLIPS)]
     return int(own.sum()), int((~own).sum())
 
 

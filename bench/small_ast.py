@@ -18,6 +18,8 @@ import json
 import math
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -31,6 +33,7 @@ from and_retrieval import torchaudio_shim  # noqa: F401  (AST's feature extracto
 from and_retrieval.config import fingerprint
 from and_retrieval.progress import Progress, silent, terminal_progress
 from and_retrieval.store import Folder, Home
+from and_retrieval.targets.huggingface import silent
 from and_retrieval.types import Floats
 from and_retrieval.weights import sha256
 from bench.small_cnn import (
@@ -82,7 +85,7 @@ class TrainConfig:
     blocks: int = 4
     heads: int = 3
     frames: int = 512
-    epochs: int = 80
+    epochs: int = 100
     batch: int = 32
     rate: float = 1.5e-3
     decay: float = 0.05
@@ -136,10 +139,10 @@ def train(
     material = read_material(clips, names, SAMPLE_RATE, _extractor(config, 0.0, 0.5).frames)
     heard = torch.cat([material.features[row] for row in np.flatnonzero(~material.held_out)])
     extractor = _extractor(config, round(float(heard.mean()), 4), round(float(heard.std()), 4))
-    with reproducible(config.seed, config.threads):
+    with reproducible(config.seed, config.threads), _fast_products():
         network = _fit(material, names, extractor, config, progress)
-        held = [material.features[row] for row in np.flatnonzero(material.held_out)]
-        guesses = torch.stack([_logits(network, extractor.padded([clip])).argmax() for clip in held])
+    held = [material.features[row] for row in np.flatnonzero(material.held_out)]
+    guesses = torch.stack([_logits(network, extractor.padded([clip])).argmax() for clip in held])
     return _keep(network, extractor.saved, place, config, material, names, mark, guesses)
 
 
@@ -247,6 +250,8 @@ def _fit(
     steps = math.ceil(len(rows) / config.batch)
     course = partial(_course, total=config.epochs * steps)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, course)
+    # On a CPU plain attention is trained faster than the fused one; both compute the same.
+    network.set_attn_implementation("eager")
     network.train()
     for epoch in range(config.epochs):
         for part in rows[torch.randperm(len(rows))].tensor_split(steps):
@@ -259,7 +264,19 @@ def _fit(
             optimiser.step()
             schedule.step()
         progress(epoch + 1, config.epochs)
+    network.set_attn_implementation("sdpa")
     return network.eval().requires_grad_(False)
+
+
+@contextmanager
+def _fast_products() -> Iterator[None]:
+    """Products of matrices in bfloat16 where the CPU has it in hardware: 1.6 times as fast."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("medium")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 def _course(step: int, total: int) -> float:
@@ -332,7 +349,7 @@ def _keep(
     """Save network, extractor and facts; the facts come last, so a folder that has them is whole."""
     place.mkdir(parents=True, exist_ok=True)
     (place / FACTS).unlink(missing_ok=True)
-    with tempfile.TemporaryDirectory(dir=place, prefix=".saved-") as scratch:
+    with tempfile.TemporaryDirectory(dir=place, prefix=".saved-") as scratch, silent():
         network.save_pretrained(scratch)
         extractor.save_pretrained(scratch)
         for path in sorted(Path(scratch).iterdir()):

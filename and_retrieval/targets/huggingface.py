@@ -137,7 +137,7 @@ def _network(folder: Path, config: Any, what: str, trust: bool) -> tuple[nn.Modu
 
     classes = _classifies(config)
     auto = transformers.AutoModelForAudioClassification if classes else transformers.AutoModel
-    with _explained(what, f"the weights in {folder} cannot be loaded"), _silent(transformers):
+    with _explained(what, f"the weights in {folder} cannot be loaded"), silent():
         network, info = auto.from_pretrained(
             folder,
             config=config,
@@ -209,15 +209,16 @@ def _explained(what: str, problem: str) -> Iterator[None]:
 
 
 @contextmanager
-def _silent(transformers: Any) -> Iterator[None]:
-    """Without progress bars and tables of weights; what matters of them becomes an error here."""
-    logging_ = transformers.utils.logging
-    level, bar = logging_.get_verbosity(), logging_.is_progress_bar_enabled()
-    logging_.set_verbosity_error()
-    logging_.disable_progress_bar()
+def silent() -> Iterator[None]:
+    """transformers without progress bars and tables of weights; what matters of them becomes an error here."""
+    from transformers.utils import logging as talk
+
+    level, bar = talk.get_verbosity(), talk.is_progress_bar_enabled()
+    talk.set_verbosity_error()
+    talk.disable_progress_bar()
     try:
         yield
     finally:
-        logging_.set_verbosity(level)
+        talk.set_verbosity(level)
         if bar:
-            logging_.enable_progress_bar()
+            talk.enable_progress_bar()

@@ -33,7 +33,7 @@ from and_retrieval import torchaudio_shim  # noqa: F401  (AST's feature extracto
 from and_retrieval.config import fingerprint
 from and_retrieval.progress import Progress, silent, terminal_progress
 from and_retrieval.store import Folder, Home
-from and_retrieval.targets.huggingface import silent
+from and_retrieval.targets.huggingface import without_bars
 from and_retrieval.types import Floats
 from and_retrieval.weights import sha256
 from bench.small_cnn import (
@@ -349,7 +349,7 @@ def _keep(
     """Save network, extractor and facts; the facts come last, so a folder that has them is whole."""
     place.mkdir(parents=True, exist_ok=True)
     (place / FACTS).unlink(missing_ok=True)
-    with tempfile.TemporaryDirectory(dir=place, prefix=".saved-") as scratch, silent():
+    with tempfile.TemporaryDirectory(dir=place, prefix=".saved-") as scratch, without_bars():
         network.save_pretrained(scratch)
         extractor.save_pretrained(scratch)
         for path in sorted(Path(scratch).iterdir()):

@@ -137,7 +137,7 @@ def _network(folder: Path, config: Any, what: str, trust: bool) -> tuple[nn.Modu
 
     classes = _classifies(config)
     auto = transformers.AutoModelForAudioClassification if classes else transformers.AutoModel
-    with _explained(what, f"the weights in {folder} cannot be loaded"), silent():
+    with _explained(what, f"the weights in {folder} cannot be loaded"), without_bars():
         network, info = auto.from_pretrained(
             folder,
             config=config,
@@ -209,7 +209,7 @@ def _explained(what: str, problem: str) -> Iterator[None]:
 
 
 @contextmanager
-def silent() -> Iterator[None]:
+def without_bars() -> Iterator[None]:
     """transformers without progress bars and tables of weights; what matters of them becomes an error here."""
     from transformers.utils import logging as talk
 

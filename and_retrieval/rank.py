@@ -6,6 +6,11 @@ is shown; so what it finds likely after a line without content is taken off (con
 "Calibrate Before Use", 2021):
 
     s(c) = (log p(c | clips) - log p(c | nothing)) / tokens of c
+
+It is no default, because it was measured (`bench ranking`: 110 units of known class, first of eight candidates right;
+by score alone 0.455, in random order 0.114). Shown true captions, Gemma 3 270M ranks 0.845 of them right, but so does
+the cosine of captions and candidates (0.882) at no cost: `--evidence captions`. Shown what stands for captions, 0.418;
+only together with the score there is a gain, 0.500, within twice the sampling error of 0.047.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ only together with the score there is a gain, 0.500, within twice the sampling e
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -138,16 +138,22 @@ def calibrated_scores(
 ) -> list[Doubles]:
     """The score s of the module's docstring per unit and candidate, natural logarithm per token; higher is better."""
     found = likelihoods(descriptions, candidates, model, progress)
-    free = content_free(candidates, model)
+    return calibrated(found, candidates, content_free(candidates, model))
+
+
+def calibrated(
+    found: Sequence[Sequence[Likelihood]], candidates: Sequence[Sequence[str]], free: Mapping[str, float]
+) -> list[Doubles]:
+    """`calibrated_scores` of likelihoods that are known, and of those without content."""
     return [
         np.array([(one.log_probability - free[c]) / one.tokens for one, c in zip(*pair, strict=True)])
         for pair in zip(found, candidates, strict=True)
     ]
 
 
-def mixed(scores: Sequence[float], calibrated: Doubles) -> Doubles:
+def mixed(scores: Sequence[float], found: Doubles) -> Doubles:
     """Mean of a unit's label scores and the model's, each standardised over the unit's candidates."""
-    return (_standardised(np.asarray(scores, np.float64)) + _standardised(calibrated)) / 2
+    return (_standardised(np.asarray(scores, np.float64)) + _standardised(found)) / 2
 
 
 def _standardised(values: Doubles) -> Doubles:

@@ -29,7 +29,15 @@ from and_retrieval.concepts import ConceptBank, load_bank
 from and_retrieval.config import LabelConfig, SummaryConfig, fingerprint
 from and_retrieval.label import label_units
 from and_retrieval.llm import load_llm
-from and_retrieval.rank import CANDIDATES, ScoringModel, build_rank_prompt, content_free, likelihoods, mixed
+from and_retrieval.rank import (
+    CANDIDATES,
+    ScoringModel,
+    build_rank_prompt,
+    calibrated,
+    content_free,
+    likelihoods,
+    mixed,
+)
 from and_retrieval.run_labels import DESCRIBED_BY
 from and_retrieval.types import Floats, Ints
 from and_retrieval.weights import locate
@@ -152,18 +160,12 @@ def by_model(
 ) -> Orders:
     """The ways to rank that ask a language model."""
     told = likelihoods(shown, found, llm)
-    free = content_free(found, llm)
-    calibrated = [
-        np.array(
-            [(one.log_probability - free[concept]) / one.tokens for one, concept in zip(*pair, strict=True)]
-        )
-        for pair in zip(told, found, strict=True)
-    ]
+    own = calibrated(told, found, content_free(found, llm))
     return {
         f"{model}: log p": [[one.log_probability for one in unit] for unit in told],
         f"{model}: log p / token": [[one.log_probability / one.tokens for one in unit] for unit in told],
-        f"{model}: calibrated": calibrated,
-        f"{model}: mixed": [mixed(*pair) for pair in zip(scores, calibrated, strict=True)],
+        f"{model}: calibrated": own,
+        f"{model}: mixed": [mixed(*pair) for pair in zip(scores, own, strict=True)],
     }
 
 

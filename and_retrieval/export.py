@@ -35,7 +35,7 @@ FORMAT = 1
 MADE_BY = "and_retrieval prune"
 SAME = 1e-5  # largest difference between mask and weights, relative to the largest output
 
-# Outputs zero for zero, unit by unit, whatever the other units do.
+# Put out zero for zero, unit by unit, whatever the other units do.
 KEEP_ZERO = (
     nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout,
     nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.RReLU, nn.ELU, nn.CELU, nn.SELU, nn.GELU, nn.SiLU, nn.Mish,
@@ -95,7 +95,7 @@ def _maker(layer: str, modules: Mapping[str, nn.Module], calls: Sequence[tuple[s
         module = modules.get(name)
         if name and _has_rows(module):
             return name
-        if not isinstance(module, KEEP_ZERO) or not isinstance(taken, torch.Tensor):
+        if module is None or not isinstance(taken, torch.Tensor) or not _keeps_zero(module, taken):
             raise _not_exportable(layer, name, modules, calls)
         value = taken
 
@@ -113,6 +113,22 @@ def _has_rows(module: nn.Module | None) -> bool:
     return known and module is not None and isinstance(module._parameters.get("weight"), nn.Parameter)
 
 
+def _keeps_zero(module: nn.Module, taken: torch.Tensor) -> bool:
+    """Whether zero stays zero: by type, or, for a function of the user's or of a library, by trying.
+
+    Trying does not show that units are independent of each other; comparing mask and weights does.
+    """
+    if isinstance(module, KEEP_ZERO):
+        return True
+    if any(True for _ in (*module.children(), *module.parameters(), *module.buffers())):
+        return False
+    try:
+        output = module(torch.zeros_like(taken))
+    except Exception:
+        return False
+    return isinstance(output, torch.Tensor) and output.shape == taken.shape and not bool(output.any())
+
+
 def _is_feature(layer: str, modules: Mapping[str, nn.Module]) -> bool:
     owner, _, last = layer.rpartition(".")
     return last == FEATURES and isinstance(modules.get(owner), Dictionary)
@@ -121,8 +137,9 @@ def _is_feature(layer: str, modules: Mapping[str, nn.Module]) -> bool:
 def _not_exportable(
     layer: str, stuck: str, modules: Mapping[str, nn.Module], calls: Sequence[tuple[str, Any, Any]]
 ) -> InputError:
-    ran = dict.fromkeys(name for name, *_ in calls if _has_rows(modules.get(name)))
-    inside = [name for name in ran if name.startswith(f"{layer}.")] or list(ran)
+    names = [name for name, *_ in calls]
+    before = [name for name in names[: names.index(layer)] if _has_rows(modules.get(name))]
+    inside = [name for name in before if name.startswith(f"{layer}.")] or before
     why = (
         f"{stuck!r}, a {type(modules[stuck]).__name__},"
         if stuck in modules and stuck

@@ -141,6 +141,34 @@ def test_a_layer_that_computes_by_itself_names_the_one_inside(tmp_path: Path) ->
     assert "record and prune '0.conv' instead" in refused(module, "0", 1, tmp_path)
 
 
+class Cubed(nn.Module):
+    """An activation of the user's own."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x**3
+
+
+class Shared(nn.Module):
+    """Zero for zero, but what a unit puts out depends on the others."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x - x.mean(1, keepdim=True)
+
+
+def test_activations_that_are_not_known_are_tried(tmp_path: Path) -> None:
+    module = nn.Sequential(nn.Conv2d(1, 4, 3), Cubed(), nn.Flatten())
+    plans = (LayerPlan("1", 4, 1, None, "mean"),)
+    path = export_pruned(as_target(module), {"1": [1]}, plans, SOUNDS, tmp_path / "p.safetensors", {})
+    x = torch.randn(2, 1, 20, 20)
+    with masked(module, {"1": [1]}, plans):
+        expected = module(x)
+    torch.testing.assert_close(load_pruned(as_target(module), path).module(x), expected)
+    path.unlink()
+    card_path(path).unlink()
+    mixed = nn.Sequential(nn.Conv2d(1, 4, 3), Shared(), nn.Flatten())
+    assert "do not give what the mask gives" in refused(mixed, "1", 1, tmp_path)
+
+
 class Skip(nn.Module):
     """What the activation gets goes round it too."""
 

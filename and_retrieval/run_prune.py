@@ -80,7 +80,7 @@ def prune(
     source = _same_weights(run, target)
     if export is not None:
         writable(export, source)  # before the work
-    names = chosen_layers(run, layers, len(target.class_names) if target.class_names else None)
+    names = chosen_layers(run, target, layers)
     sizes = {layer.name: layer.units for layer in run.layers if layer.name in names}
     wanted = [units_for(budget, sum(sizes.values())) for budget in budgets or LADDER]
     search = _Search.of(run, target, concepts, background or _background(run), device)

@@ -17,11 +17,11 @@ from .prune import Scores
 from .run_labels import describe_clips
 from .runs import RecordedRun
 from .selectors import KnownLayer, Selector, Wanted, open_concepts
-from .types import Embedder, Floats, LayerEvidence
+from .types import Embedder, Floats, LayerEvidence, Target
 
 
-def chosen_layers(run: RecordedRun, globs: Sequence[str], classes: int | None) -> tuple[str, ...]:
-    """The recorded layers that any glob matches; without globs all but the class units themselves.
+def chosen_layers(run: RecordedRun, target: Target, globs: Sequence[str]) -> tuple[str, ...]:
+    """The recorded layers that any glob matches by name or alias; without globs all but the class units themselves.
 
     A last layer with as many units as the network has classes is its output: zeroing a class there forgets nothing.
 
@@ -29,13 +29,21 @@ def chosen_layers(run: RecordedRun, globs: Sequence[str], classes: int | None) -
         InputError: A glob matches no recorded layer.
     """
     layers = [layer.name for layer in run.layers]
+    called = {
+        name: (name, *(alias for alias, full in target.aliases.items() if full == name)) for name in layers
+    }
+
+    def matching(glob: str) -> set[str]:
+        return {name for name, names in called.items() if any(fnmatchcase(one, glob) for one in names)}
+
     for glob in globs:
-        if not any(fnmatchcase(name, glob) for name in layers):
+        if not matching(glob):
             raise unknown_name(
                 "recorded layer", glob, layers, f"{run.name} has no others; record it with more"
             )
     if globs:
-        return tuple(name for name in layers if any(fnmatchcase(name, glob) for glob in globs))
+        return tuple(name for name in layers if any(name in matching(glob) for glob in globs))
+    classes = len(target.class_names) if target.class_names else None
     hidden = layers[:-1] if run.layers[-1].units == classes else layers
     return tuple(hidden or layers)
 

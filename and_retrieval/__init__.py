@@ -17,18 +17,18 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .clip_index import ClipIndex
+    from .comparison.run import compare
     from .concepts import ConceptBank, load_bank
-    from .dictionary import attach, load_dictionary
     from .embed import load_embedder
     from .errors import AndRetrievalError
-    from .export import load_pruned
+    from .network.dictionary import attach, load_dictionary
     from .pipeline import Run, explain, record
     from .query import Query
-    from .run_compare import compare
-    from .run_report import write_report
-    from .run_search import search_clips, search_neurons
+    from .report.run import write_report
+    from .search import search_clips, search_neurons
     from .targets import load_target
     from .types import Clip, Embedder, Explanation, ProbeSet, Target
+    from .unlearning.export import load_pruned
 
 __version__ = "0.1.0"
 
@@ -43,18 +43,18 @@ _HOMES = {
     "Query": "query",
     "Run": "pipeline",
     "Target": "types",
-    "attach": "dictionary",
-    "compare": "run_compare",
+    "attach": "network.dictionary",
+    "compare": "comparison.run",
     "explain": "pipeline",
     "load_bank": "concepts",
-    "load_dictionary": "dictionary",
+    "load_dictionary": "network.dictionary",
     "load_embedder": "embed",
-    "load_pruned": "export",
+    "load_pruned": "unlearning.export",
     "load_target": "targets",
     "record": "pipeline",
-    "search_clips": "run_search",
-    "search_neurons": "run_search",
-    "write_report": "run_report",
+    "search_clips": "search",
+    "search_neurons": "search",
+    "write_report": "report.run",
 }
 
 __all__ = [

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from safetensors.numpy import load_file, save_file
 
 from .errors import InputError
-from .layers import LayerPlan
+from .network.layers import LayerPlan
 from .store import Folder, Writer
 from .topk import RunningMoments, RunningTopK
 from .types import Floats, Ints, Kept, LayerEvidence, Moments, Pooling

@@ -20,30 +20,30 @@ from .clip_index import ClipIndex, read_in_order
 from .clips import held_out
 from .concepts import ConceptBank
 from .config import ClipConfig, LabelConfig, OpenConceptConfig, RecordConfig, SummaryConfig
-from .dictionary import attached
 from .errors import InputError
 from .evidence import evidence_files, gather, layer_facts
-from .layers import TRIAL_SECONDS, match_layers, plan_layers
+from .explanation.labels import choose_bank, describe_clips, ranked_run
+from .explanation.meanings import found_meanings
+from .explanation.open_concepts import open_concept_finder
+from .explanation.summaries import load_language_model, unit_summaries
+from .explanation.trust import caption_tests, measured_acoustics, tested_labels
+from .language.rank import check_rank
+from .network.dictionary import attached
+from .network.layers import TRIAL_SECONDS, match_layers, plan_layers
+from .network.probe import equal_length_batches, probe
 from .neurons import FILE as NEURONS
 from .neurons import build_neuron_index
-from .probe import equal_length_batches, probe
 from .progress import Progress, silent
-from .pruned import Pruned
 from .qualities import QUALITIES, measure
 from .query import Query
-from .rank import check_rank
-from .run_labels import choose_bank, describe_clips, ranked_run
-from .run_meanings import found_meanings
-from .run_open_concepts import open_concept_finder
-from .run_prune import prune as prune_run
-from .run_report import write_report as write_run_report
-from .run_search import Filters, search_neurons
-from .run_summaries import load_language_model, unit_summaries
+from .report.run import write_report as write_run_report
 from .run_target import load_run_target
-from .run_trust import caption_tests, measured_acoustics, tested_labels
 from .runs import QUALITIES_FILE, RecordedRun, unit_rows
+from .search import Filters, search_neurons
 from .targets import resolve_device, weights_hash
 from .types import Explanation, Floats, Ints, Kept, Shown, Skipped, Target
+from .unlearning.pruned import Pruned
+from .unlearning.run import prune as prune_run
 
 DEFAULT_BANK = "audioset"
 
@@ -65,15 +65,15 @@ class Run(RecordedRun):
         return explain(self, banks or (DEFAULT_BANK,), **settings)
 
     def search(self, query: Query | str | Sequence[str], k: int = 10, **filters: Any) -> list[dict[str, Any]]:
-        """The units that match a query best, see `run_search.search_neurons`; keywords are those of `Filters`."""
+        """The units that match a query best, see `search.search_neurons`; keywords are those of `Filters`."""
         return search_neurons(self, query, k, Filters(**filters))
 
     def prune(self, *concepts: str, device: str = "cpu", **settings: Any) -> Pruned:
-        """`run_prune.prune` of this run's network, which is loaded again; several concepts go together."""
+        """`unlearning.run.prune` of this run's network, which is loaded again; several concepts go together."""
         return prune_run(self, load_run_target(self, device), concepts, device=device, **settings)
 
     def report(self, out: str | Path | None = None) -> Path:
-        """Write the report, see `run_report.write_report`."""
+        """Write the report, see `report.run.write_report`."""
         return write_run_report(self, Path(out) if out else None)
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from .dictionary import Attached, attach, load_dictionary
 from .errors import InputError, StaleError
+from .network.dictionary import Attached, attach, load_dictionary
 from .runs import RecordedRun
 from .targets import load_target, weights_hash
 from .types import Target

@@ -17,12 +17,12 @@ from typing import Any
 import numpy as np
 
 from and_retrieval import pipeline
+from and_retrieval.comparison.contrast import Interval
+from and_retrieval.comparison.profile import LayerProfile, profile
 from and_retrieval.concepts import load_bank
 from and_retrieval.config import LabelConfig, RecordConfig, SummaryConfig
-from and_retrieval.contrast import Interval
-from and_retrieval.dictionary import FEATURES, NAME, Dictionary, attach
-from and_retrieval.layers import plan_layers
-from and_retrieval.run_profile import LayerProfile, profile
+from and_retrieval.network.dictionary import FEATURES, NAME, Dictionary, attach
+from and_retrieval.network.layers import plan_layers
 from and_retrieval.targets import load_target
 from bench import Announce, Figures, markdown
 from bench.class_units import add_home_arguments, labelled_index

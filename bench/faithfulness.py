@@ -27,10 +27,10 @@ from and_retrieval import faithful, pipeline
 from and_retrieval.concepts import ConceptBank, load_bank, merge_banks
 from and_retrieval.config import LabelConfig, RecordConfig
 from and_retrieval.evidence import HELD_OUT, SEEN, load_activations
+from and_retrieval.explanation.labels import describe_clips
+from and_retrieval.explanation.trust import held_out_files
 from and_retrieval.faithful import Faithfulness, faithfulness
 from and_retrieval.label import label_units
-from and_retrieval.run_labels import describe_clips
-from and_retrieval.run_trust import held_out_files
 from and_retrieval.runs import RecordedRun
 from and_retrieval.targets import load_target
 from and_retrieval.topk import RunningMoments, RunningTopK

@@ -26,17 +26,17 @@ from and_retrieval.clips import load_clips
 from and_retrieval.concepts import load_bank
 from and_retrieval.config import RecordConfig, SummaryConfig, fingerprint
 from and_retrieval.embed import load_embedder
-from and_retrieval.layers import plan_layers
-from and_retrieval.matching import Vocabulary
-from and_retrieval.prune import Choice, Effect, best_units, effect, random_units, units_for
-from and_retrieval.run_effect import matched_clips, run_logits
-from and_retrieval.run_prune import BACKGROUND
-from and_retrieval.run_select import unit_scores, wanted_concepts
+from and_retrieval.network.layers import plan_layers
 from and_retrieval.runs import RecordedRun
-from and_retrieval.selectors import SELECTORS
 from and_retrieval.store import Home
 from and_retrieval.targets import load_target
 from and_retrieval.types import Embedder, Target
+from and_retrieval.unlearning.effect import matched_clips, run_logits
+from and_retrieval.unlearning.matching import Vocabulary
+from and_retrieval.unlearning.prune import Choice, Effect, best_units, effect, random_units, units_for
+from and_retrieval.unlearning.run import BACKGROUND
+from and_retrieval.unlearning.selection import unit_scores, wanted_concepts
+from and_retrieval.unlearning.selectors import SELECTORS
 from bench import Announce, Figures, markdown, small_cnn
 from bench.source import classes_of, digest
 

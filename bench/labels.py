@@ -25,8 +25,8 @@ import numpy as np
 
 from and_retrieval.concepts import ConceptBank, load_bank
 from and_retrieval.config import LabelConfig, fingerprint
+from and_retrieval.explanation.labels import EVIDENCE, describe_clips, label_layer
 from and_retrieval.label import SCORES
-from and_retrieval.run_labels import EVIDENCE, describe_clips, label_layer
 from and_retrieval.runs import RecordedRun
 from and_retrieval.types import Embedder, Floats, Label, LayerEvidence
 from bench import Announce, Figures, markdown

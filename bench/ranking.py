@@ -27,9 +27,10 @@ import numpy as np
 
 from and_retrieval.concepts import ConceptBank, load_bank
 from and_retrieval.config import LabelConfig, SummaryConfig, fingerprint
+from and_retrieval.explanation.labels import DESCRIBED_BY
 from and_retrieval.label import label_units
-from and_retrieval.llm import load_llm
-from and_retrieval.rank import (
+from and_retrieval.language.llm import load_llm
+from and_retrieval.language.rank import (
     CANDIDATES,
     ScoringModel,
     build_rank_prompt,
@@ -38,7 +39,6 @@ from and_retrieval.rank import (
     likelihoods,
     mixed,
 )
-from and_retrieval.run_labels import DESCRIBED_BY
 from and_retrieval.types import Floats, Ints
 from and_retrieval.weights import locate
 from bench import Announce, Figures, markdown

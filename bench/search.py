@@ -57,6 +57,7 @@ UNIT_QUERIES = 60
 PAIRS = 30
 TIE = 1e-6
 NEAR = 1e-3
+INDEX_SETTINGS = ("REDUCED", "LISTS_PER_ROOT", "PROBES", "CANDIDATES", "TRAINED_ON", "ROUNDS")
 
 Answer = Callable[[Any], tuple[Floats, Any]]
 
@@ -98,7 +99,14 @@ def run(source: str, embedder: str, units: int, home: str | None, seed: int, ann
             },
         }
     return {
-        "settings": {"embedder": embedder, "fingerprint": loaded.fingerprint, "units": units, "seed": seed},
+        "settings": {
+            "embedder": embedder,
+            "fingerprint": loaded.fingerprint,
+            "units": units,
+            "seed": seed,
+            "index": {name.lower(): getattr(faiss_vectors, name) for name in INDEX_SETTINGS},
+            "candidates of pairs": CANDIDATES,
+        },
         "data": data,
         "dim": index.dim,
         "clips": len(index.clips),

@@ -26,12 +26,20 @@ import numpy as np
 from and_retrieval.concepts import load_bank
 from and_retrieval.config import LabelConfig, SummaryConfig
 from and_retrieval.embed.minilm import sentence_vectors
-from and_retrieval.llm import load_llm
+from and_retrieval.explanation.labels import describe_clips, label_run
+from and_retrieval.explanation.summaries import unit_summaries
+from and_retrieval.explanation.trust import measured_acoustics, tested_labels
+from and_retrieval.language.llm import load_llm
+from and_retrieval.language.summarize import (
+    FUNCTION_WORDS,
+    GENERIC_WORDS,
+    OPENING,
+    UnitBrief,
+    compose,
+    contrast,
+    stem,
+)
 from and_retrieval.progress import silent
-from and_retrieval.run_labels import describe_clips, label_run
-from and_retrieval.run_summaries import unit_summaries
-from and_retrieval.run_trust import measured_acoustics, tested_labels
-from and_retrieval.summarize import FUNCTION_WORDS, GENERIC_WORDS, OPENING, UnitBrief, compose, contrast, stem
 from and_retrieval.types import Floats, Label, Shown, Summary
 from and_retrieval.weights import locate
 from bench import Announce, Figures, markdown

@@ -21,9 +21,9 @@ from torch import nn
 
 from and_retrieval.audio import UnreadableAudioError
 from and_retrieval.clips import held_out, load_clips, read_clip
-from and_retrieval.dictionary import Dictionary, save_dictionary
-from and_retrieval.hooks import forward, tensor_of, trace
-from and_retrieval.layers import LayerPlan, plan_layers
+from and_retrieval.network.dictionary import Dictionary, save_dictionary
+from and_retrieval.network.hooks import forward, tensor_of, trace
+from and_retrieval.network.layers import LayerPlan, plan_layers
 from and_retrieval.progress import Progress, silent, terminal_progress
 from and_retrieval.targets import load_target
 from and_retrieval.types import Clip, Target

@@ -38,8 +38,8 @@ import numpy as np
 
 from and_retrieval.config import SummaryConfig, fingerprint
 from and_retrieval.embed.minilm import sentence_vectors
-from and_retrieval.llm import load_llm
-from and_retrieval.summarize import (
+from and_retrieval.language.llm import load_llm
+from and_retrieval.language.summarize import (
     OPENING,
     UnitBrief,
     build_prompt,

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from and_retrieval.contrast import (
+from and_retrieval.comparison.contrast import (
     Interval,
     bootstrap,
     distinct_among,

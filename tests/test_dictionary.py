@@ -16,12 +16,12 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 from torch import nn
 
-from and_retrieval.dictionary import Dictionary, attach, attached, load_dictionary, save_dictionary
 from and_retrieval.errors import InputError
-from and_retrieval.hooks import forward
-from and_retrieval.layers import plan_layers
-from and_retrieval.mask import masked
-from and_retrieval.probe import probe
+from and_retrieval.network.dictionary import Dictionary, attach, attached, load_dictionary, save_dictionary
+from and_retrieval.network.hooks import forward
+from and_retrieval.network.layers import plan_layers
+from and_retrieval.network.mask import masked
+from and_retrieval.network.probe import probe
 from and_retrieval.targets import weights_hash
 from and_retrieval.types import Floats, Target
 

@@ -22,7 +22,7 @@ from and_retrieval.evidence import (
     load_activations,
     load_evidence,
 )
-from and_retrieval.layers import LayerPlan
+from and_retrieval.network.layers import LayerPlan
 from and_retrieval.store import Folder
 from and_retrieval.types import Floats, LayerEvidence
 

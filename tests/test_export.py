@@ -14,11 +14,11 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from and_retrieval.errors import ChecksumError, InputError, StaleError
-from and_retrieval.export import card_path, export_pruned, load_pruned, zeroed_by
-from and_retrieval.layers import LayerPlan
-from and_retrieval.mask import masked
+from and_retrieval.network.layers import LayerPlan
+from and_retrieval.network.mask import masked
 from and_retrieval.targets import weights_hash
 from and_retrieval.types import Floats, Target
+from and_retrieval.unlearning.export import card_path, export_pruned, load_pruned, zeroed_by
 
 SOUNDS: list[Floats] = list(np.random.default_rng(0).standard_normal((3, 400)).astype(np.float32))
 
@@ -251,7 +251,7 @@ def test_loading_what_is_not_an_export(exported: Path) -> None:
 
 
 def test_features_of_a_dictionary(tmp_path: Path) -> None:
-    from and_retrieval.dictionary import Dictionary, attach
+    from and_retrieval.network.dictionary import Dictionary, attach
 
     torch.manual_seed(0)
     module = nn.Sequential(nn.Flatten(), nn.Linear(400, 5), nn.Linear(5, 3)).eval()

@@ -16,8 +16,8 @@ from audio_models import BLOCKS, CLASSIFIERS, ENCODERS, HIDDEN, WIDTH
 from sounds import WriteSound, noise, tone
 
 from and_retrieval.errors import InputError
-from and_retrieval.layers import LayerPlan, match_layers, plan_layers
-from and_retrieval.probe import probe
+from and_retrieval.network.layers import LayerPlan, match_layers, plan_layers
+from and_retrieval.network.probe import probe
 from and_retrieval.targets import load_target
 from and_retrieval.types import Floats, Target
 

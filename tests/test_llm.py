@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from and_retrieval import llm as module
-from and_retrieval.decoder import Decoder, Weights
 from and_retrieval.errors import AndRetrievalError, InputError
-from and_retrieval.llm import LlamaModel, load_llm
-from and_retrieval.summarize import UnitBrief, build_prompt
+from and_retrieval.language import llm as module
+from and_retrieval.language.decoder import Decoder, Weights
+from and_retrieval.language.llm import LlamaModel, load_llm
+from and_retrieval.language.summarize import UnitBrief, build_prompt
 from and_retrieval.weights import locate
 
 SOUNDS = (

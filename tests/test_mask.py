@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from and_retrieval.errors import InputError
-from and_retrieval.layers import LayerPlan
-from and_retrieval.mask import masked
+from and_retrieval.network.layers import LayerPlan
+from and_retrieval.network.mask import masked
 
 Pair = namedtuple("Pair", "first second")
 

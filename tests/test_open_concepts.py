@@ -16,13 +16,19 @@ from embedders import FakeEmbedder
 from hypothesis import given
 from hypothesis import strategies as st
 
-from and_retrieval.adjectives import OTHERS, SOUNDING, SOUNDS, sounding_adjectives
 from and_retrieval.config import OpenConceptConfig, SummaryConfig
 from and_retrieval.errors import InputError, MissingExtraError
-from and_retrieval.llm import Likelihood
-from and_retrieval.open_concepts import LATER, NOTHING, OpenConcept, open_concept_scores, open_concepts
-from and_retrieval.run_open_concepts import open_concept_finder
-from and_retrieval.run_summaries import load_language_model
+from and_retrieval.explanation.open_concepts import open_concept_finder
+from and_retrieval.explanation.summaries import load_language_model
+from and_retrieval.language.adjectives import OTHERS, SOUNDING, SOUNDS, sounding_adjectives
+from and_retrieval.language.llm import Likelihood
+from and_retrieval.language.open_concepts import (
+    LATER,
+    NOTHING,
+    OpenConcept,
+    open_concept_scores,
+    open_concepts,
+)
 from and_retrieval.types import Shown, Summary
 
 ROOT = Path(__file__).resolve().parents[1]

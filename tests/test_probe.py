@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from and_retrieval.errors import InputError
-from and_retrieval.hooks import forward, trace
-from and_retrieval.probe import (
+from and_retrieval.network.hooks import forward, trace
+from and_retrieval.network.probe import (
     LayerPlan,
     equal_length_batches,
     match_layers,

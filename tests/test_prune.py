@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from torch import nn
 
 from and_retrieval.errors import InputError
-from and_retrieval.layers import LayerPlan
-from and_retrieval.mask import masked
-from and_retrieval.prune import (
+from and_retrieval.network.layers import LayerPlan
+from and_retrieval.network.mask import masked
+from and_retrieval.types import Floats, Target
+from and_retrieval.unlearning.prune import (
     OutputClass,
     best_units,
     effect,
@@ -22,7 +23,6 @@ from and_retrieval.prune import (
     softmax,
     units_for,
 )
-from and_retrieval.types import Floats, Target
 
 ABC = tuple(OutputClass(name, (number,)) for number, name in enumerate("abc"))
 PLANS = (LayerPlan("1", 6, 1, None, "mean"), LayerPlan("3", 4, 1, None, "mean"))

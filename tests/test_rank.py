@@ -14,8 +14,8 @@ from targets.planted import BANDS
 from and_retrieval import ClipIndex, ConceptBank, explain, load_embedder, load_target, record, soundbank
 from and_retrieval.config import LabelConfig, RecordConfig, SummaryConfig
 from and_retrieval.errors import AndRetrievalError, InputError
-from and_retrieval.llm import Likelihood, load_llm
-from and_retrieval.rank import (
+from and_retrieval.language.llm import Likelihood, load_llm
+from and_retrieval.language.rank import (
     CONTENT_FREE,
     build_rank_prompt,
     calibrated_scores,

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from and_retrieval.replay import recorded_prefix, replayed
+from and_retrieval.network.replay import recorded_prefix, replayed
 
 
 class Counting(nn.Module):

@@ -19,11 +19,12 @@ import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
 
-from and_retrieval import media, report
 from and_retrieval.audio import UnreadableAudioError
 from and_retrieval.errors import InputError
-from and_retrieval.report import build_report
-from and_retrieval.report_data import Picture, ReportData, Section
+from and_retrieval.report import media
+from and_retrieval.report import page as report
+from and_retrieval.report.data import Picture, ReportData, Section
+from and_retrieval.report.page import build_report
 from and_retrieval.types import Explanation, Floats, Label, Meaning, Shown, Summary, UnitFaithfulness
 
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>&amp;\u2028{{script}}"

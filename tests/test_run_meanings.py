@@ -15,14 +15,14 @@ from and_retrieval import vectors as faiss_vectors
 from and_retrieval.clips import held_out
 from and_retrieval.config import LabelConfig, SummaryConfig
 from and_retrieval.evidence import evidence_files, gather, layer_facts
-from and_retrieval.layers import LayerPlan
+from and_retrieval.explanation.labels import EVIDENCE, describe_clips, label_run
+from and_retrieval.explanation.meanings import found_meanings, layer_groups, seen_space
+from and_retrieval.explanation.summaries import unit_summaries
+from and_retrieval.explanation.trust import tested_labels as label_tests
+from and_retrieval.network.layers import LayerPlan
 from and_retrieval.neurons import FILE, build_neuron_index
 from and_retrieval.progress import silent
 from and_retrieval.qualities import QUALITIES
-from and_retrieval.run_labels import EVIDENCE, describe_clips, label_run
-from and_retrieval.run_meanings import found_meanings, layer_groups, seen_space
-from and_retrieval.run_summaries import unit_summaries
-from and_retrieval.run_trust import tested_labels as label_tests
 from and_retrieval.runs import QUALITIES_FILE
 from and_retrieval.store import Folder
 from and_retrieval.types import Embedder, Explanation, Floats

@@ -13,10 +13,10 @@ from sounds import WriteSound, tone
 
 from and_retrieval import ClipIndex, Run, record
 from and_retrieval.cli import main
-from and_retrieval.dictionary import Dictionary, attach, save_dictionary
 from and_retrieval.errors import InputError, StaleError
 from and_retrieval.evidence import SEEN, load_activations
-from and_retrieval.hooks import forward
+from and_retrieval.network.dictionary import Dictionary, attach, save_dictionary
+from and_retrieval.network.hooks import forward
 from and_retrieval.run_target import load_run_target
 from and_retrieval.store import Home
 from and_retrieval.targets import load_target, weights_hash

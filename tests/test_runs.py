@@ -15,7 +15,7 @@ from and_retrieval import vectors as faiss_vectors
 from and_retrieval.clip_index import ClipIndex
 from and_retrieval.errors import InputError, StaleError
 from and_retrieval.evidence import evidence_files, gather, layer_facts
-from and_retrieval.layers import LayerPlan
+from and_retrieval.network.layers import LayerPlan
 from and_retrieval.neurons import FILE, build_neuron_index
 from and_retrieval.runs import SETTINGS, RecordedRun, unit_rows
 from and_retrieval.store import EXPLANATIONS, Folder

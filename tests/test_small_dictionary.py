@@ -13,8 +13,8 @@ from sounds import WriteSound, noise, tone
 
 from and_retrieval import soundbank
 from and_retrieval.clips import load_clips
-from and_retrieval.dictionary import load_dictionary, save_dictionary
-from and_retrieval.layers import plan_layers
+from and_retrieval.network.dictionary import load_dictionary, save_dictionary
+from and_retrieval.network.layers import plan_layers
 from and_retrieval.pipeline import no_progress
 from and_retrieval.targets import load_target
 

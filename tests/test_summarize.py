@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from and_retrieval.config import SummaryConfig
-from and_retrieval.summarize import (
+from and_retrieval.language.summarize import (
     EXAMPLES,
     FUNCTION_WORDS,
     MAX_REPEATS,

@@ -12,7 +12,7 @@ from spacy.language import Language
 
 from and_retrieval import weights
 from and_retrieval.errors import ChecksumError, MissingExtraError
-from and_retrieval.tagger import MODEL, load_tagger, tag_captions
+from and_retrieval.language.tagger import MODEL, load_tagger, tag_captions
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from bench.open_concepts import PARTS, measure, read_captions

@@ -26,7 +26,7 @@ def answer(args: argparse.Namespace) -> tuple[Result, str]:
     """Its result as JSON and as text."""
     from .. import pipeline, soundbank
     from ..config import RecordConfig, SummaryConfig
-    from ..run_report import write_report
+    from ..report.run import write_report
 
     home = Home(Path(args.out)) if args.out else Home.find(args.home)
     begin = time.monotonic()

@@ -10,7 +10,7 @@ from ..errors import InputError
 from .options import Result, add_device, add_verb, announcer, device_of, opened_run
 
 if TYPE_CHECKING:
-    from ..pruned import Pruned
+    from ..unlearning.pruned import Pruned
 
 PICTURES = (".svg", ".png")
 
@@ -51,7 +51,7 @@ def answer(args: argparse.Namespace) -> tuple[Result, str]:
         raise InputError(f"--plot {plot}: give a name that ends in .svg or .png")
     if plot and not plot.parent.is_dir():
         raise InputError(f"{plot.parent} does not exist; make it first")
-    from ..run_curves import plotted
+    from ..report.forgetting import plotted
 
     run = opened_run(args.run, args)
     result = run.prune(

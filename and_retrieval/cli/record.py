@@ -104,8 +104,8 @@ def _pooling(text: str) -> tuple[str, Any]:
 
 
 def _with_dictionaries(target: Target, chosen: Sequence[str], device: str, index: ClipIndex) -> Target:
-    from ..dictionary import attach, load_dictionary
-    from ..layers import TRIAL_SECONDS
+    from ..network.dictionary import attach, load_dictionary
+    from ..network.layers import TRIAL_SECONDS
 
     for text in chosen:
         layer, _, file = text.partition("=")

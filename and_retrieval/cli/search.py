@@ -11,7 +11,7 @@ from .options import Result, add_device, add_verb, device_of, only_run, opened, 
 
 if TYPE_CHECKING:
     from ..query import Query
-    from ..run_search import Filters
+    from ..search import Filters
 
 NEAREST_TOLD = 3
 """Units named when none listens for the query."""
@@ -52,7 +52,7 @@ def add(verbs: Any) -> None:
 
 def answer(args: argparse.Namespace) -> tuple[Result, str]:
     """Its result as JSON and as text."""
-    from ..run_search import NO_FILTERS, search_clips, search_neurons
+    from ..search import NO_FILTERS, search_clips, search_neurons
 
     if args.k < 1:
         raise InputError(f"-k {args.k}: ask for at least one result")
@@ -81,7 +81,7 @@ def _query(args: argparse.Namespace) -> Query:
 
 
 def _filters(args: argparse.Namespace) -> Filters:
-    from ..run_search import Filters
+    from ..search import Filters
 
     return Filters(
         layers=tuple(args.layers),

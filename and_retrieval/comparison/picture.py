@@ -1,0 +1,128 @@
+"""A comparison as one picture: a row per layer of either run, a column per figure, chance beside each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..errors import InputError
+from .contrast import Interval
+from .profile import LayerProfile
+from .run import Comparison
+
+FORMATS = (".png", ".svg")
+COLOURS = "#3b6fb6", "#c8553d"  # first run, second run
+CHANCE = "#8a8a8a"
+ROW, TOP = 0.32, 1.9  # inches: a layer, and what stands above and below
+LONGEST_NAME = 32
+
+Dot = tuple[str, str, Callable[[LayerProfile], "Interval | float | None"]]
+"""(what it is, marker, what it shows of a layer)"""
+
+PANELS: Sequence[tuple[str, Sequence[Dot]]] = (
+    ("explained reliably\n(share of units)", (("", "o", lambda layer: layer.reliable),)),
+    (
+        "faithfulness\n(mean correlation)",
+        (
+            ("", "o", lambda layer: layer.correlation),
+            ("best of ten random labels", "|", lambda layer: layer.best_correlation),
+            ("random label", "x", lambda layer: layer.random_correlation),
+        ),
+    ),
+    (
+        "polysemanticity\n(mean)",
+        (
+            ("", "o", lambda layer: layer.polysemanticity),
+            ("random clips", "|", lambda layer: layer.random_polysemanticity),
+        ),
+    ),
+    ("concepts\n(effective number)", (("", "o", lambda layer: layer.effective_concepts),)),
+    (
+        "explained by (median R²)",
+        (
+            ("concepts", "o", lambda layer: layer.leaning.concepts.r2 if layer.leaning else None),
+            ("acoustic qualities", "s", lambda layer: layer.leaning.acoustics.r2 if layer.leaning else None),
+            ("shuffled", "|", lambda layer: layer.leaning.concepts.shuffled if layer.leaning else None),
+        ),
+    ),
+)
+
+
+def check_format(out: Path) -> None:
+    """Refuse a picture of a kind that is not drawn."""
+    if out.suffix.lower() not in FORMATS:
+        raise InputError(f"--out {out}: name a file that ends in {' or '.join(FORMATS)}")
+
+
+def draw(comparison: Comparison, out: Path) -> Path:
+    """Write the picture as .png or .svg; the same comparison gives the same bytes. Returns the path.
+
+    Raises:
+        InputError: Another kind of file, or a folder that cannot be written to.
+    """
+    check_format(out)
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    rows = [
+        (run, layer)
+        for run, layers in enumerate((comparison.layers_a, comparison.layers_b))
+        for layer in layers
+    ]
+    with mpl.rc_context({"svg.hashsalt": "and_retrieval", "font.size": 9}):
+        figure = Figure(figsize=(15, TOP + ROW * len(rows)), layout="constrained")
+        axes = figure.subplots(1, len(PANELS), sharey=True)
+        for axis, (title, dots) in zip(axes, PANELS, strict=True):
+            _panel(axis, title, dots, rows)
+        axes[0].set_yticks(range(len(rows)), [_short(layer.name) for _, layer in rows])
+        for tick, (run, _) in zip(axes[0].get_yticklabels(), rows, strict=True):
+            tick.set_color(COLOURS[run])
+        axes[0].invert_yaxis()
+        figure.suptitle(
+            f"{comparison.a} (blue) and {comparison.b} (red); lines are 95 % intervals over units, which are not "
+            f"independent{_matched(comparison)}",
+            fontsize=10,
+        )
+        # Neither format is to name the time or the version it was drawn with.
+        nothing = {"Date": None} if out.suffix.lower() == ".svg" else {"Software": None}
+        try:
+            figure.savefig(out, dpi=120, metadata=nothing)
+        except OSError as error:
+            raise InputError(f"{out} cannot be written: {error}") from None
+    return out
+
+
+def _panel(axis: Any, title: str, dots: Sequence[Dot], rows: Sequence[tuple[int, LayerProfile]]) -> None:
+    axis.set_title(title, fontsize=9)
+    axis.grid(axis="x", alpha=0.3)
+    axis.spines[["top", "right"]].set_visible(False)
+    for what, marker, figure_of in dots:
+        chance = marker in "|x" or what == "shuffled"
+        named = what
+        for row, (run, layer) in enumerate(rows):
+            shown = figure_of(layer)
+            if shown is None:
+                continue
+            colour = CHANCE if chance else COLOURS[run]
+            value = shown.value if isinstance(shown, Interval) else shown
+            if isinstance(shown, Interval):
+                axis.plot([shown.low, shown.high], [row, row], color=colour, linewidth=1.5)
+            hollow = {"markerfacecolor": "white"} if marker == "s" else {}
+            axis.plot([value], [row], marker, color=colour, markersize=6, label=named or None, **hollow)
+            named = ""
+    axis.set_xlim(left=min(axis.get_xlim()[0], 0.0))
+    if any(what for what, _, _ in dots):
+        axis.legend(fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.12), frameon=False, ncols=1)
+
+
+def _matched(comparison: Comparison) -> str:
+    found = comparison.matched
+    if found is None:
+        return ""
+    moved = "" if found.moved_share is None else f", {found.moved_share:.0%} of those with labels moved"
+    return f"\n{found.pairs} matched units, {found.share_a:.0%} and {found.share_b:.0%} of those that respond{moved}"
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= LONGEST_NAME else f"…{name[1 - LONGEST_NAME :]}"

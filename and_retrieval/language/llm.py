@@ -1,0 +1,234 @@
+"""A local language model: a GGUF file, run greedily on the CPU by llama.cpp.
+
+Many prompts are answered side by side. The tokens that all of them begin with (the few-shot part) are
+evaluated once and copied into every sequence; 16 sequences then grow by one token per decoding step.
+
+The same prompt gives the same bytes, whatever stands beside it, came before it or was reused for it; how is
+told in `decoder`. The tests hold this bit for bit, alone against side by side, for the two models the project
+knows. For any other GGUF file what is certain is less: distinct prompts are answered in sorted order, so the
+same prompts in any order give the same bytes. Another processor may round differently.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from ..errors import InputError
+from ..types import Floats
+from .decoder import ROWS, Decoder, Weights, llama_cpp
+
+LONGEST = 4096
+"""Tokens of a prompt with its answer, at most."""
+
+
+def load_llm(path: Path, name: str, seed: int = 0) -> LlamaModel:
+    """Open the GGUF file at `path`; `name` is how the model calls itself.
+
+    `seed` is kept for the record: answers are greedy, so nothing is drawn.
+
+    Raises:
+        InputError: llama-cpp-python is missing, or the file is missing, is no GGUF file, is damaged or
+            holds a model that does not continue text.
+    """
+    if llama_cpp is None:
+        raise InputError(
+            "writing summaries needs llama-cpp-python, which is not installed or does not load: "
+            "pip install llama-cpp-python, or choose the language model 'none'"
+        )
+    _check_gguf(path)
+    return LlamaModel(path, name, seed)
+
+
+def _check_gguf(path: Path) -> None:
+    try:
+        with path.open("rb") as file:
+            magic = file.read(4)
+    except OSError as error:
+        raise InputError(f"cannot read language model {path}: {error.strerror}") from error
+    if magic != b"GGUF":
+        raise InputError(f"{path} is not a GGUF file; give a model in llama.cpp's format")
+
+
+class Likelihood(NamedTuple):
+    """How likely a text is: log p of all its tokens, natural logarithm, and how many they are."""
+
+    log_probability: float
+    tokens: int
+
+
+class LlamaModel:
+    """A `LanguageModel` over llama.cpp; made by `load_llm`. Calls from several threads take turns.
+
+    Attributes:
+        name: How the model calls itself.
+        seed: As given; greedy answers draw nothing.
+    """
+
+    def __init__(self, path: Path, name: str, seed: int) -> None:
+        self.name = name
+        self.seed = seed
+        self._lock = threading.Lock()
+        self._decoder: Decoder | None = None
+        self._weights = Weights(path)
+        model = self._weights.pointer
+        if llama_cpp.llama_model_has_encoder(model) or not llama_cpp.llama_model_has_decoder(model):
+            raise InputError(f"{path} does not continue text; give a decoder-only model")
+        self._vocab = llama_cpp.llama_model_get_vocab(model)
+        self._limit = min(int(llama_cpp.llama_model_n_ctx_train(model)), LONGEST)
+
+    def complete(self, prompts: Sequence[str], max_tokens: int, stop: Sequence[str]) -> list[str]:
+        """Prompts -> continuations: greedy, at most `max_tokens` tokens, cut before the first `stop` string.
+
+        Raises:
+            InputError: a prompt is empty, or too long for the model together with its answer.
+        """
+        if max_tokens < 1:
+            return [""] * len(prompts)
+        distinct = sorted(set(prompts))
+        with self._lock:
+            tokens = [self._tokenize(prompt, max_tokens) for prompt in distinct]
+            texts = self._answer(tokens, max_tokens, tuple(stop)) if tokens else []
+        answers = dict(zip(distinct, texts, strict=True))
+        return [answers[prompt] for prompt in prompts]
+
+    def log_probabilities(
+        self, prompts: Sequence[str], continuations: Sequence[Sequence[str]]
+    ) -> list[list[Likelihood]]:
+        """How likely the model finds each continuation of each prompt.
+
+        The tokens are those of the two as one text, or of each by itself where a token would reach over the
+        prompt's end. A prompt is evaluated once, and what all prompts begin with once for all.
+
+        Args:
+            prompts: Texts.
+            continuations: For every prompt the texts that may follow it, none of them empty.
+
+        Raises:
+            InputError: a prompt or a continuation is empty, or together they are too long for the model.
+        """
+        with self._lock:
+            told = [self._parted(prompt, texts) for prompt, texts in zip(prompts, continuations, strict=True)]
+            asked = [(head, tails) for head, tails in told if tails]
+            if not asked:
+                return [[] for _ in prompts]
+            decoder = self._fit(max(len(head) + max(map(len, tails)) for head, tails in asked) + ROWS)
+            start = decoder.share(_common([head for head, _ in asked]))
+            return [
+                [
+                    Likelihood(sum(found), len(found))
+                    for found in decoder.log_probabilities(head, start, tails)
+                ]
+                if tails
+                else []
+                for head, tails in told
+            ]
+
+    def _parted(self, prompt: str, continuations: Sequence[str]) -> tuple[list[int], list[list[int]]]:
+        """Tokens of the prompt, and those that follow it in every continued text."""
+        if not all(continuations):
+            raise InputError(f"an empty continuation was given to language model {self.name!r}")
+        head = self._tokenize(prompt, 0)
+        whole = [self._tokenize(prompt + text, 0) for text in continuations]
+        return head, [
+            tokens[len(head) :] if tokens[: len(head)] == head else self._tokenize(text, 0, begins=False)
+            for tokens, text in zip(whole, continuations, strict=True)
+        ]
+
+    def _tokenize(self, prompt: str, max_tokens: int, begins: bool = True) -> list[int]:
+        text = prompt.encode("utf-8", errors="replace")
+        room = (llama_cpp.llama_token * (len(text) + 8))()
+        count = llama_cpp.llama_tokenize(self._vocab, text, len(text), room, len(room), begins, False)
+        if not text or count < 1:
+            raise InputError(f"an empty prompt was given to language model {self.name!r}")
+        if count + max_tokens + ROWS > self._limit:
+            raise InputError(
+                f"a prompt of {count} tokens and an answer of {max_tokens} exceed the {self._limit - ROWS} tokens "
+                f"of language model {self.name!r}; show it fewer clips or shorter captions"
+            )
+        return list(room[:count])
+
+    def _answer(self, prompts: list[list[int]], max_tokens: int, stop: tuple[str, ...]) -> list[str]:
+        """Answers of distinct prompts: a slot takes the next prompt as soon as its last one is finished."""
+        decoder = self._fit(max(map(len, prompts)) + max_tokens + ROWS)
+        start = decoder.share(_common(prompts))
+        answers = [_Answer(prompt, max_tokens, stop) for prompt in prompts]
+        waiting = list(reversed(answers))
+        busy: dict[int, _Answer] = {}
+        while waiting or busy:
+            for slot in decoder.slots:
+                if slot not in busy and waiting:
+                    busy[slot] = waiting.pop()
+                    busy[slot].last = _likeliest(decoder.begin(slot, busy[slot].prompt, start))
+            for slot, answer in list(busy.items()):
+                if answer.finished(self._piece(answer.last)):
+                    del busy[slot]
+            following = decoder.step({slot: (a.last, a.position) for slot, a in busy.items()})
+            for slot, logits in following.items():
+                busy[slot].last = _likeliest(logits)
+        return [answer.text for answer in answers]
+
+    def _fit(self, cells: int) -> Decoder:
+        """The decoder at hand if its sequences hold `cells` tokens, else a new one that is large enough."""
+        if self._decoder is None or self._decoder.cells < cells:
+            self._decoder = None
+            self._decoder = Decoder(self._weights, cells)
+        return self._decoder
+
+    def _piece(self, token: int) -> bytes | None:
+        """The bytes of a token, or None for one that ends the answer."""
+        if llama_cpp.llama_vocab_is_eog(self._vocab, token):
+            return None
+        room = ctypes.create_string_buffer(256)
+        size = llama_cpp.llama_token_to_piece(self._vocab, token, room, len(room), 0, False)
+        return room.raw[: max(size, 0)]
+
+
+class _Answer:
+    """One prompt and what has been said to it so far; `last` is the newest token."""
+
+    def __init__(self, prompt: list[int], max_tokens: int, stop: tuple[str, ...]) -> None:
+        self.prompt = prompt
+        self.last = -1
+        self._left = max_tokens
+        self._stop = stop
+        self._said = b""
+        self._count = 0
+
+    @property
+    def position(self) -> int:
+        """Where the newest token stands in its sequence."""
+        return len(self.prompt) + self._count - 1
+
+    @property
+    def text(self) -> str:
+        """What was said, cut before the first stop string; half a character at the end is left out."""
+        text = self._said.decode("utf-8", errors="ignore")
+        return text[: min((at for s in self._stop if (at := text.find(s)) >= 0), default=len(text))]
+
+    def finished(self, piece: bytes | None) -> bool:
+        """Take in the newest token's bytes (None: the model ended) and tell whether that was all."""
+        if piece is None:
+            return True
+        self._said += piece
+        self._count += 1
+        said = self._said.decode("utf-8", errors="ignore")
+        return self._count >= self._left or any(s in said for s in self._stop)
+
+
+def _common(prompts: list[list[int]]) -> list[int]:
+    """The tokens all prompts begin with; the last token of a prompt is left, as its logits are needed."""
+    first, last = min(prompts), max(prompts)  # what the extremes share, all between them share
+    longest = min(map(len, prompts)) - 1
+    same = next((i for i in range(longest) if first[i] != last[i]), longest)
+    return first[:same]
+
+
+def _likeliest(logits: Floats) -> int:
+    """The token with the largest logit, the lowest of equals."""
+    return int(np.argmax(logits))

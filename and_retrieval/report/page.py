@@ -1,0 +1,182 @@
+"""One self-contained HTML file that explains a network: text, pictures and sound, no network access.
+
+The page is templates in `web/` and JSON blocks: one with all text, one per clip with its
+sound and picture. Text from outside is never markup: it is escaped JSON here and `textContent`
+there, and the page's content security policy allows no script, style or address but its own.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import html
+import json
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from importlib import resources
+from itertools import zip_longest
+from typing import Any
+
+from ..audio import UnreadableAudioError
+from ..errors import InputError
+from ..progress import Progress, silent
+from ..types import Explanation, Floats, Shown
+from .data import ReportData, best_score, check, text_tables, verdict
+from .media import clip_media
+
+FIRST_TOP, FIRST_LOW = 5, 2  # clips of a unit, or of a meaning, that get sound first
+SLACK = 2_000  # bytes kept free for the numbers that are known only once the clips are chosen
+SCRIPTS = tuple(
+    f"report-{part}.js" for part in ("elements", "words", "listing", "clips", "cards", "overview", "start")
+)
+"""The page's script in the order in which its parts are joined."""
+
+ReadClip = Callable[[int], tuple[Floats, int]]
+
+
+def build_report(
+    data: ReportData, read_clip: ReadClip, max_megabytes: float = 25.0, progress: Progress | None = None
+) -> str:
+    """The page as text; the same data gives the same bytes.
+
+    Every clip is stored once. Clips of the clearest units of every layer come first; when the
+    page would grow past `max_megabytes` (10^6 bytes of UTF-8) no further clips are added, and the
+    page says so. A clip for which `read_clip` raises `UnreadableAudioError`, `InputError` or `OSError`
+    is shown without sound and named on the page.
+
+    Args:
+        data: What to show.
+        read_clip: Row -> (waveform, 1-D float32 in [-1, 1]; sample rate in Hz).
+        max_megabytes: Largest size of the page.
+        progress: Called with (clips done, clips wanted).
+
+    Raises:
+        InputError: `max_megabytes` is no size or too small for the text alone, or libsndfile cannot write MP3.
+        ValueError: The data do not belong together, see `data.check`.
+    """
+    check(data)
+    if not 0 < max_megabytes < math.inf:
+        raise InputError(f"max_megabytes is {max_megabytes:g}; give a number above 0")
+    rows = sound_order(data.explanations, data.layers)
+    tables = text_tables(data)
+    sound: dict[str, Any] = {
+        "stored": 0,
+        "wanted": len(rows),
+        "unreadable": [],
+        "first": FIRST_TOP,
+        "megabytes": max_megabytes,
+    }
+    left = int(max_megabytes * 1e6) - SLACK - len(_page(data.title, tables | {"sound": sound}, []).encode())
+    if left < 0:
+        raise InputError(
+            f"the report's text alone is larger than max_megabytes={max_megabytes:g}; "
+            "allow more megabytes or report fewer layers"
+        )
+    blocks, stored = _add_sound(rows, read_clip, left, sound["unreadable"], _places(data), progress or silent)
+    sound["stored"] = len(stored)
+    for layer, heard in zip(tables["layers"], _heard(data, stored), strict=True):
+        layer["heard"] = heard
+    return _page(data.title, tables | {"sound": sound}, blocks)
+
+
+# ---------- which clips get sound ----------
+
+
+def sound_order(explanations: Sequence[Explanation], layers: Sequence[str]) -> list[int]:
+    """Distinct clip rows in the order in which they are given sound.
+
+    Layers take turns, each offering its units in the order of `_clearness`; the first clips of
+    every unit come before the remaining clips of any.
+    """
+    ranked = [sorted((e for e in explanations if e.layer == layer), key=_clearness) for layer in layers]
+    turns = [e for turn in zip_longest(*ranked) for e in turn if e is not None]
+    first = [s for e in turns for s in (*_first_clips(e), *e.low[:FIRST_LOW])]
+    rest = [s for e in turns for s in (*e.top, *e.low)]
+    return list(dict.fromkeys(s.row for s in (*first, *rest) if s.row >= 0))
+
+
+def _first_clips(one: Explanation) -> list[Shown]:
+    """The top clips that a unit's card shows unfolded: the strongest, or the strongest of every meaning."""
+    if not one.meanings:
+        return list(one.top[:FIRST_TOP])
+    return [one.top[place] for meaning in one.meanings for place in meaning.clips[:FIRST_TOP]]
+
+
+def _clearness(one: Explanation) -> tuple[int, float, int]:
+    """Reliable units, then untested ones, then the others, each by the score of the best label."""
+    return [True, None, False].index(verdict(one.faithfulness)), -best_score(one), one.unit
+
+
+def _places(data: ReportData) -> dict[int, str]:
+    return {s.row: f"{s.path} from {s.start:g} s" for e in data.explanations for s in (*e.top, *e.low)}
+
+
+def _add_sound(
+    rows: Sequence[int],
+    read_clip: ReadClip,
+    left: int,
+    unreadable: list[str],
+    places: Mapping[int, str],
+    progress: Progress,
+) -> tuple[list[str], set[int]]:
+    """Blocks of the clips that fit into `left` bytes; `unreadable` gains the clips that failed."""
+    blocks, stored = [], set()
+    for done, row in enumerate(rows):
+        progress(done, len(rows))
+        try:
+            waveform, sample_rate = read_clip(row)
+        except (UnreadableAudioError, InputError, OSError) as error:
+            unreadable.append(f"{places[row]}: {error}")
+            left -= len(_embed(unreadable[-1])) + 1
+        else:
+            block = _json_block(f"clip-{row}", clip_media(waveform, sample_rate))
+            left -= len(block) + 1
+            if left >= 0:
+                blocks.append(block)
+                stored.add(row)
+        if left < 0:
+            break
+    progress(len(rows), len(rows))
+    return blocks, stored
+
+
+def _heard(data: ReportData, stored: set[int]) -> list[int]:
+    """Per layer the number of units whose first top clips can all be played."""
+    whole = [e.layer for e in data.explanations if e.top and all(s.row in stored for s in _first_clips(e))]
+    return [whole.count(layer) for layer in data.layers]
+
+
+# ---------- page ----------
+
+
+def _embed(value: Any) -> str:
+    """JSON in ASCII that cannot end or open an HTML element, whatever strings it holds."""
+    text = json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def _json_block(name: str, value: Any) -> str:
+    return f'<script type="application/json" id="{name}">{_embed(value)}</script>'
+
+
+def _template(name: str) -> str:
+    return (resources.files("and_retrieval") / "web" / name).read_text(encoding="utf-8")
+
+
+def _hash(text: str) -> str:
+    """Source expression of a content security policy that allows exactly this inline text."""
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+def _page(title: str, tables: Mapping[str, Any], blocks: Sequence[str]) -> str:
+    style, script = _template("report.css"), "\n".join(map(_template, SCRIPTS))
+    parts = {
+        "title": html.escape(title).encode("ascii", "xmlcharrefreplace").decode(),
+        "style": style,
+        "style-hash": _hash(style),
+        "script": script,
+        "script-hash": _hash(script),
+        "data": "\n".join([_json_block("report", tables), *blocks]),
+    }
+    return re.sub(r"\{\{([a-z-]+)\}\}", lambda match: parts[match[1]], _template("report.html"))

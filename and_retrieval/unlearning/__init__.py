@@ -1,0 +1,1 @@
+"""Removing a concept: which units, what it costs, and weights without them."""

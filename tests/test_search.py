@@ -1,0 +1,231 @@
+"""Search of a run whose neuron vectors are known."""
+
+from __future__ import annotations
+
+import time
+import zlib
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sounds import WriteSound, loudest_frequency, tone
+
+from and_retrieval import vectors as faiss_vectors
+from and_retrieval.clip_index import ClipIndex
+from and_retrieval.errors import InputError, StaleError
+from and_retrieval.neurons import FILE
+from and_retrieval.query import SOUND_NEEDS, TEXT_NEEDS, Query
+from and_retrieval.runs import RecordedRun
+from and_retrieval.search import Filters, search_clips, search_neurons
+from and_retrieval.store import Folder
+from and_retrieval.types import Explanation, Floats, Label, Meaning, Summary, UnitFaithfulness
+
+AXES = {"dog": 1, "rain": 2, "siren": 3, "indoor": 4}
+LAYERS = (("conv.0", 3), ("conv.1", 2), ("head", 2))
+UNITS = ("dog", "rain", "dog rain", "dog indoor", "", "siren", "dog")
+"""What each unit listens for; the fifth never responded."""
+
+
+class Axes:
+    """Known words lie on axes, and so do tones at as many times 300 Hz; other texts anywhere."""
+
+    name, dim, sample_rate, fingerprint = "axes", 600, 8_000, "axes-1"
+
+    def embed_text(self, texts: Sequence[str]) -> Floats:
+        return np.stack([self._text(text) for text in texts])
+
+    def embed_audio(self, waveforms: Sequence[Floats]) -> Floats:
+        return np.eye(self.dim, dtype=np.float32)[
+            [round(loudest_frequency(wave, self.sample_rate) / 300) for wave in waveforms]
+        ]
+
+    def _text(self, text: str) -> Floats:
+        if text in AXES:
+            return np.eye(self.dim, dtype=np.float32)[AXES[text]]
+        drawn = np.random.default_rng(zlib.crc32(text.encode())).standard_normal(self.dim)
+        return (drawn / np.linalg.norm(drawn)).astype(np.float32)
+
+
+@pytest.fixture
+def index(tmp_path: Path, write_sound: WriteSound, home: Path) -> ClipIndex:
+    for word, axis in AXES.items():
+        write_sound(f"sounds/{word}/{word}.wav", tone(300.0 * axis, 0.4, 8_000), 8_000)
+    return ClipIndex.build(tmp_path / "sounds", Axes(), home / "s")
+
+
+@pytest.fixture
+def run(index: ClipIndex) -> RecordedRun:
+    vectors = np.stack(
+        [sum((Axes()._text(word) for word in unit.split()), np.zeros(Axes.dim)) for unit in UNITS]
+    )
+    vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1)
+    folder = index.folder.run("net")
+    facts = {
+        "target": "net",
+        "index_clips": len(index.clips),
+        "index_digest": index.digest(),
+        "layers": [{"name": name, "units": units} for name, units in LAYERS],
+    }
+    neurons = faiss_vectors.build(vectors.astype(np.float32))
+    files = {FILE: lambda path: faiss_vectors.save(neurons, path), "evidence.safetensors": "stands in"}
+    folder.commit(files, facts)
+    return RecordedRun.open(Folder(folder.path, "run"), index)
+
+
+@pytest.fixture
+def explained(run: RecordedRun) -> RecordedRun:
+    """Every unit is labelled; the first and the last hold on unseen clips, the third has two meanings."""
+    test = UnitFaithfulness(9, 0.5, 0.1, 0.2, 0.75, 0.2, 0.01, True)
+    meaning = Meaning((), Summary(None, True, "none"), (0,))
+    told = [
+        Explanation(
+            run.neurons.unit(row)[0], run.neurons.unit(row)[1], (Label(word or "?", 1.0),), Summary(f"{word}.", False),
+            (), (), replace(test, reliable=row in (0, 6)), None, None, (meaning, meaning) if row == 2 else (),
+            None if row == 4 else row / 10,
+        )
+        for row, word in enumerate(UNITS)
+    ]  # fmt: skip
+    run.write_explanations(told, {})
+    return run
+
+
+def names(results: list[dict[str, object]]) -> list[str]:
+    return [f"{found['layer']}:{found['unit']}" for found in results]
+
+
+def heard(results: list[dict[str, object]]) -> set[str]:
+    return set(names([found for found in results if found["listens"]]))
+
+
+def found(
+    run: RecordedRun, query: Query | str | list[str], k: int = 10, **filters: object
+) -> list[dict[str, object]]:
+    return search_neurons(run, query, k, Filters(**filters), Axes())  # type: ignore[arg-type]
+
+
+class TestQueries:
+    def test_a_text(self, run: RecordedRun) -> None:
+        results = found(run, "dog", 5)
+        assert set(names(results[:2])) == {"conv.0:0", "head:1"}
+        assert set(names(results[2:4])) == {"conv.0:2", "conv.1:0"}
+        assert [result["listens"] for result in results] == [True] * 4 + [False]
+        assert results[0]["score"] == pytest.approx(1)
+        assert results[0]["z"] > 15 > TEXT_NEEDS > abs(results[4]["z"])  # type: ignore[operator, arg-type]
+        assert results[0]["needed"] == TEXT_NEEDS
+        unexplained = {"labels": [], "summary": None, "reliable": None, "polysemanticity": None}
+        assert {key: results[0][key] for key in unexplained} == unexplained
+
+    def test_nothing_listens(self, run: RecordedRun) -> None:
+        results = found(run, "philosophy")
+        assert len(results) == 7
+        assert not any(result["listens"] for result in results)
+
+    def test_both_and_without(self, run: RecordedRun) -> None:
+        assert names(found(run, ["dog", "+rain"], 1)) == ["conv.0:2"]
+        assert heard(found(run, ["dog", "rain"])) == {"conv.0:2"}
+        without = found(run, ["dog", "-indoor", "-rain"])
+        assert set(names(without[:2])) == heard(without) == {"conv.0:0", "head:1"}
+
+    def test_a_sound(self, run: RecordedRun, write_sound: WriteSound) -> None:
+        sound = write_sound("other.wav", tone(900, 0.5, 8_000), 8_000)
+        results = found(run, Query(sounds=(str(sound),)))
+        assert names(results[:1]) == ["head:0"]
+        assert results[0]["needed"] == SOUND_NEEDS
+        assert [result["listens"] for result in results[:2]] == [True, False]
+
+    def test_another_unit_does_not_find_itself(self, run: RecordedRun) -> None:
+        results = found(run, Query(units=("head:1",)))
+        assert names(results[:1]) == ["conv.0:0"]
+        assert len(results) == 6
+        assert "head:1" not in names(results)
+        assert names(found(run, Query(units=("head:1",)), 2)) == names(results[:2])
+        assert "head:1" not in names(found(run, Query(("rain",), (), (), ("head:1",))))
+        assert names(found(run, Query(("rain",), (), (), ("head:1",)), 1)) == ["conv.0:2"]
+
+    @pytest.mark.parametrize(
+        ("unit", "says"),
+        [
+            ("conv.1:1", "never responded"),
+            ("head:2", "2 units, 0 to 1; there is no unit 2"),
+            ("heat:0", "did you mean head"),
+            ("head", "LAYER:UNIT, for example conv.0:0"),
+            ("head:-1", "LAYER:UNIT"),
+            ("head:x", "LAYER:UNIT"),
+        ],
+    )
+    def test_units_that_do_not_exist(self, run: RecordedRun, unit: str, says: str) -> None:
+        with pytest.raises(InputError, match=says):
+            found(run, Query(units=(unit,)))
+
+
+class TestFilters:
+    def test_layers(self, run: RecordedRun) -> None:
+        assert set(names(found(run, "dog", layers=("head",)))) == {"head:0", "head:1"}
+        assert len(found(run, "dog", layers=("conv.*",))) == 5
+        assert len(found(run, "dog", layers=("conv.1", "head"))) == 4
+        assert set(names(found(run, Query(units=("head:1",)), layers=("head",)))) == {"head:0"}
+        with pytest.raises(InputError, match=r"unknown layer 'conv'; did you mean conv\.\d or conv\.\d\?"):
+            found(run, "dog", layers=("head", "conv"))
+
+    def test_what_was_explained(self, explained: RecordedRun) -> None:
+        assert set(names(found(explained, "dog", reliable=True))) == {"conv.0:0", "head:1"}
+        assert names(found(explained, "dog", meanings="several")) == ["conv.0:2"]
+        assert len(found(explained, "dog", meanings="one")) == 5
+        assert set(names(found(explained, "dog", polysemanticity=(0.1, 0.3)))) == {
+            "conv.0:1",
+            "conv.0:2",
+            "conv.1:0",
+        }
+        assert names(found(explained, "dog", reliable=True, layers=("head",))) == ["head:1"]
+        (only,) = found(explained, "dog", reliable=True, layers=("head",))
+        assert (only["labels"], only["summary"]) == (
+            [{"concept": "dog", "score": 1.0, "evidence": "audio"}],
+            "dog.",
+        )
+        assert (only["reliable"], only["polysemanticity"]) == (True, 0.6)
+
+    def test_nothing_passes(self, explained: RecordedRun) -> None:
+        with pytest.raises(
+            InputError, match=r"no unit of s/net passes the filters \(layers conv\.1, reliable\)"
+        ):
+            found(explained, "dog", reliable=True, layers=("conv.1",))
+
+    @pytest.mark.parametrize(
+        "filters", [{"reliable": True}, {"meanings": "one"}, {"polysemanticity": (0, 1)}]
+    )
+    def test_without_explanations(self, run: RecordedRun, filters: dict[str, object]) -> None:
+        with pytest.raises(InputError, match="not explained yet: and-retrieval explain s/net"):
+            found(run, "dog", **filters)
+
+    def test_explanations_of_other_units(self, explained: RecordedRun) -> None:
+        explained.write_explanations(explained.explanations()[:3], {})
+        with pytest.raises(StaleError, match="7 units but 3 explanations"):
+            found(explained, "dog")
+
+
+class TestClips:
+    def test_by_words_and_sound(self, index: ClipIndex, write_sound: WriteSound) -> None:
+        assert [clip["label"] for clip in search_clips(index, "rain", 1, Axes())] == ["rain"]
+        assert len(search_clips(index, ["rain", "dog", "-siren"], 10, Axes())) == 4
+        sound = write_sound("other.wav", tone(900, 0.5, 8_000), 8_000)
+        (siren,) = search_clips(index, Query(sounds=(str(sound),)), 1, Axes())
+        assert siren["label"] == "siren"
+        assert siren["score"] == pytest.approx(1)
+        assert set(siren) == {"path", "start", "score", "label"}
+
+    def test_not_by_units(self, index: ClipIndex) -> None:
+        with pytest.raises(InputError, match="among units only"):
+            search_clips(index, Query(units=("head:1",)), 1, Axes())
+
+
+def test_after_the_first_a_search_takes_milliseconds(explained: RecordedRun) -> None:
+    embedder = Axes()
+    search_neurons(explained, "dog", embedder=embedder)
+    seconds = []
+    for _ in range(20):
+        begin = time.perf_counter()
+        search_neurons(explained, "dog", embedder=embedder)
+        seconds.append(time.perf_counter() - begin)
+    assert min(seconds) < 0.01

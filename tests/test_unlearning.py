@@ -1,0 +1,289 @@
+"""Pruning a run whose units are known: the concept disappears and only it; what cannot be done is said."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from targets.forgetful import UNITS_OF
+
+from and_retrieval import ClipIndex, Run, explain, load_embedder, load_target, record, soundbank
+from and_retrieval.cli import main
+from and_retrieval.config import SummaryConfig
+from and_retrieval.errors import InputError, StaleError
+from and_retrieval.network.layers import plan_layers
+from and_retrieval.network.mask import masked
+from and_retrieval.report.curves import draw_curves
+from and_retrieval.report.forgetting import curve_of, forgetting, plotted, stored_results
+from and_retrieval.store import HOME_VARIABLE
+from and_retrieval.types import Target
+from and_retrieval.unlearning.export import load_pruned
+from and_retrieval.unlearning.run import prune
+
+HERE = Path(__file__).parent / "targets"
+TARGET, BARE = f"{HERE / 'forgetful.py'}:load", f"{HERE / 'forgetful.py'}:without_classes"
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home with index `s`; its runs `net` and, of the network without class names, `bare`."""
+    home = tmp_path_factory.mktemp("home")
+    source = soundbank.render(tmp_path_factory.mktemp("sounds"), concepts=list(UNITS_OF))
+    index = ClipIndex.build(source, load_embedder(), home / "s")
+    record(load_target(TARGET), index, run="net")
+    record(load_target(BARE), index, run="bare")
+    return home
+
+
+@pytest.fixture(scope="module")
+def run(home: Path) -> Run:
+    index = ClipIndex.open(home / "s")
+    return Run.open(index.folder.run("net"), index)
+
+
+@pytest.fixture(scope="module")
+def target() -> Target:
+    return load_target(TARGET)
+
+
+@pytest.mark.parametrize("concept", UNITS_OF)
+def test_the_concept_disappears_and_only_it(run: Run, target: Target, concept: str) -> None:
+    found = prune(run, target, concept, budgets=[2])
+    assert found.best.chosen == {"relu": UNITS_OF[concept]}  # `head` is the output and left alone
+    assert (found.classes, found.labels) == ((concept,), (concept,))
+    effect = found.best.effect
+    assert effect is not None
+    assert (effect.accuracy_target_before, effect.accuracy_target) == (1, 0)
+    assert effect.accuracy_rest == effect.accuracy_rest_before == 1
+    assert effect.delta_rest == pytest.approx(0, abs=0.05)
+    assert effect.delta_target < -0.5
+    assert effect.gap > (found.best.random_gap or 0) + 2 * (found.best.random_gap_std or 0)
+    assert found.best.oracle_gap == pytest.approx(effect.gap)
+    assert sum(found.clips) == len(run.facts["held_out_rows"])
+
+
+@pytest.mark.parametrize("selector", ["soft_wpmi", "cos-cubed", "captions", "retrieval", "oracle"])
+def test_every_selector_finds_it(run: Run, target: Target, selector: str) -> None:
+    found = prune(run, target, "smoke alarm", selector=selector, budgets=[2], draws=1)
+    assert found.best.chosen == {"relu": UNITS_OF["smoke alarm"]}
+
+
+def test_open_concepts_find_it(run: Run, target: Target) -> None:
+    with pytest.raises(InputError, match="needs open concepts"):
+        prune(run, target, "smoke alarm", selector="open", budgets=[2])
+    explain(run, summaries=SummaryConfig(llm="none"))
+    found = prune(run, target, "smoke alarm", selector="open", budgets=[2], draws=1)
+    assert found.best.chosen == {"relu": UNITS_OF["smoke alarm"]}
+
+
+def test_random_units_are_not_the_concept(run: Run, target: Target) -> None:
+    found = prune(run, target, "smoke alarm", selector="random", budgets=[2], layers=["relu"])
+    assert found.selector == "random"
+    assert len(found.best.chosen["relu"]) == 2
+    again = prune(run, target, "smoke alarm", selector="random", budgets=[2], layers=["relu"])
+    assert again == found
+
+
+def test_two_concepts_go_together(run: Run, target: Target) -> None:
+    found = prune(run, target, ["smoke alarm", "white noise"], budgets=[4])
+    assert found.best.chosen == {"relu": (*UNITS_OF["smoke alarm"], *UNITS_OF["white noise"])}
+    effect = found.best.effect
+    assert effect is not None
+    assert (effect.accuracy_target, effect.accuracy_rest) == (0, 1)
+    assert {c.name for c in effect.classes if c.target} == {"smoke alarm", "white noise"}
+
+
+def test_without_a_budget_the_knee_is_found(run: Run, target: Target) -> None:
+    found = prune(run, target, "heartbeat")
+    assert [one.units for one in found.budgets] == [1, 2]  # the ladder of 8 units
+    assert found.best.units == 2
+    assert "| 2 * | 0.250 |" in found.table()
+    assert sum(count for _, count in found.removed) == 2
+
+
+def test_the_network_and_its_weights_stay(run: Run, target: Target) -> None:
+    x = torch.randn(2, 16_000, generator=torch.Generator().manual_seed(0))
+    before = target.module(x)
+    prune(run, target, "heartbeat", budgets=[3])
+    assert torch.equal(target.module(x), before)
+    assert not any(m._forward_hooks or "forward" in m.__dict__ for m in target.module.modules())
+
+
+def test_the_export_is_the_mask(run: Run, target: Target, tmp_path: Path) -> None:
+    path = tmp_path / "without.safetensors"
+    found = prune(run, target, "dial tone", budgets=[2], export=path)
+    assert found.export == str(path)
+    x = torch.randn(3, 8_000, generator=torch.Generator().manual_seed(0))
+    with masked(target, found.best.chosen, plan_layers(target, ["relu"])):
+        expected = target.module(x)
+    torch.testing.assert_close(load_pruned(target, path).module(x), expected)
+    card = json.loads(path.with_suffix(".json").read_text())
+    assert (card["concepts"], card["selector"]) == (["dial tone"], "selective")
+    assert card["units"] == {"relu": list(UNITS_OF["dial tone"])}
+    assert card["effect"]["gap"] == pytest.approx(found.best.effect.gap, abs=1e-6)  # type: ignore[union-attr]
+    assert card["source_weights"] == run.facts["weights"]
+    assert "torch" in card["versions"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"budgets": [9]}, "budget 9 is more than the 8 units"),
+        ({"selector": "psychic"}, "unknown selector 'psychic'"),
+        ({"layers": ["conv*"]}, r"unknown recorded layer 'conv\*'"),
+        ({"export": "x.pt"}, "ends in .safetensors"),
+    ],
+)
+def test_what_cannot_be_done(run: Run, target: Target, settings: Any, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        prune(run, target, "heartbeat", **settings)
+
+
+@pytest.mark.parametrize("concepts", [(), ("",), "  "])
+def test_no_concept(run: Run, target: Target, concepts: Any) -> None:
+    with pytest.raises(InputError, match="name the concept"):
+        prune(run, target, concepts)
+
+
+def test_a_concept_far_from_everything(run: Run, target: Target) -> None:
+    with pytest.raises(
+        InputError, match=r"'quarterly tax report' is far from everything in the bank.*nearest are"
+    ):
+        prune(run, target, "quarterly tax report")
+
+
+def test_a_concept_that_no_class_means_is_not_measured(run: Run, target: Target) -> None:
+    found = prune(run, target, "violin")
+    assert found.unmeasured is not None
+    assert "means 'violin'" in found.unmeasured
+    assert len(found.budgets) == 1
+    assert found.best.effect is None
+    assert curve_of(found.plain()) is None
+    with pytest.raises(InputError, match="no curves to draw"):
+        plotted(run, found, Path("x.svg"))
+
+
+def test_other_weights_are_refused(run: Run) -> None:
+    other = load_target(TARGET)
+    other.module.head.bias[0] = 1  # type: ignore[index,operator]
+    with pytest.raises(StaleError, match="record it again: and-retrieval record s --target"):
+        prune(run, other, "heartbeat")
+
+
+def test_clips_without_labels(home: Path, tmp_path: Path, target: Target) -> None:
+    clips = ClipIndex.open(home / "s").clips
+    table = Path(clips[0].root) / "unlabelled.csv"  # beside the sounds, where its paths count from
+    table.write_text("path\n" + "".join(f"{clip.path}\n" for clip in clips))
+    index = ClipIndex.build(table, load_embedder(), tmp_path / "u")
+    bare = record(target, index)
+    path = tmp_path / "p.safetensors"
+    found = prune(bare, target, "heartbeat", budgets=[2], export=path)
+    assert found.unmeasured == "the clips carry no labels"
+    assert found.best.chosen == {"relu": UNITS_OF["heartbeat"]}
+    card = json.loads(path.with_suffix(".json").read_text())
+    assert (card["effect"], card["unmeasured"]) == (None, "the clips carry no labels")
+    with pytest.raises(InputError, match="needs clips with labels"):
+        prune(bare, target, "heartbeat", selector="oracle")
+
+
+def test_results_are_kept_and_drawn(run: Run, target: Target) -> None:
+    found = prune(run, target, "Dial tone", budgets=[1, 2, 4])
+    stored = {one["concepts"][0]: one for one in stored_results(run) if one["selector"] == "selective"}
+    assert stored["Dial tone"] == json.loads(
+        json.dumps({**found.plain(), "recorded": stored["Dial tone"]["recorded"]})
+    )
+    curve = curve_of(stored["Dial tone"])
+    assert curve is not None
+    assert len(curve.gaps) == len(curve.random or ()) == len(curve.oracle or ()) == 3
+    svg = draw_curves(curve)
+    assert svg == draw_curves(curve)
+    assert b"<svg" in svg
+    assert draw_curves(curve, "png").startswith(b"\x89PNG")
+    (run.folder.path / "prune-x.json").write_text("{}")  # damaged, or of another recording
+    assert len(stored_results(run)) >= len(stored)
+
+
+def test_the_report_says_what_was_forgotten(run: Run, target: Target, tmp_path: Path) -> None:
+    explain(run, summaries=SummaryConfig(llm="none"))
+    prune(run, target, "white noise")
+    prune(run, target, "violin")
+    section = forgetting(run)[0]
+    rows = {row[0]: row for row in section.table}
+    assert rows["white noise by selective"][1] == "2 (25.0%)"
+    assert rows["violin by selective"][4] == ""
+    assert any("violin by selective: not measured" in text for text in section.paragraphs)
+    assert all(picture.content.startswith(b"<?xml") for picture in section.pictures)
+    page = run.report(tmp_path / "r.html").read_text()
+    assert "Forgetting" in page
+    assert "Gap over the share of units removed: white noise, selective" in page
+
+
+def answer(capsys: pytest.CaptureFixture[str], *line: str) -> dict[str, Any]:
+    capsys.readouterr()
+    assert main([*line, "--json"]) == 0
+    out = capsys.readouterr().out
+    assert out.count("\n") == 1
+    result: dict[str, Any] = json.loads(out)
+    return result
+
+
+BUDGET_FIELDS = {
+    "units", "share", "delta_target", "delta_rest", "gap", "random_gap", "accuracy_target", "accuracy_rest",
+    "delta_target_logit", "delta_rest_logit", "gap_logit", "random_gap_logit", "random_gap_std",
+}  # fmt: skip
+
+
+def test_the_command_line(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv(HOME_VARIABLE, str(home))
+    file, picture = tmp_path / "p.safetensors", tmp_path / "p.png"
+    line = ["prune", "s/net", "smoke alarm", "--layers", "relu", "--budget", "2", "--budget", "0.5"]
+    result = answer(capsys, *line, "--export", str(file), "--plot", str(picture))
+    assert {"concept", "selector", "layers", "budgets", "export", "seconds"} <= set(result)
+    assert (result["concept"], result["selector"], result["layers"]) == ("smoke alarm", "selective", ["relu"])
+    assert [one["units"] for one in result["budgets"]] == [2, 4]
+    for one in result["budgets"]:
+        assert set(one) >= BUDGET_FIELDS
+        assert one["gap"] == pytest.approx(one["delta_rest"] - one["delta_target"], abs=1e-5)
+    assert result["budgets"][0]["accuracy_target"] == 0
+    assert Path(result["export"]) == file
+    assert file.is_file()
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert main(line) == 0
+    out = capsys.readouterr().out
+    assert "| 2 * | 0.250 |" in out
+    assert "curves   " in out
+    assert (home / "s/runs/net/prune-smoke-alarm-selective.svg").is_file()
+
+
+def test_bad_input_on_the_command_line(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv(HOME_VARIABLE, str(home))
+    for line, message in (
+        (["s/net", "dial tone", "--budget", "50"], "more than the 8 units"),
+        (["s/net", "dial tone", "--plot", "x.gif"], "ends in .svg or .png"),
+        (["s/net", "dial tone", "--draws", "0"], "at least once"),
+        (["s/nowhere", "dial tone"], "unknown run 'nowhere'"),
+        (["s/net", "quarterly tax report"], "far from everything"),
+    ):
+        assert main(["prune", *line]) == 2
+        caught = capsys.readouterr()
+        assert caught.out == ""
+        assert message in caught.err
+
+
+def test_a_target_without_classes(
+    home: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv(HOME_VARIABLE, str(home))
+    file = tmp_path / "p.safetensors"
+    result = answer(capsys, "prune", "s/bare", "smoke alarm", "--budget", "2", "--export", str(file))
+    assert "has no classes" in result["unmeasured"]
+    assert result["budgets"][0]["gap"] is None
+    assert result["budgets"][0]["chosen"] == {"relu": list(UNITS_OF["smoke alarm"])}
+    assert file.is_file()

@@ -30,7 +30,8 @@ from .types import Embedder, Floats
 from .vectors import Rows
 
 CANDIDATES = 10_000
-"""Vectors scored exactly where a query has several terms; what `bench search` says this misses."""
+"""Vectors scored exactly where a query has several terms. Among a million, the ten best for two unrelated texts are
+among them in 7 of 10 cases (`bench search`); a run of up to as many units is searched exactly."""
 
 BACKGROUND = "audioset"
 """The bank of texts that a text's cosine with a unit is held against."""

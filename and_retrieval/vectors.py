@@ -18,9 +18,9 @@ Mask = npt.NDArray[np.bool_]
 APPROXIMATE_FROM = 50_000  # vectors; an exact search of as many takes 10 ms, less than embedding its query
 
 # Of an approximate index. `bench search` measures what they give over a million vectors.
-REDUCED = 128  # dimensions that are compared first
+REDUCED = 176  # dimensions that are compared first
 LISTS_PER_ROOT = 8  # times the square root of the number of vectors: lists they are divided into
-PROBES = 96  # lists looked into
+PROBES = 64  # lists looked into
 CANDIDATES = 250  # vectors whose exact scores are then compared, besides as many as are wanted
 TRAINED_ON = 20  # vectors per list that the lists' centres are made from
 ROUNDS = 6  # of k-means

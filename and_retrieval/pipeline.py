@@ -68,9 +68,12 @@ class Run(RecordedRun):
         """The units that match a query best, see `search.search_neurons`; keywords are those of `Filters`."""
         return search_neurons(self, query, k, Filters(**filters))
 
-    def prune(self, *concepts: str, device: str = "cpu", **settings: Any) -> Pruned:
+    def prune(
+        self, *concepts: str, device: str = "cpu", trust_remote_code: bool = False, **settings: Any
+    ) -> Pruned:
         """`unlearning.run.prune` of this run's network, which is loaded again; several concepts go together."""
-        return prune_run(self, load_run_target(self, device), concepts, device=device, **settings)
+        target = load_run_target(self, device, trust_remote_code)
+        return prune_run(self, target, concepts, device=device, **settings)
 
     def report(self, out: str | Path | None = None) -> Path:
         """Write the report, see `report.run.write_report`."""

@@ -35,7 +35,8 @@ def test_controls_may_be_missing() -> None:
 
 def test_matplotlib_is_loaded_when_a_curve_is_drawn() -> None:
     program = (
-        "import sys; from and_retrieval.curves import Curve, draw_curves; assert 'matplotlib' not in sys.modules;"
-        "draw_curves(Curve('x', [0.1], [0.2])); assert 'matplotlib.pyplot' not in sys.modules"
+        "import sys; from and_retrieval.report.curves import Curve, draw_curves\n"
+        "assert 'matplotlib' not in sys.modules\n"
+        "draw_curves(Curve('x', [0.1], [0.2]))\nassert 'matplotlib.pyplot' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60)

@@ -130,7 +130,7 @@ def test_without_llama_cpp_the_error_says_what_to_install() -> None:
         "import sys; sys.modules['llama_cpp'] = None\n"
         "from pathlib import Path\n"
         "from and_retrieval.errors import AndRetrievalError\n"
-        "from and_retrieval.llm import load_llm\n"
+        "from and_retrieval.language.llm import load_llm\n"
         "try:\n    load_llm(Path('x.gguf'), 'x')\n"
         "except AndRetrievalError as error:\n    print(error)\n"
     )

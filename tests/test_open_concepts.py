@@ -170,7 +170,7 @@ def test_without_the_tagger_there_are_none_and_one_line_says_so(
 @pytest.mark.slow
 def test_the_same_captions_give_the_same_words_in_another_process() -> None:
     program = (
-        "from and_retrieval.tagger import load_tagger, tag_captions\n"
+        "from and_retrieval.language.tagger import load_tagger, tag_captions\n"
         "from bench.open_concepts import read_captions\n"
         "print(list(tag_captions([one.caption for one in read_captions()], load_tagger()).items()))"
     )

@@ -34,7 +34,9 @@ def test_the_example_network_can_be_recorded_as_written(
 
 def test_every_verb_of_the_readme_exists(capsys: pytest.CaptureFixture[str]) -> None:
     verbs = set(re.findall(r"and-retrieval ([a-z]+)", README))
-    assert {"index", "record", "explain", "search", "report", "bench"} <= verbs
+    assert {
+        "index", "record", "explain", "search", "prune", "compare", "runs", "report", "bench"
+    } <= verbs  # fmt: skip
     for verb in verbs:
         with pytest.raises(SystemExit) as stop:
             main([verb, "--help"])

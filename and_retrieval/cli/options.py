@@ -36,6 +36,14 @@ def add_device(verb: Any) -> None:
     )
 
 
+def add_trust(verb: Any) -> None:
+    """The option `--trust-remote-code`."""
+    verb.add_argument(
+        "--trust-remote-code", action="store_true",
+        help="run program code that a Hugging Face model brings along",
+    )  # fmt: skip
+
+
 def announcer(args: argparse.Namespace) -> Announce:
     """Progress bars on the terminal, none with `--json`."""
     return lambda what, unit: terminal_progress(what, unit, quiet=args.json)

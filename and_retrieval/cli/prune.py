@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
-from .options import Result, add_device, add_verb, announcer, device_of, opened_run
+from .options import Result, add_device, add_trust, add_verb, announcer, device_of, opened_run
 
 if TYPE_CHECKING:
     from ..unlearning.pruned import Pruned
@@ -39,6 +39,7 @@ def add(verbs: Any) -> None:
     verb.add_argument(
         "--plot", metavar="FILE.svg|png", help="curves (default: beside the result in the run's folder)"
     )
+    add_trust(verb)
     add_device(verb)
 
 
@@ -62,6 +63,7 @@ def answer(args: argparse.Namespace) -> tuple[Result, str]:
         draws=args.draws,
         export=args.export,
         device=device_of(args),
+        trust_remote_code=args.trust_remote_code,
         progress=announcer(args)("masking", "clips"),
     )
     picture = plotted(run, result, plot)
@@ -90,6 +92,10 @@ def _text(result: Pruned, picture: Path | None) -> str:
         )
         lines.append(result.table())
         lines.append(f"* the knee: {best.units} units")
+        if best.beats_random is False:
+            lines.append(
+                "no more than random units would do: the network does not keep this in these layers alone"
+            )
     if result.lost:
         lines.append(
             "lost most besides: " + ", ".join(f"{name} {change:+.3f}" for name, change in result.lost)

@@ -7,7 +7,17 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
-from .options import Result, add_device, add_verb, announcer, device_of, named_target, opened, skipped_text
+from .options import (
+    Result,
+    add_device,
+    add_trust,
+    add_verb,
+    announcer,
+    device_of,
+    named_target,
+    opened,
+    skipped_text,
+)
 
 if TYPE_CHECKING:
     from ..clip_index import ClipIndex
@@ -26,11 +36,7 @@ def add(verbs: Any) -> None:
         metavar="TARGET",
         help="yamnet, hf:ORG/NAME, hf:FOLDER, torch:FILE.pt2, or file.py:function",
     )
-    verb.add_argument(
-        "--trust-remote-code",
-        action="store_true",
-        help="run program code that a Hugging Face model brings along",
-    )
+    add_trust(verb)
     verb.add_argument(
         "--layers", action="append", default=[], metavar="GLOB", help="layers by name, repeatable"
     )

@@ -235,7 +235,8 @@ def export_pruned(
         )
     scratch = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
     try:
-        save_file(state, scratch, {"made_by": MADE_BY, "source": source})
+        # One entry: several are written in any order, and the same export is to give the same bytes.
+        save_file(state, scratch, {MADE_BY: source})
         facts = {
             "format": FORMAT,
             "made_by": MADE_BY,
@@ -308,7 +309,7 @@ def _weights_origin(path: Path) -> tuple[Any, Any]:
             facts = stored.metadata() or {}
     except (SafetensorError, OSError):
         return None, None
-    return facts.get("made_by"), facts.get("source")
+    return MADE_BY if MADE_BY in facts else None, facts.get(MADE_BY)
 
 
 def _card_origin(path: Path) -> tuple[Any, Any]:

@@ -24,6 +24,7 @@ COLUMNS = (
     "accuracy rest",
 )
 PLACES = 6  # decimals in JSON
+SPREADS = 2  # standard deviations over the draws of random units that a gap has to be above their mean
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,12 +74,20 @@ class BudgetEffect:
             oracle_gap_logit=oracle.gap_logit if oracle else None,
         )
 
+    @property
+    def beats_random(self) -> bool | None:
+        """Whether the gap lies more than `SPREADS` standard deviations above that of random units; None untested."""
+        if self.effect is None or self.random_gap is None or self.random_gap_std is None:
+            return None
+        return self.effect.gap > self.random_gap + SPREADS * self.random_gap_std
+
     def plain(self) -> dict[str, Any]:
         """JSON-able: the numbers of the effect beside those of the controls, `classes` and `chosen` last."""
         own = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("effect", "chosen")}
         figures = asdict(self.effect) if self.effect else {f.name: None for f in fields(Effect)}
         classes = [{k: _rounded(v) for k, v in c.items()} for c in figures.pop("classes") or ()]
         rounded = {name: _rounded(value) for name, value in {**own, **figures}.items()}
+        rounded["beats_random"] = self.beats_random
         return {**rounded, "classes": classes, "chosen": {k: list(v) for k, v in self.chosen.items()}}
 
 

@@ -54,7 +54,8 @@ def search_neurons(
         embedder: The index's own, already loaded.
 
     Returns:
-        {layer, unit, score, z, needed, listens, labels, summary, reliable, polysemanticity} per unit. `score` is the
+        {layer, unit, score, z, needed, listens, labels, summary, reliable, polysemanticity, open_concepts} per
+        unit. `score` is the
         cosine with the unit's neuron vector, see `query` for several terms; it compares within a query only. `z`
         compares between queries, see `query.Calibrated`; when no unit `listens`, nothing here listens for the query.
         `labels` and what follows are those of `explain`, empty and None before it was run. `reliable` says whether
@@ -181,4 +182,5 @@ def _unit_result(
         "summary": explanation.summary.text if explanation else None,
         "reliable": explanation.faithfulness.reliable if explanation and explanation.faithfulness else None,
         "polysemanticity": explanation.polysemanticity if explanation else None,
+        "open_concepts": list(explanation.open_concepts) if explanation else [],
     }

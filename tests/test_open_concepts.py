@@ -10,9 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import pytest
-from embedders import FakeEmbedder
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -23,10 +21,7 @@ from and_retrieval.explanation.summaries import load_language_model
 from and_retrieval.language.adjectives import OTHERS, SOUNDING, SOUNDS, sounding_adjectives
 from and_retrieval.language.llm import Likelihood
 from and_retrieval.language.open_concepts import (
-    LATER,
-    NOTHING,
     OpenConcept,
-    open_concept_scores,
     open_concepts,
 )
 from and_retrieval.types import Shown, Summary
@@ -86,38 +81,6 @@ def test_every_word_is_ahead_and_counts_fall(
     for one in found:
         assert one.top / (len(top) + bool(told)) > one.low / max(len(low), 1)
         assert any(w == one.word or w.endswith(f" {one.word}") for words in [*top, told] for w in words)
-
-
-def test_a_word_that_is_held_scores_one_and_less_with_every_place() -> None:
-    units = [("dog", "bark"), ("rain", "dog"), ("train",), (), ("church bell",), ("hot-dog",)]
-    scores = open_concept_scores(units, "dogs", FakeEmbedder().embed_text)
-    assert scores.dtype == np.float32
-    assert scores.shape == (6,)
-    assert scores[0] == 1
-    assert scores[1] == pytest.approx(1 - LATER)
-    assert scores[3] == NOTHING
-    assert scores[2] < 0.99
-    assert open_concept_scores(units, "rain", FakeEmbedder().embed_text)[2] < 0.99  # not in "train"
-    assert open_concept_scores(units, "Bells", FakeEmbedder().embed_text)[4] == 1
-    assert open_concept_scores(units, "the sound of a dog barking", FakeEmbedder().embed_text)[
-        0
-    ] == pytest.approx(1 - LATER)
-
-
-def test_otherwise_the_nearest_word_counts_and_each_is_embedded_once() -> None:
-    asked: list[list[str]] = []
-
-    def embed(texts: Sequence[str]) -> np.ndarray:  # type: ignore[type-arg]
-        asked.append(list(texts))
-        return FakeEmbedder().embed_text(texts)
-
-    units = [("dog", "rain"), ("rain",)]
-    scores = open_concept_scores(units, "puppy", embed)
-    puppy, dog, rain = FakeEmbedder().embed_text(["puppy", "dog", "rain"])
-    assert scores == pytest.approx([max(puppy @ dog, puppy @ rain - LATER), puppy @ rain], abs=1e-6)
-    assert asked == [["puppy", "dog", "rain"]]
-    assert open_concept_scores([(), ()], "dog", embed).tolist() == [NOTHING, NOTHING]
-    assert open_concept_scores([], "dog", embed).shape == (0,)
 
 
 def shown(*texts: str | None) -> tuple[Shown, ...]:

@@ -16,7 +16,7 @@ from and_retrieval.clips import load_clips
 from and_retrieval.config import RecordConfig, fingerprint
 from and_retrieval.embed import load_embedder
 from and_retrieval.store import Home
-from and_retrieval.types import Embedder, LayerEvidence
+from and_retrieval.types import Embedder, LayerEvidence, Target
 from bench import Announce, small_cnn
 from bench.source import classes_of, digest
 
@@ -99,11 +99,23 @@ def class_units(
     index = labelled_index(source, embedder, home, announce)
     classes = classes_of(index.clips, source)
     training = small_cnn.TrainConfig(seed=seed)
+    target, facts = trained_cnn(source, home, training, announce)
+    config = RecordConfig(top_k=top_k, device="cpu")
+    run = pipeline.record(target, index, layers, config, f"cnn-{seed}", announce)
+    return ClassUnits(classes, training, facts, index, index.embedder(), run, digest(index.clips))
+
+
+def trained_cnn(
+    source: str, home: str | None, training: small_cnn.TrainConfig, announce: Announce
+) -> tuple[Target, small_cnn.Trained]:
+    """The small CNN of a source in its place under the home; one that is there is used again.
+
+    Raises:
+        InputError: The source holds no labelled audio, or fewer than two classes.
+    """
     place = small_cnn.folder(home)
     facts = small_cnn.train(source, place, training, announce("training", "epochs"))
-    config = RecordConfig(top_k=top_k, device="cpu")
-    run = pipeline.record(small_cnn.as_target(place), index, layers, config, f"cnn-{seed}", announce)
-    return ClassUnits(classes, training, facts, index, index.embedder(), run, digest(index.clips))
+    return small_cnn.as_target(place), facts
 
 
 def labelled_index(source: str, embedder: str, home: str | None, announce: Announce) -> ClipIndex:
@@ -117,6 +129,11 @@ def labelled_index(source: str, embedder: str, home: str | None, announce: Annou
     loaded = load_embedder(embedder)
     folder = Home.find(home).index(f"bench-{fingerprint(digest(clips), loaded.fingerprint)}")
     return ClipIndex.build(source, loaded, folder.path, progress=announce("embedding", "clips"))
+
+
+def embedder_of(index: ClipIndex) -> dict[str, str]:
+    """What names the embedder of an index in a result."""
+    return {"embedder": index.embedder_name, "fingerprint": index.embedder_fingerprint}
 
 
 def settings(units: ClassUnits) -> dict[str, Any]:

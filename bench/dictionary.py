@@ -25,17 +25,18 @@ from and_retrieval.network.dictionary import FEATURES, NAME, Dictionary, attach
 from and_retrieval.network.layers import plan_layers
 from and_retrieval.targets import load_target
 from bench import Announce, Figures, markdown
-from bench.class_units import add_home_arguments, labelled_index
+from bench.class_units import add_home_arguments, embedder_of, labelled_index
 from bench.small_dictionary import (
     LAYER,
     TrainConfig,
     layer_vectors,
     linear_variance_explained,
+    parted,
     random_dictionary,
     train,
     variance_explained,
 )
-from bench.source import digest
+from bench.source import add_clip_arguments, digest
 
 UNITS, LEARNED, RANDOM = "units", "learned features", "random directions"
 
@@ -43,8 +44,7 @@ UNITS, LEARNED, RANDOM = "units", "learned features", "random directions"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """SOURCE, the layer, the dictionary's size, how labels are made, where all is kept."""
     training, labelling = TrainConfig(), LabelConfig()
-    parser.add_argument("source", metavar="SOURCE", help="labelled folder of folders, glob or CSV")
-    parser.add_argument("--embedder", default="embedded", metavar="NAME", help="default: embedded")
+    add_clip_arguments(parser)
     parser.add_argument("--target", default="yamnet", metavar="TARGET", help="default: yamnet")
     parser.add_argument("--layer", default=LAYER, help=f"default: {LAYER}")
     parser.add_argument(
@@ -84,10 +84,9 @@ def run(
         bare, index, (layer,), RecordConfig(top_k=top, device="cpu"), "dictionary-units", announce
     )
     out = np.isin(np.arange(len(index.clips)), plain.facts["held_out_rows"])
-    clips = [
-        [clip for clip, is_out in zip(index.clips, out, strict=True) if is_out == part] for part in (0, 1)
-    ]
-    seen, unseen = (layer_vectors(bare, plan, part, announce("listening", "clips")) for part in clips)
+    seen, unseen = (
+        layer_vectors(bare, plan, part, announce("listening", "clips")) for part in parted(index.clips, out)
+    )
     learned = train(seen, training, announce("training", "steps"))
     dictionaries = {LEARNED: learned, RANDOM: random_dictionary(seen, training)}
     bank = load_bank(concepts)
@@ -107,8 +106,7 @@ def run(
         "settings": {
             "target": plain.facts["weights"],
             "layer": layer,
-            "embedder": index.embedder_name,
-            "fingerprint": index.embedder_fingerprint,
+            **embedder_of(index),
             "concepts": bank.name,
             "training": asdict(training),
             "top": top,

@@ -36,8 +36,8 @@ from and_retrieval.targets import load_target
 from and_retrieval.topk import RunningMoments, RunningTopK
 from and_retrieval.types import Floats, Ints, LayerEvidence, Target
 from bench import Announce, Figures, markdown, small_cnn
-from bench.class_units import add_home_arguments, labelled_index
-from bench.source import digest
+from bench.class_units import add_home_arguments, embedder_of, labelled_index, trained_cnn
+from bench.source import add_clip_arguments, digest
 
 MEASURES = ("top_correlation", "correlation", "auprc")
 CNN = "small_cnn"
@@ -49,8 +49,7 @@ Array = npt.NDArray[Any]
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """SOURCE, the networks, the names to choose from, how labels are made, where all is kept."""
     labelling = LabelConfig()
-    parser.add_argument("source", metavar="SOURCE", help="labelled folder of folders, glob or CSV")
-    parser.add_argument("--embedder", default="embedded", metavar="NAME", help="default: embedded")
+    add_clip_arguments(parser)
     parser.add_argument(
         "--targets", nargs="+", default=[CNN, "yamnet"], metavar="TARGET",
         help=f"{CNN} is trained on the source; others as `record` takes them (default: {CNN} yamnet)",
@@ -112,8 +111,7 @@ def run(
     return {
         "settings": {
             "weights": weights,
-            "embedder": index.embedder_name,
-            "fingerprint": index.embedder_fingerprint,
+            **embedder_of(index),
             "concepts": bank.name,
             "labelling": asdict(labelling),
             "seed": seed,
@@ -129,10 +127,8 @@ def _network(
     """A network by name, and its accuracy on held-out clips where it was trained here."""
     if name != CNN:
         return load_target(name), None
-    place = small_cnn.folder(home)
-    training = small_cnn.TrainConfig(seed=seed)
-    facts = small_cnn.train(source, place, training, announce("training", "epochs"))
-    return small_cnn.as_target(place), facts.accuracy
+    target, facts = trained_cnn(source, home, small_cnn.TrainConfig(seed=seed), announce)
+    return target, facts.accuracy
 
 
 @dataclass(frozen=True)

@@ -38,6 +38,7 @@ from and_retrieval.unlearning.run import BACKGROUND
 from and_retrieval.unlearning.selection import unit_scores, wanted_concepts
 from and_retrieval.unlearning.selectors import SELECTORS
 from bench import Announce, Figures, markdown, small_cnn
+from bench.class_units import trained_cnn
 from bench.source import classes_of, digest
 
 BUDGETS = (0.03, 0.06, 0.12, 0.25)
@@ -82,8 +83,7 @@ def run(
     figures: Figures = {}
     for name in networks:
         if name == "small_cnn":
-            small_cnn.train(source, small_cnn.folder(home), training, announce("training", "epochs"))
-            target = small_cnn.as_target(small_cnn.folder(home))
+            target, _ = trained_cnn(source, home, training, announce)
         else:
             target = load_target(name)
         recorded = pipeline.record(

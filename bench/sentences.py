@@ -45,6 +45,7 @@ from and_retrieval.weights import locate
 from bench import Announce, Figures, markdown
 from bench.class_units import ClassUnits, add_home_arguments, class_units, settings, told
 from bench.ranking import descriptions
+from bench.source import add_clip_arguments
 from bench.summaries import ORIGINS, origins
 
 MODELS = ("gemma3", "smollm2")
@@ -56,8 +57,7 @@ Pair = tuple[tuple[Shown, ...], tuple[Shown, ...]]
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """SOURCE, the embedder, where the network and the index are kept."""
-    parser.add_argument("source", metavar="SOURCE", help="labelled folder of folders, glob or CSV")
-    parser.add_argument("--embedder", default="embedded", metavar="NAME", help="default: embedded")
+    add_clip_arguments(parser)
     parser.add_argument("--k", type=int, default=LabelConfig().k, help="top clips of the label (default: 20)")
     add_home_arguments(parser)
 

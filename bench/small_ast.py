@@ -13,14 +13,11 @@ The network lies in AND_RETRIEVAL_SMALL_AST, else in the folder small_ast of the
 
 from __future__ import annotations
 
-import argparse
-import json
 import math
-import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -30,21 +27,21 @@ import torch
 from torch import nn
 
 from and_retrieval import torchaudio_shim  # noqa: F401  (AST's feature extractor needs torchaudio)
-from and_retrieval.config import fingerprint
-from and_retrieval.progress import Progress, silent, terminal_progress
-from and_retrieval.store import Folder, Home
+from and_retrieval.progress import Progress, silent
+from and_retrieval.store import Folder
 from and_retrieval.targets.huggingface import without_bars
 from and_retrieval.types import Floats
-from and_retrieval.weights import sha256
 from bench.small_cnn import (
     Material,
     Trained,
-    accuracy,
-    clips_mark,
-    labelled_clips,
+    facts_of,
+    network_folder,
+    plan_lesson,
     read_facts,
     read_material,
     reproducible,
+    train_as_typed,
+    write_facts,
 )
 
 SAMPLE_RATE = 16_000
@@ -101,8 +98,7 @@ class TrainConfig:
 
 def folder(home: str | None = None) -> Path:
     """Where the network lies: `small_ast` in the home that is named, else AND_RETRIEVAL_SMALL_AST, else in ./index."""
-    chosen = os.environ.get(HOME_VARIABLE)
-    return Path(chosen) if chosen and home is None else Home.find(home).path / "small_ast"
+    return network_folder("small_ast", HOME_VARIABLE, home)
 
 
 def trained(place: Path) -> Trained | None:
@@ -117,33 +113,25 @@ def trained(place: Path) -> Trained | None:
 def train(
     source: str | Path, place: Path, config: TrainConfig | None = None, progress: Progress = silent
 ) -> Trained:
-    """Train the network on a labelled source, unless the one in `place` is that very network.
+    """Train the network unless it lies in `place`, the folder that transformers saves into, and of the facts.
 
-    The last fold, or a fifth of the files where there are no folds, is kept out as `record` does it.
-
-    Args:
-        source: Folder of folders, glob or CSV with labels.
-        place: Folder that transformers saves into, and of the facts.
-        config: Settings.
-        progress: Called with epochs done and in all.
-
-    Raises:
-        InputError: The source holds no labelled audio, or fewer than two classes.
+    The rest is as in `bench.small_cnn.train`: arguments, which clips are kept out, what is raised.
     """
     config = config or TrainConfig()
-    clips, names = labelled_clips(source)
-    mark = fingerprint(config, clips_mark(clips))
-    known = trained(place)
-    if known is not None and known.fingerprint == mark:
+    lesson, known = plan_lesson(source, config), trained(place)
+    if known is not None and known.fingerprint == lesson.fingerprint:
         return known
-    material = read_material(clips, names, SAMPLE_RATE, _extractor(config, 0.0, 0.5).frames)
+    material = read_material(lesson, SAMPLE_RATE, _extractor(config, 0.0, 0.5).frames)
     heard = torch.cat([material.features[row] for row in np.flatnonzero(~material.held_out)])
     extractor = _extractor(config, round(float(heard.mean()), 4), round(float(heard.std()), 4))
     with reproducible(config.seed, config.threads), _fast_products():
-        network = _fit(material, names, extractor, config, progress)
+        network = _fit(material, lesson.class_names, extractor, config, progress)
     held = [material.features[row] for row in np.flatnonzero(material.held_out)]
     guesses = torch.stack([_logits(network, extractor.padded([clip])).argmax() for clip in held])
-    return _keep(network, extractor.saved, place, config, material, names, mark, guesses)
+    _save(network, extractor.saved, place)
+    facts = facts_of(lesson, material, guesses, place / WEIGHTS)
+    write_facts(Folder(place, "small AST"), FACTS, facts)
+    return facts
 
 
 class _Extractor:
@@ -336,17 +324,8 @@ def _floor() -> float:
     return math.log(torch.finfo(torch.float32).eps)
 
 
-def _keep(
-    network: Any,
-    extractor: Any,
-    place: Path,
-    config: TrainConfig,
-    material: Material,
-    names: tuple[str, ...],
-    mark: str,
-    guesses: torch.Tensor,
-) -> Trained:
-    """Save network, extractor and facts; the facts come last, so a folder that has them is whole."""
+def _save(network: Any, extractor: Any, place: Path) -> None:
+    """Save network and extractor; older facts go first and new ones come last, so a folder with facts is whole."""
     place.mkdir(parents=True, exist_ok=True)
     (place / FACTS).unlink(missing_ok=True)
     with tempfile.TemporaryDirectory(dir=place, prefix=".saved-") as scratch, without_bars():
@@ -354,32 +333,7 @@ def _keep(
         extractor.save_pretrained(scratch)
         for path in sorted(Path(scratch).iterdir()):
             path.replace(place / path.name)
-    facts = Trained(
-        class_names=names,
-        fingerprint=mark,
-        accuracy=accuracy(guesses, material),
-        trained_on=int((~material.held_out).sum()),
-        held_out=int(material.held_out.sum()),
-        weights=sha256(place / WEIGHTS),
-        settings=asdict(config),
-    )
-    Folder(place, "small AST").write_text(
-        FACTS, json.dumps(asdict(facts), indent=2, ensure_ascii=False) + "\n"
-    )
-    return facts
-
-
-def main() -> None:
-    """Train from the command line."""
-    parser = argparse.ArgumentParser(prog="python -m bench.small_ast", description="Train the small AST.")
-    parser.add_argument("source", metavar="SOURCE", help="labelled folder of folders, glob or CSV")
-    args = parser.parse_args()
-    place = folder()
-    facts = train(args.source, place, progress=terminal_progress("training", "epochs"))
-    print(
-        f"{place}: {len(facts.class_names)} classes, accuracy {facts.accuracy} on {facts.held_out} held-out clips"
-    )
 
 
 if __name__ == "__main__":
-    main()
+    train_as_typed("python -m bench.small_ast", "Train the small AST.", folder, train)

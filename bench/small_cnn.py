@@ -158,8 +158,7 @@ def log_mel(waveforms: Sequence[Floats]) -> torch.Tensor:
 
 def folder(home: str | None = None) -> Path:
     """Where the network lies: `small_cnn` in the home that is named, else AND_RETRIEVAL_SMALL_CNN, else in ./index."""
-    chosen = os.environ.get(HOME_VARIABLE)
-    return Path(chosen) if chosen and home is None else Home.find(home).path / "small_cnn"
+    return network_folder("small_cnn", HOME_VARIABLE, home)
 
 
 def load() -> Target:
@@ -219,31 +218,27 @@ def train(
         InputError: The source holds no labelled audio, or fewer than two classes.
     """
     config = config or TrainConfig()
-    clips, names = labelled_clips(source)
-    mark = fingerprint(config, clips_mark(clips))
-    known = trained(place)
-    if known is not None and known.fingerprint == mark:
+    lesson, known = plan_lesson(source, config), trained(place)
+    if known is not None and known.fingerprint == lesson.fingerprint:
         return known
-    material = read_material(clips, names, SAMPLE_RATE, lambda sound: log_mel([sound])[0, 0])
+    material = read_material(lesson, SAMPLE_RATE, lambda sound: log_mel([sound])[0, 0])
     out, spectra = material.held_out, material.features
     with reproducible(config.seed, config.threads):
-        network = _fit(spectra, material.truth, ~out, len(names), config, progress)
+        network = _fit(spectra, material.truth, ~out, len(lesson.class_names), config, progress)
         guesses = torch.stack([network(spectra[row][None, None]).argmax() for row in np.flatnonzero(out)])
     keep = Folder(place, "small CNN")
     scratch = keep.scratch(WEIGHTS)
     save_file(network.state_dict(), scratch)
-    facts = Trained(
-        class_names=names,
-        fingerprint=mark,
-        accuracy=accuracy(guesses, material),
-        trained_on=int((~out).sum()),
-        held_out=int(out.sum()),
-        weights=sha256(scratch),
-        settings=asdict(config),
-    )
+    facts = facts_of(lesson, material, guesses, scratch)
     scratch.replace(place / WEIGHTS)
-    keep.write_text(FACTS, json.dumps(asdict(facts), indent=2, ensure_ascii=False) + "\n")
+    write_facts(keep, FACTS, facts)
     return facts
+
+
+def network_folder(name: str, variable: str, home: str | None) -> Path:
+    """Where a network lies: folder `name` of the home that is named, else what the variable says, else in ./index."""
+    chosen = os.environ.get(variable)
+    return Path(chosen) if chosen and home is None else Home.find(home).path / name
 
 
 def read_facts(path: Path, command: str) -> Trained | None:
@@ -261,8 +256,43 @@ def read_facts(path: Path, command: str) -> Trained | None:
         raise InputError(f"{path} is damaged; train it again: {command}") from None
 
 
-def labelled_clips(source: str | Path) -> tuple[list[Clip], tuple[str, ...]]:
-    """The clips that carry a label, and their classes, sorted.
+def facts_of(lesson: Lesson, material: Material, guesses: torch.Tensor, weights: Path) -> Trained:
+    """What is written down of a network; `guesses` are those about the held-out clips, `weights` is its file."""
+    return Trained(
+        class_names=lesson.class_names,
+        fingerprint=lesson.fingerprint,
+        accuracy=accuracy(guesses, material),
+        trained_on=int((~material.held_out).sum()),
+        held_out=int(material.held_out.sum()),
+        weights=sha256(weights),
+        settings=lesson.settings,
+    )
+
+
+def write_facts(folder: Folder, name: str, facts: Trained) -> None:
+    """The file that `read_facts` reads."""
+    folder.write_text(name, json.dumps(asdict(facts), indent=2, ensure_ascii=False) + "\n")
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What a network is to learn from, and how.
+
+    Attributes:
+        clips: Those of the source that carry a label.
+        class_names: Their labels, sorted.
+        settings: The training's settings as a dict.
+        fingerprint: Of the settings and of what the network learns from the clips.
+    """
+
+    clips: list[Clip]
+    class_names: tuple[str, ...]
+    settings: dict[str, Any]
+    fingerprint: str
+
+
+def plan_lesson(source: str | Path, config: Any) -> Lesson:
+    """The labelled clips of a source, to be learned as a `TrainConfig` says.
 
     Raises:
         InputError: The source holds no labelled audio, or fewer than two classes.
@@ -271,12 +301,8 @@ def labelled_clips(source: str | Path) -> tuple[list[Clip], tuple[str, ...]]:
     names = tuple(sorted({clip.label for clip in clips if clip.label}))
     if len(names) < 2:
         raise InputError(f"{source} has {len(names)} classes; a network is trained on two or more")
-    return clips, names
-
-
-def clips_mark(clips: Sequence[Clip]) -> list[list[str | None]]:
-    """What of the clips decides what a network learns from them, for a fingerprint."""
-    return [[clip.id, clip.label, clip.fold] for clip in clips]
+    decisive = [[clip.id, clip.label, clip.fold] for clip in clips]
+    return Lesson(clips, names, asdict(config), fingerprint(config, decisive))
 
 
 @dataclass(frozen=True)
@@ -294,18 +320,16 @@ class Material:
     held_out: npt.NDArray[np.bool_]
 
 
-def read_material(
-    clips: Sequence[Clip], names: Sequence[str], sample_rate: int, extract: Callable[[Floats], torch.Tensor]
-) -> Material:
+def read_material(lesson: Lesson, sample_rate: int, extract: Callable[[Floats], torch.Tensor]) -> Material:
     """Features and classes of all clips that can be read; `extract` gets a waveform at `sample_rate`."""
-    out = held_out(clips)
+    out = held_out(lesson.clips)
     features, truth, kept = [], [], []
-    for row, clip in enumerate(clips):
+    for row, clip in enumerate(lesson.clips):
         try:
             features.append(extract(read_clip(clip, sample_rate)))
         except UnreadableAudioError:
             continue
-        truth.append(names.index(clip.label or ""))
+        truth.append(lesson.class_names.index(clip.label or ""))
         kept.append(row)
     return Material(features, torch.tensor(truth), out[kept])
 
@@ -374,9 +398,11 @@ def _crop(spectrum: torch.Tensor, config: TrainConfig) -> torch.Tensor:
     return (padded[:, start : start + frames] + shift).clamp(min=math.log(LOG_OFFSET))
 
 
-def main() -> None:
-    """Train from the command line."""
-    parser = argparse.ArgumentParser(prog="python -m bench.small_cnn", description="Train the small CNN.")
+def train_as_typed(
+    prog: str, description: str, folder: Callable[[], Path], train: Callable[..., Trained]
+) -> None:
+    """Train from the command line, by a `train` as above, into the folder."""
+    parser = argparse.ArgumentParser(prog=prog, description=description)
     parser.add_argument("source", metavar="SOURCE", help="labelled folder of folders, glob or CSV")
     args = parser.parse_args()
     place = folder()
@@ -387,4 +413,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    train_as_typed("python -m bench.small_cnn", "Train the small CNN.", folder, train)

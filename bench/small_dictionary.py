@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import nn
 
@@ -56,6 +58,14 @@ class TrainConfig:
     rate: float = 1e-3
     revivals: int = 4
     threads: int = 1
+
+
+def parted(clips: Sequence[Clip], out: npt.NDArray[np.bool_]) -> tuple[list[Clip], list[Clip]]:
+    """The clips that are not held out, and those that are; `out`, bool [clips], says which."""
+    seen, others = (
+        [clip for clip, is_out in zip(clips, out, strict=True) if is_out == part] for part in (0, 1)
+    )
+    return seen, others
 
 
 def layer_vectors(
@@ -202,10 +212,7 @@ def main() -> None:
     target = load_target(args.target)
     plan = plan_layers(target, (args.layer,))[0]
     clips = load_clips(args.source).clips
-    out = held_out(clips)
-    seen, others = (
-        [clip for clip, is_out in zip(clips, out, strict=True) if is_out == part] for part in (0, 1)
-    )
+    seen, others = parted(clips, held_out(clips))
     vectors = layer_vectors(target, plan, seen, terminal_progress("listening", "clips"))
     dictionary = train(vectors, config, terminal_progress("training", "steps"))
     save_dictionary(dictionary, args.out)

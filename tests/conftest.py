@@ -1,12 +1,14 @@
-"""What every test gets: a home of its own. And what many want: small sounds, and the folder of shared data."""
+"""What every test gets: a home of its own. And what many want: small sounds, shared data, commands as typed."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import soundfile
+from command_line import Answer
 from sounds import WriteSound, noise
 
 from and_retrieval.store import HOME_VARIABLE
@@ -49,3 +51,26 @@ def embedder() -> Embedder:
     from and_retrieval.embed import load_embedder
 
     return load_embedder("embedded")
+
+
+@pytest.fixture
+def in_built(built: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The home that the test's module has `built`, as the one that commands find."""
+    monkeypatch.setenv(HOME_VARIABLE, str(built))
+    return built
+
+
+@pytest.fixture
+def answer(capsys: pytest.CaptureFixture[str]) -> Answer:
+    """`answer("search", "s/p", "siren")` -> what the command prints with --json: one line and nothing else."""
+    from and_retrieval.cli import main
+
+    def run(*line: str) -> dict[str, Any]:
+        capsys.readouterr()
+        assert main([*line, "--json"]) == 0
+        out = capsys.readouterr().out
+        assert out.count("\n") == 1
+        result: dict[str, Any] = json.loads(out)
+        return result
+
+    return run

@@ -6,13 +6,12 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
+from command_line import Answer
 
 from and_retrieval import soundbank
 from and_retrieval.cli import main
-from and_retrieval.store import HOME_VARIABLE
 
 TARGET = f"{Path(__file__).parent / 'targets' / 'planted.py'}:load"
 CONCEPTS = ("dial tone", "heartbeat", "smoke alarm", "white noise", "dog bark", "siren")
@@ -36,21 +35,6 @@ def built(tmp_path_factory: pytest.TempPathFactory, sounds: Path) -> Path:
     return home
 
 
-@pytest.fixture
-def in_built(built: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv(HOME_VARIABLE, str(built))
-    return built
-
-
-def answer(capsys: pytest.CaptureFixture[str], *line: str) -> dict[str, Any]:
-    capsys.readouterr()
-    assert main([*line, "--json"]) == 0
-    out = capsys.readouterr().out
-    assert out.count("\n") == 1
-    result: dict[str, Any] = json.loads(out)
-    return result
-
-
 def complaint(capsys: pytest.CaptureFixture[str], *line: str) -> str:
     capsys.readouterr()
     assert main(list(line)) == 2
@@ -61,17 +45,17 @@ def complaint(capsys: pytest.CaptureFixture[str], *line: str) -> str:
     return caught.err
 
 
-def test_index_result(home: Path, sounds: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_index_result(home: Path, sounds: Path, answer: Answer) -> None:
     (sounds.parent / "broken.wav").write_text("not a sound")
-    result = answer(capsys, "index", str(sounds.parent), "--name", "all")
+    result = answer("index", str(sounds.parent), "--name", "all")
     assert {"name", "path", "clips", "skipped", "embedder", "dim", "seconds"} <= set(result)
     assert (result["clips"], result["embedder"], result["dim"]) == (8 * len(CONCEPTS), "embedded", 521)
     assert [Path(miss["path"]).name for miss in result["skipped"]] == ["broken.wav"]
     assert (home / "all" / "manifest.json").is_file()
 
 
-def test_record_result(in_built: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    result = answer(capsys, "record", "s", "--target", TARGET, "--run", "again", "--hold-out", "fold:1")
+def test_record_result(in_built: Path, answer: Answer) -> None:
+    result = answer("record", "s", "--target", TARGET, "--run", "again", "--hold-out", "fold:1")
     assert {"run", "target", "layers", "clips", "held_out", "seconds"} <= set(result)
     assert result["run"] == "s/again"
     assert [(layer["name"], layer["units"], layer["pooling"]) for layer in result["layers"]] == [
@@ -80,8 +64,8 @@ def test_record_result(in_built: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert (result["clips"], result["held_out"]) == (48, 12)
 
 
-def test_explain_result_and_file(in_built: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    result = answer(capsys, "explain", "s/p", "--llm", "none", "--concepts", "labels", "-k", "5")
+def test_explain_result_and_file(in_built: Path, answer: Answer) -> None:
+    result = answer("explain", "s/p", "--llm", "none", "--concepts", "labels", "-k", "5")
     assert {"run", "units", "labelled", "abstained", "llm", "seconds"} <= set(result)
     assert (result["units"], result["labelled"], result["abstained"]) == (4, 4, 4)
     lines = [json.loads(line) for line in (in_built / "s/runs/p/explanations.jsonl").open()]
@@ -93,33 +77,31 @@ def test_explain_result_and_file(in_built: Path, capsys: pytest.CaptureFixture[s
 
 
 @pytest.mark.parametrize("score", ["top-mean", "cos", "cos-cubed", "selective"])
-def test_every_score_can_be_chosen(in_built: Path, capsys: pytest.CaptureFixture[str], score: str) -> None:
-    answer(capsys, "explain", "s/p", "--llm", "none", "--concepts", "labels", "-k", "5", "--score", score)
+def test_every_score_can_be_chosen(in_built: Path, answer: Answer, score: str) -> None:
+    answer("explain", "s/p", "--llm", "none", "--concepts", "labels", "-k", "5", "--score", score)
     lines = [json.loads(line) for line in (in_built / "s/runs/p/explanations.jsonl").open()]
     assert [line["labels"][0]["concept"] for line in lines] == list(CONCEPTS[:4])
 
 
 @pytest.mark.parametrize("evidence", ["captions", "both"])
-def test_captions_are_evidence_too(in_built: Path, capsys: pytest.CaptureFixture[str], evidence: str) -> None:
-    answer(
-        capsys, "explain", "s/p", "--llm", "none", "--concepts", "labels", "-k", "5", "--evidence", evidence
-    )
+def test_captions_are_evidence_too(in_built: Path, answer: Answer, evidence: str) -> None:
+    answer("explain", "s/p", "--llm", "none", "--concepts", "labels", "-k", "5", "--evidence", evidence)
     lines = [json.loads(line) for line in (in_built / "s/runs/p/explanations.jsonl").open()]
     assert [line["labels"][0]["concept"] for line in lines] == list(CONCEPTS[:4])
 
 
 def test_open_concepts_are_words_of_the_captions_where_they_are_wanted(
-    in_built: Path, capsys: pytest.CaptureFixture[str]
+    in_built: Path, answer: Answer, capsys: pytest.CaptureFixture[str]
 ) -> None:
     line = ["explain", "s/p", "--llm", "none", "--concepts", "labels", "-k", "5", "--open-concepts"]
     run = in_built / "s/runs/p"
-    answer(capsys, *line, "yes")
+    answer(*line, "yes")
     for told in map(json.loads, (run / "explanations.jsonl").open()):
         label = told["labels"][0]["concept"].split()
         assert any(word in " ".join(told["open_concepts"]).split() for word in label)
     assert json.loads((run / "explain.json").read_text())["open_concepts"]["wanted"] == "yes"
     assert "--llm" in complaint(capsys, *line, "yes", "--ask-adjectives")
-    answer(capsys, *line, "no")
+    answer(*line, "no")
     assert [json.loads(told)["open_concepts"] for told in (run / "explanations.jsonl").open()] == [[]] * 4
     assert json.loads((run / "explain.json").read_text())["open_concepts"] is None
 
@@ -144,16 +126,18 @@ def test_two_runs_of_every_verb_give_the_same_bytes(
         assert (in_built / file).read_bytes() == (tmp_path / "second" / file).read_bytes(), file
 
 
-def test_search_neurons(in_built: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    result = answer(capsys, "search", "s/p", "a smoke alarm", "-k", "3")
+def test_search_neurons(in_built: Path, answer: Answer) -> None:
+    result = answer("search", "s/p", "a smoke alarm", "-k", "3")
     assert (result["query"], result["for"]) == ("a smoke alarm", "neurons")
     assert [len(result["results"]), result["results"][0]["unit"]] == [3, 2]
     assert {"layer", "unit", "score", "labels", "summary", "reliable"} <= set(result["results"][0])
     assert not result["nothing"]
 
 
-def test_search_says_when_nothing_listens(in_built: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    result = answer(capsys, "search", "s/p", "constitutional amendment", "-k", "2")
+def test_search_says_when_nothing_listens(
+    in_built: Path, answer: Answer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    result = answer("search", "s/p", "constitutional amendment", "-k", "2")
     assert result["nothing"]
     assert len(result["results"]) == 2
     assert main(["search", "s/p", "constitutional amendment"]) == 0
@@ -162,44 +146,40 @@ def test_search_says_when_nothing_listens(in_built: Path, capsys: pytest.Capture
     assert told.count("\n") == 1
 
 
-def test_search_with_plus_and_minus_like_and_filters(
-    in_built: Path, sounds: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    result = answer(capsys, "search", "s/p", "a smoke alarm", "a dial tone", "--minus", "heartbeat")
+def test_search_with_plus_and_minus_like_and_filters(in_built: Path, sounds: Path, answer: Answer) -> None:
+    result = answer("search", "s/p", "a smoke alarm", "a dial tone", "--minus", "heartbeat")
     assert result["query"] == "a smoke alarm + a dial tone - heartbeat"
     assert {found["unit"] for found in result["results"][:2]} == {0, 2}
-    like = answer(capsys, "search", "s/p", "--like", "detectors:2", "--layers", "det*")
+    like = answer("search", "s/p", "--like", "detectors:2", "--layers", "det*")
     assert 2 not in [found["unit"] for found in like["results"]]
     sound = str(sounds.parent / "smoke alarm" / "smoke alarm-3.flac")
-    assert answer(capsys, "search", "s/p", "--audio", sound)["results"][0]["unit"] == 2
-    clips = answer(capsys, "search", "s", "siren", "--minus", "smoke alarm", "-k", "1")["results"]
+    assert answer("search", "s/p", "--audio", sound)["results"][0]["unit"] == 2
+    clips = answer("search", "s", "siren", "--minus", "smoke alarm", "-k", "1")["results"]
     assert clips[0]["label"] == "siren"
-    assert answer(capsys, "search", "s/p", "siren", "--polysemanticity", "0:")["results"]
+    assert answer("search", "s/p", "siren", "--polysemanticity", "0:")["results"]
 
 
-def test_search_clips_by_text_and_by_sound(
-    in_built: Path, sounds: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    result = answer(capsys, "search", "s", "dial tone")
+def test_search_clips_by_text_and_by_sound(in_built: Path, sounds: Path, answer: Answer) -> None:
+    result = answer("search", "s", "dial tone")
     assert result["for"] == "clips"
     assert {"path", "start", "score", "label"} == set(result["results"][0])
     assert result["results"][0]["label"] == "dial tone"
     sound = sounds.parent / "siren" / "siren-3.flac"
-    by_sound = answer(capsys, "search", "s", "--audio", str(sound))["results"][0]
+    by_sound = answer("search", "s", "--audio", str(sound))["results"][0]
     assert Path(by_sound["path"]) == sound
     assert by_sound["score"] == pytest.approx(1.0, abs=1e-4)
 
 
-def test_report_is_one_file(in_built: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_report_is_one_file(in_built: Path, tmp_path: Path, answer: Answer) -> None:
     out = tmp_path / "r.html"
-    assert answer(capsys, "report", "s/p", "--out", str(out))["bytes"] == out.stat().st_size
+    assert answer("report", "s/p", "--out", str(out))["bytes"] == out.stat().st_size
     page = out.read_text()
     assert "dial tone" in page
     assert "http://" not in page.replace("http://www.w3.org", "")
 
 
-def test_models_list_names_licences(capsys: pytest.CaptureFixture[str]) -> None:
-    listed = {model["name"]: model["licence"] for model in answer(capsys, "models", "list")["models"]}
+def test_models_list_names_licences(answer: Answer) -> None:
+    listed = {model["name"]: model["licence"] for model in answer("models", "list")["models"]}
     assert listed["yamnet"] == "Apache-2.0"
     assert "Gemma" in listed["gemma3"]
 
@@ -275,14 +255,12 @@ def test_a_changed_file_is_noticed(built: Path, tmp_path: Path, capsys: pytest.C
     assert "was changed" in complaint(capsys, "search", "s", "siren", "--home", str(home))
 
 
-def test_what_a_target_prints_stays_off_stdout(
-    in_built: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_a_target_prints_stays_off_stdout(in_built: Path, tmp_path: Path, answer: Answer) -> None:
     file = tmp_path / "loud.py"
     file.write_text(f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
                     "from targets.planted import load as planted\n"
                     "def load():\n    print('hello from the network')\n    return planted()\n")  # fmt: skip
-    assert answer(capsys, "record", "s", "--target", f"{file}:load", "--run", "loud")["run"] == "s/loud"
+    assert answer("record", "s", "--target", f"{file}:load", "--run", "loud")["run"] == "s/loud"
 
 
 def test_the_command_is_light() -> None:
@@ -296,8 +274,8 @@ def test_the_command_is_light() -> None:
 
 
 @pytest.mark.slow
-def test_demo(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    result = answer(capsys, "demo", "--out", str(tmp_path / "demo"))
+def test_demo(tmp_path: Path, answer: Answer) -> None:
+    result = answer("demo", "--out", str(tmp_path / "demo"))
     assert result["clips"] >= 320
     assert result["units"] == 1545
     report = Path(result["report"])

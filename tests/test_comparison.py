@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from command_line import Answer
 from embedders import FakeEmbedder
 from safetensors.numpy import save_file
 
@@ -27,7 +28,7 @@ from and_retrieval.neurons import FILE, build_neuron_index
 from and_retrieval.pipeline import explain
 from and_retrieval.qualities import QUALITIES
 from and_retrieval.runs import QUALITIES_FILE
-from and_retrieval.store import HOME_VARIABLE, Home
+from and_retrieval.store import Home
 from and_retrieval.types import Floats
 
 KINDS = (
@@ -248,24 +249,11 @@ def test_json_holds_no_more_than_figures(built: Path) -> None:
 # --- as typed
 
 
-@pytest.fixture
-def in_built(built: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv(HOME_VARIABLE, str(built))
-    return built
-
-
-def answer(capsys: pytest.CaptureFixture[str], *line: str) -> dict[str, Any]:
-    capsys.readouterr()
-    assert main([*line, "--json"]) == 0
-    out = capsys.readouterr().out
-    assert out.count("\n") == 1
-    result: dict[str, Any] = json.loads(out)
-    return result
-
-
-def test_compare_as_typed(in_built: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_compare_as_typed(
+    in_built: Path, tmp_path: Path, answer: Answer, capsys: pytest.CaptureFixture[str]
+) -> None:
     picture = tmp_path / "c.png"
-    result = answer(capsys, "compare", "s/narrow", "s/broad", "--out", str(picture))
+    result = answer("compare", "s/narrow", "s/broad", "--out", str(picture))
     assert result["picture"] == str(picture)
     assert picture.stat().st_size > 10_000
     assert (result["a"], result["target_b"]) == ("s/narrow", "planted broad")
@@ -297,13 +285,15 @@ def test_bad_input_gets_one_line(
     assert (caught.out, caught.err.count("\n")) == ("", 1)
 
 
-def test_runs_lists_what_is_there(built: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_runs_lists_what_is_there(
+    built: Path, tmp_path: Path, answer: Answer, capsys: pytest.CaptureFixture[str]
+) -> None:
     home = tmp_path / "home"
     shutil.copytree(built, home)
     (home / "s/runs/other/explanations.jsonl").unlink()
     (home / "s/runs/other/explain.json").unlink()
     (home / "s/runs/shuffled/manifest.json").write_text("{}")
-    result = answer(capsys, "runs", "--home", str(home))
+    result = answer("runs", "--home", str(home))
     (index,) = result["indexes"]
     assert (index["name"], index["clips"], index["embedder"]) == ("s", 8 * len(KINDS), "embedded")
     by_name = {run["run"]: run for run in index["runs"]}
@@ -318,4 +308,4 @@ def test_runs_lists_what_is_there(built: Path, tmp_path: Path, capsys: pytest.Ca
     assert main(["runs", "s", "--home", str(home)]) == 0
     text = capsys.readouterr().out
     assert "s/other  planted other, 2 layers, 48 units, 96 clips, not explained" in text
-    assert answer(capsys, "runs", "--home", str(tmp_path / "empty"))["indexes"] == []
+    assert answer("runs", "--home", str(tmp_path / "empty"))["indexes"] == []

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from command_line import Answer
 from targets.forgetful import UNITS_OF
 
 from and_retrieval import ClipIndex, Run, explain, load_embedder, load_target, record, soundbank
@@ -221,15 +222,6 @@ def test_the_report_says_what_was_forgotten(run: Run, target: Target, tmp_path: 
     assert "Gap over the share of units removed: white noise, selective" in page
 
 
-def answer(capsys: pytest.CaptureFixture[str], *line: str) -> dict[str, Any]:
-    capsys.readouterr()
-    assert main([*line, "--json"]) == 0
-    out = capsys.readouterr().out
-    assert out.count("\n") == 1
-    result: dict[str, Any] = json.loads(out)
-    return result
-
-
 BUDGET_FIELDS = {
     "units", "share", "delta_target", "delta_rest", "gap", "random_gap", "accuracy_target", "accuracy_rest",
     "delta_target_logit", "delta_rest_logit", "gap_logit", "random_gap_logit", "random_gap_std",
@@ -237,12 +229,16 @@ BUDGET_FIELDS = {
 
 
 def test_the_command_line(
-    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    home: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    answer: Answer,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setenv(HOME_VARIABLE, str(home))
     file, picture = tmp_path / "p.safetensors", tmp_path / "p.png"
     line = ["prune", "s/net", "smoke alarm", "--layers", "relu", "--budget", "2", "--budget", "0.5"]
-    result = answer(capsys, *line, "--export", str(file), "--plot", str(picture))
+    result = answer(*line, "--export", str(file), "--plot", str(picture))
     assert {"concept", "selector", "layers", "budgets", "export", "seconds"} <= set(result)
     assert (result["concept"], result["selector"], result["layers"]) == ("smoke alarm", "selective", ["relu"])
     assert [one["units"] for one in result["budgets"]] == [2, 4]
@@ -278,11 +274,11 @@ def test_bad_input_on_the_command_line(
 
 
 def test_a_target_without_classes(
-    home: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    home: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, answer: Answer
 ) -> None:
     monkeypatch.setenv(HOME_VARIABLE, str(home))
     file = tmp_path / "p.safetensors"
-    result = answer(capsys, "prune", "s/bare", "smoke alarm", "--budget", "2", "--export", str(file))
+    result = answer("prune", "s/bare", "smoke alarm", "--budget", "2", "--export", str(file))
     assert "has no classes" in result["unmeasured"]
     assert result["budgets"][0]["gap"] is None
     assert result["budgets"][0]["chosen"] == {"relu": list(UNITS_OF["smoke alarm"])}

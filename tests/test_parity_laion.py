@@ -15,10 +15,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import soundfile
+import soxr
 import torch
 from clap_models import SENTENCES, randomise, roberta_tokenizer, save_vocabulary
 from sounds import noise, tone
 
+from and_retrieval import soundbank
 from and_retrieval.embed import load_embedder
 from and_retrieval.types import Floats
 
@@ -30,6 +33,7 @@ pytestmark = [
 ]
 
 RATE = 48_000
+RECORDINGS = Path(__file__).resolve().parents[2] / "shared" / "esc10"
 CLOSE = 1e-4
 
 
@@ -88,17 +92,16 @@ def official(laion: Any, tokenizer: Any, path: Path, kind: str, fused: bool) -> 
     return module.eval()
 
 
-def sounds(shared: Path) -> list[Floats]:
-    """Noise, tones and recordings, of 10 s and shorter, one of them too loud."""
-    import soundfile
-    import soxr
-
+def sounds() -> list[Floats]:
+    """Noise, tones, rendered sounds and, where they lie beside the checkout, recordings; one of them too loud."""
     found = [
         noise(10, RATE),
         noise(3.3, RATE, seed=1, amplitude=1.5),
         tone(1_000, 4, RATE) + noise(4, RATE) * 0.01,
     ]
-    for path in sorted((shared / "esc10").rglob("*.ogg"))[::100]:
+    rendered = (soundbank.clip(concept, 1).waveform for concept in soundbank.CONCEPTS[::20])
+    found += [soxr.resample(sound, soundbank.RATE, RATE) for sound in rendered]
+    for path in sorted(RECORDINGS.rglob("*.ogg"))[::100]:
         sound, rate = soundfile.read(path, dtype="float32", always_2d=True)
         found.append(soxr.resample(sound.mean(axis=1), rate, RATE))
     return found
@@ -108,14 +111,14 @@ def sounds(shared: Path) -> list[Floats]:
     ("kind", "fused"), [("HTSAT-tiny", False), ("HTSAT-tiny", True), ("HTSAT-base", False)]
 )
 def test_the_same_vectors(
-    laion: Any, tokenizer: Any, vocabulary: Path, shared: Path, tmp_path: Path, kind: str, fused: bool
+    laion: Any, tokenizer: Any, vocabulary: Path, tmp_path: Path, kind: str, fused: bool
 ) -> None:
     for name in ("vocab.json", "merges.txt"):
         (tmp_path / name).write_bytes((vocabulary / name).read_bytes())
     path = tmp_path / "random.pt"
     theirs = official(laion, tokenizer, path, kind, fused)
     ours = load_embedder(f"laion:{path}")
-    waveforms = sounds(shared)
+    waveforms = sounds()
     expected = np.concatenate([theirs.get_audio_embedding_from_data([sound]) for sound in waveforms])
     heard = ours.embed_audio(waveforms)
     spread = (expected @ expected.T)[~np.eye(len(expected), dtype=bool)]

@@ -210,8 +210,7 @@ def label_units(
     scorer = find_scorer(config.score)
     if seen is None and not scorer.from_top:
         raise ValueError(f"score {config.score!r} needs the activations of all seen clips")
-    fired = evidence.top.values > evidence.low.values[:, :1]
-    top_rows = np.where(fired, evidence.top.rows, np.int32(-1))[:, : config.k]
+    top_rows = np.where(evidence.fired, evidence.top.rows, np.int32(-1))[:, : config.k]
     labels: list[tuple[Label, ...]] = []
     for part in _chunks(evidence.units, len(concepts), LABEL_BYTES):
         if scorer.from_top or seen is None:

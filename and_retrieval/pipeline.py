@@ -16,10 +16,10 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from . import vectors as faiss_vectors
-from .clip_index import ClipIndex, read_in_order
+from .clip_index import ClipIndex
 from .clips import held_out
 from .concepts import ConceptBank
-from .config import ClipConfig, LabelConfig, OpenConceptConfig, RecordConfig, SummaryConfig
+from .config import LabelConfig, OpenConceptConfig, RecordConfig, SummaryConfig
 from .errors import InputError
 from .evidence import evidence_files, gather, layer_facts
 from .explanation.labels import choose_bank, describe_clips, ranked_run
@@ -30,7 +30,7 @@ from .explanation.trust import caption_tests, measured_acoustics, tested_labels
 from .language.rank import check_rank
 from .network.dictionary import attached
 from .network.layers import TRIAL_SECONDS, match_layers, plan_layers
-from .network.probe import equal_length_batches, probe
+from .network.probe import probe, read_batches
 from .neurons import FILE as NEURONS
 from .neurons import build_neuron_index
 from .progress import Progress, silent
@@ -239,21 +239,14 @@ def _batches(
     skipped: list[Skipped],
     progress: Progress,
 ) -> Iterator[tuple[Ints, list[Floats]]]:
-    """Clips of the index in batches of equal length, so that no pooled mean ever counts padding.
+    """Clips of the index in batches of equal length.
 
     Each clip's sound is measured on the way, as the network gets it; `qualities` and `skipped` are filled.
     """
-    # Grouped by duration first, to read each clip once; clips that differ by a sample part afterwards.
-    groups = equal_length_batches([round(clip.duration * target.sample_rate) for clip in index.clips], batch)
-    done = 0
-    for rows, sounds, misses in read_in_order(index.clips, groups, target.sample_rate, ClipConfig()):
-        skipped += misses
+    for rows, sounds in read_batches(index.clips, target.sample_rate, batch, skipped, progress):
         for row, sound in zip(rows, sounds, strict=True):
             qualities[row] = measure(sound, target.sample_rate)
-        for same in equal_length_batches([len(sound) for sound in sounds], batch):
-            yield np.array([rows[i] for i in same], np.int32), [sounds[i] for i in same]
-        done += len(rows) + len(misses)
-        progress(done, len(index.clips))
+        yield np.array(rows, np.int32), sounds
 
 
 def _shown(index: ClipIndex, kept: Kept, unit: int, captions: Sequence[str]) -> tuple[Shown, ...]:

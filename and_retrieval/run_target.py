@@ -22,26 +22,23 @@ def load_run_target(run: RecordedRun, device: str = "cpu", trust_remote_code: bo
         StaleError: Its weights, or a dictionary's file, are not those the run was recorded with.
     """
     facts = run.facts
-    again = f"record it again: and-retrieval record {run.index.name} --target {facts['target']} " + (
-        f"--run {run.folder.path.name}"
-    )
     target = load_target(facts["target"], device, trust_remote_code)
     for entry in facts.get("dictionaries", ()):
         known = Attached(**entry)
         if known.path is None:
             raise InputError(
                 f"the dictionary of layer {known.layer!r} of {run.name} was made in Python and has no file; "
-                f"save it with dictionary.save_dictionary and {again} --dictionary {known.layer}=FILE"
+                f"save it with dictionary.save_dictionary and {run.remedy} --dictionary {known.layer}=FILE"
             )
         dictionary = load_dictionary(known.path)
         if dictionary.source is None or dictionary.source[1] != known.sha256:
-            raise StaleError(f"{known.path} was changed since {run.name} was recorded; {again}")
+            raise StaleError(f"{known.path} was changed since {run.name} was recorded; {run.remedy}")
         place = next(target.module.parameters(), dictionary.encoder).device
         target = attach(
             target, known.layer, dictionary, device=place, axes=(known.unit_axis, known.time_axis)
         )
     if weights_hash(target.module) != facts["weights"]:
         raise StaleError(
-            f"target {facts['target']!r} has other weights than when {run.name} was recorded; {again}"
+            f"target {facts['target']!r} has other weights than when {run.name} was recorded; {run.remedy}"
         )
     return target

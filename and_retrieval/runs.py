@@ -9,11 +9,13 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, Self
 
+import numpy as np
+import numpy.typing as npt
 from safetensors.numpy import load_file
 
 from .clip_index import ClipIndex
 from .errors import InputError, StaleError
-from .evidence import load_evidence
+from .evidence import SEEN, load_activations, load_evidence
 from .neurons import NeuronIndex, load_neuron_index
 from .store import EXPLANATIONS, Folder
 from .types import Explanation, Floats, Label, LayerEvidence, Meaning, Shown, Summary, UnitFaithfulness
@@ -40,8 +42,7 @@ class RecordedRun:
         if facts["index_digest"] != index.digest(facts["index_clips"]):
             raise StaleError(
                 f"run {folder.path.name!r} was recorded on other clips or another embedder than index "
-                f"{index.name!r} has now; record it again: and-retrieval record {index.name} "
-                f"--target {facts['target']} --run {folder.path.name}"
+                f"{index.name!r} has now; {cls(folder, index).remedy}"
             )
         return cls(folder, index)
 
@@ -49,6 +50,19 @@ class RecordedRun:
     def name(self) -> str:
         """NAME/RUN, as verbs take it."""
         return f"{self.index.name}/{self.folder.path.name}"
+
+    @property
+    def remedy(self) -> str:
+        """What to do when the run no longer fits, as a command."""
+        return (
+            f"record it again: and-retrieval record {self.index.name} --target {self.facts['target']} "
+            f"--run {self.folder.path.name}"
+        )
+
+    @property
+    def recorded(self) -> str:
+        """What tells this recording from an earlier one under the same name."""
+        return recording(self.facts)
 
     @cached_property
     def facts(self) -> dict[str, Any]:
@@ -75,6 +89,17 @@ class RecordedRun:
         held = set(self.facts["held_out_rows"])
         return [row for row in range(self.facts["index_clips"]) if row not in held]
 
+    def seen_activations(self, layer: str) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.float16]]:
+        """Activations of a layer on the clips that may serve as evidence and could be read, and these clips' rows.
+
+        Returns:
+            int [clips], and float16 [clips, units], memory-mapped where all could be read.
+        """
+        activations = load_activations(self.folder, layer, SEEN)
+        read = np.isfinite(activations).all(axis=1)
+        rows = np.array(self.seen_rows(), np.intp)[read]
+        return rows, activations if read.all() else activations[read]
+
     def explained(self) -> bool:
         """Whether `explain` has been run."""
         return (self.folder.path / EXPLANATIONS).is_file()
@@ -100,7 +125,7 @@ class RecordedRun:
             StaleError: The run was recorded again since.
         """
         self._require_explained()
-        if self.settings()["recorded"] != self.facts["files"]["evidence.safetensors"]["sha256"]:
+        if self.settings()["recorded"] != self.recorded:
             raise StaleError(f"{self.name} was recorded again since: and-retrieval explain {self.name}")
         path = self.folder.path / EXPLANATIONS
         state = path.stat()
@@ -111,7 +136,7 @@ class RecordedRun:
 
     def write_explanations(self, explanations: Iterable[Explanation], settings: Mapping[str, Any]) -> None:
         """Keep explanations (one JSON object a line) and the settings that made them."""
-        settings = {**settings, "recorded": self.facts["files"]["evidence.safetensors"]["sha256"]}
+        settings = {**settings, "recorded": self.recorded}
         text = "".join(json.dumps(_plain(e), ensure_ascii=False) + "\n" for e in explanations)
         self.folder.write_text(EXPLANATIONS, text)
         self.folder.write_text(SETTINGS, json.dumps(settings, indent=2, ensure_ascii=False) + "\n")
@@ -119,6 +144,11 @@ class RecordedRun:
     def _require_explained(self) -> None:
         if not self.explained():
             raise InputError(f"{self.name} is not explained yet: and-retrieval explain {self.name}")
+
+
+def recording(facts: Mapping[str, Any]) -> str:
+    """See `RecordedRun.recorded`; of a run's manifest."""
+    return str(facts["files"]["evidence.safetensors"]["sha256"])
 
 
 def unit_rows(layers: Iterable[LayerEvidence]) -> Iterator[tuple[LayerEvidence, int]]:

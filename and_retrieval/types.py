@@ -188,6 +188,11 @@ class LayerEvidence:
         """Number of units of the layer."""
         return int(self.top.rows.shape[0])
 
+    @property
+    def fired(self) -> npt.NDArray[np.bool_]:
+        """bool [units, k], at which top clips the unit is stronger than at its weakest; others say nothing about it."""
+        return np.asarray(self.top.values > self.low.values[:, :1])
+
 
 @dataclass(frozen=True, slots=True)
 class Label:

@@ -60,13 +60,13 @@ def _run(folder: Folder, index: str) -> Result:
 
 def _explained(folder: Folder, facts: dict[str, Any]) -> bool:
     """Whether there are explanations, made since the run was recorded."""
-    from ..runs import SETTINGS
+    from ..runs import SETTINGS, recording
 
     try:
         recorded = json.loads((folder.path / SETTINGS).read_text(encoding="utf-8"))["recorded"]
     except (OSError, ValueError, KeyError, TypeError):
         return False
-    return bool(recorded == facts["files"]["evidence.safetensors"]["sha256"])
+    return bool(recorded == recording(facts))
 
 
 def _lines(index: Result) -> list[str]:

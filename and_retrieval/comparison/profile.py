@@ -14,9 +14,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from ..acoustics import explained_by_acoustics, filled_ranks
+from ..acoustics import filled_ranks
 from ..evidence import SEEN, load_activations
-from ..explanation.trust import LEAST_GROUPS, LEAST_HELD_OUT
+from ..explanation.trust import accounted_for, finite_median
 from ..runs import RecordedRun
 from ..types import Explanation, Floats
 from .contrast import Interval, bootstrap, effective_number, principal, share
@@ -143,22 +143,17 @@ def _layer_profile(
 def _leaning(run: RecordedRun, layer: str, similarity: Floats) -> Leaning | None:
     """None where there are too few clips to cross-validate, or too few units that vary."""
     seen = run.seen_rows()
-    clips = [run.index.clips[row] for row in seen]
-    groups = [clip.fold or clip.sha256 for clip in clips]
-    if len(set(groups)) < LEAST_GROUPS and len(clips) < LEAST_HELD_OUT:
-        return None
-    enough = groups if len(set(groups)) > 1 else None
     activations = load_activations(run.folder, layer, SEEN)
     qualities = run.qualities()[seen]
     dims = min(qualities.shape[1], similarity.shape[1])
     acoustics = qualities if dims == qualities.shape[1] else principal(filled_ranks(qualities), dims)
     concepts = principal(similarity[seen], dims)
-    found = [
-        explained_by_acoustics(activations, predictors, enough)
-        for predictors in (acoustics, concepts, np.concatenate([acoustics, concepts], axis=1))
-    ]
+    kinds = (acoustics, concepts, np.concatenate([acoustics, concepts], axis=1))
+    found = [fit for kind in kinds if (fit := accounted_for(run, activations, kind)) is not None]
+    if not found:
+        return None
     by_acoustics, by_concepts, by_both = (one.r2.astype(np.float64) for one in found)
-    shuffled = [_median(one.shuffled) for one in found]
+    shuffled = [finite_median(one.shuffled) for one in found]
     medians = [
         bootstrap(values, np.median)
         for values in (
@@ -175,8 +170,3 @@ def _leaning(run: RecordedRun, layer: str, similarity: Floats) -> Leaning | None
 
 def _mean(values: Sequence[float]) -> float | None:
     return round(float(np.mean(values)), 4) if values else None
-
-
-def _median(values: Floats) -> float:
-    finite = values[np.isfinite(values)]
-    return round(float(np.median(finite)), 4) if finite.size else 0.0

@@ -12,7 +12,6 @@ from ..clip_index import ClipIndex
 from ..concepts import ConceptBank, load_bank, merge_banks
 from ..config import LabelConfig
 from ..errors import InputError, unknown_name
-from ..evidence import SEEN, load_activations
 from ..label import find_scorer, label_units
 from ..language.rank import CANDIDATES, ScoringModel, rank_labels
 from ..progress import Progress, silent
@@ -143,11 +142,8 @@ def label_layer(
     """The labels of every unit of a layer, see `label.label_units`; activations are read where the score needs them."""
     if find_scorer(config.score).from_top:
         return label_units(similarity, layer, bank.concepts, config)
-    rows = np.array(run.seen_rows())
-    activations = load_activations(run.folder, layer.name, SEEN)
-    read = np.isfinite(activations).all(axis=1)
-    seen = similarity[rows[read]], activations if read.all() else activations[read]
-    return label_units(similarity, layer, bank.concepts, config, seen)
+    rows, activations = run.seen_activations(layer.name)
+    return label_units(similarity, layer, bank.concepts, config, (similarity[rows], activations))
 
 
 def choose_bank(index: ClipIndex, banks: Sequence[str | ConceptBank]) -> ConceptBank:

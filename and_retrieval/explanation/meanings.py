@@ -74,8 +74,9 @@ def layer_groups(layer: LayerEvidence, space: Space, place: Ints) -> Groups:
 
     `place` gives the row in `space` of every clip.
     """
-    fired = layer.top.values > layer.low.values[:, :1]
-    return find_groups(space, place[layer.top.rows], np.where(fired, clip_weights(layer), np.float32(0)))
+    return find_groups(
+        space, place[layer.top.rows], np.where(layer.fired, clip_weights(layer), np.float32(0))
+    )
 
 
 def _layer_meanings(

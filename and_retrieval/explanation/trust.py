@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from ..acoustics import describe, explained_by_acoustics, preferences
+from ..acoustics import Explained, describe, explained_by_acoustics, preferences
 from ..evidence import HELD_OUT, SEEN, load_activations
 from ..faithful import Faithfulness, faithfulness, left_over
 from ..runs import RecordedRun
 from ..types import Floats, Label, UnitFaithfulness
+
+Array = npt.NDArray[Any]
 
 LEAST_HELD_OUT = 20  # clips; with fewer no test could tell a label from chance
 LEAST_GROUPS = 5  # of clips; with fewer nothing is cross-validated
@@ -165,21 +168,34 @@ def measured_acoustics(run: RecordedRun) -> tuple[list[str | None], dict[str, di
     """
     seen = run.seen_rows()
     qualities = run.qualities()[seen]
-    clips = [run.index.clips[row] for row in seen]
-    groups = [clip.fold or clip.sha256 for clip in clips]
     words: list[str | None] = []
     layers: dict[str, dict[str, float]] = {}
     for layer in run.layers:
         activations = load_activations(run.folder, layer.name, SEEN)
         found = preferences(activations, qualities)
         words += [describe(rho, q) for rho, q in zip(found.rho, found.q_value, strict=True)]
-        if len(set(groups)) >= LEAST_GROUPS or len(clips) >= LEAST_HELD_OUT:
-            enough = groups if len(set(groups)) > 1 else None
-            share = explained_by_acoustics(activations, qualities, enough)
-            layers[layer.name] = {"r2": _median(share.r2), "shuffled": _median(share.shuffled)}
+        if (share := accounted_for(run, activations, qualities)) is not None:
+            layers[layer.name] = {"r2": finite_median(share.r2), "shuffled": finite_median(share.shuffled)}
     return words, layers
 
 
-def _median(values: Floats) -> float:
+def accounted_for(run: RecordedRun, activations: Array, predictors: Array) -> Explained | None:
+    """How much of a layer's units predictors account for, folds apart; None with too few clips to cross-validate.
+
+    Args:
+        run: Of which the clips are.
+        activations: float [seen clips, units], see `evidence.load_activations`.
+        predictors: float [seen clips, predictors].
+    """
+    clips = [run.index.clips[row] for row in run.seen_rows()]
+    groups = [clip.fold or clip.sha256 for clip in clips]
+    different = len(set(groups))
+    if different < LEAST_GROUPS and len(clips) < LEAST_HELD_OUT:
+        return None
+    return explained_by_acoustics(activations, predictors, groups if different > 1 else None)
+
+
+def finite_median(values: Floats) -> float:
+    """Median of the finite values to 4 decimals, 0 without any."""
     finite = values[np.isfinite(values)]
     return round(float(np.median(finite)), 4) if finite.size else 0.0

@@ -12,8 +12,11 @@ from typing import Any
 
 import torch
 
+from ..clip_index import read_in_order
+from ..config import ClipConfig
 from ..errors import InputError
-from ..types import Floats, Ints, Pooling, Target
+from ..progress import Progress
+from ..types import Clip, Floats, Ints, Pooling, Skipped, Target
 from .hooks import forward, tensor_of, trace
 from .layers import LayerPlan, match_layers, plan_layers, resolve_pooling
 
@@ -24,6 +27,7 @@ __all__ = [
     "plan_layers",
     "pool",
     "probe",
+    "read_batches",
     "resolve_pooling",
 ]
 
@@ -47,6 +51,32 @@ def equal_length_batches(lengths: Sequence[int], batch: int) -> Iterator[list[in
         rows_of.setdefault(int(length), []).append(row)
     for rows in rows_of.values():
         yield from (rows[i : i + batch] for i in range(0, len(rows), batch))
+
+
+def read_batches(
+    clips: Sequence[Clip], sample_rate: int, batch: int, skipped: list[Skipped], progress: Progress
+) -> Iterator[tuple[list[int], list[Floats]]]:
+    """Read clips in batches of equal length, so that no pooled mean ever counts padding.
+
+    Args:
+        clips: What to read.
+        sample_rate: Hz.
+        batch: Clips per batch at most.
+        skipped: Filled with the clips that cannot be read.
+        progress: Called with clips done and in all.
+
+    Yields:
+        Places in `clips`, and their waveforms.
+    """
+    # Grouped by duration first, to read each clip once; clips that differ by a sample part afterwards.
+    groups = equal_length_batches([round(clip.duration * sample_rate) for clip in clips], batch)
+    done = 0
+    for places, sounds, misses in read_in_order(clips, groups, sample_rate, ClipConfig()):
+        skipped += misses
+        for same in equal_length_batches([len(sound) for sound in sounds], batch):
+            yield [places[i] for i in same], [sounds[i] for i in same]
+        done += len(places) + len(misses)
+        progress(done, len(clips))
 
 
 def pool(output: torch.Tensor, n: int, plan: LayerPlan, duration: float) -> tuple[torch.Tensor, torch.Tensor]:

@@ -10,7 +10,7 @@ from typing import Any
 from ..errors import InputError
 from ..runs import RecordedRun
 from ..unlearning.pruned import Pruned
-from ..unlearning.run import FILE, recorded
+from ..unlearning.run import FILE
 from .curves import Curve, draw_curves
 from .data import Picture, Section
 
@@ -76,7 +76,7 @@ def stored_results(run: RecordedRun) -> list[dict[str, Any]]:
     for path in sorted(run.folder.path.glob(FILE.format("*"))):
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
-            if content["recorded"] == recorded(run):
+            if content["recorded"] == run.recorded:
                 found.append(content)
         except (OSError, ValueError, KeyError, TypeError):
             continue  # damaged or foreign: made anew by the next prune

@@ -8,12 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from ..clip_index import read_in_order
-from ..config import ClipConfig
 from ..errors import InputError
 from ..network.layers import LayerPlan
 from ..network.mask import Units
-from ..network.probe import equal_length_batches
+from ..network.probe import read_batches
 from ..progress import Progress, silent
 from ..runs import RecordedRun
 from ..types import Floats, Target
@@ -188,14 +186,9 @@ def _sounds(
 ) -> Iterator[list[Floats]]:
     """Waveforms in batches of equal length; `order` is filled with their rows."""
     clips = [run.index.clips[row] for row in rows]
-    groups = equal_length_batches([round(clip.duration * target.sample_rate) for clip in clips], BATCH)
-    done = 0
-    for places, sounds, misses in read_in_order(clips, groups, target.sample_rate, ClipConfig()):
-        for same in equal_length_batches([len(sound) for sound in sounds], BATCH):
-            order += [rows[places[i]] for i in same]
-            yield [sounds[i] for i in same]
-        done += len(places) + len(misses)
-        progress(done, len(clips))
+    for places, sounds in read_batches(clips, target.sample_rate, BATCH, [], progress):
+        order += [rows[place] for place in places]
+        yield sounds
 
 
 def _spread(rows: Sequence[int], count: int) -> list[int]:

@@ -116,7 +116,7 @@ def prune(
     )
     if export is not None:
         export_pruned(target, best.chosen, plans, one_batch(run, target), export, _card(result, run), device)
-    text = json.dumps({**result.plain(), "recorded": recorded(run)}, indent=2, ensure_ascii=False)
+    text = json.dumps({**result.plain(), "recorded": run.recorded}, indent=2, ensure_ascii=False)
     run.folder.write_text(FILE.format(result.slug), text + "\n")
     return result
 
@@ -224,8 +224,7 @@ def _same_weights(run: RecordedRun, target: Target) -> str:
     if own != run.facts["weights"]:
         raise StaleError(
             f"{run.name} was recorded from weights {run.facts['weights']}, target {target.name!r} has {own}; "
-            f"record it again: and-retrieval record {run.index.name} --target {run.facts['target']} "
-            f"--run {run.folder.path.name}"
+            f"{run.remedy}"
         )
     return own
 
@@ -281,8 +280,3 @@ def _card(result: Pruned, run: RecordedRun) -> dict[str, Any]:
         "removed": result.removed,
         "versions": {name: version(name) for name in ("and-retrieval", "torch", "numpy")},
     }
-
-
-def recorded(run: RecordedRun) -> str:
-    """What tells this recording from an earlier one under the same name."""
-    return str(run.facts["files"]["evidence.safetensors"]["sha256"])

@@ -11,7 +11,6 @@ import numpy.typing as npt
 from .. import vectors as faiss_vectors
 from ..concepts import ConceptBank
 from ..errors import unknown_name
-from ..evidence import SEEN, load_activations
 from ..explanation.labels import describe_clips
 from ..runs import RecordedRun
 from ..types import Embedder, Floats, LayerEvidence, Target
@@ -118,9 +117,5 @@ def _known(
     words: Sequence[Sequence[str]] | None,
     word_vectors: Mapping[str, Floats],
 ) -> KnownLayer:
-    activations = load_activations(run.folder, layer.name, SEEN)
-    read = np.isfinite(activations).all(axis=1)
-    rows = np.array(run.seen_rows(), dtype=np.intp)[read]
-    return KnownLayer(
-        layer, rows, activations if read.all() else activations[read], vectors, words, word_vectors
-    )
+    rows, activations = run.seen_activations(layer.name)
+    return KnownLayer(layer, rows, activations, vectors, words, word_vectors)

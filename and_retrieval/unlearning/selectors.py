@@ -92,8 +92,8 @@ def by_captions(wanted: Wanted, layer: KnownLayer) -> Floats:
 
 def soft_wpmi(wanted: Wanted, layer: KnownLayer) -> Floats:
     """`label.soft_wpmi` of the unit's top clips; -inf for a unit that never fired."""
-    top, low = layer.evidence.top, layer.evidence.low
-    fired = (top.values > low.values[:, :1]) & (top.rows >= 0)
+    top = layer.evidence.top
+    fired = layer.evidence.fired & (top.rows >= 0)
     rows = np.where(fired, np.searchsorted(layer.rows, top.rows), -1).astype(np.int32)
     scores = SCORES["soft-wpmi"].score(wanted.audio[layer.rows], rows)[:, : len(wanted.concepts)]
     return np.where(rows.max(axis=1, keepdims=True) >= 0, scores, -np.inf).astype(np.float32)

@@ -16,45 +16,46 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .clip_index import ClipIndex
-    from .comparison.run import compare
+    from .clips.index import ClipIndex
+    from .comparison.compare import compare
     from .concepts import ConceptBank, load_bank
     from .embed import load_embedder
     from .errors import AndRetrievalError
+    from .explanation.explain import explain
     from .network.dictionary import attach, load_dictionary
-    from .pipeline import Run, explain, record
-    from .query import Query
-    from .report.run import write_report
-    from .search import search_clips, search_neurons
+    from .pruning.export import load_pruned
+    from .report.write import write_report
+    from .run import Run, record
+    from .search.query import Query
+    from .search.search import search_clips, search_neurons
     from .targets import load_target
     from .types import Clip, Embedder, Explanation, ProbeSet, Target
-    from .unlearning.export import load_pruned
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "AndRetrievalError": "errors",
     "Clip": "types",
-    "ClipIndex": "clip_index",
+    "ClipIndex": "clips.index",
     "ConceptBank": "concepts",
     "Embedder": "types",
     "Explanation": "types",
     "ProbeSet": "types",
-    "Query": "query",
-    "Run": "pipeline",
+    "Query": "search.query",
+    "Run": "run",
     "Target": "types",
     "attach": "network.dictionary",
-    "compare": "comparison.run",
-    "explain": "pipeline",
+    "compare": "comparison.compare",
+    "explain": "explanation.explain",
     "load_bank": "concepts",
     "load_dictionary": "network.dictionary",
     "load_embedder": "embed",
-    "load_pruned": "unlearning.export",
+    "load_pruned": "pruning.export",
     "load_target": "targets",
-    "record": "pipeline",
-    "search_clips": "search",
-    "search_neurons": "search",
-    "write_report": "report.run",
+    "record": "run",
+    "search_clips": "search.search",
+    "search_neurons": "search.search",
+    "write_report": "report.write",
 }
 
 __all__ = [

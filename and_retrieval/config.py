@@ -53,7 +53,7 @@ class LabelConfig:
     """How concepts are scored.
 
     Attributes:
-        score: Name of the score, see `label.SCORES`.
+        score: Name of the score, see `explanation.scores.SCORES`.
         evidence: What is held against the concepts: the clips' `audio`, their `captions`, or `both`.
         k: Top clips that are looked at; at most what was recorded.
         count: Labels kept per unit.

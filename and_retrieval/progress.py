@@ -16,6 +16,15 @@ def silent(done: int, total: int) -> None:
     """Progress that nobody sees."""
 
 
+Announce = Callable[[str, str], Progress]
+"""(what is done, unit of counting) -> the progress to call; lets one verb show several bars."""
+
+
+def no_progress(what: str, unit: str) -> Progress:  # noqa: ARG001
+    """Announces nothing."""
+    return silent
+
+
 def terminal_progress(what: str, unit: str, quiet: bool = False) -> Progress:
     """Progress drawn on one line of the terminal, or `silent` when stderr is none."""
     if quiet or not sys.stderr.isatty():

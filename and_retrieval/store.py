@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import ChecksumError, InputError, StaleError, unknown_name
-from .weights import sha256
+from .files import sha256
 
 FORMAT = 1
 HOME_VARIABLE = "AND_RETRIEVAL_HOME"

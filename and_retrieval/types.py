@@ -244,7 +244,7 @@ class Summary:
 
 @dataclass(frozen=True, slots=True)
 class UnitFaithfulness:
-    """How well a unit's first label predicts it on clips it was not made from, see `faithful.faithfulness`.
+    """How well a unit's first label predicts it on clips it was not made from, see `faithfulness`.
 
     Attributes:
         clips: Held-out clips it was tested on.

@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from and_retrieval import pipeline
-from and_retrieval.clip_index import ClipIndex
-from and_retrieval.clips import load_clips
+from and_retrieval.clips.index import ClipIndex
+from and_retrieval.clips.source import load_clips
 from and_retrieval.config import RecordConfig, fingerprint
 from and_retrieval.embed import load_embedder
+from and_retrieval.run import Run, record
 from and_retrieval.store import Home
 from and_retrieval.types import Embedder, LayerEvidence, Target
 from bench import Announce, small_cnn
@@ -43,7 +43,7 @@ class ClassUnits:
     trained: small_cnn.Trained
     index: ClipIndex
     embedder: Embedder
-    run: pipeline.Run
+    run: Run
     data: str
 
     @property
@@ -101,7 +101,7 @@ def class_units(
     training = small_cnn.TrainConfig(seed=seed)
     target, facts = trained_cnn(source, home, training, announce)
     config = RecordConfig(top_k=top_k, device="cpu")
-    run = pipeline.record(target, index, layers, config, f"cnn-{seed}", announce)
+    run = record(target, index, layers, config, f"cnn-{seed}", announce)
     return ClassUnits(classes, training, facts, index, index.embedder(), run, digest(index.clips))
 
 

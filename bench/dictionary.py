@@ -16,13 +16,14 @@ from typing import Any
 
 import numpy as np
 
-from and_retrieval import pipeline
-from and_retrieval.comparison.contrast import Interval
 from and_retrieval.comparison.profile import LayerProfile, profile
+from and_retrieval.comparison.statistics import Interval
 from and_retrieval.concepts import load_bank
 from and_retrieval.config import LabelConfig, RecordConfig, SummaryConfig
+from and_retrieval.explanation.explain import explain
 from and_retrieval.network.dictionary import FEATURES, NAME, Dictionary, attach
 from and_retrieval.network.layers import plan_layers
+from and_retrieval.run import Run, record
 from and_retrieval.targets import load_target
 from bench import Announce, Figures, markdown
 from bench.class_units import add_home_arguments, embedder_of, labelled_index
@@ -80,9 +81,7 @@ def run(
     training = TrainConfig(seed=seed, features=features, k=k)
     bare = load_target(target)
     plan = plan_layers(bare, (layer,))[0]
-    plain = pipeline.record(
-        bare, index, (layer,), RecordConfig(top_k=top, device="cpu"), "dictionary-units", announce
-    )
+    plain = record(bare, index, (layer,), RecordConfig(top_k=top, device="cpu"), "dictionary-units", announce)
     out = np.isin(np.arange(len(index.clips)), plain.facts["held_out_rows"])
     seen, unseen = (
         layer_vectors(bare, plan, part, announce("listening", "clips")) for part in parted(index.clips, out)
@@ -97,7 +96,7 @@ def run(
         if name != UNITS:
             recorded = _recorded(index, target, layer, dictionaries[name], name, top, announce)
             explained = round(variance_explained(dictionaries[name], unseen), 4)
-        pipeline.explain(recorded, [bank], LabelConfig(k=top), SummaryConfig(llm="none"), announce)
+        explain(recorded, [bank], LabelConfig(k=top), SummaryConfig(llm="none"), announce)
         moments = recorded.layers[0].moments
         alive = round(float((moments.high > moments.low).mean()), 4)
         found = profile(recorded, index.vectors() @ texts.T)[0]
@@ -120,10 +119,10 @@ def run(
 
 def _recorded(
     index: Any, target: str, layer: str, dictionary: Dictionary, name: str, top: int, announce: Announce
-) -> pipeline.Run:
+) -> Run:
     with_it = attach(load_target(target), layer, dictionary)
     config = RecordConfig(top_k=top, device="cpu")
-    return pipeline.record(
+    return record(
         with_it, index, (f"{layer}.{NAME}.{FEATURES}",), config, f"dictionary-{name.split()[0]}", announce
     )
 

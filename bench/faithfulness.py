@@ -2,7 +2,7 @@
 
 The clips of a labelled source are shown to networks: the small CNN trained on it, whose held-out clips are those
 kept out of the evidence, and YAMNet, or others that are named. Labels are made from sound and measured by
-`and_retrieval.faithful` on the held-out clips, clips of one file dealt out together: by their sound, and by their own
+`explanation.faithfulness` on the held-out clips, clips of one file dealt out together: by their sound, and by their own
 captions where they carry any. Beside every figure stands what labels drawn at random score, on average and at best
 among ten. Beside the share of units with a reliable label stands the same share
 
@@ -23,17 +23,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from and_retrieval import faithful, pipeline
 from and_retrieval.concepts import ConceptBank, load_bank, merge_banks
 from and_retrieval.config import LabelConfig, RecordConfig
-from and_retrieval.evidence import HELD_OUT, SEEN, load_activations
+from and_retrieval.explanation import faithfulness as faithful
+from and_retrieval.explanation.faithfulness import Faithfulness, faithfulness
+from and_retrieval.explanation.label_tests import held_out_files
 from and_retrieval.explanation.labels import describe_clips
-from and_retrieval.explanation.trust import held_out_files
-from and_retrieval.faithful import Faithfulness, faithfulness
-from and_retrieval.label import label_units
-from and_retrieval.runs import RecordedRun
+from and_retrieval.explanation.scores import label_units
+from and_retrieval.recording.evidence import HELD_OUT, SEEN, load_activations
+from and_retrieval.recording.recording import Recording
+from and_retrieval.recording.topk import RunningMoments, RunningTopK
+from and_retrieval.run import record, run_name
 from and_retrieval.targets import load_target
-from and_retrieval.topk import RunningMoments, RunningTopK
 from and_retrieval.types import Floats, Ints, LayerEvidence, Target
 from bench import Announce, Figures, markdown, small_cnn
 from bench.class_units import add_home_arguments, embedder_of, labelled_index, trained_cnn
@@ -89,9 +90,7 @@ def run(
     weights: dict[str, str] = {}
     for name in targets:
         target, accuracy = _network(name, source, home, seed, announce)
-        recorded = pipeline.record(
-            target, index, (), config, f"faithfulness-{pipeline.run_name(name)}", announce
-        )
+        recorded = record(target, index, (), config, f"faithfulness-{run_name(name)}", announce)
         clips = _clips(recorded, described.audio, described.text)
         progress = announce(f"measuring {name}", "layers")
         layers = {}
@@ -150,7 +149,7 @@ class _Clips:
     captioned: Ints
 
 
-def _clips(recorded: RecordedRun, audio: Floats, text: Floats) -> _Clips:
+def _clips(recorded: Recording, audio: Floats, text: Floats) -> _Clips:
     seen, held = (
         np.array(rows, np.int32) for rows in (recorded.seen_rows(), recorded.facts["held_out_rows"])
     )
@@ -160,7 +159,7 @@ def _clips(recorded: RecordedRun, audio: Floats, text: Floats) -> _Clips:
 
 
 def _layer_figures(
-    recorded: RecordedRun,
+    recorded: Recording,
     layer: LayerEvidence,
     clips: _Clips,
     bank: ConceptBank,

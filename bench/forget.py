@@ -20,23 +20,24 @@ from typing import Any
 
 import numpy as np
 
-from and_retrieval import pipeline
-from and_retrieval.clip_index import ClipIndex
-from and_retrieval.clips import load_clips
+from and_retrieval.clips.index import ClipIndex
+from and_retrieval.clips.source import load_clips
 from and_retrieval.concepts import load_bank
 from and_retrieval.config import RecordConfig, SummaryConfig, fingerprint
 from and_retrieval.embed import load_embedder
+from and_retrieval.explanation.explain import explain
 from and_retrieval.network.layers import plan_layers
-from and_retrieval.runs import RecordedRun
+from and_retrieval.pruning.concept_clips import matched_clips, run_logits
+from and_retrieval.pruning.effect import Choice, Effect, best_units, effect, random_units, units_for
+from and_retrieval.pruning.matching import Vocabulary
+from and_retrieval.pruning.prune import BACKGROUND
+from and_retrieval.pruning.selection import unit_scores, wanted_concepts
+from and_retrieval.pruning.selectors import SELECTORS
+from and_retrieval.recording.recording import Recording
+from and_retrieval.run import record
 from and_retrieval.store import Home
 from and_retrieval.targets import load_target
 from and_retrieval.types import Embedder, Target
-from and_retrieval.unlearning.effect import matched_clips, run_logits
-from and_retrieval.unlearning.matching import Vocabulary
-from and_retrieval.unlearning.prune import Choice, Effect, best_units, effect, random_units, units_for
-from and_retrieval.unlearning.run import BACKGROUND
-from and_retrieval.unlearning.selection import unit_scores, wanted_concepts
-from and_retrieval.unlearning.selectors import SELECTORS
 from bench import Announce, Figures, markdown, small_cnn
 from bench.class_units import trained_cnn
 from bench.source import classes_of, digest
@@ -86,12 +87,10 @@ def run(
             target, _ = trained_cnn(source, home, training, announce)
         else:
             target = load_target(name)
-        recorded = pipeline.record(
+        recorded = record(
             target, index, NETWORKS[name], RecordConfig(device="cpu"), f"forget-{name}", announce
         )
-        pipeline.explain(
-            recorded, summaries=SummaryConfig(llm="none"), announce=announce
-        )  # for open concepts
+        explain(recorded, summaries=SummaryConfig(llm="none"), announce=announce)  # for open concepts
         figures[name] = network_figures(recorded, target, classes, loaded, seed, announce)
     return {
         "settings": {
@@ -109,7 +108,7 @@ def run(
 
 
 def network_figures(
-    run: RecordedRun,
+    run: Recording,
     target: Target,
     classes: Sequence[str],
     embedder: Embedder,

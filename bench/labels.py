@@ -26,8 +26,8 @@ import numpy as np
 from and_retrieval.concepts import ConceptBank, load_bank
 from and_retrieval.config import LabelConfig, fingerprint
 from and_retrieval.explanation.labels import EVIDENCE, describe_clips, label_layer
-from and_retrieval.label import SCORES
-from and_retrieval.runs import RecordedRun
+from and_retrieval.explanation.scores import SCORES
+from and_retrieval.recording.recording import Recording
 from and_retrieval.types import Embedder, Floats, Label, LayerEvidence
 from bench import Announce, Figures, markdown
 from bench import metrics as m
@@ -108,7 +108,7 @@ def own_clips(layer: LayerEvidence, class_of: Sequence[int], k: int) -> dict[str
     return {"mean": round(float(share.mean()), 4), "worst": round(float(share.min()), 4)}
 
 
-def label_figures(run: RecordedRun, embedder: Embedder, layer: LayerEvidence, names: Names) -> dict[str, Any]:
+def label_figures(run: Recording, embedder: Embedder, layer: LayerEvidence, names: Names) -> dict[str, Any]:
     """Top-1 and top-5 accuracy of the labels of class units, per evidence, score and number of top clips."""
     bank = ConceptBank("names", tuple(names.names))
     clips = describe_clips(run.index, embedder, bank)
@@ -142,7 +142,7 @@ def ways() -> list[tuple[str, bool, bool]]:
 
 
 def weighted(layer: LayerEvidence, vectors: Floats, excess: bool, centred: bool) -> Floats:
-    """Neuron vectors [units, dim] of unit length, zero for a unit without top clips (see `and_retrieval.neurons`)."""
+    """Neuron vectors [units, dim] of unit length, zero for a unit without top clips (see `recording.unit_index`)."""
     rows, values = layer.top.rows, layer.top.values
     over = np.maximum(np.nan_to_num(values - layer.moments.mean[:, None]), 0)
     weights = np.where(rows >= 0, over if excess else over > 0, 0).astype(np.float32)

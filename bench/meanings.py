@@ -21,12 +21,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from and_retrieval.clip_index import ClipIndex
-from and_retrieval.clips import load_clips
+from and_retrieval.clips.index import ClipIndex
+from and_retrieval.clips.source import load_clips
 from and_retrieval.config import fingerprint
 from and_retrieval.embed import load_embedder
-from and_retrieval.label import soft_wpmi
-from and_retrieval.meanings import NEARNESS, Space, find_groups, probe_space
+from and_retrieval.explanation.groups import NEARNESS, Space, find_groups, probe_space
+from and_retrieval.explanation.scores import soft_wpmi
 from and_retrieval.store import Home
 from and_retrieval.types import Floats, Ints
 from bench import Announce, Figures, markdown

@@ -25,15 +25,15 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import rankdata
 
-from and_retrieval import pipeline
-from and_retrieval.clip_index import ClipIndex
-from and_retrieval.clips import load_clips
+from and_retrieval.clips.index import ClipIndex
+from and_retrieval.clips.source import load_clips
 from and_retrieval.config import RecordConfig, fingerprint
 from and_retrieval.embed import load_embedder
 from and_retrieval.errors import InputError
-from and_retrieval.evidence import HELD_OUT, load_activations
-from and_retrieval.query import SOUND_NEEDS, TEXT_NEEDS, Terms, background, calibrated
-from and_retrieval.runs import RecordedRun
+from and_retrieval.recording.evidence import HELD_OUT, load_activations
+from and_retrieval.recording.recording import Recording
+from and_retrieval.run import record
+from and_retrieval.search.query import SOUND_NEEDS, TEXT_NEEDS, Terms, background, calibrated
 from and_retrieval.store import Home
 from and_retrieval.targets import load_target
 from and_retrieval.types import Clip, Floats
@@ -77,9 +77,7 @@ def run(
     foreign = indexed(others) if others else None
     absent = _of_classes(foreign.clips, foreign.vectors(), _listed(set, "sound")) if foreign else None
     index = indexed(source)
-    recorded = pipeline.record(
-        load_target("yamnet"), index, (), RecordConfig(device="cpu"), "queries", announce
-    )
+    recorded = record(load_target("yamnet"), index, (), RecordConfig(device="cpu"), "queries", announce)
     texts = {kind: _listed(set, kind) for kind in ("text", "nonsense")}
     names = own_names(classes_of(index.clips, source)).names
     held = index.vectors()[recorded.facts["held_out_rows"]]
@@ -105,7 +103,7 @@ def run(
     }  # fmt: skip
 
 
-def best_share(run: RecordedRun, vectors: Floats, needs: float) -> Floats:
+def best_share(run: Recording, vectors: Floats, needs: float) -> Floats:
     """Per query, the largest z among the ten units found, over what it needs: from 1 on, a unit listens."""
     texts = background(run.index.embedder())
     shares = []
@@ -130,7 +128,7 @@ def heard_figures(shares: Floats, name: str, best: dict[str, Floats]) -> dict[st
     return figures
 
 
-def joined_figures(run: RecordedRun, texts: Floats, seed: int) -> dict[str, Any]:
+def joined_figures(run: Recording, texts: Floats, seed: int) -> dict[str, Any]:
     """Mean area under the ROC curve of the units found first, per way to join two terms; chance is 0.5."""
     vectors = run.neurons.vectors(np.arange(run.neurons.faiss.ntotal))
     held = [run.index.clips[row].label for row in run.facts["held_out_rows"]]

@@ -25,10 +25,11 @@ from typing import Any
 
 import numpy as np
 
+from and_retrieval.checkpoints.bundled import locate
 from and_retrieval.concepts import ConceptBank, load_bank
 from and_retrieval.config import LabelConfig, SummaryConfig, fingerprint
 from and_retrieval.explanation.labels import DESCRIBED_BY
-from and_retrieval.label import label_units
+from and_retrieval.explanation.scores import label_units
 from and_retrieval.language.llm import load_llm
 from and_retrieval.language.rank import (
     CANDIDATES,
@@ -40,7 +41,6 @@ from and_retrieval.language.rank import (
     mixed,
 )
 from and_retrieval.types import Floats, Ints
-from and_retrieval.weights import locate
 from bench import Announce, Figures, markdown
 from bench.class_units import ClassUnits, add_home_arguments, class_units, settings, told
 from bench.source import add_source_arguments, bank_names, own_names, read_aliases

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from and_retrieval.clip_index import ClipIndex
+from and_retrieval.clips.index import ClipIndex
 from and_retrieval.concepts import load_bank
 from and_retrieval.config import fingerprint
 from and_retrieval.embed import load_embedder

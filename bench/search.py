@@ -27,21 +27,21 @@ from typing import Any
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from and_retrieval import pipeline, soundbank
-from and_retrieval import vectors as faiss_vectors
-from and_retrieval.clip_index import ClipIndex
-from and_retrieval.clips import load_clips
+from and_retrieval import faiss_index, soundbank
+from and_retrieval.clips.index import ClipIndex
+from and_retrieval.clips.source import load_clips
 from and_retrieval.concepts import load_bank
 from and_retrieval.config import RecordConfig, fingerprint
 from and_retrieval.embed import load_embedder
-from and_retrieval.evidence import SEEN, load_activations
-from and_retrieval.neurons import NeuronIndex
-from and_retrieval.query import CANDIDATES, TEXT_NEEDS, Terms, background, calibrated, ranked
-from and_retrieval.runs import RecordedRun
+from and_retrieval.faiss_index import Mask
+from and_retrieval.recording.evidence import SEEN, load_activations
+from and_retrieval.recording.recording import Recording
+from and_retrieval.recording.unit_index import UnitIndex
+from and_retrieval.run import record
+from and_retrieval.search.query import CANDIDATES, TEXT_NEEDS, Terms, background, calibrated, ranked
 from and_retrieval.store import Home
 from and_retrieval.targets import load_target
 from and_retrieval.types import Embedder, Floats
-from and_retrieval.vectors import Mask
 from bench import Announce, Figures, markdown
 from bench.source import digest
 
@@ -77,13 +77,11 @@ def run(source: str, embedder: str, units: int, home: str | None, seed: int, ann
     data = digest(load_clips(source).clips)
     place = Home.find(home).index(f"bench-{fingerprint(data, loaded.fingerprint)}").path
     index = ClipIndex.build(source, loaded, place, progress=announce("embedding", "clips"))
-    recorded = pipeline.record(
-        load_target("yamnet"), index, (), RecordConfig(device="cpu"), "search", announce
-    )
+    recorded = record(load_target("yamnet"), index, (), RecordConfig(device="cpu"), "search", announce)
     rng = np.random.default_rng(seed)
     with threadpool_limits(1):
         vectors = made_up(recorded, units, rng, announce)
-        real = faiss_vectors.stored(recorded.neurons.faiss)
+        real = faiss_index.stored(recorded.neurons.faiss)
         real = real[real.any(axis=1)]
         queries = drawn_queries(loaded, vectors, rng)
         truth = {name: Timed([_brute(vectors, query) for query in asked]) for name, asked in queries.items()}
@@ -93,8 +91,8 @@ def run(source: str, embedder: str, units: int, home: str | None, seed: int, ann
             **{
                 name: index_figures(build, vectors, queries, truth, texts)
                 for name, build in (
-                    ("approximate", faiss_vectors.build_approximate),
-                    ("exact", faiss_vectors.build),
+                    ("approximate", faiss_index.build_approximate),
+                    ("exact", faiss_index.build),
                 )
             },
         }
@@ -104,7 +102,7 @@ def run(source: str, embedder: str, units: int, home: str | None, seed: int, ann
             "fingerprint": loaded.fingerprint,
             "units": units,
             "seed": seed,
-            "index": {name.lower(): getattr(faiss_vectors, name) for name in INDEX_SETTINGS},
+            "index": {name.lower(): getattr(faiss_index, name) for name in INDEX_SETTINGS},
             "candidates of pairs": CANDIDATES,
         },
         "data": data,
@@ -115,7 +113,7 @@ def run(source: str, embedder: str, units: int, home: str | None, seed: int, ann
     }
 
 
-def made_up(run: RecordedRun, units: int, rng: np.random.Generator, announce: Announce) -> Floats:
+def made_up(run: Recording, units: int, rng: np.random.Generator, announce: Announce) -> Floats:
     """Neuron vectors of units that mix the run's own, float32 [units, dim] of unit length, see the module."""
     rows = np.array(run.seen_rows())
     activations = np.concatenate(
@@ -210,7 +208,7 @@ def index_figures(
     """Build time, size, and time and recall of every kind of query, unfiltered and among one layer."""
     begin = time.perf_counter()
     sizes = [len(part) for part in np.array_split(np.arange(len(vectors)), LAYERS)]
-    neurons = NeuronIndex(build(vectors), tuple((f"layer{n}", size) for n, size in enumerate(sizes)))
+    neurons = UnitIndex(build(vectors), tuple((f"layer{n}", size) for n, size in enumerate(sizes)))
     seconds = time.perf_counter() - begin
     one_layer, half = neurons.in_layers(["layer3"]), np.arange(len(vectors)) % 2 == 0
     figures: dict[str, Any] = {"build": {"seconds": round(seconds, 1), "bytes": _bytes(neurons)}}
@@ -235,7 +233,7 @@ def _terms(plus: Floats) -> Terms:
 
 
 def _searched(
-    neurons: NeuronIndex, query: Terms, among: Mask | None = None, texts: Floats | None = None
+    neurons: UnitIndex, query: Terms, among: Mask | None = None, texts: Floats | None = None
 ) -> tuple[float, Floats, Any]:
     begin = time.perf_counter()
     scores, rows = ranked(query, lambda v, n: neurons.nearest(v, n, among), neurons.vectors, K)
@@ -255,10 +253,10 @@ def _brute(vectors: Floats, query: Terms, among: Mask | None = None) -> tuple[fl
     return time.perf_counter() - begin, scores[best], best
 
 
-def _bytes(neurons: NeuronIndex) -> int:
+def _bytes(neurons: UnitIndex) -> int:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "neurons.faiss"
-        faiss_vectors.save(neurons.faiss, path)
+        faiss_index.save(neurons.faiss, path)
         return path.stat().st_size
 
 

@@ -23,12 +23,14 @@ from typing import Any
 
 import numpy as np
 
+from and_retrieval.checkpoints.bundled import locate
 from and_retrieval.concepts import load_bank
 from and_retrieval.config import LabelConfig, SummaryConfig
 from and_retrieval.embed.minilm import sentence_vectors
+from and_retrieval.explanation.acoustics import measured_acoustics
+from and_retrieval.explanation.label_tests import tested_labels
 from and_retrieval.explanation.labels import describe_clips, label_run
 from and_retrieval.explanation.summaries import unit_summaries
-from and_retrieval.explanation.trust import measured_acoustics, tested_labels
 from and_retrieval.language.llm import load_llm
 from and_retrieval.language.summarize import (
     FUNCTION_WORDS,
@@ -41,7 +43,6 @@ from and_retrieval.language.summarize import (
 )
 from and_retrieval.progress import silent
 from and_retrieval.types import Floats, Label, Shown, Summary
-from and_retrieval.weights import locate
 from bench import Announce, Figures, markdown
 from bench.class_units import ClassUnits, add_home_arguments, class_units, settings, told
 from bench.ranking import descriptions

@@ -26,7 +26,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from and_retrieval import torchaudio_shim  # noqa: F401  (AST's feature extractor needs torchaudio)
+from and_retrieval.checkpoints import torchaudio_shim  # noqa: F401  (AST's feature extractor needs torchaudio)
 from and_retrieval.progress import Progress, silent
 from and_retrieval.store import Folder
 from and_retrieval.targets.huggingface import without_bars

@@ -29,14 +29,14 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.utils import deterministic
 
-from and_retrieval.audio import UnreadableAudioError
-from and_retrieval.clips import held_out, load_clips, read_clip
+from and_retrieval.checkpoints.bundled import sha256
+from and_retrieval.clips.files import UnreadableAudioError
+from and_retrieval.clips.source import held_out, load_clips, read_clip
 from and_retrieval.config import fingerprint
 from and_retrieval.errors import ChecksumError, InputError
 from and_retrieval.progress import Progress, silent, terminal_progress
 from and_retrieval.store import Folder, Home
 from and_retrieval.types import Clip, Floats, Target
-from and_retrieval.weights import sha256
 
 SAMPLE_RATE = 16_000
 FRAME = 512  # samples, 32 ms

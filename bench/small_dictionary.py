@@ -21,8 +21,8 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from and_retrieval.audio import UnreadableAudioError
-from and_retrieval.clips import held_out, load_clips, read_clip
+from and_retrieval.clips.files import UnreadableAudioError
+from and_retrieval.clips.source import held_out, load_clips, read_clip
 from and_retrieval.network.dictionary import Dictionary, save_dictionary
 from and_retrieval.network.hooks import forward, tensor_of, trace
 from and_retrieval.network.layers import LayerPlan, plan_layers

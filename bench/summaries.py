@@ -36,6 +36,7 @@ from typing import Any
 
 import numpy as np
 
+from and_retrieval.checkpoints.bundled import locate
 from and_retrieval.config import SummaryConfig, fingerprint
 from and_retrieval.embed.minilm import sentence_vectors
 from and_retrieval.language.llm import load_llm
@@ -50,7 +51,6 @@ from and_retrieval.language.summarize import (
     summarize,
 )
 from and_retrieval.types import Summary
-from and_retrieval.weights import locate
 
 from . import markdown
 

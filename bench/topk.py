@@ -16,7 +16,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from and_retrieval.topk import RunningTopK
+from and_retrieval.recording.topk import RunningTopK
 from and_retrieval.types import Floats, Ints
 
 UNITS = 10_000

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from and_retrieval import torchaudio_shim  # noqa: F401  (before transformers)
+from and_retrieval.checkpoints import torchaudio_shim  # noqa: F401  (before transformers)
 
 CLASSES = {0: "dog", 1: "rain", 2: "siren"}
 WIDTH, HIDDEN, BLOCKS, FRAMES = 32, 48, 3, 256

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-import and_retrieval.torchaudio_shim  # noqa: F401  (transformers' CLAP imports torchaudio)
+import and_retrieval.checkpoints.torchaudio_shim  # noqa: F401  (transformers' CLAP imports torchaudio)
 
 SENTENCES = (
     "the sound of a dog barking in the distance",

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import stats
 
-from and_retrieval.acoustics import describe, explained_by_acoustics, preferences
-from and_retrieval.qualities import QUALITIES
+from and_retrieval.clips.qualities import QUALITIES
+from and_retrieval.explanation.acoustics import describe, explained_by_acoustics, preferences
 from and_retrieval.types import Floats
 
 NAMES = list(QUALITIES)
@@ -143,7 +143,7 @@ def test_clips_may_come_in_any_order() -> None:
 def test_chunks_of_units_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     told, activations = table(50), np.random.default_rng(7).standard_normal((50, 9))
     one, r2 = preferences(activations, told), explained_by_acoustics(activations, told)
-    monkeypatch.setattr("and_retrieval.acoustics.CHUNK_BYTES", 2 * 8 * 50)
+    monkeypatch.setattr("and_retrieval.explanation.acoustics.CHUNK_BYTES", 2 * 8 * 50)
     np.testing.assert_allclose(preferences(activations, told).rho, one.rho, atol=1e-6)
     again = explained_by_acoustics(activations, told)
     np.testing.assert_allclose(again.r2, r2.r2, atol=1e-6)

@@ -20,10 +20,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import bench
 from and_retrieval import soundbank
-from and_retrieval.clips import load_clips, read_clip
+from and_retrieval.clips.source import load_clips, read_clip
 from and_retrieval.concepts import load_bank
 from and_retrieval.errors import ChecksumError, InputError
-from and_retrieval.neurons import neuron_vectors
+from and_retrieval.recording.unit_index import neuron_vectors
 from and_retrieval.targets import load_target
 from and_retrieval.types import Clip, Kept, LayerEvidence, Moments
 from bench import labels, metrics, small_cnn

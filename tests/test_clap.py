@@ -20,7 +20,7 @@ from sounds import WriteSound, noise, tone
 from transformers import ClapFeatureExtractor, ClapModel, ClapProcessor
 
 from and_retrieval.cli import main
-from and_retrieval.clip_index import ClipIndex
+from and_retrieval.clips.index import ClipIndex
 from and_retrieval.embed import load_embedder
 from and_retrieval.embed.clap import through_int16
 from and_retrieval.embed.clap_mel import MelFrontEnd

@@ -15,8 +15,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import bench
 from and_retrieval import soundbank
+from and_retrieval.checkpoints.bundled import locate
 from and_retrieval.errors import AndRetrievalError
-from and_retrieval.weights import locate
 from bench import ranking, sentences, small_cnn
 
 CONCEPTS = ("siren", "rain", "dog bark", "church bell", "white noise")

@@ -11,10 +11,9 @@ import pytest
 from embedders import FakeEmbedder
 from sounds import WriteSound, noise, tone
 
-from and_retrieval import soundbank
-from and_retrieval import vectors as faiss_vectors
-from and_retrieval.clip_index import BATCH, ClipIndex, read_in_order
-from and_retrieval.clips import load_clips
+from and_retrieval import faiss_index, soundbank
+from and_retrieval.clips.index import BATCH, ClipIndex, read_in_order
+from and_retrieval.clips.source import load_clips
 from and_retrieval.config import ClipConfig
 from and_retrieval.errors import ChecksumError, InputError, StaleError
 from and_retrieval.store import Folder
@@ -225,10 +224,10 @@ class TestOpen:
 
     def test_a_count_that_does_not_fit(self, sounds: Path, home: Path, fake: FakeEmbedder) -> None:
         index = ClipIndex.build(sounds, fake, home / "x")
-        few = faiss_vectors.build(index.vectors()[:4])
+        few = faiss_index.build(index.vectors()[:4])
         facts = {k: v for k, v in index.folder.manifest().items() if k not in ("files", "format", "kind")}
         kept = {name: index.folder.file(name).read_text() for name in ("clips.jsonl", "skipped.jsonl")}
-        index.folder.commit({**kept, "vectors.faiss": lambda path: faiss_vectors.save(few, path)}, facts)
+        index.folder.commit({**kept, "vectors.faiss": lambda path: faiss_index.save(few, path)}, facts)
         with pytest.raises(InputError, match="holds 6 clips but 4 vectors"):
             ClipIndex.open(home / "x")
 

@@ -14,20 +14,19 @@ from command_line import Answer
 from embedders import FakeEmbedder
 from safetensors.numpy import save_file
 
-from and_retrieval import ClipIndex, Run, load_embedder, soundbank
-from and_retrieval import vectors as faiss_vectors
+from and_retrieval import ClipIndex, Run, faiss_index, load_embedder, soundbank
 from and_retrieval.cli import main
+from and_retrieval.clips.qualities import QUALITIES
+from and_retrieval.comparison.compare import as_json, compare
 from and_retrieval.comparison.picture import draw
 from and_retrieval.comparison.profile import profile
-from and_retrieval.comparison.run import as_json, compare
 from and_retrieval.config import LabelConfig, SummaryConfig
 from and_retrieval.errors import InputError
-from and_retrieval.evidence import evidence_files, gather, layer_facts
 from and_retrieval.network.layers import LayerPlan
-from and_retrieval.neurons import FILE, build_neuron_index
-from and_retrieval.pipeline import explain
-from and_retrieval.qualities import QUALITIES
-from and_retrieval.runs import QUALITIES_FILE
+from and_retrieval.recording.evidence import evidence_files, gather, layer_facts
+from and_retrieval.recording.recording import QUALITIES_FILE
+from and_retrieval.recording.unit_index import FILE, build_unit_index
+from and_retrieval.run import explain
 from and_retrieval.store import Home
 from and_retrieval.types import Floats
 
@@ -80,9 +79,9 @@ def plant(
     }
     folder = index.folder.run(name)
     gathered = gather([(rows, batch)], plans, held, 8, folder)
-    neurons = build_neuron_index(gathered.layers, index.vectors())
+    neurons = build_unit_index(gathered.layers, index.vectors())
     files = {
-        FILE: lambda path: faiss_vectors.save(neurons.faiss, path),
+        FILE: lambda path: faiss_index.save(neurons.faiss, path),
         QUALITIES_FILE: lambda path: save_file({"qualities": qualities}, path),
         **evidence_files(gathered),
     }

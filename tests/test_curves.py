@@ -6,7 +6,7 @@ import subprocess
 import sys
 from dataclasses import replace
 
-from and_retrieval.report.curves import Curve, draw_curves
+from and_retrieval.pruning.curves import Curve, draw_curves
 
 CURVE = Curve(
     "rain, selective",

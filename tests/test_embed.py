@@ -10,7 +10,9 @@ import pytest
 import torch
 from sounds import noise, tone
 
-from and_retrieval.audio import read_window
+from and_retrieval.checkpoints.bundled import models_folder
+from and_retrieval.checkpoints.yamnet import class_names, load_yamnet, log_mel_patches, patch_rms
+from and_retrieval.clips.files import read_window
 from and_retrieval.embed import NAMES, embedded, load_embedder, minilm, text_cache
 from and_retrieval.embed.embedded import EmbeddedEmbedder, load_statistics, posterior_roots
 from and_retrieval.embed.minilm import cached_sentence_vectors, sentence_vectors
@@ -18,8 +20,6 @@ from and_retrieval.embed.statistics import synthetic_signals, write_statistics
 from and_retrieval.errors import InputError
 from and_retrieval.soundbank import clip
 from and_retrieval.types import Embedder, Floats
-from and_retrieval.weights import models_folder
-from and_retrieval.yamnet import class_names, load_yamnet, log_mel_patches, patch_rms
 
 
 def assert_unit(vectors: Floats, rows: int) -> None:

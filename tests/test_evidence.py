@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from and_retrieval.errors import ChecksumError, InputError
-from and_retrieval.evidence import (
+from and_retrieval.network.layers import LayerPlan
+from and_retrieval.recording.evidence import (
     Batch,
     Gathered,
     evidence_files,
@@ -22,7 +23,6 @@ from and_retrieval.evidence import (
     load_activations,
     load_evidence,
 )
-from and_retrieval.network.layers import LayerPlan
 from and_retrieval.store import Folder
 from and_retrieval.types import Floats, LayerEvidence
 

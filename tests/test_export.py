@@ -16,9 +16,9 @@ from torch import nn
 from and_retrieval.errors import ChecksumError, InputError, StaleError
 from and_retrieval.network.layers import LayerPlan
 from and_retrieval.network.mask import masked
+from and_retrieval.pruning.export import card_path, export_pruned, load_pruned, zeroed_by
 from and_retrieval.targets import weights_hash
 from and_retrieval.types import Floats, Target
-from and_retrieval.unlearning.export import card_path, export_pruned, load_pruned, zeroed_by
 
 SOUNDS: list[Floats] = list(np.random.default_rng(0).standard_normal((3, 400)).astype(np.float32))
 

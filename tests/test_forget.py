@@ -9,7 +9,7 @@ from targets.forgetful import UNITS_OF
 
 from and_retrieval import ClipIndex, explain, load_embedder, load_target, record, soundbank
 from and_retrieval.config import SummaryConfig
-from and_retrieval.unlearning.selectors import SELECTORS
+from and_retrieval.pruning.selectors import SELECTORS
 from bench import Figures, forget
 
 

@@ -18,14 +18,22 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from and_retrieval.checkpoints.hub import (
+    CONFIG,
+    FEATURES,
+    TOKENIZER,
+    WEIGHTS,
+    is_folder,
+    load_pickled,
+    local_model,
+)
 from and_retrieval.errors import InputError
-from and_retrieval.hub import CONFIG, FEATURES, TOKENIZER, WEIGHTS, is_folder, load_pickled, local_model
 
 COMMIT = "a" * 40
 PROGRAM = """
 import sys
 from and_retrieval.errors import InputError
-from and_retrieval.hub import CONFIG, TOKENIZER, WEIGHTS, local_model
+from and_retrieval.checkpoints.hub import CONFIG, TOKENIZER, WEIGHTS, local_model
 try:
     print(local_model(sys.argv[1], "model", (CONFIG, TOKENIZER) if sys.argv[2:] else (CONFIG, WEIGHTS)))
 except InputError as error:

@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from and_retrieval.checkpoints.bundled import locate
 from and_retrieval.errors import AndRetrievalError, InputError
 from and_retrieval.language import llm as module
 from and_retrieval.language.decoder import Decoder, Weights
 from and_retrieval.language.llm import LlamaModel, load_llm
 from and_retrieval.language.summarize import UnitBrief, build_prompt
-from and_retrieval.weights import locate
 
 SOUNDS = (
     "a baby crying",

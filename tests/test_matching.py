@@ -6,8 +6,8 @@ import pytest
 
 from and_retrieval.concepts import load_bank
 from and_retrieval.errors import InputError
+from and_retrieval.pruning.matching import Vocabulary, plain
 from and_retrieval.types import Embedder
-from and_retrieval.unlearning.matching import Vocabulary, plain
 
 LABELS = ("dog_bark", "sea_waves", "clock_tick")
 

@@ -1,228 +1,252 @@
-"""Groups of top clips: joined as an oracle joins them, found where planted, not found where there are none."""
+"""Units of which it is known what they answer to: one class, two, every clip alike, nothing at all."""
 
 from __future__ import annotations
 
-from itertools import combinations
-from pathlib import Path
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from sklearn.cluster import AgglomerativeClustering
+from safetensors.numpy import save_file
 
-from and_retrieval import meanings
-from and_retrieval.meanings import (
-    FALSE_RATE,
-    LEAST_CLIPS,
-    MOST_GROUPS,
-    Space,
-    find_groups,
-    probe_space,
-)
-from and_retrieval.types import Embedder, Floats, Ints
+from and_retrieval import ClipIndex, ConceptBank, Run, explain, faiss_index, soundbank
+from and_retrieval.clips.qualities import QUALITIES
+from and_retrieval.clips.source import held_out
+from and_retrieval.config import LabelConfig, SummaryConfig
+from and_retrieval.explanation.label_tests import tested_labels as label_tests
+from and_retrieval.explanation.labels import EVIDENCE, describe_clips, label_run
+from and_retrieval.explanation.meanings import found_meanings, layer_groups, seen_space
+from and_retrieval.explanation.summaries import unit_summaries
+from and_retrieval.network.layers import LayerPlan
+from and_retrieval.progress import silent
+from and_retrieval.recording.evidence import evidence_files, gather, layer_facts
+from and_retrieval.recording.recording import QUALITIES_FILE
+from and_retrieval.recording.unit_index import FILE, build_unit_index
+from and_retrieval.store import Folder
+from and_retrieval.types import Embedder, Explanation, Floats
 
-CLASSES, PER_CLASS, DIM = 30, 30, 96
-
-
-def clip_vectors(seed: int = 0) -> Floats:
-    """Clips of `CLASSES` directions, class after class, scattered about them."""
-    random = np.random.default_rng(seed)
-    centres = np.repeat(random.normal(size=(CLASSES, DIM)), PER_CLASS, axis=0)
-    vectors = centres + 0.7 * random.normal(size=centres.shape)
-    unit: Floats = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
-    return unit
+CONCEPTS = (
+    "birds chirping", "church bell", "dog bark", "helicopter", "rain", "siren", "smoke alarm", "speech", "white noise",
+)  # fmt: skip
+ONE = ("dog bark",)
+TWO = ("dog bark", "smoke alarm")
+UNEVEN = ("helicopter", "birds chirping")  # the second half as strongly
+BACKGROUND, NOISE = 3, 200  # place of the unit that answers to every clip alike; number of units of noise
+BANK = ConceptBank("planted", CONCEPTS)
 
 
 @pytest.fixture(scope="module")
-def space() -> Space:
-    vectors = clip_vectors()
-    return probe_space(vectors, np.arange(len(vectors)), 20)
+def index(tmp_path_factory: pytest.TempPathFactory, embedder: Embedder) -> ClipIndex:
+    folder = tmp_path_factory.mktemp("meanings")
+    source = soundbank.render(folder / "sounds", clips_per_concept=12, concepts=CONCEPTS)
+    return ClipIndex.build(source, embedder, folder / "index")
 
 
-def sets(shares: tuple[int, ...], units: int, seed: int = 1) -> Ints:
-    """Rows of units with so many clips each of classes drawn at random."""
-    random = np.random.default_rng(seed)
-    rows = []
-    for _ in range(units):
-        classes = random.choice(CLASSES, len(shares), replace=False)
-        own = [
-            c * PER_CLASS + random.choice(PER_CLASS, n, False) for c, n in zip(classes, shares, strict=True)
-        ]
-        rows.append(random.permutation(np.concatenate(own)))
-    return np.array(rows, np.int32)
-
-
-def equal(rows: Ints) -> Floats:
-    return np.ones(rows.shape, np.float32)
-
-
-def split(space: Space, rows: Ints) -> float:
-    return float(find_groups(space, rows, equal(rows)).several.mean())
-
-
-def test_sets_of_one_class_stay_whole(space: Space) -> None:
-    assert split(space, sets((20,), 400)) <= FALSE_RATE
-    assert split(space, sets((9,), 400)) <= FALSE_RATE
-
-
-def test_random_sets_are_split_as_rarely_as_said(space: Space) -> None:
-    random = np.random.default_rng(3)
-    rows = np.stack([random.choice(CLASSES * PER_CLASS, 20, False) for _ in range(400)]).astype(np.int32)
-    assert split(space, rows) <= FALSE_RATE + 0.03
-
-
-@pytest.mark.parametrize("shares", [(10, 10), (14, 6), (8, 6, 6), (5, 5, 5, 5), (4, 4)])
-def test_planted_classes_are_the_groups(space: Space, shares: tuple[int, ...]) -> None:
-    rows = sets(shares, 200)
-    found = find_groups(space, rows, equal(rows))
-    own = rows // PER_CLASS
-    right = [
-        found.group[unit].min() >= 0
-        and all(
-            (found.group[unit, a] == found.group[unit, b]) == (own[unit, a] == own[unit, b])
-            for a, b in combinations(range(rows.shape[1]), 2)
-        )
-        for unit in range(len(rows))
-    ]
-    assert np.mean(right) >= 0.9
-
-
-def test_the_first_group_has_the_strongest_clip_and_they_count_up(space: Space) -> None:
-    rows = sets((7, 7, 6), 50)
-    for group in find_groups(space, rows, equal(rows)).group:
-        first = [int(np.flatnonzero(group == number)[0]) for number in range(group.max() + 1)]
-        assert first == sorted(first)
-
-
-def test_at_most_so_many_groups_the_heaviest_ones(space: Space) -> None:
-    own = [c * PER_CLASS + np.arange(4 if c else 3) for c in range(MOST_GROUPS + 1)]
-    rows = np.concatenate(own)[None].astype(np.int32)
-    group = find_groups(space, rows, equal(rows)).group[0]
-    assert set(group[rows[0] >= PER_CLASS]) == set(range(MOST_GROUPS))
-    assert set(group[rows[0] < PER_CLASS]) == {-1}
-
-
-def test_clips_of_one_file_make_no_group() -> None:
-    vectors = clip_vectors()
-    files = np.arange(len(vectors))
-    files[PER_CLASS : 2 * PER_CLASS] = PER_CLASS
-    rows = np.concatenate([np.arange(8), PER_CLASS + np.arange(8)])[None].astype(np.int32)
-    assert find_groups(probe_space(vectors, np.arange(len(vectors)), 16), rows, equal(rows)).several.all()
-    assert not find_groups(probe_space(vectors, files, 16), rows, equal(rows)).several.any()
-
-
-def test_clips_without_weight_are_none(space: Space) -> None:
-    rows = sets((10, 10), 20)
-    weights = np.where(rows // PER_CLASS == (rows // PER_CLASS)[:, :1], 1, 0).astype(np.float32)
-    found = find_groups(space, rows, weights)
-    assert not found.several.any()
-    alone = find_groups(space, np.where(weights > 0, rows, -1).astype(np.int32), weights)
-    np.testing.assert_array_equal(found.polysemanticity, alone.polysemanticity)
-
-
-def test_a_group_that_hardly_counts_is_none(space: Space) -> None:
-    rows = np.concatenate([np.arange(10), PER_CLASS + np.arange(10)])[None].astype(np.int32)
-    weights = np.where(rows < PER_CLASS, 1, 0.01).astype(np.float32)
-    assert not find_groups(space, rows, weights).several.any()
-
-
-def test_polysemanticity_runs_from_identical_to_random(space: Space) -> None:
-    random = np.random.default_rng(4)
-    scattered = np.stack([random.choice(CLASSES * PER_CLASS, 20, False) for _ in range(50)]).astype(np.int32)
-    one, two, none = (
-        float(np.median(find_groups(space, rows, equal(rows)).polysemanticity))
-        for rows in (sets((20,), 50), sets((10, 10), 50), scattered)
-    )
-    assert one < two - 0.2 < none - 0.3
-    assert none == pytest.approx(space.random_polysemanticity, abs=0.05)
-    same = probe_space(np.repeat(clip_vectors()[::90], 40, axis=0), np.arange(400), 20)
-    rows = np.arange(20, dtype=np.int32)[None]
-    assert find_groups(same, rows, equal(rows)).polysemanticity[0] == pytest.approx(0, abs=1e-5)
-
-
-def test_polysemanticity_of_too_few_clips_is_unknown(space: Space) -> None:
-    rows = sets((20,), 1)
-    few = np.where(np.arange(20) < LEAST_CLIPS - 1, 1, 0)[None].astype(np.float32)
-    assert np.isnan(find_groups(space, rows, few).polysemanticity[0])
-    assert np.isnan(find_groups(space, rows, np.zeros((1, 20), np.float32)).polysemanticity[0])
-
-
-def test_polysemanticity_is_the_mean_over_pairs_of_different_files(space: Space) -> None:
-    rows = sets((5, 3), 1)
-    weights = np.linspace(1, 0.2, 8, dtype=np.float32)[None]
-    files = space.files.copy()
-    files[rows[0, 1]] = files[rows[0, 0]]
-    told = Space(space.directions, files, 0.1, space.apart, space.together, 1.0)
-    pairs = [(a, b) for a, b in combinations(range(8), 2) if files[rows[0, a]] != files[rows[0, b]]]
-    vectors = space.directions[rows[0]].astype(np.float64)
-    counts = [float(weights[0, a] * weights[0, b]) for a, b in pairs]
-    mean = np.average([vectors[a] @ vectors[b] for a, b in pairs], weights=counts)
-    assert find_groups(told, rows, weights).polysemanticity[0] == pytest.approx((1 - mean) / 0.9, abs=1e-5)
-
-
-@settings(deadline=None, max_examples=40)
-@given(st.integers(0, 2**32 - 1), st.integers(2, 14), st.floats(-0.3, 0.9))
-def test_clips_are_joined_by_average_linkage(seed: int, k: int, apart: float) -> None:
-    random = np.random.default_rng(seed)
-    vectors = random.normal(size=(3, k, 5))
-    vectors /= np.linalg.norm(vectors, axis=2, keepdims=True)
-    cosines = (vectors @ vectors.transpose(0, 2, 1)).astype(np.float32)
-    for got, near in zip(meanings._joined(cosines, apart), cosines, strict=True):
-        oracle = AgglomerativeClustering(
-            n_clusters=None, metric="precomputed", linkage="average", distance_threshold=1 - apart
-        ).fit_predict(1 - near.astype(np.float64))
-        assert [[a == b for a in got] for b in got] == [[a == b for a in oracle] for b in oracle]
-        assert all(got[place] <= place and got[got[place]] == got[place] for place in range(k))
-
-
-def test_chunks_do_not_show(space: Space, monkeypatch: pytest.MonkeyPatch) -> None:
-    rows = sets((10, 10), 30)
-    whole = find_groups(space, rows, equal(rows))
-    monkeypatch.setattr(meanings, "CHUNK_BYTES", 7 * 4 * 20 * DIM)
-    parts = find_groups(space, rows, equal(rows))
-    np.testing.assert_array_equal(whole.group, parts.group)
-    np.testing.assert_allclose(whole.polysemanticity, parts.polysemanticity, atol=1e-6)
-
-
-@pytest.mark.parametrize("clips", [1, 2, 5])
-def test_few_clips_have_no_groups(clips: int) -> None:
-    space = probe_space(clip_vectors()[:clips], np.arange(clips), 20)
-    rows = np.where(np.arange(20) < clips, np.arange(20), -1)[None].astype(np.int32)
-    assert not find_groups(space, rows, (rows >= 0).astype(np.float32)).several.any()
-
-
-def test_one_long_file_has_no_groups() -> None:
-    vectors = clip_vectors()
-    rows = sets((10, 10), 5)
-    found = find_groups(probe_space(vectors, np.zeros(len(vectors), np.intp), 20), rows, equal(rows))
-    assert not found.several.any()
-    assert np.isnan(found.polysemanticity).all()
-
-
-def test_a_dead_layer_is_no_trouble(space: Space) -> None:
-    nothing = np.empty((0, 20), np.int32)
-    assert find_groups(space, nothing, nothing.astype(np.float32)).group.shape == (0, 20)
-
-
-@pytest.mark.slow
-def test_recordings_of_one_class_stay_whole_and_two_are_told_apart(
-    shared: Path, embedder: Embedder, home: Path
-) -> None:
-    from and_retrieval import ClipIndex
-
-    index = ClipIndex.build(shared / "esc10", embedder, home / "esc10")
-    label = np.array([clip.label for clip in index.clips])
-    files: npt.NDArray[np.intp] = np.unique([clip.sha256 for clip in index.clips], return_inverse=True)[1]
-    space = probe_space(index.vectors(), files, 20)
+@pytest.fixture(scope="module")
+def run(index: ClipIndex) -> Run:
+    """Unit 0 answers to one class, 1 and 2 to two, 3 to all clips alike, and then there is noise."""
     random = np.random.default_rng(0)
-    rows = {name: np.flatnonzero(label == name) for name in np.unique(label)}
-    single = [random.choice(own, 20, False) for own in rows.values() for _ in range(30)]
-    double = [
-        np.concatenate([random.choice(rows[one], 10, False) for one in pair])
-        for pair in combinations(rows, 2)
-        for _ in range(5)
-    ]
-    assert split(space, np.array(single, np.int32)) <= FALSE_RATE
-    assert split(space, np.array(double, np.int32)) >= 0.9
+    label = np.array([clip.label for clip in index.clips])
+    uneven = np.where(label == UNEVEN[0], 1.0, 0.5 * (label == UNEVEN[1]))
+    planted = np.stack([np.isin(label, ONE), np.isin(label, TWO), uneven, np.ones(len(label))], axis=1)
+    clear = planted + 0.05 * random.random(planted.shape)
+    values = np.hstack([clear, random.random((len(label), NOISE))]).astype(np.float32)
+    plan = LayerPlan("planted", values.shape[1], 1, None, "mean")
+    rows, held = np.arange(len(label), dtype=np.int32), held_out(index.clips, "auto")
+    folder = Folder(index.folder.path / "runs" / "planted", "run")
+    gathered = gather([(rows, {"planted": (values, np.zeros_like(values))})], [plan], held, 20, folder)
+    neurons = build_unit_index(gathered.layers, index.vectors())
+    qualities = random.random((len(label), len(QUALITIES))).astype(np.float32)
+    facts: dict[str, Any] = {
+        "target": "planted",
+        "weights": "0" * 16,
+        "index_clips": len(label),
+        "index_digest": index.digest(),
+        "held_out": int(held.sum()),
+        "held_out_rows": np.flatnonzero(held).tolist(),
+        "skipped": [],
+        "layers": layer_facts(gathered.layers),
+    }
+    files = {
+        FILE: lambda path: faiss_index.save(neurons.faiss, path),
+        QUALITIES_FILE: lambda path: save_file({"qualities": qualities}, path),
+        **evidence_files(gathered),
+    }
+    folder.commit(files, facts)
+    return Run.open(folder, index)
+
+
+@pytest.fixture(scope="module")
+def told(run: Run) -> tuple[Explanation, ...]:
+    return explain(run, [BANK], LabelConfig(k=9), SummaryConfig(llm="none"))
+
+
+def test_a_unit_of_one_class_has_one_meaning(told: Sequence[Explanation]) -> None:
+    assert told[0].labels[0].concept == ONE[0]
+    assert told[0].meanings == ()
+
+
+@pytest.mark.parametrize(("unit", "classes"), [(1, TWO), (2, UNEVEN)])
+def test_both_meanings_are_found_labelled_and_hold(
+    told: Sequence[Explanation], unit: int, classes: tuple[str, str]
+) -> None:
+    meanings = told[unit].meanings
+    assert {meaning.labels[0].concept for meaning in meanings} == set(classes)
+    for meaning in meanings:
+        heard = Counter(told[unit].top[place].path.split("/")[-2] for place in meaning.clips)
+        assert set(heard) == {meaning.labels[0].concept}
+        assert heard.total() == 9
+        assert meaning.faithfulness is not None
+        assert meaning.faithfulness.reliable
+    assert meanings[0].clips[0] == 0
+    assert list(meanings[0].clips) == sorted(meanings[0].clips)
+
+
+def test_a_background_of_all_clips_has_no_meanings(told: Sequence[Explanation]) -> None:
+    assert told[BACKGROUND].meanings == ()
+
+
+def test_noise_has_as_few_meanings_as_random_clips(told: Sequence[Explanation]) -> None:
+    noise = told[BACKGROUND + 1 :]
+    assert len(noise) == NOISE
+    assert np.mean([bool(unit.meanings) for unit in noise]) <= 0.08
+    held = [m.faithfulness is not None and m.faithfulness.reliable for unit in noise for m in unit.meanings]
+    assert sum(held) <= 0.05 * NOISE
+
+
+def test_polysemanticity_rises_with_the_meanings(run: Run, told: Sequence[Explanation]) -> None:
+    figures = [unit.polysemanticity for unit in told]
+    assert all(figure is not None and 0 <= figure <= 1 for figure in figures)
+    one, two, *_ = [figure or 0.0 for figure in figures]
+    assert one < two - 0.2
+    noise = float(np.median([figure or 0.0 for figure in figures[BACKGROUND + 1 :]]))
+    assert noise == pytest.approx(run.settings()["random_polysemanticity"], abs=0.1)
+
+
+def test_explanations_keep_them(run: Run, told: Sequence[Explanation]) -> None:
+    assert run.explanations() == tuple(told)
+
+
+def test_held_out_clips_are_no_part_of_the_space(run: Run) -> None:
+    space, place = seen_space(run)
+    assert (place[run.facts["held_out_rows"]] == -1).all()
+    assert sorted(place[place >= 0]) == list(range(len(space.files)))
+    assert layer_groups(run.layers[0], space, place).several[1]
+
+
+@pytest.mark.parametrize("score", ["cos-cubed", "wpmi"])
+def test_groups_are_labelled_whatever_the_score(run: Run, embedder: Embedder, score: str) -> None:
+    clips = describe_clips(run.index, embedder, BANK)
+    found = found_meanings(run, clips, BANK, LabelConfig(score=score, k=5, count=2))
+    assert {meaning.labels[0].concept for meaning in found.units[1]} == set(TWO)
+    assert {len(meaning.labels) for meaning in found.units[1]} == {2}
+
+
+@pytest.mark.parametrize("evidence", EVIDENCE)
+def test_labels_say_where_they_come_from(run: Run, embedder: Embedder, evidence: str) -> None:
+    clips = describe_clips(run.index, embedder, BANK)
+    config = LabelConfig(evidence=evidence, k=9, count=3)
+    labels = label_run(run, clips, BANK, config)
+    found = found_meanings(run, clips, BANK, config)
+    sources = {label.evidence for unit in labels for label in unit}
+    if evidence != "both":
+        assert sources == {evidence}
+        return
+    assert sources == set(EVIDENCE)
+    assert {meaning.labels[0].evidence for meaning in found.units[1]} == {"both"}
+    alone = {
+        source: label_run(run, clips, BANK, LabelConfig(evidence=source, k=9, count=3))
+        for source in ("audio", "captions")
+    }
+    for unit, own in enumerate(labels):
+        among = {source: {label.concept for label in other[unit]} for source, other in alone.items()}
+        for label in own:
+            by = [source for source, names in among.items() if label.concept in names]
+            assert label.evidence == (by[0] if len(by) == 1 else "both")
+
+
+class Echo:
+    """A language model that repeats what the prompt says the unit reacts to."""
+
+    name = "echo"
+
+    def __init__(self) -> None:
+        self.batches: list[list[str]] = []
+
+    def complete(self, prompts: Sequence[str], max_tokens: int, stop: Sequence[str]) -> list[str]:  # noqa: ARG002
+        self.batches.append(list(prompts))
+        return [
+            prompt.rpartition("Reacts to: ")[2].partition("\n")[0].partition(";")[0] for prompt in prompts
+        ]
+
+
+def sentences(run: Run, embedder: Embedder, model: Echo, units: int | None) -> tuple[Any, Any]:
+    clips = describe_clips(run.index, embedder, BANK)
+    config = LabelConfig(k=9)
+    labels = label_run(run, clips, BANK, config)
+    tested = label_tests(run, clips.similarity("audio"), BANK.concepts, labels)
+    shown = [(unit.top, unit.low) for unit in run.explanations()]
+    meanings = found_meanings(run, clips, BANK, config).units
+    settings = SummaryConfig(units=units)
+    return unit_summaries(
+        run,
+        labels,
+        tested,
+        shown,
+        model,
+        settings,
+        silent,
+        [None] * len(labels),
+        embedder.embed_text,
+        meanings,
+    )
+
+
+def test_units_and_meanings_get_their_sentences_in_one_batch(
+    run: Run, embedder: Embedder, told: Sequence[Explanation]
+) -> None:
+    assert told
+    model = Echo()
+    own, meanings = sentences(run, embedder, model, None)
+    assert own[0].text
+    first, second = meanings[1]
+    assert first.summary.text
+    assert second.summary.text
+    captions = {meaning.labels[0].concept: meaning.summary.text for meaning in meanings[1]}
+    assert "dog" in captions["dog bark"]
+    assert "dog" not in captions["smoke alarm"]
+    assert len(model.batches[0]) > 1 + len(meanings[1])
+
+
+def test_sentences_of_meanings_count_with_their_unit(
+    run: Run, embedder: Embedder, told: Sequence[Explanation]
+) -> None:
+    assert told
+    own, meanings = sentences(run, embedder, Echo(), 1)
+    asked = [row for row, summary in enumerate(own) if summary.text]
+    assert len(asked) <= 1
+    others = [m.summary for row, of in enumerate(meanings) if row not in asked for m in of]
+    assert others
+    assert all(summary.text is None and summary.reason for summary in others)
+
+
+def test_a_dead_unit_has_nothing(index: ClipIndex, embedder: Embedder) -> None:
+    values: Floats = np.zeros((len(index.clips), 2), np.float32)
+    plan = LayerPlan("dead", 2, 1, None, "mean")
+    held = np.zeros(len(index.clips), bool)
+    folder = Folder(index.folder.path / "runs" / "dead", "run")
+    rows = np.arange(len(index.clips), dtype=np.int32)
+    gathered = gather([(rows, {"dead": (values, values)})], [plan], held, 20, folder)
+    facts: dict[str, Any] = {
+        "target": "dead",
+        "index_clips": len(index.clips),
+        "index_digest": index.digest(),
+        "held_out_rows": [],
+        "layers": layer_facts(gathered.layers),
+    }
+    folder.commit(evidence_files(gathered), facts)
+    run = Run.open(folder, index)
+    found = found_meanings(run, describe_clips(index, embedder, BANK), BANK, LabelConfig())
+    assert found.units == ((), ())
+    assert found.polysemanticity == (None, None)

@@ -16,14 +16,10 @@ from hypothesis import strategies as st
 
 from and_retrieval.config import OpenConceptConfig, SummaryConfig
 from and_retrieval.errors import InputError, MissingExtraError
-from and_retrieval.explanation.open_concepts import open_concept_finder
+from and_retrieval.explanation.open_concepts import OpenConcept, open_concept_finder, open_concepts
 from and_retrieval.explanation.summaries import load_language_model
 from and_retrieval.language.adjectives import OTHERS, SOUNDING, SOUNDS, sounding_adjectives
 from and_retrieval.language.llm import Likelihood
-from and_retrieval.language.open_concepts import (
-    OpenConcept,
-    open_concepts,
-)
 from and_retrieval.types import Shown, Summary
 
 ROOT = Path(__file__).resolve().parents[1]

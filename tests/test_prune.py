@@ -1,192 +1,286 @@
-"""Budgets, choices, effects: by hand on small numbers, and against whole forward passes."""
+"""Pruning a run whose units are known: the concept disappears and only it; what cannot be done is said."""
 
 from __future__ import annotations
 
-import numpy as np
+import json
+from pathlib import Path
+from typing import Any
+
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
-from torch import nn
+from command_line import Answer
+from targets.forgetful import UNITS_OF
 
-from and_retrieval.errors import InputError
-from and_retrieval.network.layers import LayerPlan
+from and_retrieval import ClipIndex, Run, explain, load_embedder, load_target, record, soundbank
+from and_retrieval.cli import main
+from and_retrieval.config import SummaryConfig
+from and_retrieval.errors import InputError, StaleError
+from and_retrieval.network.layers import plan_layers
 from and_retrieval.network.mask import masked
-from and_retrieval.types import Floats, Target
-from and_retrieval.unlearning.prune import (
-    OutputClass,
-    best_units,
-    effect,
-    knee,
-    masked_logits,
-    random_units,
-    softmax,
-    units_for,
-)
+from and_retrieval.pruning.curves import curve_of, draw_curves, plotted
+from and_retrieval.pruning.export import load_pruned
+from and_retrieval.pruning.prune import prune
+from and_retrieval.pruning.result import stored_results
+from and_retrieval.report.pruning import pruning_sections
+from and_retrieval.store import HOME_VARIABLE
+from and_retrieval.types import Target
 
-ABC = tuple(OutputClass(name, (number,)) for number, name in enumerate("abc"))
-PLANS = (LayerPlan("1", 6, 1, None, "mean"), LayerPlan("3", 4, 1, None, "mean"))
+HERE = Path(__file__).parent / "targets"
+TARGET, BARE = f"{HERE / 'forgetful.py'}:load", f"{HERE / 'forgetful.py'}:without_classes"
 
 
-@pytest.mark.parametrize(("budget", "units"), [(0.25, 10), (0.001, 1), (1, 1), (40, 40), (7.0, 7)])
-def test_budgets(budget: float, units: int) -> None:
-    assert units_for(budget, 40) == units
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home with index `s`; its runs `net` and, of the network without class names, `bare`."""
+    home = tmp_path_factory.mktemp("home")
+    source = soundbank.render(tmp_path_factory.mktemp("sounds"), concepts=list(UNITS_OF))
+    index = ClipIndex.build(source, load_embedder(), home / "s")
+    record(load_target(TARGET), index, run="net")
+    record(load_target(BARE), index, run="bare")
+    return home
 
 
-@pytest.mark.parametrize(
-    ("budget", "message"),
-    [
-        (41, "more than the 40 units"),
-        (0, "between 0 and 1"),
-        (-3, "between"),
-        (2.5, "whole"),
-        (float("nan"), "between"),
-    ],
-)
-def test_budgets_that_cannot_be(budget: float, message: str) -> None:
-    with pytest.raises(InputError, match=message):
-        units_for(budget, 40)
+@pytest.fixture(scope="module")
+def run(home: Path) -> Run:
+    index = ClipIndex.open(home / "s")
+    return Run.open(index.folder.run("net"), index)
 
 
-def test_the_best_of_all_layers_together() -> None:
-    scores = {
-        "a": np.array([0.1, 3, -np.inf, 2], np.float32),
-        "b": np.array([2, 5], np.float32),
-    }
-    chosen = best_units(scores, 3)
-    assert {layer: units.tolist() for layer, units in chosen.items()} == {"a": [1, 3], "b": [1]}
-    everything = best_units(scores, 6)
-    assert {layer: units.tolist() for layer, units in everything.items()} == {"a": [0, 1, 3], "b": [0, 1]}
+@pytest.fixture(scope="module")
+def target() -> Target:
+    return load_target(TARGET)
 
 
-@given(
-    st.lists(st.lists(st.integers(-3, 3), min_size=1, max_size=5), min_size=1, max_size=4), st.integers(1, 20)
-)
-def test_no_unit_left_is_better_than_one_chosen(rows: list[list[int]], count: int) -> None:
-    scores = {str(i): np.array(row, np.float32) for i, row in enumerate(rows)}
-    chosen = best_units(scores, count)
-    taken = [scores[layer][unit] for layer, units in chosen.items() for unit in units]
-    left = [v for layer, row in scores.items() for u, v in enumerate(row) if u not in chosen[layer]]
-    assert len(taken) == min(count, len(taken) + len(left))
-    assert not left or not taken or min(taken) >= max(left)
+@pytest.mark.parametrize("concept", UNITS_OF)
+def test_the_concept_disappears_and_only_it(run: Run, target: Target, concept: str) -> None:
+    found = prune(run, target, concept, budgets=[2])
+    assert found.best.chosen == {"relu": UNITS_OF[concept]}  # `head` is the output and left alone
+    assert (found.classes, found.labels) == ((concept,), (concept,))
+    effect = found.best.effect
+    assert effect is not None
+    assert (effect.accuracy_target_before, effect.accuracy_target) == (1, 0)
+    assert effect.accuracy_rest == effect.accuracy_rest_before == 1
+    assert effect.delta_rest == pytest.approx(0, abs=0.05)
+    assert effect.delta_target < -0.5
+    assert effect.gap > (found.best.random_gap or 0) + 2 * (found.best.random_gap_std or 0)
+    assert found.best.oracle_gap == pytest.approx(effect.gap)
+    assert sum(found.clips) == len(run.facts["held_out_rows"])
 
 
-def test_random_units_are_as_many_of_every_layer() -> None:
-    like = {"a": np.array([1, 2, 3]), "b": np.array([], np.intp), "c": np.array([0])}
-    sizes = {"a": 50, "b": 4, "c": 1}
-    draws = [random_units(like, sizes, np.random.default_rng(seed)) for seed in (0, 0, 1)]
-    for draw in draws:
-        assert {layer: len(set(units.tolist())) for layer, units in draw.items()} == {"a": 3, "b": 0, "c": 1}
-        assert all(0 <= unit < sizes[layer] for layer, units in draw.items() for unit in units)
-    assert draws[0]["a"].tolist() == draws[1]["a"].tolist() != draws[2]["a"].tolist()
+@pytest.mark.parametrize("selector", ["soft_wpmi", "cos-cubed", "captions", "retrieval", "oracle"])
+def test_every_selector_finds_it(run: Run, target: Target, selector: str) -> None:
+    found = prune(run, target, "smoke alarm", selector=selector, budgets=[2], draws=1)
+    assert found.best.chosen == {"relu": UNITS_OF["smoke alarm"]}
 
 
-def test_an_effect_by_hand() -> None:
-    before = np.log(
-        np.array([[0.8, 0.1, 0.1], [0.2, 0.7, 0.1], [0.1, 0.3, 0.6], [0.4, 0.3, 0.3]], np.float32)
-    )
-    after = np.log(
-        np.array([[0.3, 0.5, 0.2], [0.2, 0.6, 0.2], [0.1, 0.2, 0.7], [1.0, 1e-9, 1e-9]], np.float32)
-    )
-    found = effect(before, after, np.array([0, 1, 2, -1]), np.array([True, False, False, False]), ABC)
-    assert found.delta_target == pytest.approx(-0.5)
-    assert found.delta_rest == pytest.approx(0.0, abs=1e-6)
-    assert found.gap == pytest.approx(0.5)
-    assert found.delta_target_logit == pytest.approx(np.log(0.3 / 0.8), rel=1e-5)
-    assert found.gap_logit == pytest.approx((np.log(6 / 7) + np.log(7 / 6)) / 2 - np.log(3 / 8), rel=1e-5)
-    assert (found.accuracy_target_before, found.accuracy_target) == (1, 0)
-    assert (found.accuracy_rest_before, found.accuracy_rest) == (1, 1)
-    assert [(c.name, c.clips, c.target) for c in found.classes] == [
-        ("a", 1, True),
-        ("b", 1, False),
-        ("c", 1, False),
-    ]
-    assert [round(c.delta, 6) for c in found.classes] == [-0.5, -0.1, 0.1]
+def test_open_concepts_find_it(run: Run, target: Target) -> None:
+    with pytest.raises(InputError, match="needs open concepts"):
+        prune(run, target, "smoke alarm", selector="open", budgets=[2])
+    explain(run, summaries=SummaryConfig(llm="none"))
+    found = prune(run, target, "smoke alarm", selector="open", budgets=[2], draws=1)
+    assert found.best.chosen == {"relu": UNITS_OF["smoke alarm"]}
 
 
-def test_a_class_of_several_columns() -> None:
-    before = np.array([[2, 1, 0, 0], [0, 0, 3, 0]], np.float32)
-    after = np.array([[0, 0, 0, 1], [0, 0, 3, 0]], np.float32)
-    dog = OutputClass("Bark + Dog", (1, 0))
-    found = effect(before, after, np.array([0, 1]), np.array([True, False]), (dog, OutputClass("c", (2,))))
-    e = np.e
-    assert found.delta_target == pytest.approx(2 / (3 + e) - (e**2 + e) / (e**2 + e + 2))
-    assert found.delta_target_logit == pytest.approx(np.log(2) - np.log(e**2 + e))
-    assert (found.accuracy_target_before, found.accuracy_target) == (1, 0)
-    assert found.delta_rest == found.delta_rest_logit == 0
+def test_random_units_are_not_the_concept(run: Run, target: Target) -> None:
+    found = prune(run, target, "smoke alarm", selector="random", budgets=[2], layers=["relu"])
+    assert found.selector == "random"
+    assert len(found.best.chosen["relu"]) == 2
+    again = prune(run, target, "smoke alarm", selector="random", budgets=[2], layers=["relu"])
+    assert again == found
 
 
-def test_nothing_to_compare_with() -> None:
-    logits = np.zeros((2, 3), np.float32)
-    for own in (True, False):
-        with pytest.raises(InputError, match="are needed to measure an effect"):
-            effect(logits, logits, np.array([0, 0]), np.array([own, own]), ABC)
+def test_two_concepts_go_together(run: Run, target: Target) -> None:
+    found = prune(run, target, ["smoke alarm", "white noise"], budgets=[4])
+    assert found.best.chosen == {"relu": (*UNITS_OF["smoke alarm"], *UNITS_OF["white noise"])}
+    effect = found.best.effect
+    assert effect is not None
+    assert (effect.accuracy_target, effect.accuracy_rest) == (0, 1)
+    assert {c.name for c in effect.classes if c.target} == {"smoke alarm", "white noise"}
 
 
-def test_softmax_of_large_logits() -> None:
-    assert softmax(np.array([[1000.0, 1000.0], [-1000.0, 0.0]])).tolist() == [[0.5, 0.5], [0.0, 1.0]]
+def test_without_a_budget_the_knee_is_found(run: Run, target: Target) -> None:
+    found = prune(run, target, "heartbeat")
+    assert [one.units for one in found.budgets] == [1, 2]  # the ladder of 8 units
+    assert found.best.units == 2
+    assert "| 2 * | 0.250 |" in found.table()
+    assert sum(count for _, count in found.removed) == 2
 
 
-@pytest.mark.parametrize(
-    ("gaps", "place"),
-    [([0.1, 0.5, 0.8, 0.85], 2), ([0.9, 0.95, 0.2], 0), ([-0.1, 0.0], 0), ([-0.1, 0.01, 0.02], 2)],
-)
-def test_the_knee(gaps: list[float], place: int) -> None:
-    assert knee(gaps) == place
-
-
-def network(noisy: bool = False) -> Target:
-    torch.manual_seed(0)
-    module = nn.Sequential(
-        nn.Linear(20, 8), nn.Linear(8, 6), nn.ReLU(inplace=True), nn.Linear(6, 4), nn.Linear(4, 3)
-    )
-    if noisy:
-        module.append(Noise())
-    calls: list[int] = []
-
-    def preprocess(waveforms: list[Floats]) -> torch.Tensor:
-        calls.append(len(waveforms))
-        return torch.from_numpy(np.stack(waveforms))
-
-    preprocess.calls = calls  # type: ignore[attr-defined]
-    return Target(module.eval(), 20, preprocess, ("a", "b", "c"), lambda output: output)
-
-
-class Noise(nn.Module):
-    """A network that is not the same twice."""
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x + torch.randn_like(x)
-
-
-def batches(sizes: tuple[int, ...] = (3, 2)) -> list[list[Floats]]:
-    rng = np.random.default_rng(1)
-    return [list(rng.standard_normal((size, 20)).astype(np.float32)) for size in sizes]
-
-
-def test_logits_are_those_of_whole_passes() -> None:
-    target = network()
-    masks: list[dict[str, list[int]]] = [{"1": [0, 5], "3": [2]}, {"3": [0, 1, 2, 3]}, {}]
-    found = masked_logits(target, PLANS, batches(), masks)
-    assert found.shape == (4, 5, 3)
-    assert target.preprocess.calls == [3, 2]  # type: ignore[attr-defined]  # once a batch, whatever the masks
-    inputs = torch.from_numpy(np.concatenate([np.stack(batch) for batch in batches()]))
-    for mask, logits in zip([{}, *masks], found, strict=True):
-        with torch.inference_mode(), masked(target, mask, PLANS):
-            expected = torch.cat([target.module(part.clone()) for part in inputs.split([3, 2])])
-        np.testing.assert_array_equal(logits, expected.numpy())
+def test_the_network_and_its_weights_stay(run: Run, target: Target) -> None:
+    x = torch.randn(2, 16_000, generator=torch.Generator().manual_seed(0))
+    before = target.module(x)
+    prune(run, target, "heartbeat", budgets=[3])
+    assert torch.equal(target.module(x), before)
     assert not any(m._forward_hooks or "forward" in m.__dict__ for m in target.module.modules())
 
 
-def test_a_network_that_is_not_the_same_twice_is_computed_whole() -> None:
-    target = network(noisy=True)
-    plans = (LayerPlan("4", 4, 1, None, "mean"),)
-    torch.manual_seed(0)
-    first = masked_logits(target, plans, batches(), [{"4": [0]}, {"4": [0]}])
-    assert not np.array_equal(first[1], first[2])
+def test_the_export_is_the_mask(run: Run, target: Target, tmp_path: Path) -> None:
+    path = tmp_path / "without.safetensors"
+    found = prune(run, target, "dial tone", budgets=[2], export=path)
+    assert found.export == str(path)
+    x = torch.randn(3, 8_000, generator=torch.Generator().manual_seed(0))
+    with masked(target, found.best.chosen, plan_layers(target, ["relu"])):
+        expected = target.module(x)
+    torch.testing.assert_close(load_pruned(target, path).module(x), expected)
+    card = json.loads(path.with_suffix(".json").read_text())
+    assert (card["concepts"], card["selector"]) == (["dial tone"], "selective")
+    assert card["units"] == {"relu": list(UNITS_OF["dial tone"])}
+    assert card["effect"]["gap"] == pytest.approx(found.best.effect.gap, abs=1e-6)  # type: ignore[union-attr]
+    assert card["source_weights"] == run.facts["weights"]
+    assert "torch" in card["versions"]
 
 
-def test_a_network_without_classes() -> None:
-    target = Target(nn.Linear(20, 3), 20, lambda w: torch.from_numpy(np.stack(w)))
-    with pytest.raises(InputError, match="has no classes"):
-        masked_logits(target, (), batches(), [])
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"budgets": [9]}, "budget 9 is more than the 8 units"),
+        ({"selector": "psychic"}, "unknown selector 'psychic'"),
+        ({"layers": ["conv*"]}, r"unknown recorded layer 'conv\*'"),
+        ({"export": "x.pt"}, "ends in .safetensors"),
+    ],
+)
+def test_what_cannot_be_done(run: Run, target: Target, settings: Any, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        prune(run, target, "heartbeat", **settings)
+
+
+@pytest.mark.parametrize("concepts", [(), ("",), "  "])
+def test_no_concept(run: Run, target: Target, concepts: Any) -> None:
+    with pytest.raises(InputError, match="name the concept"):
+        prune(run, target, concepts)
+
+
+def test_a_concept_far_from_everything(run: Run, target: Target) -> None:
+    with pytest.raises(
+        InputError, match=r"'quarterly tax report' is far from everything in the bank.*nearest are"
+    ):
+        prune(run, target, "quarterly tax report")
+
+
+def test_a_concept_that_no_class_means_is_not_measured(run: Run, target: Target) -> None:
+    found = prune(run, target, "violin")
+    assert found.unmeasured is not None
+    assert "means 'violin'" in found.unmeasured
+    assert len(found.budgets) == 1
+    assert found.best.effect is None
+    assert curve_of(found.plain()) is None
+    with pytest.raises(InputError, match="no curves to draw"):
+        plotted(run, found, Path("x.svg"))
+
+
+def test_other_weights_are_refused(run: Run) -> None:
+    other = load_target(TARGET)
+    other.module.head.bias[0] = 1  # type: ignore[index,operator]
+    with pytest.raises(StaleError, match="record it again: and-retrieval record s --target"):
+        prune(run, other, "heartbeat")
+
+
+def test_clips_without_labels(home: Path, tmp_path: Path, target: Target) -> None:
+    clips = ClipIndex.open(home / "s").clips
+    table = Path(clips[0].root) / "unlabelled.csv"  # beside the sounds, where its paths count from
+    table.write_text("path\n" + "".join(f"{clip.path}\n" for clip in clips))
+    index = ClipIndex.build(table, load_embedder(), tmp_path / "u")
+    bare = record(target, index)
+    path = tmp_path / "p.safetensors"
+    found = prune(bare, target, "heartbeat", budgets=[2], export=path)
+    assert found.unmeasured == "the clips carry no labels"
+    assert found.best.chosen == {"relu": UNITS_OF["heartbeat"]}
+    card = json.loads(path.with_suffix(".json").read_text())
+    assert (card["effect"], card["unmeasured"]) == (None, "the clips carry no labels")
+    with pytest.raises(InputError, match="needs clips with labels"):
+        prune(bare, target, "heartbeat", selector="oracle")
+
+
+def test_results_are_kept_and_drawn(run: Run, target: Target) -> None:
+    found = prune(run, target, "Dial tone", budgets=[1, 2, 4])
+    stored = {one["concepts"][0]: one for one in stored_results(run) if one["selector"] == "selective"}
+    assert stored["Dial tone"] == json.loads(
+        json.dumps({**found.plain(), "recorded": stored["Dial tone"]["recorded"]})
+    )
+    curve = curve_of(stored["Dial tone"])
+    assert curve is not None
+    assert len(curve.gaps) == len(curve.random or ()) == len(curve.oracle or ()) == 3
+    svg = draw_curves(curve)
+    assert svg == draw_curves(curve)
+    assert b"<svg" in svg
+    assert draw_curves(curve, "png").startswith(b"\x89PNG")
+    (run.folder.path / "prune-x.json").write_text("{}")  # damaged, or of another recording
+    assert len(stored_results(run)) >= len(stored)
+
+
+def test_the_report_says_what_was_forgotten(run: Run, target: Target, tmp_path: Path) -> None:
+    explain(run, summaries=SummaryConfig(llm="none"))
+    prune(run, target, "white noise")
+    prune(run, target, "violin")
+    section = pruning_sections(run)[0]
+    rows = {row[0]: row for row in section.table}
+    assert rows["white noise by selective"][1] == "2 (25.0%)"
+    assert rows["violin by selective"][4] == ""
+    assert any("violin by selective: not measured" in text for text in section.paragraphs)
+    assert all(picture.content.startswith(b"<?xml") for picture in section.pictures)
+    page = run.report(tmp_path / "r.html").read_text()
+    assert "Forgetting" in page
+    assert "Gap over the share of units removed: white noise, selective" in page
+
+
+BUDGET_FIELDS = {
+    "units", "share", "delta_target", "delta_rest", "gap", "random_gap", "accuracy_target", "accuracy_rest",
+    "delta_target_logit", "delta_rest_logit", "gap_logit", "random_gap_logit", "random_gap_std",
+}  # fmt: skip
+
+
+def test_the_command_line(
+    home: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    answer: Answer,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv(HOME_VARIABLE, str(home))
+    file, picture = tmp_path / "p.safetensors", tmp_path / "p.png"
+    line = ["prune", "s/net", "smoke alarm", "--layers", "relu", "--budget", "2", "--budget", "0.5"]
+    result = answer(*line, "--export", str(file), "--plot", str(picture))
+    assert {"concept", "selector", "layers", "budgets", "export", "seconds"} <= set(result)
+    assert (result["concept"], result["selector"], result["layers"]) == ("smoke alarm", "selective", ["relu"])
+    assert [one["units"] for one in result["budgets"]] == [2, 4]
+    for one in result["budgets"]:
+        assert set(one) >= BUDGET_FIELDS
+        assert one["gap"] == pytest.approx(one["delta_rest"] - one["delta_target"], abs=1e-5)
+    assert result["budgets"][0]["accuracy_target"] == 0
+    assert Path(result["export"]) == file
+    assert file.is_file()
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert main(line) == 0
+    out = capsys.readouterr().out
+    assert "| 2 * | 0.250 |" in out
+    assert "curves   " in out
+    assert (home / "s/runs/net/prune-smoke-alarm-selective.svg").is_file()
+
+
+def test_bad_input_on_the_command_line(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv(HOME_VARIABLE, str(home))
+    for line, message in (
+        (["s/net", "dial tone", "--budget", "50"], "more than the 8 units"),
+        (["s/net", "dial tone", "--plot", "x.gif"], "ends in .svg or .png"),
+        (["s/net", "dial tone", "--draws", "0"], "at least once"),
+        (["s/nowhere", "dial tone"], "unknown run 'nowhere'"),
+        (["s/net", "quarterly tax report"], "far from everything"),
+    ):
+        assert main(["prune", *line]) == 2
+        caught = capsys.readouterr()
+        assert caught.out == ""
+        assert message in caught.err
+
+
+def test_a_target_without_classes(
+    home: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, answer: Answer
+) -> None:
+    monkeypatch.setenv(HOME_VARIABLE, str(home))
+    file = tmp_path / "p.safetensors"
+    result = answer("prune", "s/bare", "smoke alarm", "--budget", "2", "--export", str(file))
+    assert "has no classes" in result["unmeasured"]
+    assert result["budgets"][0]["gap"] is None
+    assert result["budgets"][0]["chosen"] == {"relu": list(UNITS_OF["smoke alarm"])}
+    assert file.is_file()

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import signal
 
-from and_retrieval.clips import load_clips, read_clip
-from and_retrieval.qualities import QUALITIES, measure
+from and_retrieval.clips.qualities import QUALITIES, measure
+from and_retrieval.clips.source import load_clips, read_clip
 from and_retrieval.types import Floats
 
 RATE = 16_000

@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from and_retrieval import query as module
 from and_retrieval.errors import InputError
-from and_retrieval.query import (
+from and_retrieval.faiss_index import brute_force
+from and_retrieval.search import query as module
+from and_retrieval.search.query import (
     SOUND_NEEDS,
     TEXT_NEEDS,
     Query,
@@ -23,7 +24,6 @@ from and_retrieval.query import (
     ranked,
 )
 from and_retrieval.types import Floats
-from and_retrieval.vectors import brute_force
 
 
 class Drawn:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from targets.planted import BANDS
 
 from and_retrieval import ClipIndex, ConceptBank, explain, load_embedder, load_target, record, soundbank
+from and_retrieval.checkpoints.bundled import locate
 from and_retrieval.config import LabelConfig, RecordConfig, SummaryConfig
 from and_retrieval.errors import AndRetrievalError, InputError
 from and_retrieval.language.llm import Likelihood, load_llm
@@ -26,7 +27,6 @@ from and_retrieval.language.rank import (
     rank_labels,
 )
 from and_retrieval.types import Label
-from and_retrieval.weights import locate
 
 DOGS = ["a dog barking", "a dog barking twice", "a puppy yapping"]
 RAIN = ["rain falling", "heavy rain on a roof"]

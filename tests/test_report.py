@@ -19,7 +19,7 @@ import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
 
-from and_retrieval.audio import UnreadableAudioError
+from and_retrieval.clips.files import UnreadableAudioError
 from and_retrieval.errors import InputError
 from and_retrieval.report import media
 from and_retrieval.report import page as report

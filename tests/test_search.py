@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 from sounds import WriteSound, loudest_frequency, tone
 
-from and_retrieval import vectors as faiss_vectors
-from and_retrieval.clip_index import ClipIndex
+from and_retrieval import faiss_index
+from and_retrieval.clips.index import ClipIndex
 from and_retrieval.errors import InputError, StaleError
-from and_retrieval.neurons import FILE
-from and_retrieval.query import SOUND_NEEDS, TEXT_NEEDS, Query
-from and_retrieval.runs import RecordedRun
-from and_retrieval.search import Filters, search_clips, search_neurons
+from and_retrieval.recording.recording import Recording
+from and_retrieval.recording.unit_index import FILE
+from and_retrieval.search.query import SOUND_NEEDS, TEXT_NEEDS, Query
+from and_retrieval.search.search import Filters, search_clips, search_neurons
 from and_retrieval.store import Folder
 from and_retrieval.types import Explanation, Floats, Label, Meaning, Summary, UnitFaithfulness
 
@@ -56,7 +56,7 @@ def index(tmp_path: Path, write_sound: WriteSound, home: Path) -> ClipIndex:
 
 
 @pytest.fixture
-def run(index: ClipIndex) -> RecordedRun:
+def run(index: ClipIndex) -> Recording:
     vectors = np.stack(
         [sum((Axes()._text(word) for word in unit.split()), np.zeros(Axes.dim)) for unit in UNITS]
     )
@@ -68,14 +68,14 @@ def run(index: ClipIndex) -> RecordedRun:
         "index_digest": index.digest(),
         "layers": [{"name": name, "units": units} for name, units in LAYERS],
     }
-    neurons = faiss_vectors.build(vectors.astype(np.float32))
-    files = {FILE: lambda path: faiss_vectors.save(neurons, path), "evidence.safetensors": "stands in"}
+    neurons = faiss_index.build(vectors.astype(np.float32))
+    files = {FILE: lambda path: faiss_index.save(neurons, path), "evidence.safetensors": "stands in"}
     folder.commit(files, facts)
-    return RecordedRun.open(Folder(folder.path, "run"), index)
+    return Recording.open(Folder(folder.path, "run"), index)
 
 
 @pytest.fixture
-def explained(run: RecordedRun) -> RecordedRun:
+def explained(run: Recording) -> Recording:
     """Every unit is labelled; the first and the last hold on unseen clips, the third has two meanings."""
     test = UnitFaithfulness(9, 0.5, 0.1, 0.2, 0.75, 0.2, 0.01, True)
     meaning = Meaning((), Summary(None, True, "none"), (0,))
@@ -100,13 +100,13 @@ def heard(results: list[dict[str, object]]) -> set[str]:
 
 
 def found(
-    run: RecordedRun, query: Query | str | list[str], k: int = 10, **filters: object
+    run: Recording, query: Query | str | list[str], k: int = 10, **filters: object
 ) -> list[dict[str, object]]:
     return search_neurons(run, query, k, Filters(**filters), Axes())  # type: ignore[arg-type]
 
 
 class TestQueries:
-    def test_a_text(self, run: RecordedRun) -> None:
+    def test_a_text(self, run: Recording) -> None:
         results = found(run, "dog", 5)
         assert set(names(results[:2])) == {"conv.0:0", "head:1"}
         assert set(names(results[2:4])) == {"conv.0:2", "conv.1:0"}
@@ -117,25 +117,25 @@ class TestQueries:
         unexplained = {"labels": [], "summary": None, "reliable": None, "polysemanticity": None}
         assert {key: results[0][key] for key in unexplained} == unexplained
 
-    def test_nothing_listens(self, run: RecordedRun) -> None:
+    def test_nothing_listens(self, run: Recording) -> None:
         results = found(run, "philosophy")
         assert len(results) == 7
         assert not any(result["listens"] for result in results)
 
-    def test_both_and_without(self, run: RecordedRun) -> None:
+    def test_both_and_without(self, run: Recording) -> None:
         assert names(found(run, ["dog", "+rain"], 1)) == ["conv.0:2"]
         assert heard(found(run, ["dog", "rain"])) == {"conv.0:2"}
         without = found(run, ["dog", "-indoor", "-rain"])
         assert set(names(without[:2])) == heard(without) == {"conv.0:0", "head:1"}
 
-    def test_a_sound(self, run: RecordedRun, write_sound: WriteSound) -> None:
+    def test_a_sound(self, run: Recording, write_sound: WriteSound) -> None:
         sound = write_sound("other.wav", tone(900, 0.5, 8_000), 8_000)
         results = found(run, Query(sounds=(str(sound),)))
         assert names(results[:1]) == ["head:0"]
         assert results[0]["needed"] == SOUND_NEEDS
         assert [result["listens"] for result in results[:2]] == [True, False]
 
-    def test_another_unit_does_not_find_itself(self, run: RecordedRun) -> None:
+    def test_another_unit_does_not_find_itself(self, run: Recording) -> None:
         results = found(run, Query(units=("head:1",)))
         assert names(results[:1]) == ["conv.0:0"]
         assert len(results) == 6
@@ -155,13 +155,13 @@ class TestQueries:
             ("head:x", "LAYER:UNIT"),
         ],
     )
-    def test_units_that_do_not_exist(self, run: RecordedRun, unit: str, says: str) -> None:
+    def test_units_that_do_not_exist(self, run: Recording, unit: str, says: str) -> None:
         with pytest.raises(InputError, match=says):
             found(run, Query(units=(unit,)))
 
 
 class TestFilters:
-    def test_layers(self, run: RecordedRun) -> None:
+    def test_layers(self, run: Recording) -> None:
         assert set(names(found(run, "dog", layers=("head",)))) == {"head:0", "head:1"}
         assert len(found(run, "dog", layers=("conv.*",))) == 5
         assert len(found(run, "dog", layers=("conv.1", "head"))) == 4
@@ -169,7 +169,7 @@ class TestFilters:
         with pytest.raises(InputError, match=r"unknown layer 'conv'; did you mean conv\.\d or conv\.\d\?"):
             found(run, "dog", layers=("head", "conv"))
 
-    def test_what_was_explained(self, explained: RecordedRun) -> None:
+    def test_what_was_explained(self, explained: Recording) -> None:
         assert set(names(found(explained, "dog", reliable=True))) == {"conv.0:0", "head:1"}
         assert names(found(explained, "dog", meanings="several")) == ["conv.0:2"]
         assert len(found(explained, "dog", meanings="one")) == 5
@@ -186,7 +186,7 @@ class TestFilters:
         )
         assert (only["reliable"], only["polysemanticity"]) == (True, 0.6)
 
-    def test_nothing_passes(self, explained: RecordedRun) -> None:
+    def test_nothing_passes(self, explained: Recording) -> None:
         with pytest.raises(
             InputError, match=r"no unit of s/net passes the filters \(layers conv\.1, reliable\)"
         ):
@@ -195,11 +195,11 @@ class TestFilters:
     @pytest.mark.parametrize(
         "filters", [{"reliable": True}, {"meanings": "one"}, {"polysemanticity": (0, 1)}]
     )
-    def test_without_explanations(self, run: RecordedRun, filters: dict[str, object]) -> None:
+    def test_without_explanations(self, run: Recording, filters: dict[str, object]) -> None:
         with pytest.raises(InputError, match="not explained yet: and-retrieval explain s/net"):
             found(run, "dog", **filters)
 
-    def test_explanations_of_other_units(self, explained: RecordedRun) -> None:
+    def test_explanations_of_other_units(self, explained: Recording) -> None:
         explained.write_explanations(explained.explanations()[:3], {})
         with pytest.raises(StaleError, match="7 units but 3 explanations"):
             found(explained, "dog")
@@ -220,7 +220,7 @@ class TestClips:
             search_clips(index, Query(units=("head:1",)), 1, Axes())
 
 
-def test_after_the_first_a_search_takes_milliseconds(explained: RecordedRun) -> None:
+def test_after_the_first_a_search_takes_milliseconds(explained: Recording) -> None:
     embedder = Axes()
     search_neurons(explained, "dog", embedder=embedder)
     seconds = []

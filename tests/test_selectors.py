@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from and_retrieval.errors import InputError
+from and_retrieval.pruning.selectors import SELECTORS, KnownLayer, Wanted, find_selector
 from and_retrieval.types import Floats, Kept, LayerEvidence, Moments
-from and_retrieval.unlearning.selectors import SELECTORS, KnownLayer, Wanted, find_selector
 
 CLIPS, UNITS, CONCEPTS, DIM = 60, 12, 5, 16
 PLANTED = {0: 7, 1: 2}  # concept -> unit

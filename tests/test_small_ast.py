@@ -13,7 +13,7 @@ from sounds import WriteSound, noise, tone
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from and_retrieval.clips import held_out, load_clips, read_clip
+from and_retrieval.clips.source import held_out, load_clips, read_clip
 from and_retrieval.errors import InputError
 from and_retrieval.targets import load_target
 from bench import small_ast

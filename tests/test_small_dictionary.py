@@ -12,10 +12,10 @@ import torch
 from sounds import WriteSound, noise, tone
 
 from and_retrieval import soundbank
-from and_retrieval.clips import load_clips
+from and_retrieval.clips.source import load_clips
 from and_retrieval.network.dictionary import load_dictionary, save_dictionary
 from and_retrieval.network.layers import plan_layers
-from and_retrieval.pipeline import no_progress
+from and_retrieval.run import no_progress
 from and_retrieval.targets import load_target
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the benchmarks are not installed

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from spacy.language import Language
 
-from and_retrieval import weights
+from and_retrieval.checkpoints import bundled as weights
 from and_retrieval.errors import ChecksumError, MissingExtraError
 from and_retrieval.language.tagger import MODEL, load_tagger, tag_captions
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from and_retrieval.topk import RunningMoments, RunningTopK
+from and_retrieval.recording.topk import RunningMoments, RunningTopK
 from and_retrieval.types import Floats, Kept
 
 # Few distinct values make ties the rule; the specials are where float order and integer order differ.

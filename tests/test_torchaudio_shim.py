@@ -17,7 +17,7 @@ def run(program: str) -> Any:
 
 def test_importing_it_loads_no_torch_and_takes_no_time() -> None:
     found = run(
-        "import json, sys, time; begin = time.perf_counter(); import and_retrieval.torchaudio_shim\n"
+        "import json, sys, time; begin = time.perf_counter(); import and_retrieval.checkpoints.torchaudio_shim\n"
         "took = time.perf_counter() - begin\n"
         "print(json.dumps([took, [n for n in ('torch', 'torchaudio', 'numpy') if n in sys.modules]]))"
     )
@@ -27,14 +27,14 @@ def test_importing_it_loads_no_torch_and_takes_no_time() -> None:
 
 def test_the_hook_is_installed_once() -> None:
     found = run(
-        "import sys, and_retrieval.torchaudio_shim as s; s.install(); s.install()\n"
+        "import sys, and_retrieval.checkpoints.torchaudio_shim as s; s.install(); s.install()\n"
         "print(sum(type(f).__name__ == '_Finder' for f in sys.meta_path))"
     )
     assert found == 1
 
 
 PARTS = """
-import json, math, and_retrieval.torchaudio_shim as shim
+import json, math, and_retrieval.checkpoints.torchaudio_shim as shim
 import torch, torchaudio
 from torchaudio import functional, transforms
 from torchaudio.compliance import kaldi

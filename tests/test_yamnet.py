@@ -14,13 +14,9 @@ import soundfile
 import torch
 from sounds import noise, tone
 
-from and_retrieval import yamnet
-from and_retrieval.errors import ChecksumError, MissingExtraError
-from and_retrieval.soundbank import clip
-from and_retrieval.targets import load_target
-from and_retrieval.types import Floats
-from and_retrieval.weights import locate
-from and_retrieval.yamnet import (
+from and_retrieval.checkpoints import yamnet
+from and_retrieval.checkpoints.bundled import locate
+from and_retrieval.checkpoints.yamnet import (
     PATCH_HOP,
     PATCH_SAMPLES,
     Yamnet,
@@ -29,6 +25,10 @@ from and_retrieval.yamnet import (
     log_mel_patches,
     patch_rms,
 )
+from and_retrieval.errors import ChecksumError, MissingExtraError
+from and_retrieval.soundbank import clip
+from and_retrieval.targets import load_target
+from and_retrieval.types import Floats
 
 Graph = Callable[[Floats], Floats]
 
@@ -98,7 +98,7 @@ def test_logits_are_those_of_the_wheels_float_graph_on_sound(
 def test_logits_are_those_of_the_wheels_float_graph_on_recordings(
     network: Yamnet, float_graph: Graph, shared: Path
 ) -> None:
-    from and_retrieval.audio import read_window
+    from and_retrieval.clips.files import read_window
 
     for path in sorted((shared / "esc10").glob("*/*.ogg"))[::100]:
         assert soundfile.info(str(path)).samplerate == 44_100

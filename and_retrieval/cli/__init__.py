@@ -1,4 +1,4 @@
-"""The command line: thin verbs over `pipeline`. Heavy modules are imported by the verb that needs them."""
+"""The command line: thin verbs over `run`. Heavy modules are imported by the verb that needs them."""
 
 from __future__ import annotations
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from .options import Result, add_device, add_verb, device_of, opened_run
 
 if TYPE_CHECKING:
-    from ..comparison.contrast import Interval
     from ..comparison.profile import LayerProfile
+    from ..comparison.statistics import Interval
 
 
 def add(verbs: Any) -> None:
@@ -24,8 +24,8 @@ def add(verbs: Any) -> None:
 
 def answer(args: argparse.Namespace) -> tuple[Result, str]:
     """Its result as JSON and as text."""
+    from ..comparison.compare import as_json, compare
     from ..comparison.picture import check_format, draw
-    from ..comparison.run import as_json, compare
 
     out = Path(args.out) if args.out else None
     if out:

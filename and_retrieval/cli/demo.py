@@ -24,9 +24,11 @@ def add(verbs: Any) -> None:
 
 def answer(args: argparse.Namespace) -> tuple[Result, str]:
     """Its result as JSON and as text."""
-    from .. import pipeline, soundbank
+    from .. import soundbank
     from ..config import RecordConfig, SummaryConfig
-    from ..report.run import write_report
+    from ..explanation.explain import explain
+    from ..report.write import write_report
+    from ..run import record
 
     home = Home(Path(args.out)) if args.out else Home.find(args.home)
     begin = time.monotonic()
@@ -34,11 +36,9 @@ def answer(args: argparse.Namespace) -> tuple[Result, str]:
     source = soundbank.render(home.path / "soundbank", progress=announce("rendering", "clips"))
     index = built(source, "demo", "embedded", home, args, announce)
     device = device_of(args)
-    run = pipeline.record(
-        named_target("yamnet", device), index, config=RecordConfig(device=device), announce=announce
-    )
+    run = record(named_target("yamnet", device), index, config=RecordConfig(device=device), announce=announce)
     llm = args.llm or SummaryConfig().llm
-    explanations = pipeline.explain(
+    explanations = explain(
         run, summaries=SummaryConfig(llm=llm, units=SUMMARIES), announce=announce, device=device
     )
     report = write_report(run, progress=announce("drawing", "clips"))

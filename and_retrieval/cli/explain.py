@@ -47,15 +47,15 @@ def add(verbs: Any) -> None:
 
 def answer(args: argparse.Namespace) -> tuple[Result, str]:
     """Its result as JSON and as text."""
-    from .. import pipeline
     from ..config import LabelConfig, OpenConceptConfig, SummaryConfig
+    from ..explanation.explain import DEFAULT_BANK, explain
     from ..store import EXPLANATIONS
 
     run = opened_run(args.run, args)
     llm = args.llm or SummaryConfig().llm
-    explanations = pipeline.explain(
+    explanations = explain(
         run,
-        tuple(args.concepts) or (pipeline.DEFAULT_BANK,),
+        tuple(args.concepts) or (DEFAULT_BANK,),
         LabelConfig(score=args.score, evidence=args.evidence, k=args.k, rank=args.rank),
         SummaryConfig(llm=llm, units=args.summaries),
         announcer(args),

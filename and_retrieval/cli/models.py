@@ -19,7 +19,7 @@ def add(verbs: Any) -> None:
 
 def answer(args: argparse.Namespace) -> tuple[Result, str]:
     """Its result as JSON and as text."""
-    from ..weights import locate, manifest
+    from ..checkpoints.bundled import locate, manifest
 
     rows, damaged = [], []
     for name, weights in manifest().items():

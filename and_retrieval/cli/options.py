@@ -11,8 +11,8 @@ from ..progress import Progress, terminal_progress
 from ..store import DEFAULT_HOME, Home
 
 if TYPE_CHECKING:
-    from ..clip_index import ClipIndex
-    from ..pipeline import Run
+    from ..clips.index import ClipIndex
+    from ..run import Run
 
 Result = dict[str, Any]
 Announce = Callable[[str, str], Progress]
@@ -72,7 +72,7 @@ def built(
     announce: Callable[[str, str], Progress],
 ) -> ClipIndex:
     """The index of that name, made or added to."""
-    from ..clip_index import ClipIndex
+    from ..clips.index import ClipIndex
     from ..config import ClipConfig
     from ..embed import load_embedder
 
@@ -89,7 +89,7 @@ def built(
 def opened(name: str, args: argparse.Namespace) -> ClipIndex:
     """The index of that name."""
     folder = Home.find(args.home).require_index(name)
-    from ..clip_index import ClipIndex
+    from ..clips.index import ClipIndex
 
     return ClipIndex.open(folder.path)
 
@@ -102,7 +102,7 @@ def opened_run(where: str, args: argparse.Namespace) -> Run:
         known = ", ".join(f"{name}/{run}" for run in home.runs(name)) if home.index(name).exists() else ""
         raise InputError(f"{where!r} names no run; write NAME/RUN{', one of ' + known if known else ''}")
     folder = home.require_run(name, run_name)
-    from ..pipeline import Run
+    from ..run import Run
 
     return Run.open(folder, opened(name, args))
 

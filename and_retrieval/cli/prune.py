@@ -10,7 +10,7 @@ from ..errors import InputError
 from .options import Result, add_device, add_trust, add_verb, announcer, device_of, opened_run
 
 if TYPE_CHECKING:
-    from ..unlearning.pruned import Pruned
+    from ..pruning.result import Pruned
 
 PICTURES = (".svg", ".png")
 
@@ -52,7 +52,7 @@ def answer(args: argparse.Namespace) -> tuple[Result, str]:
         raise InputError(f"--plot {plot}: give a name that ends in .svg or .png")
     if plot and not plot.parent.is_dir():
         raise InputError(f"{plot.parent} does not exist; make it first")
-    from ..report.forgetting import plotted
+    from ..pruning.curves import plotted
 
     run = opened_run(args.run, args)
     result = run.prune(

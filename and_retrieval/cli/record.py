@@ -20,7 +20,7 @@ from .options import (
 )
 
 if TYPE_CHECKING:
-    from ..clip_index import ClipIndex
+    from ..clips.index import ClipIndex
     from ..types import Target
 
 POOLINGS = ("mean", "max", "first", "last")
@@ -56,8 +56,8 @@ def add(verbs: Any) -> None:
 
 def answer(args: argparse.Namespace) -> tuple[Result, str]:
     """Its result as JSON and as text."""
-    from .. import pipeline
     from ..config import RecordConfig
+    from ..run import record
 
     index = opened(args.index, args)
     device = device_of(args)
@@ -72,7 +72,7 @@ def answer(args: argparse.Namespace) -> tuple[Result, str]:
     target = _with_dictionaries(
         named_target(args.target, device, args.trust_remote_code), args.dictionary, device, index
     )
-    run = pipeline.record(target, index, (), config, args.run, announcer(args))
+    run = record(target, index, (), config, args.run, announcer(args))
     facts = run.facts
     layers = [
         {key: layer[key] for key in ("name", "units", "pooling", "output")} for layer in facts["layers"]

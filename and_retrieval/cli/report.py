@@ -21,7 +21,7 @@ def add(verbs: Any) -> None:
 
 def answer(args: argparse.Namespace) -> tuple[Result, str]:
     """Its result as JSON and as text."""
-    from ..report.run import write_report
+    from ..report.write import write_report
 
     run = opened_run(args.run, args)
     path = write_report(

@@ -60,7 +60,7 @@ def _run(folder: Folder, index: str) -> Result:
 
 def _explained(folder: Folder, facts: dict[str, Any]) -> bool:
     """Whether there are explanations, made since the run was recorded."""
-    from ..runs import SETTINGS, recording
+    from ..recording.recording import SETTINGS, recording
 
     try:
         recorded = json.loads((folder.path / SETTINGS).read_text(encoding="utf-8"))["recorded"]

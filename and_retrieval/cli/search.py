@@ -10,8 +10,8 @@ from ..errors import InputError
 from .options import Result, add_device, add_verb, device_of, only_run, opened, opened_run
 
 if TYPE_CHECKING:
-    from ..query import Query
-    from ..search import Filters
+    from ..search.query import Query
+    from ..search.search import Filters
 
 NEAREST_TOLD = 3
 """Units named when none listens for the query."""
@@ -52,7 +52,7 @@ def add(verbs: Any) -> None:
 
 def answer(args: argparse.Namespace) -> tuple[Result, str]:
     """Its result as JSON and as text."""
-    from ..search import NO_FILTERS, search_clips, search_neurons
+    from ..search.search import NO_FILTERS, search_clips, search_neurons
 
     if args.k < 1:
         raise InputError(f"-k {args.k}: ask for at least one result")
@@ -73,7 +73,7 @@ def answer(args: argparse.Namespace) -> tuple[Result, str]:
 
 
 def _query(args: argparse.Namespace) -> Query:
-    from ..query import Query
+    from ..search.query import Query
 
     if not (args.query or args.minus or args.audio or args.like):
         raise InputError("nothing to search for; give QUERY, --audio FILE or --like LAYER:UNIT")
@@ -81,7 +81,7 @@ def _query(args: argparse.Namespace) -> Query:
 
 
 def _filters(args: argparse.Namespace) -> Filters:
-    from ..search import Filters
+    from ..search.search import Filters
 
     return Filters(
         layers=tuple(args.layers),

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from .contrast import Interval, distinct_among
 from .match import Matched
 from .profile import LayerProfile, Leaning
+from .statistics import Interval, distinct_among
 
 Figure = tuple[str, Interval | None, Interval | None, str]
 """What is held against each other: its name, either run's, what chance gives."""

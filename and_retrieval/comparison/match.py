@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..neurons import neuron_vectors
-from ..runs import RecordedRun, unit_rows
+from ..recording.recording import Recording, unit_rows
+from ..recording.unit_index import neuron_vectors
 from ..types import Floats
-from .contrast import Rows, mutual, nearest, share_alike
+from .statistics import Rows, mutual, nearest, share_alike
 
 SHOWN_MOVED = 20
 
@@ -66,7 +66,7 @@ class Matched:
     examples: tuple[Moved, ...]
 
 
-def match_units(a: RecordedRun, b: RecordedRun, labels_compare: bool, seed: int = 0) -> Matched:
+def match_units(a: Recording, b: Recording, labels_compare: bool, seed: int = 0) -> Matched:
     """Match the units of two runs on the same clips by their neuron vectors, whatever layer they are in."""
     random = np.random.default_rng(seed)
     units_a, units_b = _places(a), _places(b)
@@ -104,7 +104,7 @@ def match_units(a: RecordedRun, b: RecordedRun, labels_compare: bool, seed: int 
     )
 
 
-def _places(run: RecordedRun) -> list[Place]:
+def _places(run: Recording) -> list[Place]:
     labels = [
         unit.labels[0].concept
         if unit.labels and (unit.faithfulness is None or unit.faithfulness.reliable)
@@ -117,7 +117,7 @@ def _places(run: RecordedRun) -> list[Place]:
     ]
 
 
-def _vectors(run: RecordedRun, dealt: Rows | None = None) -> Floats:
+def _vectors(run: Recording, dealt: Rows | None = None) -> Floats:
     """Neuron vectors of all units, as recorded, or with each clip standing for the one it is dealt to."""
     clips = run.index.vectors()[: run.facts["index_clips"]]
     clips = clips if dealt is None else clips[dealt]

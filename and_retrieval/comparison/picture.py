@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
-from .contrast import Interval
+from .compare import Comparison
 from .profile import LayerProfile
-from .run import Comparison
+from .statistics import Interval
 
 FORMATS = (".png", ".svg")
 COLOURS = "#3b6fb6", "#c8553d"  # first run, second run

@@ -2,7 +2,7 @@
 
 What a unit answers to, acoustic qualities or whole concepts, is asked by three regressions of its activations over
 the clips: on the measured qualities, on as many principal components of the clips' similarities to the concepts, and
-on both together, with the same folds and the same ridge (`acoustics.explained_by_acoustics`). Clips of one kind are
+on both together, with the same folds and the same ridge (`explained_by_acoustics`). Clips of one kind are
 alike in both, so what either adds to the other says more than either alone.
 """
 
@@ -14,12 +14,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from ..acoustics import filled_ranks
-from ..evidence import SEEN, load_activations
-from ..explanation.trust import accounted_for, finite_median
-from ..runs import RecordedRun
+from ..explanation.acoustics import accounted_for, filled_ranks, finite_median
+from ..recording.evidence import SEEN, load_activations
+from ..recording.recording import Recording
 from ..types import Explanation, Floats
-from .contrast import Interval, bootstrap, effective_number, principal, share
+from .statistics import Interval, bootstrap, effective_number, principal, share
 
 Array = npt.NDArray[np.float64]
 
@@ -91,7 +90,7 @@ class LayerProfile:
     leaning: Leaning | None
 
 
-def profile(run: RecordedRun, similarity: Floats) -> tuple[LayerProfile, ...]:
+def profile(run: Recording, similarity: Floats) -> tuple[LayerProfile, ...]:
     """The figures of every layer of an explained run.
 
     Args:
@@ -140,7 +139,7 @@ def _layer_profile(
     )
 
 
-def _leaning(run: RecordedRun, layer: str, similarity: Floats) -> Leaning | None:
+def _leaning(run: Recording, layer: str, similarity: Floats) -> Leaning | None:
     """None where there are too few clips to cross-validate, or too few units that vary."""
     seen = run.seen_rows()
     activations = load_activations(run.folder, layer, SEEN)

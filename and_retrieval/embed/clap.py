@@ -17,11 +17,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from .. import torchaudio_shim  # noqa: F401  (transformers' CLAP imports torchaudio)
+from ..checkpoints import torchaudio_shim  # noqa: F401  (transformers' CLAP imports torchaudio)
+from ..checkpoints.bundled import remembered_sha256
+from ..checkpoints.hub import CONFIG, FEATURES, TOKENIZER, WEIGHTS, is_folder, local_model, read_settings
 from ..errors import InputError
-from ..hub import CONFIG, FEATURES, TOKENIZER, WEIGHTS, is_folder, local_model, read_settings
 from ..types import Floats
-from ..weights import remembered_sha256
 from .clap_mel import MelFrontEnd
 from .text_cache import cached_vectors
 
@@ -175,7 +175,7 @@ def load_clap(place: str = "", device: str = "cpu", precision: str = "fp32") -> 
         precision: fp32, or bf16 for the audio tower.
 
     Raises:
-        InputError: See `hub.local_model`; or the model is no CLAP, its parts do not fit, or they are damaged.
+        InputError: See `local_model`; or the model is no CLAP, its parts do not fit, or they are damaged.
     """
     spec = place or DEFAULT
     kind = "clap" if precision == "fp32" else f"clap+{precision}"

@@ -16,9 +16,18 @@ from functools import cached_property
 import numpy as np
 import torch
 
+from ..checkpoints.bundled import manifest, models_folder
+from ..checkpoints.yamnet import (
+    HOP,
+    PATCH_HOP,
+    SAMPLE_RATE,
+    Yamnet,
+    class_names,
+    load_yamnet,
+    log_mel_patches,
+    patch_rms,
+)
 from ..types import Floats
-from ..weights import manifest, models_folder
-from ..yamnet import HOP, PATCH_HOP, SAMPLE_RATE, Yamnet, class_names, load_yamnet, log_mel_patches, patch_rms
 from .minilm import DIM, cached_sentence_vectors, sentence_vectors
 
 RECIPE = "embedded-1"

@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from .. import torchaudio_shim  # noqa: F401  (transformers' CLAP imports torchaudio)
+from ..checkpoints import torchaudio_shim  # noqa: F401  (transformers' CLAP imports torchaudio)
+from ..checkpoints.hub import TOKENIZER, load_pickled, local_model
 from ..errors import InputError
-from ..hub import TOKENIZER, load_pickled, local_model
 from .clap import Checkpoint, ClapEmbedder, check_complete, read_part
 
 MAX_TOKENS = 77  # what the checkpoints were trained with

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from .. import torchaudio_shim  # noqa: F401  (sentence-transformers imports torchaudio)
+from ..checkpoints import torchaudio_shim  # noqa: F401  (sentence-transformers imports torchaudio)
+from ..checkpoints.bundled import locate, manifest
 from ..types import Floats
-from ..weights import locate, manifest
 from .text_cache import cached_vectors
 
 DIM = 384

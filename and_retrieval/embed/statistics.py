@@ -16,9 +16,9 @@ from pathlib import Path
 
 import numpy as np
 
+from ..checkpoints.bundled import models_folder
+from ..checkpoints.yamnet import SAMPLE_RATE, class_names, load_yamnet
 from ..types import Floats
-from ..weights import models_folder
-from ..yamnet import SAMPLE_RATE, class_names, load_yamnet
 from .embedded import posterior_roots
 
 SECONDS = 5.0

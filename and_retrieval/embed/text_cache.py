@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
 from collections.abc import Callable, Sequence
 
 import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
+from ..checkpoints.bundled import cache_folder
+from ..files import replacing
 from ..types import Floats
-from ..weights import cache_folder
 
 
 def cached_vectors(
@@ -40,7 +40,6 @@ def cached_vectors(
     vectors = embed(texts)
     with contextlib.suppress(OSError, SafetensorError):  # a cache that cannot be written costs time alone
         path.parent.mkdir(parents=True, exist_ok=True)
-        scratch = path.with_suffix(f".{os.getpid()}.tmp")
-        save_file({"vectors": vectors}, scratch)
-        scratch.replace(path)
+        with replacing(path) as scratch:
+            save_file({"vectors": vectors}, scratch)
     return vectors

@@ -1,1 +1,1 @@
-"""What is said of a run's units: labels, tests on unseen clips, sentences, words, several meanings."""
+"""What is said of a recording's units: labels, tests on unseen clips, sentences, words, several meanings."""

@@ -8,15 +8,15 @@ from functools import partial
 
 import numpy as np
 
-from ..clip_index import ClipIndex
+from ..clips.index import ClipIndex
 from ..concepts import ConceptBank, load_bank, merge_banks
 from ..config import LabelConfig
 from ..errors import InputError, unknown_name
-from ..label import find_scorer, label_units
 from ..language.rank import CANDIDATES, ScoringModel, rank_labels
 from ..progress import Progress, silent
-from ..runs import RecordedRun
+from ..recording.recording import Recording
 from ..types import Embedder, Evidence, Floats, Label, LayerEvidence
+from .scores import find_scorer, label_units
 
 DESCRIBED_BY = 3  # concepts that stand for the caption of a clip that has none
 OWN_LABELS = "labels"  # name of the bank made of the index's own clip labels
@@ -66,7 +66,7 @@ def describe_clips(index: ClipIndex, embedder: Embedder, bank: ConceptBank) -> D
 
 
 def label_run(
-    run: RecordedRun, clips: DescribedClips, bank: ConceptBank, config: LabelConfig
+    run: Recording, clips: DescribedClips, bank: ConceptBank, config: LabelConfig
 ) -> list[tuple[Label, ...]]:
     """The labels of all units of a run, in layer and unit order."""
     return [
@@ -79,7 +79,7 @@ def label_run(
 
 
 def ranked_run(
-    run: RecordedRun,
+    run: Recording,
     clips: DescribedClips,
     bank: ConceptBank,
     config: LabelConfig,
@@ -137,9 +137,9 @@ def _source(by_audio: bool, by_captions: bool) -> Evidence:
 
 
 def label_layer(
-    run: RecordedRun, layer: LayerEvidence, similarity: Floats, bank: ConceptBank, config: LabelConfig
+    run: Recording, layer: LayerEvidence, similarity: Floats, bank: ConceptBank, config: LabelConfig
 ) -> list[tuple[Label, ...]]:
-    """The labels of every unit of a layer, see `label.label_units`; activations are read where the score needs them."""
+    """The labels of every unit of a layer, see `label_units`; activations are read where the score needs them."""
     if find_scorer(config.score).from_top:
         return label_units(similarity, layer, bank.concepts, config)
     rows, activations = run.seen_activations(layer.name)

@@ -10,13 +10,13 @@ import numpy.typing as npt
 
 from ..concepts import ConceptBank
 from ..config import LabelConfig
-from ..label import find_scorer, label_units
-from ..meanings import Groups, Space, find_groups, probe_space
-from ..neurons import clip_weights
-from ..runs import RecordedRun
+from ..recording.recording import Recording
+from ..recording.unit_index import clip_weights
 from ..types import Ints, Kept, LayerEvidence, Meaning, Moments, Summary
+from .groups import Groups, Space, find_groups, probe_space
+from .label_tests import meaning_tests
 from .labels import DescribedClips, from_evidence
-from .trust import meaning_tests
+from .scores import find_scorer, label_units
 
 GROUP_SCORE = "soft-wpmi"
 """Labels a group where the run's score needs the activations of all clips: a group has its own clips only."""
@@ -30,7 +30,7 @@ class RunMeanings:
 
     Attributes:
         units: Per unit its meanings, without sentences yet; empty where there are not several.
-        polysemanticity: Per unit, see `meanings.Groups`.
+        polysemanticity: Per unit, see `explanation.groups.Groups`.
         random: `Space.random_polysemanticity`, the same figure of random clips.
     """
 
@@ -40,7 +40,7 @@ class RunMeanings:
 
 
 def found_meanings(
-    run: RecordedRun, clips: DescribedClips, bank: ConceptBank, config: LabelConfig
+    run: Recording, clips: DescribedClips, bank: ConceptBank, config: LabelConfig
 ) -> RunMeanings:
     """Find, label and test the meanings of every unit.
 
@@ -59,7 +59,7 @@ def found_meanings(
     return RunMeanings(tuple(units), tuple(polysemanticity), round(space.random_polysemanticity, 4))
 
 
-def seen_space(run: RecordedRun) -> tuple[Space, Ints]:
+def seen_space(run: Recording) -> tuple[Space, Ints]:
     """The space of the clips that may serve as evidence, and for every clip of the run its row there, or -1."""
     seen = run.seen_rows()
     files = np.unique([run.index.clips[row].sha256 for row in seen], return_inverse=True)[1]
@@ -80,7 +80,7 @@ def layer_groups(layer: LayerEvidence, space: Space, place: Ints) -> Groups:
 
 
 def _layer_meanings(
-    run: RecordedRun,
+    run: Recording,
     layer: LayerEvidence,
     groups: Groups,
     clips: DescribedClips,

@@ -9,15 +9,15 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from ..checkpoints.bundled import locate, manifest
 from ..config import SummaryConfig
 from ..errors import unknown_name
 from ..language.calibrate import by_meaning
 from ..language.llm import LlamaModel, load_llm
 from ..language.summarize import UnitBrief, contrast, summarize
 from ..progress import Progress
-from ..runs import RecordedRun
+from ..recording.recording import Recording
 from ..types import Floats, Label, LanguageModel, LayerEvidence, Meaning, Shown, Summary, UnitFaithfulness
-from ..weights import locate, manifest
 
 WITHOUT = Summary(None, True, "the unit never responded")
 UNRELIABLE = Summary(None, True, "its label does not predict it on clips it was not made from")
@@ -45,7 +45,7 @@ def load_language_model(config: SummaryConfig) -> LlamaModel | None:
 
 
 def unit_summaries(
-    run: RecordedRun,
+    run: Recording,
     labels: Sequence[Sequence[Label]],
     tested: Sequence[UnitFaithfulness | None],
     shown: Sequence[tuple[Sequence[Shown], Sequence[Shown]]],

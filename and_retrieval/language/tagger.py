@@ -13,8 +13,8 @@ from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Literal
 
+from ..checkpoints.bundled import locate
 from ..errors import MissingExtraError
-from ..weights import locate
 from .denial import denied, denies
 
 if TYPE_CHECKING:

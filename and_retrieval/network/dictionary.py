@@ -25,8 +25,8 @@ from safetensors.torch import save
 from torch import nn
 
 from ..errors import InputError, unknown_name
+from ..files import sha256
 from ..types import Target
-from ..weights import sha256
 from .hooks import tensor_of
 from .layers import TRIAL_SECONDS, match_layers, plan_layers, resolve_pooling
 from .mask import rebuilt
@@ -150,7 +150,7 @@ class Dictionary(nn.Module):
 
 @dataclass(frozen=True, slots=True)
 class Attached:
-    """A dictionary of a target as a run's manifest names it; see `load_run_target`.
+    """A dictionary of a target as a run's manifest names it; see `load_recorded_target`.
 
     Attributes:
         layer: Dotted name of the layer it listens to.

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from ..clip_index import read_in_order
+from ..clips.index import read_in_order
 from ..config import ClipConfig
 from ..errors import InputError
 from ..progress import Progress

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..faithful import LEVEL
+from ..explanation.faithfulness import LEVEL
 from ..types import Explanation, Label, Meaning, Shown, Summary, UnitFaithfulness
 
 FREQUENT = 8  # labels in a layer's overview

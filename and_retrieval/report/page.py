@@ -18,7 +18,7 @@ from importlib import resources
 from itertools import zip_longest
 from typing import Any
 
-from ..audio import UnreadableAudioError
+from ..clips.files import UnreadableAudioError
 from ..errors import InputError
 from ..progress import Progress, silent
 from ..types import Explanation, Floats, Shown

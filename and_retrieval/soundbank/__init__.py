@@ -14,8 +14,6 @@ import csv
 import io
 import json
 import logging
-import os
-import tempfile
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,8 +24,8 @@ import numpy as np
 import soundfile
 
 from ..errors import InputError, unknown_name
+from ..files import sha256, write_bytes, write_text
 from ..types import Floats
-from ..weights import sha256
 from .alarms import ALARMS
 from .animals import ANIMALS
 from .electronic import ELECTRONIC
@@ -160,7 +158,7 @@ def render(
     for path in set(before) - set(files):
         (out / path).unlink(missing_ok=True)
     table = _table(wanted)
-    _write(out / "clips.csv", table.encode())
+    write_text(out / "clips.csv", table)
     _write_manifest(out, files, left_out)
     return out / "clips.csv"
 
@@ -218,20 +216,10 @@ def _write_clip(path: Path, waveform: Floats) -> str:
     """Writes a FLAC file in one step and returns its sha256."""
     stream = io.BytesIO()
     soundfile.write(stream, waveform, RATE, format="FLAC", subtype="PCM_16")
-    _write(path, stream.getvalue())
+    write_bytes(path, stream.getvalue())
     return sha256(path)
 
 
 def _write_manifest(out: Path, files: Mapping[str, str], left_out: Sequence[str]) -> None:
     content = {"version": VERSION, "files": dict(sorted(files.items())), "left_out": list(left_out)}
-    _write(out / "soundbank.json", (json.dumps(content, indent=1) + "\n").encode())
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Writes to a temporary file beside the path and renames it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, scratch = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-    with os.fdopen(handle, "wb") as stream:
-        stream.write(content)
-    Path(scratch).chmod(0o644)
-    Path(scratch).replace(path)
+    write_text(out / "soundbank.json", json.dumps(content, indent=1) + "\n")

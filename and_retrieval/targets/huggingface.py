@@ -17,9 +17,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from .. import torchaudio_shim  # noqa: F401  (before transformers: AST's feature extractor needs torchaudio)
+from ..checkpoints import torchaudio_shim  # noqa: F401  (before transformers: AST's feature extractor needs torchaudio)
+from ..checkpoints.hub import CONFIG, FEATURES, WEIGHTS, local_model
 from ..errors import AndRetrievalError, InputError
-from ..hub import CONFIG, FEATURES, WEIGHTS, local_model
 from ..types import Floats, Target
 from .blocks import block_aliases, default_layers
 from .steps import Steps, steps_of
@@ -39,7 +39,7 @@ def load(place: str, trust_remote_code: bool = False) -> Target:
     """The model as a target: its own preprocessing, its classes, layers named by block.
 
     Args:
-        place: `ORG/NAME`, `ORG/NAME@REVISION` or a folder, see `hub.local_model`.
+        place: `ORG/NAME`, `ORG/NAME@REVISION` or a folder, see `checkpoints.hub.local_model`.
         trust_remote_code: Whether program code that comes with the model may be executed.
 
     Raises:

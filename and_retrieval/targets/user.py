@@ -67,7 +67,7 @@ from typing import Any, get_args
 from torch import nn
 from torch.nn.parameter import is_lazy
 
-from .. import torchaudio_shim  # noqa: F401  (a user's network may import torchaudio)
+from ..checkpoints import torchaudio_shim  # noqa: F401  (a user's network may import torchaudio)
 from ..errors import AndRetrievalError, InputError, unknown_name
 from ..types import Pooling, Target
 

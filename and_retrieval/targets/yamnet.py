@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
+from ..checkpoints.yamnet import SAMPLE_RATE, class_names, load_yamnet, log_mel_patches
 from ..types import Target
-from ..yamnet import SAMPLE_RATE, class_names, load_yamnet, log_mel_patches
 
 
 def load() -> Target:

@@ -1,0 +1,1 @@
+"""Sound: files, the clips cut from them, what is measured of a clip, and the index of clips."""

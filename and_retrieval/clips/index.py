@@ -1,0 +1,263 @@
+"""The clip index: FAISS over the vectors of a probe set's clips, with their metadata, in one folder."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import faiss
+import numpy as np
+
+from .. import faiss_index
+from ..config import ClipConfig
+from ..embed import load_embedder
+from ..errors import InputError, StaleError
+from ..progress import Progress, silent
+from ..store import Folder
+from ..types import Clip, Embedder, Floats, Skipped
+from .files import UnreadableAudioError
+from .source import load_clips, read_clip
+
+BATCH = 32  # clips read, decoded and embedded at a time
+
+
+@dataclass(frozen=True)
+class ClipIndex:
+    """Clips of a probe set and their vectors, row by row.
+
+    Attributes:
+        folder: Where it is stored.
+        clips: Clips in row order; rows never move, new clips go behind. Only clips whose file
+            was changed since leave when the index is built again.
+        skipped: Files and windows that could not be used, with the reason.
+        faiss: Inner-product index; row i is the unit-length vector of clip i.
+        embedder_name: What to load to search it by text.
+        embedder_fingerprint: Of the embedder that made the vectors.
+    """
+
+    folder: Folder
+    clips: tuple[Clip, ...]
+    skipped: tuple[Skipped, ...]
+    faiss: faiss.Index
+    embedder_name: str
+    embedder_fingerprint: str
+
+    @classmethod
+    def build(
+        cls,
+        source: str | Path,
+        embedder: Embedder,
+        path: str | Path,
+        config: ClipConfig | None = None,
+        progress: Progress = silent,
+    ) -> ClipIndex:
+        """Embed a source's clips into the index at `path`; clips it already holds are not embedded again.
+
+        Args:
+            source: Folder, glob or CSV, see `clips.source.load_clips`.
+            embedder: Makes the vectors.
+            path: Folder of the index, new or existing.
+            config: Window length and silence limit.
+            progress: Called with clips done and in all.
+
+        Raises:
+            InputError: The source holds no usable audio, or the index was cut in windows of another length.
+            StaleError: The index was made with another embedder.
+        """
+        config = config or ClipConfig()
+        folder = Folder(Path(path), "clip index")
+        old = cls.open(path) if folder.exists() else None
+        if old is not None:
+            old.check_embedder(embedder)
+            _check_window(folder, config)
+        probe = load_clips(source, config)
+        rows_kept, kept = _still_valid(old.clips if old else (), probe.clips)
+        known = {clip.id for clip in kept}
+        new = [clip for clip in probe.clips if clip.id not in known]
+        rows, matrix, skipped = _embed(new, embedder, config, progress)
+        if old is not None:
+            matrix = np.concatenate([old.vectors()[rows_kept], matrix])
+        clips = (*kept, *(new[row] for row in rows))
+        if not clips:
+            raise InputError(
+                f"no usable audio in {source}: all {len(skipped)} clips were skipped ({skipped[0].reason})"
+            )
+        looked_at = {_place(clip) for clip in probe.clips} | {miss.path for miss in probe.skipped}
+        earlier = (miss for miss in (old.skipped if old else ()) if miss.path not in looked_at)
+        misses = dict.fromkeys((*earlier, *probe.skipped, *skipped))
+        index = cls(
+            folder, clips, tuple(misses), faiss_index.build(matrix), embedder.name, embedder.fingerprint
+        )
+        index._save(config)
+        return index
+
+    @classmethod
+    def open(cls, path: str | Path) -> ClipIndex:
+        """The index stored at `path`.
+
+        Raises:
+            InputError: There is none, or it is damaged.
+            StaleError: It has another format version.
+            ChecksumError: A file of it was changed.
+        """
+        folder = Folder(Path(path), "clip index")
+        facts = folder.manifest()
+        clips = tuple(Clip(**line) for line in _lines(folder.file("clips.jsonl")))
+        skipped = tuple(Skipped(**line) for line in _lines(folder.file("skipped.jsonl")))
+        index = faiss_index.load(folder.file("vectors.faiss"))
+        if index.ntotal != len(clips):
+            raise InputError(
+                f"{path} holds {len(clips)} clips but {index.ntotal} vectors; make the index again"
+            )
+        return cls(folder, clips, skipped, index, facts["embedder"], facts["embedder_fingerprint"])
+
+    @property
+    def name(self) -> str:
+        """Name of the index, which is its folder's."""
+        return self.folder.path.name
+
+    @property
+    def dim(self) -> int:
+        """Length of the vectors."""
+        return int(self.faiss.d)
+
+    def vectors(self) -> Floats:
+        """Unit-length vectors of all clips, float32 [clips, dim]."""
+        return faiss_index.stored(self.faiss)
+
+    def digest(self, count: int | None = None) -> str:
+        """Hash of the first `count` clips and the embedder: equal as long as those rows mean the same."""
+        ids = [clip.id for clip in self.clips[:count]]
+        return hashlib.sha256("\n".join([self.embedder_fingerprint, *ids]).encode()).hexdigest()[:16]
+
+    def embedder(self, device: str = "cpu") -> Embedder:
+        """The embedder the vectors were made with.
+
+        Raises:
+            StaleError: Its weights or recipe are not the same any more.
+        """
+        embedder = load_embedder(self.embedder_name, device)
+        self.check_embedder(embedder)
+        return embedder
+
+    def check_embedder(self, embedder: Embedder) -> None:
+        """Raise StaleError unless `embedder` makes vectors that compare with the stored ones."""
+        if embedder.fingerprint != self.embedder_fingerprint:
+            raise StaleError(
+                f"index {self.name!r} was made with embedder {self.embedder_name!r} ({self.embedder_fingerprint}), "
+                f"not {embedder.name!r} ({embedder.fingerprint}); use that one or another --name"
+            )
+
+    def search(self, query: Floats, k: int = 10) -> list[tuple[int, float]]:
+        """The clips nearest to one unit-length vector [dim]: (row, cosine), best first."""
+        scores, rows = faiss_index.search(self.faiss, query[None], k)
+        return [(int(row), float(score)) for row, score in zip(rows[0], scores[0], strict=True)]
+
+    def _save(self, config: ClipConfig) -> None:
+        facts: dict[str, Any] = {
+            "name": self.name,
+            "clips": len(self.clips),
+            "skipped": len(self.skipped),
+            "embedder": self.embedder_name,
+            "embedder_fingerprint": self.embedder_fingerprint,
+            "dim": self.dim,
+            "window": config.window,
+            "digest": self.digest(),
+        }
+        self.folder.commit(
+            {
+                "clips.jsonl": "".join(_line(asdict(clip)) for clip in self.clips),
+                "skipped.jsonl": "".join(_line(asdict(miss)) for miss in self.skipped),
+                "vectors.faiss": lambda path: faiss_index.save(self.faiss, path),
+            },
+            facts,
+        )
+
+
+def read_in_order(
+    clips: Sequence[Clip], rows: Iterable[Sequence[int]], sample_rate: int, config: ClipConfig
+) -> Iterator[tuple[list[int], list[Floats], list[Skipped]]]:
+    """Read groups of clips, one group ahead of the work, decoding beside it.
+
+    Yields for each group the rows that could be read, their waveforms at `sample_rate`, and the misses.
+    """
+
+    def read(group: Sequence[int]) -> tuple[list[int], list[Floats], list[Skipped]]:
+        good: list[int] = []
+        sounds: list[Floats] = []
+        misses: list[Skipped] = []
+        for row in group:
+            try:
+                sounds.append(read_clip(clips[row], sample_rate, config))
+                good.append(row)
+            except UnreadableAudioError as error:
+                misses.append(Skipped(_place(clips[row]), str(error)))
+        return good, sounds, misses
+
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        ahead = None
+        for group in rows:
+            following = pool.submit(read, group)
+            if ahead is not None:
+                yield ahead.result()
+            ahead = following
+        if ahead is not None:
+            yield ahead.result()
+
+
+def _still_valid(old: Sequence[Clip], new: Sequence[Clip]) -> tuple[list[int], list[Clip]]:
+    """Rows and clips that stay: those whose file still has the content they were embedded from.
+
+    A clip that is found in another place now (the whole folder moved) is read from there.
+    """
+    roots = {clip.id: clip.root for clip in new}
+    content = {(clip.root, clip.path): clip.sha256 for clip in new}
+    rows = [
+        row
+        for row, clip in enumerate(old)
+        if clip.id in roots or content.get((clip.root, clip.path), clip.sha256) == clip.sha256
+    ]
+    return rows, [replace(old[row], root=roots.get(old[row].id, old[row].root)) for row in rows]
+
+
+def _check_window(folder: Folder, config: ClipConfig) -> None:
+    window = folder.manifest().get("window", config.window)
+    if window != config.window:
+        raise InputError(
+            f"index {folder.path.name!r} was cut in windows of {window:g} s, not {config.window:g} s; "
+            f"use --window {window:g} or another --name"
+        )
+
+
+def _embed(
+    clips: Sequence[Clip], embedder: Embedder, config: ClipConfig, progress: Progress
+) -> tuple[list[int], Floats, list[Skipped]]:
+    groups = [range(first, min(first + BATCH, len(clips))) for first in range(0, len(clips), BATCH)]
+    rows: list[int] = []
+    parts = [np.zeros((0, embedder.dim), np.float32)]
+    skipped: list[Skipped] = []
+    for good, sounds, misses in read_in_order(clips, groups, embedder.sample_rate, config):
+        if sounds:
+            parts.append(embedder.embed_audio(sounds))
+        rows += good
+        skipped += misses
+        progress(len(rows) + len(skipped), len(clips))
+    return rows, np.concatenate(parts), skipped
+
+
+def _place(clip: Clip) -> str:
+    return f"{clip.file} at {clip.start:g} s" if clip.start else clip.file
+
+
+def _line(record: dict[str, Any]) -> str:
+    return json.dumps(record, ensure_ascii=False) + "\n"
+
+
+def _lines(path: Path) -> Iterator[dict[str, Any]]:
+    with path.open(encoding="utf-8") as stream:
+        yield from map(json.loads, stream)

@@ -1,0 +1,254 @@
+"""Which measured qualities a unit's activation goes with, and how much of it they account for.
+
+Rank correlation says which; a cross-validated regression says how much.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy import special, stats
+
+from ..clips.qualities import QUALITIES
+from ..numerics import Array, Doubles, chunks
+from ..recording.evidence import SEEN, load_activations
+from ..recording.recording import Recording
+from ..types import Floats
+
+LEAST_CLIPS = 10  # with fewer, the t approximation of the p-value is poor and nothing is tested
+RIDGE = 0.01  # of the number of clips, added to the diagonal of the rank correlations
+SHUFFLES = 5
+LEAST_SEEN = 20  # clips; with fewer, of fewer groups than `LEAST_GROUPS`, nothing is cross-validated
+LEAST_GROUPS = 5
+CHUNK_BYTES = 32 * 2**20  # of one working array over units
+
+
+@dataclass(frozen=True)
+class Preferences:
+    """How the activation of every unit goes with every quality.
+
+    Attributes:
+        rho: float32 [units, qualities], Spearman's rank correlation, -1..1; 0 where it is not defined.
+        q_value: float32 [units, qualities], 0..1: share of false finds among all pairs with a q-value up to
+            this one (Benjamini and Hochberg 1995); 1 where there is no correlation to test.
+    """
+
+    rho: Floats
+    q_value: Floats
+
+
+@dataclass(frozen=True)
+class Explained:
+    """How much of every unit's activation the qualities account for, on clips not fitted to.
+
+    Attributes:
+        r2: float32 [units], at most 1, below 0 where the fit is worse than the mean; NaN for a unit that
+            does not vary or that is NaN somewhere.
+        shuffled: float32 [units], the same with the clips' qualities dealt out at random.
+    """
+
+    r2: Floats
+    shuffled: Floats
+
+
+def preferences(activations: Array, qualities: Array) -> Preferences:
+    """Spearman's correlation of every unit with every quality, ties by average rank, and its q-value.
+
+    The p-value is two-sided, by the t distribution with n - 2 degrees of freedom; it takes the clips to be
+    independent, which windows of one file are not. A quality is compared over the clips that have it. A pair
+    is not tested with fewer than 10 such clips, or when the unit or the quality does not vary or the unit is
+    NaN on one of the clips.
+
+    Args:
+        activations: Float [clips, units]; rows that are NaN throughout are left out.
+        qualities: Float [clips, qualities]; NaN where a clip lacks one.
+
+    Raises:
+        ValueError: Not as many rows in both.
+    """
+    activations, qualities = _readable(activations, qualities)
+    shape = activations.shape[1], qualities.shape[1]
+    rho, p_value = np.zeros(shape), np.full(shape, np.nan)
+    present = np.isfinite(qualities)
+    # Most qualities are there on all clips, so few sets of clips have to be ranked.
+    for pattern in np.unique(present, axis=1).T:
+        clips = int(pattern.sum())
+        if clips < LEAST_CLIPS:
+            continue
+        columns = np.flatnonzero((present == pattern[:, None]).all(axis=0))
+        goal = _standard_ranks(qualities[pattern][:, columns])
+        for part in chunks(shape[0], clips, CHUNK_BYTES):
+            found = np.clip(_standard_ranks(activations[pattern, part]).T @ goal / clips, -1, 1)
+            rho[part, columns] = np.nan_to_num(found)
+            p_value[part, columns] = _p_value(found, clips)
+    tested = np.isfinite(p_value)
+    q_value = np.ones(shape)
+    q_value[tested] = stats.false_discovery_control(p_value[tested])
+    return Preferences(rho.astype(np.float32), q_value.astype(np.float32))
+
+
+def describe(
+    rho: Array, q_value: Array, *, least: float = 0.2, level: float = 0.05, most: int = 3
+) -> str | None:
+    """A unit's preferences in words: "prefers bright, tonal, short sounds (rho 0.61, 0.44, -0.40)".
+
+    The strongest correlations first, of each kind of quality (`Quality.kind`) only the strongest; None
+    when none holds.
+
+    Args:
+        rho, q_value: The unit's rows of `Preferences`, [qualities].
+        least: Weakest |rho| worth saying.
+        level: Highest q-value.
+        most: Most qualities named.
+    """
+    chosen: dict[str, tuple[str, float]] = {}
+    rows = list(zip(QUALITIES.values(), rho.tolist(), q_value.tolist(), strict=True))
+    for quality, value, chance in sorted(rows, key=lambda row: -abs(row[1])):
+        if abs(value) >= least and chance <= level:
+            chosen.setdefault(quality.kind, (quality.high if value > 0 else quality.low, value))
+    if not chosen:
+        return None
+    words, values = zip(*list(chosen.values())[:most], strict=True)
+    return f"prefers {', '.join(words)} sounds (rho {', '.join(f'{value:.2f}' for value in values)})"
+
+
+def explained_by_acoustics(
+    activations: Array,
+    qualities: Array,
+    groups: Sequence[str] | None = None,
+    *,
+    folds: int = 5,
+    seed: int = 0,
+) -> Explained:
+    """Cross-validated R² of a ridge regression of every unit's activation ranks on the qualities' ranks.
+
+    R² = 1 - sum (y - prediction)² / sum (y - mean of the fitted clips)², over all clips, each predicted by
+    the fit to the other folds. A quality that a clip lacks gets the middle rank. The baseline is the mean
+    over `SHUFFLES` random orders of the clips' qualities, the same for all units.
+
+    Args:
+        activations: Float [clips, units]; rows that are NaN throughout are left out.
+        qualities: Float [clips, qualities]; NaN where a clip lacks one.
+        groups: Clips of one group (fold, source file) are never on both sides; None lets every clip be its
+            own. With fewer groups than `folds`, there are as many folds as groups.
+        folds: At least 2.
+        seed: Of the folds and the shuffles.
+
+    Raises:
+        ValueError: Not as many rows in all, or fewer than two folds.
+    """
+    every = np.arange(len(activations)) if groups is None else np.asarray(groups)
+    if len(every) != len(activations):
+        raise ValueError(f"{len(every)} groups for {len(activations)} clips")
+    members = np.unique(every[_read(activations)], return_inverse=True)[1].reshape(-1)
+    activations, qualities = _readable(activations, qualities)
+    count = min(folds, int(members.max(initial=-1)) + 1)
+    if count < 2:
+        raise ValueError(f"{count} fold(s) of clips; cross-validation needs at least 2")
+    random = np.random.default_rng(seed)
+    fold = random.permutation(int(members.max()) + 1)[members] % count
+    x = filled_ranks(qualities)
+    orders = [np.arange(len(x)), *(random.permutation(len(x)) for _ in range(SHUFFLES))]
+    r2 = np.full((len(orders), activations.shape[1]), np.nan)
+    for part in chunks(activations.shape[1], len(x), CHUNK_BYTES):
+        y = _standard_ranks(activations[:, part])
+        for number, order in enumerate(orders):
+            r2[number, part] = _cross_validated(x[order], y, fold)
+    return Explained(r2[0].astype(np.float32), r2[1:].mean(axis=0).astype(np.float32))
+
+
+def measured_acoustics(run: Recording) -> tuple[list[str | None], dict[str, dict[str, float]]]:
+    """What measured sound has to do with the units of a run, over its seen clips.
+
+    Returns:
+        Per unit which qualities go with its activation, in words, or None. Per layer `r2`, the median over units
+        of how much of a unit the qualities account for on clips not fitted to, and `shuffled`, the same with the
+        qualities dealt out at random; no entry where there are too few clips.
+    """
+    seen = run.seen_rows()
+    qualities = run.qualities()[seen]
+    words: list[str | None] = []
+    layers: dict[str, dict[str, float]] = {}
+    for layer in run.layers:
+        activations = load_activations(run.folder, layer.name, SEEN)
+        found = preferences(activations, qualities)
+        words += [describe(rho, q) for rho, q in zip(found.rho, found.q_value, strict=True)]
+        if (share := accounted_for(run, activations, qualities)) is not None:
+            layers[layer.name] = {"r2": finite_median(share.r2), "shuffled": finite_median(share.shuffled)}
+    return words, layers
+
+
+def accounted_for(run: Recording, activations: Array, predictors: Array) -> Explained | None:
+    """How much of a layer's units predictors account for, folds apart; None with too few clips to cross-validate.
+
+    Args:
+        run: Of which the clips are.
+        activations: float [seen clips, units], see `recording.evidence.load_activations`.
+        predictors: float [seen clips, predictors].
+    """
+    clips = [run.index.clips[row] for row in run.seen_rows()]
+    groups = [clip.fold or clip.sha256 for clip in clips]
+    different = len(set(groups))
+    if different < LEAST_GROUPS and len(clips) < LEAST_SEEN:
+        return None
+    return explained_by_acoustics(activations, predictors, groups if different > 1 else None)
+
+
+def finite_median(values: Floats) -> float:
+    """Median of the finite values to 4 decimals, 0 without any."""
+    finite = values[np.isfinite(values)]
+    return round(float(np.median(finite)), 4) if finite.size else 0.0
+
+
+def _read(activations: Array) -> npt.NDArray[np.bool_]:
+    """Which clips the network was shown, bool [clips]."""
+    return np.asarray(np.isfinite(activations).any(axis=1))
+
+
+def _readable(activations: Array, qualities: Array) -> tuple[Array, Array]:
+    if len(activations) != len(qualities):
+        raise ValueError(f"activations of {len(activations)} clips, qualities of {len(qualities)}")
+    shown = _read(activations)
+    return activations[shown], qualities[shown]
+
+
+def _standard_ranks(values: Array) -> Doubles:
+    """Average ranks of every column with mean 0 and mean square 1; NaN where one is NaN or none differs."""
+    ranks = stats.rankdata(values, axis=0, nan_policy="propagate")
+    centred = ranks - (len(values) + 1) / 2
+    spread = np.sqrt((centred**2).mean(axis=0))
+    return np.asarray(centred / np.where(spread > 0, spread, np.nan))
+
+
+def filled_ranks(qualities: Array) -> Doubles:
+    """Standard ranks among the clips that have a quality, 0 for the others [clips, qualities]."""
+    ranks = np.zeros(qualities.shape)
+    for column, present in enumerate(np.isfinite(qualities).T):
+        if present.any():
+            ranks[present, column] = np.nan_to_num(_standard_ranks(qualities[present, column, None])[:, 0])
+    return ranks
+
+
+def _p_value(rho: Doubles, clips: int) -> Doubles:
+    """Two-sided p of a rank correlation by the t distribution, NaN where rho is."""
+    with np.errstate(divide="ignore"):
+        t = rho * np.sqrt((clips - 2) / ((1 - rho) * (1 + rho)))
+    return np.asarray(2 * special.stdtr(clips - 2, -np.abs(t)))
+
+
+def _cross_validated(x: Doubles, y: Doubles, fold: npt.NDArray[np.intp]) -> Doubles:
+    """R² [units] of ridge predictions of y [clips, units] by x [clips, qualities], each fold by the others."""
+    wrong, spread = np.zeros(y.shape[1]), np.zeros(y.shape[1])
+    for number in range(int(fold.max()) + 1):
+        out = fold == number
+        x_mean, y_mean = x[~out].mean(axis=0), y[~out].mean(axis=0)
+        fitted = x[~out] - x_mean
+        gram = fitted.T @ fitted + RIDGE * len(fitted) * np.eye(x.shape[1])
+        weights = np.linalg.solve(gram, fitted.T @ (y[~out] - y_mean))
+        rest = y[out] - y_mean
+        wrong += ((rest - (x[out] - x_mean) @ weights) ** 2).sum(axis=0)
+        spread += (rest**2).sum(axis=0)
+    return np.asarray(1 - wrong / spread)

@@ -1,0 +1,129 @@
+"""Curves: what pruning a concept costs, over the number of units that are zeroed."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from ..errors import InputError, MissingExtraError
+from ..files import write_bytes
+from ..recording.recording import Recording
+from .result import Pruned
+
+Kind = Literal["svg", "png"]
+SIZE = (6.0, 3.6)  # inches
+DOTS = 150  # per inch, of a PNG
+COLOURS = {"gap": "#1b6ca8", "random": "#8a8a8a", "oracle": "#c46a1b"}
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """Gaps over rising budgets.
+
+    Attributes:
+        title: What is pruned, and by which selector.
+        shares: Of the units, 0..1.
+        gaps: Of the selector.
+        random: Mean gap of random units, or None.
+        spread: Standard deviation over the draws, or None.
+        oracle: Gap of the selector that reads labels, or None.
+        knee: Place of the budget at the knee.
+    """
+
+    title: str
+    shares: Sequence[float]
+    gaps: Sequence[float]
+    random: Sequence[float] | None = None
+    spread: Sequence[float] | None = None
+    oracle: Sequence[float] | None = None
+    knee: int = 0
+
+
+def draw_curves(curve: Curve, kind: Kind = "svg") -> bytes:
+    """The picture of a curve; the same curve gives the same bytes.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+    """
+    try:
+        import matplotlib
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise MissingExtraError("a picture of curves", "embedded") from None
+    # Without pyplot, so that no setting of the user's session is touched; the salt makes the ids of an SVG the same.
+    with matplotlib.rc_context({"svg.hashsalt": "and_retrieval", "svg.fonttype": "path"}):
+        figure = Figure(figsize=SIZE, layout="constrained")
+        FigureCanvasAgg(figure)
+        axes = figure.subplots()
+        percent = [100 * share for share in curve.shares]
+        if curve.random is not None:
+            spread = curve.spread or [0.0] * len(percent)
+            low = [mean - sd for mean, sd in zip(curve.random, spread, strict=True)]
+            high = [mean + sd for mean, sd in zip(curve.random, spread, strict=True)]
+            axes.fill_between(percent, low, high, color=COLOURS["random"], alpha=0.3, linewidth=0)
+            axes.plot(
+                percent, curve.random, color=COLOURS["random"], label="random units (mean, one deviation)"
+            )
+        if curve.oracle is not None:
+            axes.plot(percent, curve.oracle, "--", color=COLOURS["oracle"], label="by labels (oracle)")
+        axes.plot(percent, curve.gaps, "o-", color=COLOURS["gap"], label="gap")
+        axes.plot(percent[curve.knee], curve.gaps[curve.knee], "o", ms=12, mfc="none", color=COLOURS["gap"])
+        axes.set(
+            xlabel="units removed, %", ylabel="loss of the concept − loss of the rest", title=curve.title
+        )
+        axes.axhline(0, color="black", linewidth=0.6)
+        axes.legend(frameon=False, fontsize="small")
+        for side in ("top", "right"):
+            axes.spines[side].set_visible(False)
+        stream = io.BytesIO()
+        # No date and no version of matplotlib in the file.
+        metadata = {"Date": None} if kind == "svg" else {"Software": None}
+        figure.savefig(stream, format=kind, dpi=DOTS, metadata=metadata)
+    return stream.getvalue()
+
+
+def curve_of(result: Mapping[str, Any]) -> Curve | None:
+    """The curve of a stored result, see `Pruned.plain`; None where nothing was measured."""
+    budgets = result["budgets"]
+    if result["unmeasured"] is not None:
+        return None
+
+    def column(name: str) -> list[float] | None:
+        values = [one[name] for one in budgets]
+        return None if None in values else values
+
+    return Curve(
+        title=f"{' + '.join(result['concepts'])}, {result['selector']}",
+        shares=[one["share"] for one in budgets],
+        gaps=[one["gap"] for one in budgets],
+        random=column("random_gap"),
+        spread=column("random_gap_std"),
+        oracle=column("oracle_gap") if result["selector"] != "oracle" else None,
+        knee=result["chosen"],
+    )
+
+
+def plotted(run: Recording, result: Pruned, path: Path | None = None) -> Path | None:
+    """Draw a result's curves, as SVG into the run's folder or into a .svg or .png file; the file, or None.
+
+    Without a path there is none for a single budget, or where nothing was measured.
+
+    Raises:
+        InputError: A path was given, but nothing was measured, or it cannot be written.
+    """
+    curve = curve_of(result.plain())
+    if path is None:
+        if curve is None or len(curve.gaps) < 2:
+            return None
+        return run.folder.write_text(f"prune-{result.slug}.svg", draw_curves(curve).decode())
+    if curve is None:
+        raise InputError(f"there are no curves to draw: {result.unmeasured}")
+    try:
+        write_bytes(path, draw_curves(curve, "png" if path.suffix == ".png" else "svg"))
+    except OSError as error:
+        raise InputError(f"{path} cannot be written ({error.strerror})") from None
+    return path

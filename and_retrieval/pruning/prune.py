@@ -1,0 +1,281 @@
+"""Prune: find a concept's units, mask them at several budgets, and measure what the network loses with them."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..concepts import ConceptBank, load_bank, merge_banks
+from ..errors import InputError, StaleError
+from ..network.layers import TRIAL_SECONDS, LayerPlan, plan_layers
+from ..progress import Progress, silent
+from ..recording.recording import Recording
+from ..targets import weights_hash
+from ..types import Embedder, Target
+from .concept_clips import EFFECT_CLIPS, KNEE_CLIPS, MatchedClips, matched_clips, one_batch, run_logits
+from .effect import LADDER, Choice, Effect, best_units, effect, knee, random_units, units_for
+from .export import export_pruned, writable
+from .matching import Vocabulary, plain
+from .result import FILE, BudgetEffect, Pruned
+from .selection import chosen_layers, layer_vectors, unit_scores, wanted_concepts
+from .selectors import RANDOM, Wanted, find_selector
+
+BACKGROUND = "audioset"
+DEFAULT_SELECTOR = "selective"
+UNMEASURED_BUDGET = 0.06  # of the units, where no budget is given and no effect can be measured
+SHOWN_LOST = 5  # classes
+SHOWN_CONCEPTS = 8  # of the units removed
+
+
+def prune(
+    run: Recording,
+    target: Target,
+    concepts: str | Sequence[str],
+    *,
+    selector: str = DEFAULT_SELECTOR,
+    layers: Sequence[str] = (),
+    budgets: Sequence[float] = (),
+    background: ConceptBank | None = None,
+    draws: int = 5,
+    seed: int = 0,
+    device: str = "cpu",
+    export: str | Path | None = None,
+    progress: Progress = silent,
+) -> Pruned:
+    """Find the units of a concept, mask them, measure on held-out clips what is lost; the network stays as it is.
+
+    A concept's clips are the held-out ones whose label means it or a class of the target that it means; their
+    confidence in that class is to fall. The rest are held-out clips whose label means another class. Clips are never
+    the ones the units were chosen with, and 2,000 at most.
+
+    Args:
+        run: What was recorded.
+        target: The network it was recorded from, in eval mode on `device`.
+        concepts: A text, or several that are to go together: a unit counts with the one it answers to most.
+        selector: A name of `selectors.SELECTORS`, or `random`.
+        layers: Globs over the recorded layers; empty takes all but a last layer of class units.
+        budgets: Numbers of units, or shares of them below 1; empty tries `prune.LADDER` and chooses by its knee.
+        background: Concepts that are held against the wanted ones; by default the bank of the run's explanations,
+            else `audioset`.
+        draws: Of random units, to compare with.
+        seed: Of the draws.
+        device: Where the network is.
+        export: A .safetensors file for the weights without the units at the knee, see `export.export_pruned`.
+        progress: Called with batches of clips done and in all.
+
+    Raises:
+        InputError: No concept, one far from everything in the bank, an unknown selector or layer, a budget over the
+            number of units, a layer that cannot be masked, or an export that cannot be written.
+        StaleError: The target's weights are not those that were recorded.
+    """
+    concepts = _distinct([concepts] if isinstance(concepts, str) else concepts)
+    source = _same_weights(run, target)
+    if export is not None:
+        writable(export, source)  # before the work
+    names = chosen_layers(run, target, layers)
+    sizes = {layer.name: layer.units for layer in run.layers if layer.name in names}
+    wanted = [units_for(budget, sum(sizes.values())) for budget in budgets or LADDER]
+    search = _Search.of(run, target, concepts, background or _background(run), device)
+    clips = search.clips
+    if clips.unmeasured and not budgets:
+        wanted = [units_for(UNMEASURED_BUDGET, sum(sizes.values()))]
+    counts, rng = sorted(set(wanted)), np.random.default_rng(seed)
+    chosen = search.choices(selector, sizes, counts, rng)
+    plans = _plans(run, target, names, device)
+    place, tried = 0, [BudgetEffect.of(choice, sizes) for choice in chosen]
+    if clips.unmeasured is None:
+        controls = [[random_units(choice, sizes, rng) for _ in range(draws)] for choice in chosen]
+        known = search.choices("oracle", sizes, counts, rng) if search.has_oracle() else []
+        measure = _Measure(run, target, plans, clips, device, progress)
+        place = measure.knee(chosen)
+        tried = measure.effects(tried, chosen, controls, known)
+    best = tried[place]
+    result = Pruned(
+        run=run.name,
+        concepts=concepts,
+        selector=selector.replace("-", "_"),
+        layers=sizes,
+        classes=tuple(one.name if one else None for one in clips.classes),
+        labels=clips.labels,
+        clips=_counted(run, clips),
+        budgets=tuple(tried),
+        chosen=place,
+        unmeasured=clips.unmeasured,
+        lost=_lost(best.effect),
+        removed=search.nearest_concepts(best.chosen),
+        export=None if export is None else str(Path(export).expanduser()),
+        source=source,
+    )
+    if export is not None:
+        export_pruned(target, best.chosen, plans, one_batch(run, target), export, _card(result, run), device)
+    text = json.dumps({**result.plain(), "recorded": run.recorded}, indent=2, ensure_ascii=False)
+    run.folder.write_text(FILE.format(result.slug), text + "\n")
+    return result
+
+
+@dataclass(frozen=True)
+class _Search:
+    """The concepts, held against a run: its clips, its units."""
+
+    run: Recording
+    embedder: Embedder
+    bank: ConceptBank
+    clips: MatchedClips
+    wanted: Wanted
+
+    @classmethod
+    def of(
+        cls, run: Recording, target: Target, concepts: Sequence[str], bank: ConceptBank, device: str
+    ) -> _Search:
+        """Raises InputError for a concept far from everything known."""
+        embedder = run.index.embedder(device)
+        labels = [clip.label for clip in run.index.clips if clip.label]
+        vocabulary = Vocabulary.of([*bank.concepts, *labels, *(target.class_names or ())], embedder)
+        for concept in concepts:
+            vocabulary.check(concept)
+        clips = matched_clips(run, target, concepts, vocabulary)
+        return cls(run, embedder, bank, clips, wanted_concepts(run, embedder, concepts, bank, clips.labelled))
+
+    def choices(
+        self, selector: str, sizes: Mapping[str, int], counts: Sequence[int], rng: np.random.Generator
+    ) -> list[Choice]:
+        """The units that a selector takes for every budget."""
+        if selector == RANDOM:
+            like = self.choices(DEFAULT_SELECTOR, sizes, counts, rng)
+            return [random_units(choice, sizes, rng) for choice in like]
+        scores = unit_scores(self.run, self.embedder, self.wanted, find_selector(selector), list(sizes))
+        if not any(np.isfinite(values).any() for values in scores.values()):
+            raise InputError(
+                f"selector {selector!r} knows nothing of any unit of {', '.join(sizes)}; choose another"
+            )
+        return [best_units(scores, count) for count in counts]
+
+    def has_oracle(self) -> bool:
+        """Whether seen clips of every concept, and of others, carry labels."""
+        own = None if self.wanted.labelled is None else self.wanted.labelled[self.run.seen_rows()]
+        return own is not None and bool(own.any(axis=0).all()) and not bool(own.all(axis=0).any())
+
+    def nearest_concepts(self, chosen: Mapping[str, Sequence[int]]) -> tuple[tuple[str, int], ...]:
+        """The concepts of the bank nearest to the units' neuron vectors, with the number of units, most first."""
+        vectors, texts = layer_vectors(self.run), self.embedder.embed_text(self.bank.concepts)
+        taken = np.concatenate([vectors[layer][list(units)] for layer, units in chosen.items()])
+        responded = taken[np.abs(taken).sum(axis=1) > 0]
+        nearest = Counter(self.bank.concepts[place] for place in (responded @ texts.T).argmax(axis=1))
+        return tuple(nearest.most_common(SHOWN_CONCEPTS))
+
+
+@dataclass(frozen=True)
+class _Measure:
+    """The network's answers to the run's clips under masks, as effects on the concept's clips and the rest."""
+
+    run: Recording
+    target: Target
+    plans: Sequence[LayerPlan]
+    clips: MatchedClips
+    device: str
+    progress: Progress
+
+    def effects(
+        self,
+        tried: Sequence[BudgetEffect],
+        chosen: Sequence[Choice],
+        controls: Sequence[Sequence[Choice]],
+        known: Sequence[Choice],
+    ) -> list[BudgetEffect]:
+        """Every budget's effect on the held-out clips, beside the controls' and the oracle's."""
+        masks = [*chosen, *(draw for draws in controls for draw in draws), *known]
+        found = iter(self._effects(self.clips.sample(self.run.facts["held_out_rows"], EFFECT_CLIPS), masks))
+        own = [next(found) for _ in chosen]
+        at_random = [[next(found) for _ in draws] for draws in controls]
+        by_oracle: list[Effect | None] = [*found] or [None] * len(chosen)
+        return [
+            one.measured(*figures)
+            for one, figures in zip(tried, zip(own, at_random, by_oracle, strict=True), strict=True)
+        ]
+
+    def knee(self, chosen: Sequence[Choice]) -> int:
+        """Place of the budget at the knee, on clips that were seen; on held-out ones where no seen clip will do."""
+        if len(chosen) == 1:
+            return 0
+        rows = self.clips.sample(self.run.seen_rows(), KNEE_CLIPS)
+        own = self.clips.is_target[rows]
+        if not own.any() or own.all():
+            rows = self.clips.sample(self.run.facts["held_out_rows"], EFFECT_CLIPS)
+        return knee([found.gap for found in self._effects(rows, chosen)])
+
+    def _effects(self, rows: Sequence[int], masks: Sequence[Choice]) -> list[Effect]:
+        units = [{layer: numbers.tolist() for layer, numbers in mask.items()} for mask in masks]
+        logits, order = run_logits(self.run, self.target, self.plans, rows, units, self.device, self.progress)
+        truth, own = self.clips.truth[order], self.clips.is_target[order]
+        return [effect(logits[0], after, truth, own, self.clips.known) for after in logits[1:]]
+
+
+def _same_weights(run: Recording, target: Target) -> str:
+    """Hash of the target's weights, which must be those that were recorded."""
+    own: str = weights_hash(target.module)
+    if own != run.facts["weights"]:
+        raise StaleError(
+            f"{run.name} was recorded from weights {run.facts['weights']}, target {target.name!r} has {own}; "
+            f"{run.remedy}"
+        )
+    return own
+
+
+def _distinct(concepts: Sequence[str]) -> tuple[str, ...]:
+    distinct = tuple({plain(concept): concept.strip() for concept in concepts}.values())
+    if not distinct or not all(distinct):
+        raise InputError("name the concept to remove in a few words")
+    return distinct
+
+
+def _background(run: Recording) -> ConceptBank:
+    """The bank of the run's explanations, and the default one."""
+    default = load_bank(BACKGROUND)
+    if not run.explained():
+        return default
+    settings = run.settings()
+    return merge_banks([default, ConceptBank(settings["bank"], tuple(settings["concepts"]))])
+
+
+def _plans(run: Recording, target: Target, names: Sequence[str], device: str) -> tuple[LayerPlan, ...]:
+    lengths = (*TRIAL_SECONDS, run.index.clips[0].duration)
+    plans = plan_layers(target, names, (), device, lengths)
+    for layer, plan in zip((layer for layer in run.layers if layer.name in names), plans, strict=True):
+        if (layer.name, layer.units) != (plan.name, plan.units):
+            raise StaleError(
+                f"layer {layer.name!r} had {layer.units} units when {run.name} was recorded, now {plan.units}"
+            )
+    return plans
+
+
+def _counted(run: Recording, clips: MatchedClips) -> tuple[int, int]:
+    own = clips.is_target[clips.sample(run.facts["held_out_rows"], EFFECT_CLIPS)]
+    return int(own.sum()), int((~own).sum())
+
+
+def _lost(found: Effect | None) -> tuple[tuple[str, float], ...]:
+    rest = sorted((c for c in found.classes if not c.target), key=lambda c: c.delta) if found else []
+    return tuple((c.name, round(c.delta, 6)) for c in rest[:SHOWN_LOST] if c.delta < 0)
+
+
+def _card(result: Pruned, run: Recording) -> dict[str, Any]:
+    one = result.best
+    return {
+        "concepts": list(result.concepts),
+        "selector": result.selector,
+        "target": run.facts["target"],
+        "run": run.name,
+        "layers": result.layers,
+        "effect": one.plain() if one.effect else None,
+        "unmeasured": result.unmeasured,
+        "lost": result.lost,
+        "removed": result.removed,
+        "versions": {name: version(name) for name in ("and-retrieval", "torch", "numpy")},
+    }

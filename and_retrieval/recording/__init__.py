@@ -1,0 +1,1 @@
+"""What `record` does and leaves behind: evidence, activations, neuron vectors, and the `Recording` that holds them."""

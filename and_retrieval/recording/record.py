@@ -1,0 +1,116 @@
+"""Record: show a network every clip of an index once, and keep what its units responded to."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+from safetensors.numpy import save_file
+
+from .. import faiss_index
+from ..clips.index import ClipIndex
+from ..clips.qualities import QUALITIES, measure
+from ..clips.source import held_out
+from ..config import RecordConfig
+from ..errors import InputError
+from ..network.dictionary import attached
+from ..network.layers import TRIAL_SECONDS, match_layers, plan_layers
+from ..network.probe import probe, read_batches
+from ..progress import Announce, Progress, no_progress
+from ..targets import resolve_device, weights_hash
+from ..types import Floats, Ints, Skipped, Target
+from .evidence import evidence_files, gather, layer_facts
+from .recording import QUALITIES_FILE, Recording
+from .unit_index import FILE as NEURONS
+from .unit_index import build_unit_index
+
+
+def record(
+    target: Target,
+    index: ClipIndex,
+    layers: Sequence[str] = (),
+    config: RecordConfig | None = None,
+    run: str | None = None,
+    announce: Announce = no_progress,
+) -> Recording:
+    """Show the network every clip of the index once and keep what its units responded to.
+
+    Args:
+        target: The network.
+        index: The probe set.
+        layers: Globs over the network's named modules; empty takes those of `config`, else the target's own.
+        config: Layers, k, pooling, held-out share, batch, device.
+        run: Name of the run; by default the target's. A run of that name is replaced.
+        announce: See `Announce`.
+
+    Raises:
+        InputError: No layer matches, the network fails on the clips, or nothing is left to explain with.
+    """
+    config = config or RecordConfig()
+    if config.top_k < 1:
+        raise InputError(f"--top-k {config.top_k}: keep at least one clip per unit")
+    folder = index.folder.run(run or run_name(target.name))
+    device = resolve_device(config.device)
+    names = match_layers(target.module, tuple(layers) or config.layers or target.layers, target.aliases)
+    lengths = (*TRIAL_SECONDS, index.clips[0].duration)
+    plans = plan_layers(target, names, config.pooling, device, lengths)
+    held = held_out(index.clips, config.hold_out)
+    skipped: list[Skipped] = []
+    qualities = np.full((len(index.clips), len(QUALITIES)), np.nan, np.float32)
+    batches = _batches(index, target, config.batch, qualities, skipped, announce("recording", "clips"))
+    gathered = gather(probe(target, plans, batches, device), plans, held, config.top_k, folder)
+    neurons = build_unit_index(gathered.layers, index.vectors())
+    facts = {
+        "target": target.name,
+        "weights": weights_hash(target.module),
+        "dictionaries": [asdict(dictionary) for dictionary in attached(target)],
+        "index_clips": len(index.clips),
+        "index_digest": index.digest(),
+        "held_out": int(held.sum()),
+        "held_out_rows": np.flatnonzero(held).tolist(),
+        "settings": {**asdict(config), "layers": list(names), "device": device.type},
+        "skipped": [asdict(miss) for miss in skipped],
+        "layers": [
+            {**known, "output": list(plan.shape), "time_axis": plan.time_axis}
+            for known, plan in zip(layer_facts(gathered.layers), plans, strict=True)
+        ],
+    }
+    files = {
+        NEURONS: lambda path: faiss_index.save(neurons.faiss, path),
+        QUALITIES_FILE: lambda path: save_file({"qualities": qualities}, path),
+        **evidence_files(gathered),
+    }
+    folder.commit(files, facts)
+    return Recording.open(folder, index)
+
+
+def run_name(target: str) -> str:
+    """A run's default name: the target's, without what a folder name cannot hold."""
+    path, _, function = target.partition(":")
+    if path in ("hf", "torch"):
+        place = Path(function.partition("@")[0])
+        parts = [place.name if path == "hf" else place.stem]
+    else:
+        parts = [Path(path).stem, function] if function else [path]
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", "-".join(parts)).strip("-.") or "run"
+
+
+def _batches(
+    index: ClipIndex,
+    target: Target,
+    batch: int,
+    qualities: Floats,
+    skipped: list[Skipped],
+    progress: Progress,
+) -> Iterator[tuple[Ints, list[Floats]]]:
+    """Clips of the index in batches of equal length.
+
+    Each clip's sound is measured on the way, as the network gets it; `qualities` and `skipped` are filled.
+    """
+    for rows, sounds in read_batches(index.clips, target.sample_rate, batch, skipped, progress):
+        for row, sound in zip(rows, sounds, strict=True):
+            qualities[row] = measure(sound, target.sample_rate)
+        yield np.array(rows, np.int32), sounds

@@ -1,0 +1,135 @@
+"""Neuron vectors: where a unit's top clips lie in the embedder's space, searchable by text."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from functools import cached_property
+
+import faiss
+import numpy as np
+
+from .. import faiss_index
+from ..errors import InputError, unknown_name
+from ..faiss_index import Mask, Rows
+from ..store import Folder
+from ..types import Floats, LayerEvidence
+
+FILE = "neurons.faiss"
+
+
+@dataclass(frozen=True)
+class UnitIndex:
+    """FAISS inner-product index over the neuron vectors of all layers of a run, layer after layer.
+
+    Attributes:
+        faiss: The index; a unit that never responded has the zero vector and scores 0.
+        layers: (name, units) in row order.
+    """
+
+    faiss: faiss.Index
+    layers: tuple[tuple[str, int], ...]
+
+    def search(self, query: Floats, k: int = 10) -> list[tuple[str, int, float]]:
+        """The units nearest to one unit-length vector [dim]: (layer, unit, cosine), best first."""
+        scores, rows = self.nearest(query, k)
+        return [(*self.unit(int(row)), float(score)) for row, score in zip(rows, scores, strict=True)]
+
+    def nearest(self, query: Floats, k: int, among: Mask | None = None) -> tuple[Floats, Rows]:
+        """Cosines and rows of the units nearest to one unit-length vector [dim], best first."""
+        scores, rows = faiss_index.search(self.faiss, query[None], k, among)
+        return scores[0], rows[0]
+
+    def vectors(self, rows: Rows) -> Floats:
+        """Neuron vectors of some rows, float32 [rows, dim]."""
+        return faiss_index.stored(self.faiss, rows)
+
+    def unit(self, row: int) -> tuple[str, int]:
+        """(layer, unit) of a row."""
+        if not 0 <= row < self.faiss.ntotal:
+            raise IndexError(row)
+        place = bisect_right(self._starts, row) - 1
+        return self.layers[place][0], row - self._starts[place]
+
+    def row(self, unit: str) -> int:
+        """The row of a unit named LAYER:UNIT.
+
+        Raises:
+            InputError: No such layer or unit, or another form.
+        """
+        layer, _, number = unit.rpartition(":")
+        if not layer or not number.isdecimal():
+            raise InputError(
+                f"unit {unit!r} is not of the form LAYER:UNIT, for example {self.layers[0][0]}:0"
+            )
+        places = {name: place for place, (name, _) in enumerate(self.layers)}
+        if layer not in places:
+            raise unknown_name("layer", layer, places)
+        start, units = self._starts[places[layer]], self.layers[places[layer]][1]
+        if int(number) >= units:
+            raise InputError(
+                f"layer {layer!r} has {units} units, 0 to {units - 1}; there is no unit {number}"
+            )
+        return start + int(number)
+
+    def in_layers(self, globs: Sequence[str]) -> Mask:
+        """Which rows belong to layers that any of the globs matches, bool [n].
+
+        Raises:
+            InputError: A glob matches none.
+        """
+        names = [name for name, _ in self.layers]
+        for glob in globs:
+            if not any(fnmatchcase(name, glob) for name in names):
+                raise unknown_name("layer", glob, names)
+        matched = [any(fnmatchcase(name, glob) for glob in globs) for name in names]
+        return np.repeat(matched, [units for _, units in self.layers])
+
+    @cached_property
+    def _starts(self) -> list[int]:
+        """First row of every layer."""
+        return [0, *np.cumsum([units for _, units in self.layers[:-1]], dtype=int).tolist()]
+
+
+def neuron_vectors(evidence: LayerEvidence, clip_vectors: Floats) -> Floats:
+    """One vector per unit, float32 [units, dim] of unit length; zero for a unit that never responded.
+
+    The mean of the vectors of the unit's top clips, weighted by how far each activation exceeds the unit's
+    mean over all clips; the mean of all clip vectors is taken off first, so that what every clip shares
+    does not make every unit a match.
+    """
+    rows, weights = evidence.top.rows, clip_weights(evidence)
+    centred = clip_vectors - clip_vectors.mean(axis=0)
+    result = np.zeros((evidence.units, clip_vectors.shape[1]), np.float32)
+    for rank in range(rows.shape[1]):  # k passes of [units, dim] instead of one array of k times the size
+        result += weights[:, rank, None] * centred[rows[:, rank]]
+    norms = np.linalg.norm(result, axis=1, keepdims=True)
+    return np.where(norms > 0, result / np.maximum(norms, 1e-12), 0).astype(np.float32)
+
+
+def clip_weights(evidence: LayerEvidence) -> Floats:
+    """By how much each top clip's activation exceeds the unit's mean, float32 [units, k]; 0 where it does not."""
+    excess = np.where(evidence.top.rows >= 0, evidence.top.values - evidence.moments.mean[:, None], 0)
+    weights: Floats = np.maximum(np.nan_to_num(excess), 0).astype(np.float32)
+    return weights
+
+
+def build_unit_index(layers: Sequence[LayerEvidence], clip_vectors: Floats) -> UnitIndex:
+    """The neuron index over all units of all layers; exact while they are fewer than `faiss_index.APPROXIMATE_FROM`."""
+    vectors = np.concatenate([neuron_vectors(layer, clip_vectors) for layer in layers])
+    sizes = tuple((layer.name, layer.units) for layer in layers)
+    large = len(vectors) >= faiss_index.APPROXIMATE_FROM
+    return UnitIndex((faiss_index.build_approximate if large else faiss_index.build)(vectors), sizes)
+
+
+def load_unit_index(folder: Folder) -> UnitIndex:
+    """The neuron index of a run.
+
+    Raises:
+        ChecksumError: The file was changed.
+        InputError: The run holds none.
+    """
+    layers = tuple((facts["name"], facts["units"]) for facts in folder.manifest()["layers"])
+    return UnitIndex(faiss_index.load(folder.file(FILE)), layers)

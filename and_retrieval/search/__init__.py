@@ -1,0 +1,1 @@
+"""Search of units and of clips by text, by sound and by example."""

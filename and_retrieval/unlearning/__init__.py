@@ -1,1 +1,0 @@
-"""Removing a concept: which units, what it costs, and weights without them."""

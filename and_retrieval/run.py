@@ -11,6 +11,7 @@ from .clips.index import ClipIndex
 from .concepts import ConceptBank
 from .config import RecordConfig
 from .explanation.explain import DEFAULT_BANK, explain
+from .explanation.stored import Explained, load_explained
 from .progress import Announce, no_progress
 from .pruning.prune import prune
 from .pruning.result import Pruned
@@ -20,16 +21,25 @@ from .recording.target import load_recorded_target
 from .report.write import write_report
 from .search.query import Query
 from .search.search import Filters, search_neurons
-from .types import Explanation, Target
+from .types import Target
 
 
 @dataclass(frozen=True)
 class Run(Recording):
     """A recording with the stages that follow as methods: the user's NAME/RUN."""
 
-    def explain(self, *banks: str | ConceptBank, **settings: Any) -> tuple[Explanation, ...]:
+    def explain(self, *banks: str | ConceptBank, **settings: Any) -> Explained:
         """`explanation.explain.explain` of this run, by default over the bank `audioset`."""
         return explain(self, banks or (DEFAULT_BANK,), **settings)
+
+    def explanations(self) -> Explained:
+        """What `explain` said of the units, a sequence in layer and unit order.
+
+        Raises:
+            InputError: `explain` was not run yet.
+            StaleError: The network was recorded again since.
+        """
+        return load_explained(self)
 
     def search(self, query: Query | str | Sequence[str], k: int = 10, **filters: Any) -> list[dict[str, Any]]:
         """The units that match a query best, see `search.search.search_neurons`; keywords are those of `Filters`."""
@@ -57,4 +67,4 @@ def record(
 ) -> Run:
     """Show the network every clip of the index once, see `recording.record.record`; gives the run."""
     recording = record_network(target, index, layers, config, run, announce)
-    return Run(recording.folder, recording.index)
+    return Run(recording.stored, recording.index)

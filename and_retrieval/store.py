@@ -1,41 +1,43 @@
-"""The only owner of the folder layout: where indexes and runs live, and how they get there whole.
+"""The only owner of the folder layout: where indexes and recordings live, and how they get there whole.
 
-    HOME/NAME/manifest.json, vectors-*.faiss, clips-*.jsonl            a clip index
-    HOME/NAME/runs/RUN/manifest.json, evidence-*.safetensors, ...      a run: one network on that index
-    HOME/NAME/runs/RUN/explanations.jsonl, report.html                 what people read
+    HOME/NAME/manifest.json, vectors-*.faiss, clips-*.jsonl             a clip index
+    HOME/NAME/runs/RUN/manifest.json, evidence-*.safetensors, ...       a recording: one network on that index
+    HOME/NAME/runs/RUN/explanation.json, units-*.parquet, ...           what `explain` says of its units
+    HOME/NAME/runs/RUN/report.html, prune-*.json                        what people read
 
-Files are written under their own content's hash and the manifest, which names them, is renamed into place
-last: a crash leaves either the old state or the new one.
+Files are written under the hash of their own content. The manifest that names them is renamed into place last, so a
+crash leaves either the old state or the new one. A manifest is a frozen dataclass, checked once, when it is read.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import re
-import secrets
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from .errors import ChecksumError, InputError, StaleError, unknown_name
-from .files import sha256
+from .files import SCRATCH, scratch_path, settle, sha256, write_text
 
-FORMAT = 1
+FORMAT = 2
 HOME_VARIABLE = "AND_RETRIEVAL_HOME"
 DEFAULT_HOME = "index"
-EXPLANATIONS = "explanations.jsonl"
+MANIFEST = "manifest.json"
+INDEX, RECORDING = "clip index", "recording"
 REPORT = "report.html"
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
-# Larger files (held-out activations, memory-mapped) are checked by size alone: reading them whole would
-# cost more than what is done with them.
 CHECKED_UP_TO = 256 << 20
-READABLE = 0o644
+"""Bytes. Larger files (activations, memory-mapped) are checked by size alone: hashing them would take longer than
+what is done with them."""
 ABANDONED = 24 * 3600.0
-"""Seconds after which a scratch file nobody wrote to is taken to be left over from a run that died."""
+"""Seconds after which a scratch file that nobody wrote to counts as left behind by a process that died."""
 
+Content = TypeVar("Content")
 Writer = Callable[[Path], None]
 
 
@@ -52,10 +54,10 @@ class Home:
 
     def index(self, name: str) -> Folder:
         """Folder of a clip index, existing or not."""
-        return Folder(self.path / _checked(name), "clip index")
+        return Folder(self.path / _checked(name), INDEX)
 
     def run(self, name: str, run: str) -> Folder:
-        """Folder of a run on an index, existing or not."""
+        """Folder of a recording on an index, existing or not."""
         return self.index(name).run(run)
 
     def indexes(self) -> list[str]:
@@ -85,117 +87,169 @@ class Home:
         return folder
 
 
-@dataclass(frozen=True)
-class Folder:
-    """A folder whose files belong together and are described by its manifest."""
+@dataclass(frozen=True, slots=True)
+class StoredFile:
+    """A committed file as the manifest names it: name within the folder, size in bytes, sha256 in hex."""
 
-    path: Path
+    path: str
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Head:
+    """What every manifest holds besides its content."""
+
+    format: int
     kind: str
+    files: dict[str, StoredFile]
 
-    def run(self, name: str) -> Folder:
-        """Folder of a run on the clip index in this folder, existing or not."""
-        return Folder(self.path / "runs" / _checked(name), "run")
 
-    def exists(self) -> bool:
-        """Whether something was committed here."""
-        return (self.path / "manifest.json").is_file()
+@dataclass(frozen=True)
+class Stored(Generic[Content]):
+    """The state of a folder as its manifest described it when it was opened.
 
-    def manifest(self) -> dict[str, Any]:
-        """The manifest's content.
+    Attributes:
+        folder: Where it lies.
+        manifest: The content of the manifest.
+        files: Plain name -> committed file.
+    """
 
-        Raises:
-            StaleError: Another format version or another kind of folder.
-            InputError: Not readable.
-        """
-        path = self.path / "manifest.json"
-        damaged = InputError(f"{path} is missing or damaged; make the {self.kind} again")
-        try:
-            content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-            version, kind = content["format"], content["kind"]
-        except (OSError, ValueError, KeyError, TypeError):
-            raise damaged from None
-        if version != FORMAT:
-            raise StaleError(
-                f"{self.path} has format {version}, this version reads format {FORMAT}; make the {self.kind} again"
-            )
-        if kind != self.kind:
-            raise StaleError(f"{self.path} is a {kind}, not a {self.kind}")
-        if not isinstance(content.get("files"), dict):
-            raise damaged
-        return content
+    folder: Folder
+    manifest: Content
+    files: Mapping[str, StoredFile]
+    _verified: set[str] = field(default_factory=set, repr=False, compare=False)
 
     def file(self, name: str) -> Path:
-        """Path of a committed file by its plain name, checked against the manifest.
+        """Path of a committed file by its plain name, verified when it is first asked for.
 
         Raises:
             InputError: The folder has no such file.
-            ChecksumError: It is missing or changed.
+            ChecksumError: The file is missing or was changed.
         """
-        entry = self.manifest()["files"].get(name)
-        if entry is None:
-            raise InputError(f"{self.path} has no {name}; make the {self.kind} again")
-        path = self.path / Path(entry["path"]).name
-        ok = path.is_file() and path.stat().st_size == entry["size"]
-        if not ok or (entry["size"] <= CHECKED_UP_TO and sha256(path) != entry["sha256"]):
-            raise ChecksumError(f"{path} is missing or was changed; make the {self.kind} again")
+        remedy = f"make the {self.folder.kind} again"
+        if name not in self.files:
+            raise InputError(f"{self.folder.path} has no {name}; {remedy}")
+        entry = self.files[name]
+        path = self.folder.path / Path(entry.path).name
+        if name not in self._verified:
+            intact = path.is_file() and path.stat().st_size == entry.size
+            if not intact or (entry.size <= CHECKED_UP_TO and sha256(path) != entry.sha256):
+                raise ChecksumError(f"{path} is missing or was changed; {remedy}")
+            self._verified.add(name)
         return path
 
-    def commit(self, files: Mapping[str, Writer | str | Path], facts: Mapping[str, Any]) -> None:
+
+@dataclass(frozen=True)
+class Folder:
+    """A folder whose files belong together and are described by a manifest.
+
+    Attributes:
+        path: Where it lies, existing or not.
+        kind: What is stored there, in words.
+        manifest_name: File name of the manifest; several kinds may share a folder under different names.
+    """
+
+    path: Path
+    kind: str
+    manifest_name: str = MANIFEST
+
+    @property
+    def manifest_path(self) -> Path:
+        """Where the manifest lies."""
+        return self.path / self.manifest_name
+
+    def run(self, name: str) -> Folder:
+        """Folder of a recording on the clip index in this folder, existing or not."""
+        return Folder(self.path / "runs" / _checked(name), RECORDING)
+
+    def exists(self) -> bool:
+        """Whether something was committed here."""
+        return self.manifest_path.is_file()
+
+    def open(self, content: type[Content]) -> Stored[Content]:
+        """The committed state, its manifest checked against the types of the dataclass `content`.
+
+        Raises:
+            StaleError: Another format version, or another kind of folder.
+            InputError: The manifest is missing, is not JSON, or a field is missing or has another type.
+        """
+        try:
+            text = self.manifest_path.read_bytes()
+        except OSError as error:
+            raise InputError(
+                f"{self.manifest_path} cannot be read ({error.strerror}); make the {self.kind} again"
+            ) from None
+        head = self._parsed(text, _Head)
+        if head.format != FORMAT:
+            raise StaleError(
+                f"{self.path} has format {head.format}, this version reads format {FORMAT}; "
+                f"make the {self.kind} again"
+            )
+        if head.kind != self.kind:
+            raise StaleError(f"{self.path} is a {head.kind}, not a {self.kind}")
+        return Stored(self, self._parsed(text, content), head.files)
+
+    def _parsed(self, text: bytes, content: type[Content]) -> Content:
+        from pydantic import TypeAdapter, ValidationError  # 0.1 s that `--help` does not need
+
+        try:
+            return TypeAdapter(content).validate_json(text, strict=True)
+        except ValidationError as error:
+            flaw = error.errors(include_url=False, include_input=False)[0]
+            place = ".".join(map(str, flaw["loc"]))
+            raise InputError(
+                f"{self.manifest_path} is damaged ({place + ': ' if place else ''}{flaw['msg']}); "
+                f"make the {self.kind} again"
+            ) from None
+
+    def commit(self, files: Mapping[str, Writer | str | Path], content: Any) -> None:
         """Write files and then the manifest that names them; files of the state before are removed.
 
         Args:
             files: Plain name -> text, a function that writes to the path it is given, or the path of a
                 finished scratch file, which is moved.
-            facts: JSON-able content of the manifest.
+            content: A dataclass, the content of the manifest.
         """
-        before = {entry["path"] for entry in self._committed().values()}
-        entries = {name: self._place(name, content) for name, content in files.items()}
-        manifest = {"format": FORMAT, "kind": self.kind, **facts, "files": entries}
-        self.write_text("manifest.json", json.dumps(manifest, indent=2, ensure_ascii=False) + "\n")
-        self._sweep(before, {name: entry["path"] for name, entry in entries.items()})
+        before = self._committed()
+        entries = {name: self._place(name, source) for name, source in files.items()}
+        head = _Head(FORMAT, self.kind, entries)
+        manifest = {**dataclasses.asdict(content), **dataclasses.asdict(head)}
+        self.write_text(self.manifest_name, json.dumps(manifest, indent=2, ensure_ascii=False) + "\n")
+        self._sweep(before, {name: entry.path for name, entry in entries.items()})
 
     def write_text(self, name: str, text: str) -> Path:
         """Write a file that people or other programs read, in one step; returns its path."""
-        self.path.mkdir(parents=True, exist_ok=True)
-        scratch = self.scratch(name)
-        with scratch.open("w", encoding="utf-8", newline="") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        return scratch.replace(self.path / name)
+        return write_text(self.path / name, text)
 
     def scratch(self, name: str) -> Path:
-        """A new empty file in this folder to write on until it is committed."""
+        """A new empty file in this folder to write to until it is committed."""
         self.path.mkdir(parents=True, exist_ok=True)
-        path = self.path / f".{name}.{os.getpid()}-{secrets.token_hex(4)}.tmp"
+        path = scratch_path(self.path / name)
         path.touch(exist_ok=False)
         return path
 
-    def _place(self, name: str, content: Writer | str | Path) -> dict[str, Any]:
-        if isinstance(content, Path):
-            scratch = content
-        else:
-            scratch = self.scratch(name)
-            if isinstance(content, str):
-                scratch.write_text(content, encoding="utf-8", newline="")
-            else:
-                content(scratch)
-        with scratch.open("rb") as stream:
-            os.fsync(stream.fileno())
-        digest = sha256(scratch)
-        plain = Path(name)
-        final = f"{plain.stem}-{digest[:12]}{plain.suffix}"
-        scratch.chmod(READABLE)  # some writers make private files
-        entry = {"path": final, "size": scratch.stat().st_size, "sha256": digest}
-        scratch.replace(self.path / final)
+    def _place(self, name: str, source: Writer | str | Path) -> StoredFile:
+        scratch = source if isinstance(source, Path) else self.scratch(name)
+        try:
+            if isinstance(source, str):
+                scratch.write_text(source, encoding="utf-8", newline="")
+            elif not isinstance(source, Path):
+                source(scratch)
+            digest, plain = sha256(scratch), Path(name)
+            entry = StoredFile(f"{plain.stem}-{digest[:12]}{plain.suffix}", scratch.stat().st_size, digest)
+            settle(scratch, self.path / entry.path)
+        finally:
+            scratch.unlink(missing_ok=True)
         return entry
 
-    def _committed(self) -> dict[str, Any]:
+    def _committed(self) -> set[str]:
+        """Names of the files of the state before; none where its manifest cannot be read."""
         try:
-            files: dict[str, Any] = self.manifest()["files"]
-        except (InputError, StaleError):
-            return {}
-        return files
+            files = json.loads(self.manifest_path.read_text(encoding="utf-8"))["files"]
+            return {str(entry["path"]) for entry in files.values()}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return set()
 
     def _sweep(self, before: set[str], current: Mapping[str, str]) -> None:
         """Remove the files of the state before, of commits that broke off, and abandoned scratch files."""
@@ -204,7 +258,7 @@ class Folder:
         oldest = time.time() - ABANDONED
         for path in self.path.iterdir():
             stale = path.name in before or placed.fullmatch(path.name)
-            dead = path.match(".*.tmp") and path.stat().st_mtime < oldest
+            dead = path.match(f".*{SCRATCH}") and path.stat().st_mtime < oldest
             if (stale and path.name not in current.values()) or dead:
                 path.unlink()
 

@@ -21,6 +21,7 @@ Ints = npt.NDArray[np.int32]
 
 Pooling = Literal["mean", "max", "first", "last"]
 Evidence = Literal["audio", "captions", "both"]
+Reliability = Literal["holds", "fails", "untested"]
 
 StepSeconds = Callable[[float, int], npt.NDArray[np.float64]]
 """(duration of a clip in seconds, steps on a layer's time axis) -> when each step is, see `Target.step_seconds`."""
@@ -143,6 +144,24 @@ class Target:
 
 
 @dataclass(frozen=True, slots=True)
+class AttachedDictionary:
+    """A learned dictionary of a target as a recording names it, see `network.dictionary`.
+
+    Attributes:
+        layer: Dotted name of the layer that it reads.
+        path: Absolute path of its file, or None when it was made in Python.
+        sha256: Of the file.
+        unit_axis, time_axis: Of the layer's output.
+    """
+
+    layer: str
+    path: str | None
+    sha256: str | None
+    unit_axis: int
+    time_axis: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class Kept:
     """The k strongest (or weakest) clips of every unit of a layer, strongest (weakest) first.
 
@@ -212,14 +231,17 @@ class Label:
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """A clip as a unit's explanation shows it: where it is, where it peaks, how strongly."""
+    """A clip among the evidence of a unit.
 
-    path: str
-    start: float
+    Attributes:
+        row: Of the clip in the clip index; its path, start and caption are there.
+        peak: Seconds from the clip's start at which the unit was strongest.
+        activation: How strongly the unit responded.
+    """
+
+    row: int
     peak: float
     activation: float
-    row: int = -1
-    caption: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,6 +262,9 @@ class Summary:
     reason: str | None = None
     raw: str | None = None
     origin: Literal["written", "repaired", "composed"] | None = None
+
+
+NOT_ASKED = Summary(None, True, "no sentence was asked for")
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,57 +293,70 @@ class UnitFaithfulness:
     reliable: bool
 
 
+def reliability(test: UnitFaithfulness | None) -> Reliability:
+    """What a test says of a label: it `holds` or `fails` on clips it was not made from, or was left `untested`."""
+    if test is None:
+        return "untested"
+    return "holds" if test.reliable else "fails"
+
+
 @dataclass(frozen=True, slots=True)
 class Meaning:
     """One of several things a unit answers to: a group of its top clips that lie together in embedding space.
 
     Attributes:
         labels: Concepts of this group, best first.
-        summary: One sentence about this group, or why there is none.
         clips: Places in `Explanation.top` of the group's clips, strongest first.
-        faithfulness: Of its own first label, in what the unit's other meanings leave of its activation; None where
-            that could not be tested.
+        summary: One sentence about this group, or why there is none.
+        faithfulness: Of its own first label, tested on what the unit's other meanings leave of its activation; None
+            where that could not be tested.
     """
 
     labels: tuple[Label, ...]
-    summary: Summary
     clips: tuple[int, ...]
+    summary: Summary = NOT_ASKED
     faithfulness: UnitFaithfulness | None = None
+
+    @property
+    def reliable(self) -> Reliability:
+        """Whether its first label passed its test."""
+        return reliability(self.faithfulness)
 
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """All that is said about one unit: a line of `explanations.jsonl`.
+    """All that is said about one unit. A new field is stored and exported without further code.
 
     Attributes:
-        layer, unit: Where it is.
+        layer, unit: The unit.
+        top, low: The clips it responded to most and least, strongest and weakest first.
         labels: Concepts, best first; empty when the unit never responded.
-        summary: One sentence, or why there is none.
-        top, low: The clips it responded to most and least.
-        faithfulness: Of the first label, on held-out clips, by the evidence that labels were made from (sound unless
-            asked otherwise): whether the unit is said to be reliable. None where there is no label or were too few
-            clips to test it on.
-        acoustics: Which measured qualities go with its activation, or None when none does.
-        caption_faithfulness: The same label by the held-out clips' own captions, a second opinion where it came from
-            sound; None where they carry none.
+        faithfulness: Test of the first label on held-out clips, by the evidence that labels were made from (sound
+            unless asked otherwise). None where there is no label, or were too few clips to test it on.
+        reliable: Whether the first label passed this test.
+        caption_faithfulness: The same label, tested by the held-out clips' own captions: a second opinion where the
+            label came from sound. None where the clips carry none.
+        acoustics: Which measured qualities go with its activation, in words, or None.
         meanings: Two or more where the top clips fall into distinct groups, the one with the strongest clip
             first; otherwise empty.
         polysemanticity: 0..1, how far apart the top clips lie: 0 identical, 1 as clips drawn at random, see
-            `meanings.Groups`; None where there are too few.
+            `explanation.groups.Groups`; None where there are too few.
+        summary: One sentence, or why there is none.
         open_concepts: Words of the captions and the summary that describe the unit, most frequent first.
     """
 
     layer: str
     unit: int
-    labels: tuple[Label, ...]
-    summary: Summary
-    top: tuple[Shown, ...]
-    low: tuple[Shown, ...]
+    top: tuple[Shown, ...] = ()
+    low: tuple[Shown, ...] = ()
+    labels: tuple[Label, ...] = ()
     faithfulness: UnitFaithfulness | None = None
-    acoustics: str | None = None
+    reliable: Reliability = "untested"
     caption_faithfulness: UnitFaithfulness | None = None
+    acoustics: str | None = None
     meanings: tuple[Meaning, ...] = ()
     polysemanticity: float | None = None
+    summary: Summary = NOT_ASKED
     open_concepts: tuple[str, ...] = ()
 
 

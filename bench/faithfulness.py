@@ -40,7 +40,7 @@ from bench import Announce, Figures, markdown, small_cnn
 from bench.class_units import add_home_arguments, embedder_of, labelled_index, trained_cnn
 from bench.source import add_clip_arguments, digest
 
-MEASURES = ("top_correlation", "correlation", "auprc")
+MEASURES = ("correlation", "pearson", "auprc")
 CNN = "small_cnn"
 LEAST_UNITS = 200  # of noise, and over all shuffles
 SHUFFLES = 10
@@ -229,7 +229,7 @@ def _beside(result: Faithfulness, measure: str) -> dict[str, float]:
     ways = {
         "measured": measure,
         "random": f"random_{measure}",
-        f"best_of_{faithful.BEST_OF}": f"best_of_n_{measure}",
+        f"best_of_{faithful.BEST_OF}": f"best_{measure}",
     }
     return {way: float(np.nanmean(getattr(result, field))) for way, field in ways.items()}
 

@@ -63,7 +63,7 @@ def test_noise_gets_no_reliable_label(kind: str) -> None:
         labels = best_labels(similarity[:SEEN], activations[:SEEN])
         found = faithfulness(activations[SEEN:], similarity[SEEN:], labels, permutations=4000, seed=seed)
         shares.append(found.reliable.mean())
-        p_values.append(found.p_value[np.isfinite(found.correlation)])
+        p_values.append(found.p_value[np.isfinite(found.pearson)])
     assert max(shares) <= 0.05
     p = np.concatenate(p_values)
     assert np.mean(p <= 0.05) < 0.08
@@ -81,7 +81,7 @@ def test_detectors_keep_their_labels_and_shuffled_ones_do_not() -> None:
     found = faithfulness(units[SEEN:], similarity[SEEN:], labels)
     present = np.isin(truth, carried[SEEN:])
     assert found.reliable[present].mean() > 0.95
-    assert np.all(found.correlation[found.reliable] > found.random_correlation[found.reliable])
+    assert np.all(found.pearson[found.reliable] > found.random_pearson[found.reliable])
     for seed in range(4):
         shuffled = np.random.default_rng(seed).permutation(units[:SEEN])
         labels = best_labels(similarity[:SEEN], shuffled)
@@ -108,7 +108,7 @@ def test_a_label_no_better_than_any_other_is_not_reliable() -> None:
     found = faithfulness(units, similarity, rng.integers(0, CONCEPTS, 300))
     assert np.mean(found.q_value <= 0.05) == 1
     assert found.reliable.mean() < 0.2
-    assert found.correlation.mean() == pytest.approx(found.random_correlation.mean(), abs=0.02)
+    assert found.pearson.mean() == pytest.approx(found.random_pearson.mean(), abs=0.02)
 
 
 def test_every_figure_by_its_definition() -> None:
@@ -123,15 +123,15 @@ def test_every_figure_by_its_definition() -> None:
         scores = exponential_scores(a[None])[0]
         positives = a >= np.sort(a)[-8]
         for name, measure in (
-            ("correlation", lambda z, a=a: np.corrcoef(z, a)[0, 1]),
-            ("top_correlation", lambda z, s=scores: np.corrcoef(z, s)[0, 1]),
+            ("pearson", lambda z, a=a: np.corrcoef(z, a)[0, 1]),
+            ("correlation", lambda z, s=scores: np.corrcoef(z, s)[0, 1]),
             ("auprc", lambda z, p=positives: average_precision_score(p, z)),
         ):
             every = [measure(column.astype(float)) for column in similarity.T]
             draws = [max(chosen) for chosen in combinations(every, 6)]
             assert getattr(found, name)[unit] == pytest.approx(every[label], abs=1e-6)
             assert getattr(found, f"random_{name}")[unit] == pytest.approx(np.mean(every), abs=1e-6)
-            assert getattr(found, f"best_of_n_{name}")[unit] == pytest.approx(np.mean(draws), abs=1e-6)
+            assert getattr(found, f"best_{name}")[unit] == pytest.approx(np.mean(draws), abs=1e-6)
         assert found.base_rate[unit] == 0.2
 
 
@@ -168,7 +168,7 @@ def test_groups_are_dealt_out_whole() -> None:
     assert np.mean(alone.p_value <= 0.05) > 0.2
     assert np.mean(together.p_value <= 0.05) < 0.09
     assert kstest(together.p_value, "uniform").pvalue > 1e-3
-    np.testing.assert_array_equal(alone.correlation, together.correlation)
+    np.testing.assert_array_equal(alone.pearson, together.pearson)
 
 
 def test_groups_of_several_sizes() -> None:
@@ -194,7 +194,7 @@ def test_nothing_to_permute_is_no_evidence() -> None:
     found = faithfulness(similarity[:, :4], similarity, np.arange(4), groups=np.zeros(30, dtype=int))
     np.testing.assert_array_equal(found.p_value, 1)
     assert not found.reliable.any()
-    np.testing.assert_allclose(found.correlation, 1)
+    np.testing.assert_allclose(found.pearson, 1)
 
 
 def test_a_unit_with_two_meanings_needs_both_labels() -> None:
@@ -205,9 +205,9 @@ def test_a_unit_with_two_meanings_needs_both_labels() -> None:
     first = faithfulness(unit, similarity, np.array([[6, -1]]))
     last = faithfulness(unit, similarity, np.array([[-1, 33]]))
     assert both.reliable.all()
-    assert both.correlation > max(first.correlation, last.correlation) + 0.1
+    assert both.pearson > max(first.pearson, last.pearson) + 0.1
     assert both.auprc > max(first.auprc, last.auprc) + 0.1
-    assert both.random_correlation == pytest.approx(first.random_correlation, abs=0.05)
+    assert both.random_pearson == pytest.approx(first.random_pearson, abs=0.05)
 
 
 def test_units_without_anything_to_test() -> None:
@@ -347,9 +347,9 @@ def test_a_label_holds_in_what_the_others_leave() -> None:
     rest = left_over(activations, similarity, other)
     alone, beside = faithfulness(activations, similarity, own), faithfulness(rest, similarity, own)
     assert beside.reliable[:20].all()
-    assert (beside.top_correlation[:20] > alone.top_correlation[:20]).all()
+    assert (beside.correlation[:20] > alone.correlation[:20]).all()
     assert beside.reliable[20:].sum() <= 1
-    np.testing.assert_allclose(faithfulness(rest, similarity, other).top_correlation[:20].clip(0.1), 0.1)
+    np.testing.assert_allclose(faithfulness(rest, similarity, other).correlation[:20].clip(0.1), 0.1)
 
 
 def test_nothing_is_taken_off_where_no_other_is_or_where_it_goes_the_other_way() -> None:

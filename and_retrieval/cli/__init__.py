@@ -13,10 +13,10 @@ from collections.abc import Sequence
 from .. import __version__
 from ..errors import AndRetrievalError
 from ..store import DEFAULT_HOME, HOME_VARIABLE
-from . import bench, compare, demo, explain, index, models, prune, record, report, runs, search
+from . import bench, compare, demo, explain, export, index, models, prune, record, report, runs, search
 
 TRACEBACK_VARIABLE = "AND_RETRIEVAL_TRACEBACK"
-VERBS = (demo, index, record, explain, search, prune, report, compare, runs, models, bench)
+VERBS = (demo, index, record, explain, search, prune, report, export, compare, runs, models, bench)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -30,7 +30,8 @@ def answer(args: argparse.Namespace) -> tuple[Result, str]:
     out = Path(args.out) if args.out else None
     if out:
         check_format(out)
-    found = compare(opened_run(args.a, args), opened_run(args.b, args), device_of(args))
+    device = device_of(args)
+    found = compare(opened_run(args.a, args, device), opened_run(args.b, args, device))
     picture = str(draw(found, out)) if out else None
     lines = [
         *_table(found.a, found.target_a, found.layers_a),

@@ -38,9 +38,7 @@ def answer(args: argparse.Namespace) -> tuple[Result, str]:
     device = device_of(args)
     run = record(named_target("yamnet", device), index, config=RecordConfig(device=device), announce=announce)
     llm = args.llm or SummaryConfig().llm
-    explanations = explain(
-        run, summaries=SummaryConfig(llm=llm, units=SUMMARIES), announce=announce, device=device
-    )
+    explanations = explain(run, summaries=SummaryConfig(llm=llm, units=SUMMARIES), announce=announce)
     report = write_report(run, progress=announce("drawing", "clips"))
     result = {
         **index_result(index),

@@ -49,9 +49,8 @@ def answer(args: argparse.Namespace) -> tuple[Result, str]:
     """Its result as JSON and as text."""
     from ..config import LabelConfig, OpenConceptConfig, SummaryConfig
     from ..explanation.explain import DEFAULT_BANK, explain
-    from ..store import EXPLANATIONS
 
-    run = opened_run(args.run, args)
+    run = opened_run(args.run, args, device_of(args))
     llm = args.llm or SummaryConfig().llm
     explanations = explain(
         run,
@@ -59,21 +58,21 @@ def answer(args: argparse.Namespace) -> tuple[Result, str]:
         LabelConfig(score=args.score, evidence=args.evidence, k=args.k, rank=args.rank),
         SummaryConfig(llm=llm, units=args.summaries),
         announcer(args),
-        device_of(args),
         OpenConceptConfig(wanted=args.open_concepts, ask_adjectives=args.ask_adjectives),
     )
     units, labelled = len(explanations), sum(bool(e.labels) for e in explanations)
     abstained = sum(e.summary.abstained for e in explanations)
-    reliable = sum(e.faithfulness is not None and e.faithfulness.reliable for e in explanations)
+    reliable = sum(e.reliable == "holds" for e in explanations)
     result = {"run": run.name, "units": units, "labelled": labelled, "abstained": abstained, "llm": llm}
     result["several_meanings"] = sum(bool(e.meanings) for e in explanations)
-    result["reliable"] = reliable if any(e.faithfulness for e in explanations) else None
+    result["reliable"] = reliable if any(e.reliable != "untested" for e in explanations) else None
     by_captions = [e.caption_faithfulness.reliable for e in explanations if e.caption_faithfulness]
     result["reliable_by_captions"] = sum(by_captions) if by_captions else None
     trusted = f"{reliable} of them reliably, " if result["reliable"] is not None else ""
     text = (
         f"{labelled} of {units} units labelled, {trusted}{units - abstained} sentences "
-        f"by {llm} ({run.folder.path / EXPLANATIONS})\n"
-        f'next     and-retrieval report {run.name}, and-retrieval search {run.name} "water drops"'
+        f"by {llm} ({run.folder.path})\n"
+        f'next     and-retrieval report {run.name}, and-retrieval search {run.name} "water drops",'
+        f" and-retrieval export {run.name}"
     )
     return result, text

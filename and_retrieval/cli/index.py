@@ -23,7 +23,7 @@ def add(verbs: Any) -> None:
         help="embedded (default), clap, clap:ORG/NAME, clap:/folder, laion:/file.pt; clap+bf16:... is faster",
     )
     verb.add_argument(
-        "--window", type=float, default=10.0, metavar="S", help="longer files are cut (default: 10)"
+        "--window", type=float, metavar="S", help="longer files are cut into clips of S seconds (default: 10)"
     )
     add_device(verb)
 

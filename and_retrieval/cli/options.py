@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -76,26 +77,25 @@ def built(
     from ..config import ClipConfig
     from ..embed import load_embedder
 
-    window = getattr(args, "window", ClipConfig().window)
-    if not window >= 0.1:
-        raise InputError(f"--window {window}: at least 0.1 s")
+    window = getattr(args, "window", None)
+    if window is not None and not 0.1 <= window < math.inf:
+        raise InputError(f"--window {window:g}: give a number of seconds, 0.1 or more")
+    config = None if window is None else ClipConfig(window=window)
     folder = home.index(name)
     loaded = load_embedder(embedder, device_of(args))
-    return ClipIndex.build(
-        source, loaded, folder.path, ClipConfig(window=window), announce("embedding", "clips")
-    )
+    return ClipIndex.build(source, loaded, folder.path, config, announce("embedding", "clips"))
 
 
-def opened(name: str, args: argparse.Namespace) -> ClipIndex:
-    """The index of that name."""
+def opened(name: str, args: argparse.Namespace, device: str = "cpu") -> ClipIndex:
+    """The index of that name; its embedder runs on `device`."""
     folder = Home.find(args.home).require_index(name)
     from ..clips.index import ClipIndex
 
-    return ClipIndex.open(folder.path)
+    return ClipIndex.open(folder.path, device=device)
 
 
-def opened_run(where: str, args: argparse.Namespace) -> Run:
-    """The run meant by NAME/RUN."""
+def opened_run(where: str, args: argparse.Namespace, device: str = "cpu") -> Run:
+    """The run meant by NAME/RUN; the embedder of its index runs on `device`."""
     name, _, run_name = where.partition("/")
     home = Home.find(args.home)
     if not run_name:
@@ -104,7 +104,7 @@ def opened_run(where: str, args: argparse.Namespace) -> Run:
     folder = home.require_run(name, run_name)
     from ..run import Run
 
-    return Run.open(folder, opened(name, args))
+    return Run.open(folder, opened(name, args, device))
 
 
 def only_run(name: str, args: argparse.Namespace) -> str:

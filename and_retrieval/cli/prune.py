@@ -54,7 +54,7 @@ def answer(args: argparse.Namespace) -> tuple[Result, str]:
         raise InputError(f"{plot.parent} does not exist; make it first")
     from ..pruning.curves import plotted
 
-    run = opened_run(args.run, args)
+    run = opened_run(args.run, args, device_of(args))
     result = run.prune(
         *args.concepts,
         selector=args.selector,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
@@ -21,6 +22,7 @@ from .options import (
 
 if TYPE_CHECKING:
     from ..clips.index import ClipIndex
+    from ..recording.manifest import RecordedLayer
     from ..types import Target
 
 POOLINGS = ("mean", "max", "first", "last")
@@ -59,8 +61,8 @@ def answer(args: argparse.Namespace) -> tuple[Result, str]:
     from ..config import RecordConfig
     from ..run import record
 
-    index = opened(args.index, args)
     device = device_of(args)
+    index = opened(args.index, args, device)
     config = RecordConfig(
         layers=tuple(args.layers),
         top_k=args.top_k,
@@ -73,33 +75,33 @@ def answer(args: argparse.Namespace) -> tuple[Result, str]:
         named_target(args.target, device, args.trust_remote_code), args.dictionary, device, index
     )
     run = record(target, index, (), config, args.run, announcer(args))
-    facts = run.facts
+    recorded = run.manifest
     layers = [
-        {key: layer[key] for key in ("name", "units", "pooling", "output")} for layer in facts["layers"]
+        {key: getattr(layer, key) for key in ("name", "units", "pooling", "output")}
+        for layer in recorded.layers
     ]
+    held_out, skipped = len(recorded.held_out_rows), [asdict(miss) for miss in recorded.skipped]
     result = {
         "run": run.name,
-        "target": facts["target"],
+        "target": recorded.target,
         "layers": layers,
-        "clips": facts["index_clips"] - len(facts["skipped"]),
-        "held_out": facts["held_out"],
-        "skipped": facts["skipped"],
+        "clips": recorded.read_clips,
+        "held_out": held_out,
+        "skipped": skipped,
     }
-    listed = "\n".join(_listed(layer) for layer in facts["layers"])
+    listed = "\n".join(map(_listed, recorded.layers))
     text = (
-        f"{run.name} recorded on {result['clips']} clips, {facts['held_out']} of them held out "
-        f"({run.folder.path}){skipped_text(facts['skipped'])}\n{listed}\nnext     and-retrieval explain {run.name}"
+        f"{run.name} recorded on {recorded.read_clips} clips, {held_out} of them held out "
+        f"({run.folder.path}){skipped_text(skipped)}\n{listed}\nnext     and-retrieval explain {run.name}"
     )
     return result, text
 
 
-def _listed(layer: dict[str, Any]) -> str:
-    """A layer's line: what was hooked, what it puts out for a short clip, and what became of its time."""
-    time = layer["time_axis"]
-    over = (
-        f"{layer['pooling']} over axis {time} of {layer['output']}" if time is not None else layer["output"]
-    )
-    return f"  {layer['name']}  {layer['units']} units, {over}"
+def _listed(layer: RecordedLayer) -> str:
+    """The line of a layer: its name, its units, and how the shape it puts out for a short clip became one number."""
+    shape = list(layer.output)
+    over = shape if layer.time_axis is None else f"{layer.pooling} over axis {layer.time_axis} of {shape}"
+    return f"  {layer.name}  {layer.units} units, {over}"
 
 
 def _pooling(text: str) -> tuple[str, Any]:

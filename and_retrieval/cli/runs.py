@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import json
 from typing import Any
 
+from ..clips.manifest import IndexManifest
 from ..errors import AndRetrievalError
-from ..store import Folder, Home
+from ..explanation.manifest import ExplanationManifest, explanation_folder
+from ..recording.manifest import RecordingManifest, identity
+from ..store import Folder, Home, Stored
 from .options import Result, add_verb
 
 
@@ -30,13 +32,13 @@ def answer(args: argparse.Namespace) -> tuple[Result, str]:
 
 def _index(home: Home, name: str) -> Result:
     try:
-        facts = home.index(name).manifest()
+        index = home.index(name).open(IndexManifest).manifest
     except AndRetrievalError as error:
         return {"name": name, "problem": str(error), "runs": []}
     return {
         "name": name,
-        "clips": facts["clips"],
-        "embedder": facts["embedder"],
+        "clips": index.clips,
+        "embedder": index.embedder,
         "runs": [_run(home.run(name, run), name) for run in home.runs(name)],
     }
 
@@ -44,29 +46,28 @@ def _index(home: Home, name: str) -> Result:
 def _run(folder: Folder, index: str) -> Result:
     name = f"{index}/{folder.path.name}"
     try:
-        facts = folder.manifest()
+        stored = folder.open(RecordingManifest)
     except AndRetrievalError as error:
         return {"run": name, "problem": str(error)}
+    recorded = stored.manifest
     return {
         "run": name,
-        "target": facts["target"],
-        "dictionaries": [entry["layer"] for entry in facts.get("dictionaries", ())],
-        "layers": [{"name": layer["name"], "units": layer["units"]} for layer in facts["layers"]],
-        "clips": facts["index_clips"] - len(facts["skipped"]),
-        "held_out": facts["held_out"],
-        "explained": _explained(folder, facts),
+        "target": recorded.target,
+        "dictionaries": [dictionary.layer for dictionary in recorded.dictionaries],
+        "layers": [{"name": layer.name, "units": layer.units} for layer in recorded.layers],
+        "clips": recorded.read_clips,
+        "held_out": len(recorded.held_out_rows),
+        "explained": _explained(stored),
     }
 
 
-def _explained(folder: Folder, facts: dict[str, Any]) -> bool:
+def _explained(recording: Stored[RecordingManifest]) -> bool:
     """Whether there are explanations, made since the run was recorded."""
-    from ..recording.recording import SETTINGS, recording
-
     try:
-        recorded = json.loads((folder.path / SETTINGS).read_text(encoding="utf-8"))["recorded"]
-    except (OSError, ValueError, KeyError, TypeError):
+        explanation = explanation_folder(recording.folder).open(ExplanationManifest)
+    except AndRetrievalError:
         return False
-    return bool(recorded == recording(facts))
+    return explanation.manifest.recorded == identity(recording)
 
 
 def _lines(index: Result) -> list[str]:

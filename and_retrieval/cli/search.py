@@ -60,15 +60,15 @@ def answer(args: argparse.Namespace) -> tuple[Result, str]:
     name, _, run_name = args.where.partition("/")
     want = args.want or ("neurons" if run_name else "clips")
     if want == "neurons":
-        run = opened_run(args.where if run_name else only_run(name, args), args)
-        results = search_neurons(run, query, args.k, filters, run.index.embedder(device_of(args)))
+        run = opened_run(args.where if run_name else only_run(name, args), args, device_of(args))
+        results = search_neurons(run, query, args.k, filters)
         nothing = not any(found["listens"] for found in results)
         text = _nothing(query, results) if nothing else "\n".join(map(_unit_line, results))
         return {"query": str(query), "for": want, "nothing": nothing, "results": results}, text
     if filters != NO_FILTERS:
         raise InputError("clips have no layers and no explanations; leave the filters out, or name NAME/RUN")
-    index = opened(name, args)
-    results = search_clips(index, query, args.k, index.embedder(device_of(args)))
+    index = opened(name, args, device_of(args))
+    results = search_clips(index, query, args.k)
     return {"query": str(query), "for": want, "results": results}, "\n".join(map(_clip_line, results))
 
 

@@ -6,9 +6,10 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, fields, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import faiss
 import numpy as np
@@ -18,26 +19,31 @@ from ..config import ClipConfig
 from ..embed import load_embedder
 from ..errors import InputError, StaleError
 from ..progress import Progress, silent
-from ..store import Folder
+from ..store import INDEX, Folder
 from ..types import Clip, Embedder, Floats, Skipped
 from .files import UnreadableAudioError
+from .manifest import IndexManifest
 from .source import load_clips, read_clip
 
 BATCH = 32  # clips read, decoded and embedded at a time
 
+Record = TypeVar("Record", Clip, Skipped)
+
 
 @dataclass(frozen=True)
 class ClipIndex:
-    """Clips of a probe set and their vectors, row by row.
+    """Clips of a probe set and their vectors, row by row, with the embedder that made the vectors.
 
     Attributes:
         folder: Where it is stored.
-        clips: Clips in row order; rows never move, new clips go behind. Only clips whose file
-            was changed since leave when the index is built again.
+        clips: Clips in row order. The order is kept; new clips are appended. Building the index again removes
+            only clips whose file has changed.
         skipped: Files and windows that could not be used, with the reason.
         faiss: Inner-product index; row i is the unit-length vector of clip i.
-        embedder_name: What to load to search it by text.
+        embedder_name: Name to load the embedder by.
         embedder_fingerprint: Of the embedder that made the vectors.
+        cut: How files were cut into clips.
+        device: Where the embedder runs when it is loaded by name.
     """
 
     folder: Folder
@@ -46,6 +52,9 @@ class ClipIndex:
     faiss: faiss.Index
     embedder_name: str
     embedder_fingerprint: str
+    cut: ClipConfig
+    device: str = "cpu"
+    _embedded: dict[str, Floats] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
     def build(
@@ -60,21 +69,20 @@ class ClipIndex:
 
         Args:
             source: Folder, glob or CSV, see `clips.source.load_clips`.
-            embedder: Makes the vectors.
+            embedder: Makes the vectors, and stays with the index.
             path: Folder of the index, new or existing.
-            config: Window length and silence limit.
-            progress: Called with clips done and in all.
+            config: How files are cut into clips; by default as the existing index was, else as `ClipConfig` says.
+            progress: Called with the number of clips done and the total.
 
         Raises:
-            InputError: The source holds no usable audio, or the index was cut in windows of another length.
+            InputError: The source holds no usable audio, or the index was cut under other settings.
             StaleError: The index was made with another embedder.
         """
-        config = config or ClipConfig()
-        folder = Folder(Path(path), "clip index")
-        old = cls.open(path) if folder.exists() else None
-        if old is not None:
-            old.check_embedder(embedder)
-            _check_window(folder, config)
+        folder = Folder(Path(path), INDEX)
+        old = cls.open(path, embedder) if folder.exists() else None
+        if old is not None and config is not None:
+            old.check_cut(config)
+        config = old.cut if old else config or ClipConfig()
         probe = load_clips(source, config)
         rows_kept, kept = _still_valid(old.clips if old else (), probe.clips)
         known = {clip.id for clip in kept}
@@ -91,30 +99,45 @@ class ClipIndex:
         earlier = (miss for miss in (old.skipped if old else ()) if miss.path not in looked_at)
         misses = dict.fromkeys((*earlier, *probe.skipped, *skipped))
         index = cls(
-            folder, clips, tuple(misses), faiss_index.build(matrix), embedder.name, embedder.fingerprint
+            folder,
+            clips,
+            tuple(misses),
+            faiss_index.build(matrix),
+            embedder.name,
+            embedder.fingerprint,
+            config,
         )
-        index._save(config)
-        return index
+        index._save()
+        return index.with_embedder(embedder)
 
     @classmethod
-    def open(cls, path: str | Path) -> ClipIndex:
+    def open(cls, path: str | Path, embedder: Embedder | None = None, device: str = "cpu") -> ClipIndex:
         """The index stored at `path`.
 
+        Args:
+            path: Its folder.
+            embedder: The embedder that the index was made with. Without it, the embedder is loaded by its name when
+                it is first needed.
+            device: Where an embedder that is loaded by name runs.
+
         Raises:
-            InputError: There is none, or it is damaged.
-            StaleError: It has another format version.
+            InputError: There is no index, or it is damaged.
+            StaleError: It has another format version, or `embedder` is not the one it was made with.
             ChecksumError: A file of it was changed.
         """
-        folder = Folder(Path(path), "clip index")
-        facts = folder.manifest()
-        clips = tuple(Clip(**line) for line in _lines(folder.file("clips.jsonl")))
-        skipped = tuple(Skipped(**line) for line in _lines(folder.file("skipped.jsonl")))
-        index = faiss_index.load(folder.file("vectors.faiss"))
-        if index.ntotal != len(clips):
+        stored = Folder(Path(path), INDEX).open(IndexManifest)
+        clips = _records(stored.file("clips.jsonl"), Clip)
+        skipped = _records(stored.file("skipped.jsonl"), Skipped)
+        vectors = faiss_index.load(stored.file("vectors.faiss"))
+        made = stored.manifest
+        if vectors.ntotal != len(clips) or vectors.d != made.dim:
             raise InputError(
-                f"{path} holds {len(clips)} clips but {index.ntotal} vectors; make the index again"
+                f"{path} holds {len(clips)} clips but {vectors.ntotal} vectors; make the index again"
             )
-        return cls(folder, clips, skipped, index, facts["embedder"], facts["embedder_fingerprint"])
+        index = cls(
+            stored.folder, clips, skipped, vectors, made.embedder, made.embedder_fingerprint, made.cut, device
+        )
+        return index if embedder is None else index.with_embedder(embedder)
 
     @property
     def name(self) -> str:
@@ -135,15 +158,43 @@ class ClipIndex:
         ids = [clip.id for clip in self.clips[:count]]
         return hashlib.sha256("\n".join([self.embedder_fingerprint, *ids]).encode()).hexdigest()[:16]
 
-    def embedder(self, device: str = "cpu") -> Embedder:
-        """The embedder the vectors were made with.
+    @cached_property
+    def embedder(self) -> Embedder:
+        """The embedder that made the vectors, loaded by its name unless the index was given one.
 
         Raises:
-            StaleError: Its weights or recipe are not the same any more.
+            InputError: No embedder of that name can be loaded here.
+            StaleError: Its weights or its recipe have changed.
         """
-        embedder = load_embedder(self.embedder_name, device)
+        embedder = load_embedder(self.embedder_name, self.device)
         self.check_embedder(embedder)
         return embedder
+
+    def text_vectors(self, texts: Sequence[str]) -> Floats:
+        """Unit-length vectors of texts, float32 [texts, dim]; a text that was embedded before is not embedded again."""
+        new = [text for text in dict.fromkeys(texts) if text not in self._embedded]
+        if new:
+            self._embedded.update(zip(new, self.embedder.embed_text(new), strict=True))
+        return np.array([self._embedded[text] for text in texts], np.float32).reshape(-1, self.dim)
+
+    def read(self, row: int, sample_rate: int) -> Floats:
+        """The sound of a clip as it was indexed, mono float32 [samples] at `sample_rate`.
+
+        Raises:
+            UnreadableAudioError: The file is gone or damaged, or the clip is silent.
+        """
+        return read_clip(self.clips[row], sample_rate, self.cut)
+
+    def with_embedder(self, embedder: Embedder) -> ClipIndex:
+        """The same index with an embedder that is already loaded.
+
+        Raises:
+            StaleError: The index was made with another embedder.
+        """
+        self.check_embedder(embedder)
+        index = replace(self)
+        vars(index)["embedder"] = embedder  # where `cached_property` looks first
+        return index
 
     def check_embedder(self, embedder: Embedder) -> None:
         """Raise StaleError unless `embedder` makes vectors that compare with the stored ones."""
@@ -153,29 +204,39 @@ class ClipIndex:
                 f"not {embedder.name!r} ({embedder.fingerprint}); use that one or another --name"
             )
 
+    def check_cut(self, config: ClipConfig) -> None:
+        """Raise InputError unless clips cut under `config` may join those of the index."""
+        for setting in fields(config):
+            mine, other = getattr(self.cut, setting.name), getattr(config, setting.name)
+            if mine != other:
+                raise InputError(
+                    f"index {self.name!r} was made with {setting.name} {mine:g}, not {other:g}; "
+                    f"use {mine:g} or another --name"
+                )
+
     def search(self, query: Floats, k: int = 10) -> list[tuple[int, float]]:
         """The clips nearest to one unit-length vector [dim]: (row, cosine), best first."""
         scores, rows = faiss_index.search(self.faiss, query[None], k)
         return [(int(row), float(score)) for row, score in zip(rows[0], scores[0], strict=True)]
 
-    def _save(self, config: ClipConfig) -> None:
-        facts: dict[str, Any] = {
-            "name": self.name,
-            "clips": len(self.clips),
-            "skipped": len(self.skipped),
-            "embedder": self.embedder_name,
-            "embedder_fingerprint": self.embedder_fingerprint,
-            "dim": self.dim,
-            "window": config.window,
-            "digest": self.digest(),
-        }
+    def _save(self) -> None:
+        manifest = IndexManifest(
+            name=self.name,
+            clips=len(self.clips),
+            skipped=len(self.skipped),
+            embedder=self.embedder_name,
+            embedder_fingerprint=self.embedder_fingerprint,
+            dim=self.dim,
+            cut=self.cut,
+            digest=self.digest(),
+        )
         self.folder.commit(
             {
                 "clips.jsonl": "".join(_line(asdict(clip)) for clip in self.clips),
                 "skipped.jsonl": "".join(_line(asdict(miss)) for miss in self.skipped),
                 "vectors.faiss": lambda path: faiss_index.save(self.faiss, path),
             },
-            facts,
+            manifest,
         )
 
 
@@ -225,15 +286,6 @@ def _still_valid(old: Sequence[Clip], new: Sequence[Clip]) -> tuple[list[int], l
     return rows, [replace(old[row], root=roots.get(old[row].id, old[row].root)) for row in rows]
 
 
-def _check_window(folder: Folder, config: ClipConfig) -> None:
-    window = folder.manifest().get("window", config.window)
-    if window != config.window:
-        raise InputError(
-            f"index {folder.path.name!r} was cut in windows of {window:g} s, not {config.window:g} s; "
-            f"use --window {window:g} or another --name"
-        )
-
-
 def _embed(
     clips: Sequence[Clip], embedder: Embedder, config: ClipConfig, progress: Progress
 ) -> tuple[list[int], Floats, list[Skipped]]:
@@ -258,6 +310,6 @@ def _line(record: dict[str, Any]) -> str:
     return json.dumps(record, ensure_ascii=False) + "\n"
 
 
-def _lines(path: Path) -> Iterator[dict[str, Any]]:
+def _records(path: Path, kind: type[Record]) -> tuple[Record, ...]:
     with path.open(encoding="utf-8") as stream:
-        yield from map(json.loads, stream)
+        return tuple(kind(**json.loads(line)) for line in stream)

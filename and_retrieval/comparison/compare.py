@@ -12,7 +12,10 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from ..embed import shared_networks
 from ..errors import InputError
+from ..explanation.manifest import ExplanationManifest
+from ..explanation.stored import load_explained
 from ..recording.recording import Recording
 from .findings import Pair, contrasts, layer_pairs, leanings, movement
 from .match import Matched, match_units
@@ -23,9 +26,8 @@ CAVEATS = (
     "Intervals of single comparisons: among many layers some lie apart by chance.",
     "Figures hold for these clips and these concepts.",
 )
-OWN_EARS = "yamnet"
 SAME_EARS = (
-    "YAMNet is the embedder's ears, too: its units go with concepts more than another embedder would show."
+    "The embedder hears with {0}: units of {0} go with concepts more than another embedder would show."
 )
 NO_SAME_CLIPS = "the runs were not recorded and tested on the same clips"
 LABELLING = ("score", "evidence", "k")
@@ -60,12 +62,11 @@ class Comparison:
     caveats: tuple[str, ...]
 
 
-def compare(a: Recording, b: Recording, device: str = "cpu", seed: int = 0) -> Comparison:
+def compare(a: Recording, b: Recording, seed: int = 0) -> Comparison:
     """Hold two explained runs against each other.
 
     Args:
         a, b: Runs on indexes of the same embedder, best on the same clips and explained with the same concepts.
-        device: Where the embedder runs.
         seed: Of random pairs and shuffles.
 
     Raises:
@@ -77,20 +78,21 @@ def compare(a: Recording, b: Recording, device: str = "cpu", seed: int = 0) -> C
             f"{a.name} and {b.name} are on indexes of different embedders ({a.index.embedder_name}, "
             f"{b.index.embedder_name}), whose vectors do not compare; record both on one index"
         )
+    explained = load_explained(a), load_explained(b)
     same_clips = _evidence_clips(a) == _evidence_clips(b)
-    same_concepts = _labelling(a) == _labelling(b)
-    concepts = tuple(dict.fromkeys([*a.settings()["concepts"], *b.settings()["concepts"]]))
-    texts = a.index.embedder(device).embed_text(concepts)
-    layers_a, layers_b = (profile(run, run.index.vectors() @ texts.T) for run in (a, b))
+    same_concepts = _labelling(explained[0].manifest) == _labelling(explained[1].manifest)
+    concepts = tuple(dict.fromkeys(concept for run in explained for concept in run.manifest.concepts))
+    texts = a.index.text_vectors(concepts)
+    layers_a, layers_b = (profile(run, run.recording.index.vectors() @ texts.T) for run in explained)
     pairs = layer_pairs(layers_a, layers_b, same_concepts)
-    matched = match_units(a, b, same_concepts, seed) if same_clips else None
+    matched = match_units(*explained, same_concepts, seed) if same_clips else None
     left_out = _left_out(same_clips, same_concepts, layers_a + layers_b)
     findings = (*leanings(a.name, layers_a), *(leanings(b.name, layers_b) if b.name != a.name else ()))
     if same_clips:
         names = (a.name, b.name)
         findings += (*contrasts(names, layers_a, layers_b, pairs, same_concepts), *movement(matched))
-    targets = a.facts["target"], b.facts["target"]
-    own_ears = (SAME_EARS,) if OWN_EARS in targets and a.index.embedder_name == "embedded" else ()
+    targets = a.manifest.target, b.manifest.target
+    own_ears = tuple(SAME_EARS.format(name) for name in shared_networks(a.index.embedder) if name in targets)
     return Comparison(
         a.name,
         b.name,
@@ -114,12 +116,11 @@ def as_json(comparison: Comparison) -> dict[str, Any]:
 
 
 def _evidence_clips(run: Recording) -> tuple[Any, ...]:
-    return run.facts["index_digest"], run.facts["index_clips"], run.facts["held_out_rows"]
+    return run.manifest.index_digest, run.manifest.index_clips, run.manifest.held_out_rows
 
 
-def _labelling(run: Recording) -> tuple[Any, ...]:
-    settings = run.settings()
-    return sorted(settings["concepts"]), [settings["labelling"].get(name) for name in LABELLING]
+def _labelling(made: ExplanationManifest) -> tuple[Any, ...]:
+    return sorted(made.concepts), [getattr(made.labelling, name) for name in LABELLING]
 
 
 def _left_out(same_clips: bool, same_concepts: bool, layers: Iterable[LayerProfile]) -> tuple[str, ...]:

@@ -26,7 +26,7 @@ class Pair:
     Attributes:
         a, b: Their names.
         among: How many units.
-        concepts_a, concepts_b: Different first labels among so many, see `contrast.distinct_among`; None where there
+        concepts_a, concepts_b: Different first labels among so many, see `statistics.distinct_among`; None where there
             are too few.
     """
 

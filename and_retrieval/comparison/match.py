@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..recording.recording import Recording, unit_rows
+from ..explanation.stored import Explained
+from ..recording.recording import Recording
 from ..recording.unit_index import neuron_vectors
 from ..types import Floats
 from .statistics import Rows, mutual, nearest, share_alike
@@ -66,16 +67,16 @@ class Matched:
     examples: tuple[Moved, ...]
 
 
-def match_units(a: Recording, b: Recording, labels_compare: bool, seed: int = 0) -> Matched:
+def match_units(a: Explained, b: Explained, labels_compare: bool, seed: int = 0) -> Matched:
     """Match the units of two runs on the same clips by their neuron vectors, whatever layer they are in."""
     random = np.random.default_rng(seed)
     units_a, units_b = _places(a), _places(b)
-    vectors_a, vectors_b = _vectors(a), _vectors(b)
+    vectors_a, vectors_b = _vectors(a.recording), _vectors(b.recording)
     same = _same_unit(units_a, units_b), _same_unit(units_b, units_a)
     of_a, cosine = nearest(vectors_a, vectors_b, same[0])
     of_b, _ = nearest(vectors_b, vectors_a, same[1])
     rows = mutual(of_a, of_b)
-    dealt = _vectors(b, random.permutation(b.facts["index_clips"]))
+    dealt = _vectors(b.recording, random.permutation(b.recording.manifest.index_clips))
     nobody = np.full(len(units_a), -1), np.full(len(units_b), -1)
     dealt_a, dealt_cosine = nearest(vectors_a, dealt, nobody[0])
     dealt_rows = mutual(dealt_a, nearest(dealt, vectors_a, nobody[1])[0])
@@ -104,22 +105,20 @@ def match_units(a: Recording, b: Recording, labels_compare: bool, seed: int = 0)
     )
 
 
-def _places(run: Recording) -> list[Place]:
-    labels = [
-        unit.labels[0].concept
-        if unit.labels and (unit.faithfulness is None or unit.faithfulness.reliable)
-        else None
-        for unit in run.explanations()
-    ]
+def _places(explained: Explained) -> list[Place]:
     return [
-        Place(layer.name, unit, label)
-        for (layer, unit), label in zip(unit_rows(run.layers), labels, strict=True)
+        Place(
+            unit.layer,
+            unit.unit,
+            unit.labels[0].concept if unit.labels and unit.reliable != "fails" else None,
+        )
+        for unit in explained
     ]
 
 
 def _vectors(run: Recording, dealt: Rows | None = None) -> Floats:
     """Neuron vectors of all units, as recorded, or with each clip standing for the one it is dealt to."""
-    clips = run.index.vectors()[: run.facts["index_clips"]]
+    clips = run.index.vectors()[: run.manifest.index_clips]
     clips = clips if dealt is None else clips[dealt]
     return np.concatenate([neuron_vectors(layer, clips) for layer in run.layers])
 

@@ -15,7 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ..explanation.acoustics import accounted_for, filled_ranks, finite_median
-from ..recording.evidence import SEEN, load_activations
+from ..explanation.stored import Explained
+from ..recording.activations import SEEN
 from ..recording.recording import Recording
 from ..types import Explanation, Floats
 from .statistics import Interval, bootstrap, effective_number, principal, share
@@ -69,7 +70,7 @@ class LayerProfile:
         random_polysemanticity: that of random clips, median.
         several_meanings: Share of units whose top clips fall into distinct groups.
         counted: First labels, of the reliable units where labels were tested, else of all that have one.
-        concepts, effective_concepts: How many different ones, and `contrast.effective_number` of them.
+        concepts, effective_concepts: How many different ones, and `statistics.effective_number` of them.
         acoustic_units: Share of units that some measured quality goes with.
         leaning: What the units go with.
     """
@@ -90,60 +91,56 @@ class LayerProfile:
     leaning: Leaning | None
 
 
-def profile(run: Recording, similarity: Floats) -> tuple[LayerProfile, ...]:
+def profile(explained: Explained, similarity: Floats) -> tuple[LayerProfile, ...]:
     """The figures of every layer of an explained run.
 
     Args:
-        run: Explained.
+        explained: Its explanations.
         similarity: float32 [clips, concepts], of the clips of the run's index to concepts.
-
-    Raises:
-        InputError: `explain` was not run yet.
-        StaleError: The run was recorded again since.
     """
-    told = run.explanations()
-    random = run.settings().get("random_polysemanticity")
-    profiles, first = [], 0
-    for layer in run.layers:
-        own = told[first : first + layer.units]
-        first += layer.units
-        profiles.append(_layer_profile(layer.name, own, random, _leaning(run, layer.name, similarity)))
-    return tuple(profiles)
+    recording = explained.recording
+    return tuple(
+        _layer_profile(
+            layer.name,
+            explained[recording.unit_index.rows_of(layer.name)],
+            explained.manifest.random_polysemanticity,
+            _leaning(recording, layer.name, similarity),
+        )
+        for layer in recording.manifest.layers
+    )
 
 
 def _layer_profile(
-    name: str, told: Sequence[Explanation], random: float | None, leaning: Leaning | None
+    name: str, units: Sequence[Explanation], random: float, leaning: Leaning | None
 ) -> LayerProfile:
-    tests = [unit.faithfulness for unit in told if unit.faithfulness]
-    known = [unit.polysemanticity for unit in told if unit.polysemanticity is not None]
+    tests = [unit.faithfulness for unit in units if unit.faithfulness]
+    known = [unit.polysemanticity for unit in units if unit.polysemanticity is not None]
     counted = tuple(
-        unit.labels[0].concept
-        for unit in told
-        if unit.labels and (not tests or (unit.faithfulness and unit.faithfulness.reliable))
+        unit.labels[0].concept for unit in units if unit.labels and (not tests or unit.reliable == "holds")
     )
     return LayerProfile(
         name=name,
-        units=len(told),
+        units=len(units),
         reliable=share(np.array([test.reliable for test in tests])),
         correlation=bootstrap(np.array([test.correlation for test in tests])),
         random_correlation=_mean([test.random_correlation for test in tests]),
         best_correlation=_mean([test.best_correlation for test in tests]),
         polysemanticity=bootstrap(np.array(known)),
         random_polysemanticity=random if known else None,
-        several_meanings=_mean([bool(unit.meanings) for unit in told]) or 0.0,
+        several_meanings=_mean([bool(unit.meanings) for unit in units]) or 0.0,
         counted=counted,
         concepts=len(set(counted)),
         effective_concepts=round(effective_number(counted), 2),
-        acoustic_units=share(np.array([unit.acoustics is not None for unit in told])),
+        acoustic_units=share(np.array([unit.acoustics is not None for unit in units])),
         leaning=leaning,
     )
 
 
 def _leaning(run: Recording, layer: str, similarity: Floats) -> Leaning | None:
     """None where there are too few clips to cross-validate, or too few units that vary."""
-    seen = run.seen_rows()
-    activations = load_activations(run.folder, layer, SEEN)
-    qualities = run.qualities()[seen]
+    seen = run.seen_rows
+    activations = run.activations(layer, SEEN)
+    qualities = run.qualities[seen]
     dims = min(qualities.shape[1], similarity.shape[1])
     acoustics = qualities if dims == qualities.shape[1] else principal(filled_ranks(qualities), dims)
     concepts = principal(similarity[seen], dims)

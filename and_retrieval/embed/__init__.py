@@ -8,6 +8,14 @@ from ..types import Embedder
 NAMES = ("embedded", "clap", "clap:ORG/NAME", "clap:/folder", "clap+bf16:...", "laion:/file.pt")
 
 
+def shared_networks(embedder: Embedder) -> tuple[str, ...]:
+    """Targets whose weights the embedder hears with, by the names that `targets.load_target` knows.
+
+    An embedder says so by an attribute `shared_networks`; without it, it shares none.
+    """
+    return tuple(getattr(embedder, "shared_networks", ()))
+
+
 def load_embedder(name: str = "embedded", device: str = "cpu") -> Embedder:
     """The embedder of that name.
 

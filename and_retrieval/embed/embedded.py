@@ -45,6 +45,7 @@ class EmbeddedEmbedder:
     """The offline default (`types.Embedder`): 521-d, 16 kHz, any length of sound."""
 
     name = "embedded"
+    shared_networks = ("yamnet",)
     sample_rate = SAMPLE_RATE
 
     def __init__(self, device: str = "cpu") -> None:

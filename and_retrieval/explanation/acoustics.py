@@ -14,9 +14,10 @@ from scipy import special, stats
 
 from ..clips.qualities import QUALITIES
 from ..numerics import Array, Doubles, chunks
-from ..recording.evidence import SEEN, load_activations
+from ..recording.activations import SEEN
 from ..recording.recording import Recording
 from ..types import Floats
+from .manifest import LayerAcoustics
 
 LEAST_CLIPS = 10  # with fewer, the t approximation of the p-value is poor and nothing is tested
 RIDGE = 0.01  # of the number of clips, added to the diagonal of the rank correlations
@@ -160,36 +161,31 @@ def explained_by_acoustics(
     return Explained(r2[0].astype(np.float32), r2[1:].mean(axis=0).astype(np.float32))
 
 
-def measured_acoustics(run: Recording) -> tuple[list[str | None], dict[str, dict[str, float]]]:
-    """What measured sound has to do with the units of a run, over its seen clips.
+def measured_acoustics(recording: Recording, layer: str) -> tuple[list[str | None], LayerAcoustics | None]:
+    """What measured sound has to do with the units of a layer, over its seen clips.
 
     Returns:
-        Per unit which qualities go with its activation, in words, or None. Per layer `r2`, the median over units
-        of how much of a unit the qualities account for on clips not fitted to, and `shuffled`, the same with the
-        qualities dealt out at random; no entry where there are too few clips.
+        Per unit which qualities go with its activation, in words, or None; and how much of the layer the qualities
+        account for, None where there are too few clips to tell.
     """
-    seen = run.seen_rows()
-    qualities = run.qualities()[seen]
-    words: list[str | None] = []
-    layers: dict[str, dict[str, float]] = {}
-    for layer in run.layers:
-        activations = load_activations(run.folder, layer.name, SEEN)
-        found = preferences(activations, qualities)
-        words += [describe(rho, q) for rho, q in zip(found.rho, found.q_value, strict=True)]
-        if (share := accounted_for(run, activations, qualities)) is not None:
-            layers[layer.name] = {"r2": finite_median(share.r2), "shuffled": finite_median(share.shuffled)}
-    return words, layers
+    activations, qualities = recording.activations(layer, SEEN), recording.qualities[recording.seen_rows]
+    preferred = preferences(activations, qualities)
+    words = [describe(rho, q) for rho, q in zip(preferred.rho, preferred.q_value, strict=True)]
+    share = accounted_for(recording, activations, qualities)
+    if share is None:
+        return words, None
+    return words, LayerAcoustics(finite_median(share.r2), finite_median(share.shuffled))
 
 
-def accounted_for(run: Recording, activations: Array, predictors: Array) -> Explained | None:
+def accounted_for(recording: Recording, activations: Array, predictors: Array) -> Explained | None:
     """How much of a layer's units predictors account for, folds apart; None with too few clips to cross-validate.
 
     Args:
-        run: Of which the clips are.
-        activations: float [seen clips, units], see `recording.evidence.load_activations`.
+        recording: Of which the clips are.
+        activations: float [seen clips, units], see `Recording.activations`.
         predictors: float [seen clips, predictors].
     """
-    clips = [run.index.clips[row] for row in run.seen_rows()]
+    clips = [recording.index.clips[row] for row in recording.seen_rows]
     groups = [clip.fold or clip.sha256 for clip in clips]
     different = len(set(groups))
     if different < LEAST_GROUPS and len(clips) < LEAST_SEEN:

@@ -3,45 +3,47 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import dataclass, replace
+from typing import Any
 
-from ..clips.index import ClipIndex
 from ..concepts import ConceptBank
 from ..config import LabelConfig, OpenConceptConfig, SummaryConfig
+from ..language.llm import LlamaModel
 from ..language.rank import check_rank
 from ..progress import Announce, no_progress, silent
-from ..recording.recording import Recording, unit_rows
-from ..types import Explanation, Kept, Shown
+from ..recording.recording import Recording
+from ..types import Explanation, Kept, LayerEvidence, Shown, reliability
 from .acoustics import measured_acoustics
-from .label_tests import caption_tests, tested_labels
-from .labels import choose_bank, describe_clips, ranked_run
-from .meanings import found_meanings
-from .open_concepts import open_concept_finder
-from .summaries import load_language_model, unit_summaries
+from .label_tests import caption_tests, sound_tests
+from .labels import DescribedClips, choose_bank, describe_clips, ranked_labels
+from .manifest import ExplanationManifest, LayerAcoustics
+from .meanings import MeaningFinder, meaning_finder
+from .open_concepts import OpenConceptFinder, open_concept_finder
+from .stored import Explained, ExplanationWriter
+from .summaries import load_language_model, with_summaries
 
 DEFAULT_BANK = "audioset"
 
 
 def explain(
-    run: Recording,
+    recording: Recording,
     banks: Sequence[str | ConceptBank] = (DEFAULT_BANK,),
     labelling: LabelConfig | None = None,
     summaries: SummaryConfig | None = None,
     announce: Announce = no_progress,
-    device: str = "cpu",
     opened: OpenConceptConfig | None = None,
-) -> tuple[Explanation, ...]:
-    """Label every unit, test the label on held-out clips, write a sentence, and keep all in the run's folder.
+) -> Explained:
+    """Label every unit, test the label on held-out clips, write a sentence, and store all of it.
 
-    A unit whose label does not predict it on clips the label was not made from gets no sentence.
+    A unit whose label does not predict it on clips the label was not made from gets no sentence. Work goes layer by
+    layer; what is held in memory is one layer.
 
     Args:
-        run: What was recorded.
-        banks: Names, files, or banks; `labels` stands for the labels of the index's own clips.
+        recording: What was recorded.
+        banks: Names, files, or banks; `labels` means the labels of the index's own clips.
         labelling: Score, k, number and order of labels.
         summaries: Language model and how it is asked.
-        announce: See `Announce`.
-        device: Where the embedder runs.
+        announce: Makes the progress bars, see `Announce`.
         opened: Which open concepts are kept.
 
     Raises:
@@ -49,70 +51,98 @@ def explain(
         StaleError: The index was made with other embedder weights.
     """
     labelling, summaries = labelling or LabelConfig(), summaries or SummaryConfig()
-    bank = choose_bank(run.index, banks)
+    bank = choose_bank(recording.index, banks)
     model = load_language_model(summaries)
     check_rank(labelling.rank, model)
     finder = open_concept_finder(opened or OpenConceptConfig(), model)
-    embedder = run.index.embedder(device)
-    clips = describe_clips(run.index, embedder, bank)
-    similarity = clips.similarity(labelling.evidence)
-    ranking = announce("ranking", "units") if labelling.rank != "score" else silent
-    labels = ranked_run(run, clips, bank, labelling, model, summaries.clips, ranking)
-    tested = tested_labels(run, similarity, bank.concepts, labels)
-    by_captions = caption_tests(run, clips.text, bank.concepts, labels)
-    sound, sound_by_layer = measured_acoustics(run)
-    found = found_meanings(run, clips, bank, labelling)
-    shown = [
-        (
-            _shown(run.index, layer.top, unit, clips.captions),
-            _shown(run.index, layer.low, unit, clips.captions),
+    clips = describe_clips(recording.index, bank)
+    meanings = meaning_finder(recording, clips, bank, labelling)
+    explainer = _Explainer(recording, clips, bank, labelling, summaries, model, meanings, finder, announce)
+    acoustics: dict[str, LayerAcoustics] = {}
+    with ExplanationWriter(recording) as writer:
+        for layer in recording.layers:
+            units, measured = explainer.explain(layer)
+            writer.add(units)
+            if measured is not None:
+                acoustics[layer.name] = measured
+        manifest = ExplanationManifest(
+            recorded=recording.identity,
+            bank=bank.name,
+            concepts=bank.concepts,
+            labelling=labelling,
+            summaries=summaries,
+            acoustics=acoustics,
+            random_polysemanticity=meanings.random_polysemanticity,
+            open_concepts=finder.settings,
         )
-        for layer, unit in unit_rows(run.layers)
+        return writer.commit(clips.captions, manifest)
+
+
+@dataclass(frozen=True)
+class _Explainer:
+    """What the units of every layer are explained with."""
+
+    recording: Recording
+    clips: DescribedClips
+    bank: ConceptBank
+    labelling: LabelConfig
+    summaries: SummaryConfig
+    model: LlamaModel | None
+    meanings: MeaningFinder
+    finder: OpenConceptFinder
+    announce: Announce
+
+    def explain(self, layer: LayerEvidence) -> tuple[list[Explanation], LayerAcoustics | None]:
+        """One record per unit of a layer, each stage adding its fields, and the acoustics of the whole layer."""
+        words, acoustics = measured_acoustics(self.recording, layer.name)
+        units = _with(self._tested(layer, self._labelled(layer)), acoustics=words)
+        meanings, spread = self.meanings.find(layer)
+        units = _with(units, meanings=meanings, polysemanticity=spread)
+        progress = self.announce(f"writing {layer.name}", "sentences")
+        embed_text = self.recording.index.text_vectors
+        units = with_summaries(units, self.clips.captions, self.model, self.summaries, embed_text, progress)
+        return _with(units, open_concepts=self.finder.find(units, self.clips.captions)), acoustics
+
+    def _labelled(self, layer: LayerEvidence) -> list[Explanation]:
+        units = [
+            Explanation(layer.name, unit, _shown(layer.top, unit), _shown(layer.low, unit))
+            for unit in range(layer.units)
+        ]
+        asks = self.labelling.rank != "score"
+        progress = self.announce(f"ranking {layer.name}", "units") if asks else silent
+        labels = ranked_labels(
+            self.recording,
+            layer,
+            self.clips,
+            self.bank,
+            self.labelling,
+            self.model,
+            self.summaries.clips,
+            progress,
+        )
+        return _with(units, labels=labels)
+
+    def _tested(self, layer: LayerEvidence, units: Sequence[Explanation]) -> list[Explanation]:
+        labels = [unit.labels for unit in units]
+        similarity = self.clips.similarity(self.labelling.evidence)
+        by_sound = sound_tests(self.recording, layer.name, similarity, self.bank.concepts, labels)
+        by_captions = caption_tests(self.recording, layer.name, self.clips.text, self.bank.concepts, labels)
+        return _with(
+            units,
+            faithfulness=by_sound,
+            reliable=list(map(reliability, by_sound)),
+            caption_faithfulness=by_captions,
+        )
+
+
+def _with(units: Sequence[Explanation], **columns: Sequence[Any]) -> list[Explanation]:
+    """The units with some of their fields filled, each from a column with one value per unit."""
+    rows = zip(*columns.values(), strict=True)
+    return [
+        replace(unit, **dict(zip(columns, row, strict=True))) for unit, row in zip(units, rows, strict=True)
     ]
-    progress = announce("writing", "summaries")
-    sentences, meanings = unit_summaries(
-        run, labels, tested, shown, model, summaries, progress, sound, embedder.embed_text, found.units
-    )
-    words = finder.find(shown, sentences)
-    explanations = tuple(
-        Explanation(
-            layer.name,
-            unit,
-            labels[row],
-            sentences[row],
-            *shown[row],
-            faithfulness=tested[row],
-            caption_faithfulness=by_captions[row],
-            acoustics=sound[row],
-            meanings=meanings[row],
-            polysemanticity=found.polysemanticity[row],
-            open_concepts=words[row],
-        )
-        for row, (layer, unit) in enumerate(unit_rows(run.layers))
-    )
-    settings = {
-        "concepts": list(bank.concepts),
-        "bank": bank.name,
-        "labelling": asdict(labelling),
-        "summaries": asdict(summaries),
-        "acoustics": sound_by_layer,
-        "random_polysemanticity": found.random,
-        "open_concepts": finder.settings,
-    }
-    run.write_explanations(explanations, settings)
-    return explanations
 
 
-def _shown(index: ClipIndex, kept: Kept, unit: int, captions: Sequence[str]) -> tuple[Shown, ...]:
-    return tuple(
-        Shown(
-            path=index.clips[row].file,
-            start=index.clips[row].start,
-            peak=round(float(kept.peaks[unit, rank]), 3),
-            activation=float(kept.values[unit, rank]),
-            row=int(row),
-            caption=captions[row],
-        )
-        for rank, row in enumerate(kept.rows[unit])
-        if row >= 0
-    )
+def _shown(kept: Kept, unit: int) -> tuple[Shown, ...]:
+    clips = zip(kept.rows[unit].tolist(), kept.peaks[unit].tolist(), kept.values[unit].tolist(), strict=True)
+    return tuple(Shown(row, round(peak, 3), activation) for row, peak, activation in clips if row >= 0)

@@ -8,7 +8,7 @@ Two things can make a label look good, and a reliable one has to beat both:
 
 1. Chance over clips. The p-value is that of a permutation test: activations are dealt out to the clips anew.
    It assumes nothing about their distribution, and the label was chosen on other clips, so the choice needs
-   no correction. What is compared is `top_correlation`, Pearson's with the exponential scores of the
+   no correction. What is compared is `correlation`, Pearson's with the exponential scores of the
    activation: ranks, so that no outlier decides, but ranks that grow towards the top, where a detector
    shows. Share of units that pass, of YAMNet's on ESC-10 (80 clips held out) and of detectors of an ESC-10
    class in noise of half the class's size, by Pearson's, Spearman's and this correlation:
@@ -66,31 +66,31 @@ class Faithfulness:
     """How well each unit's labels predict it; NaN where there is no label or the unit never changes.
 
     Beside each measure stands what labels drawn at random from the bank score: `random_`, the mean over them,
-    and `best_of_n_`, the expected maximum over `BEST_OF` of them drawn without replacement.
+    and `best_`, the expected maximum over `BEST_OF` of them drawn without replacement.
 
     Attributes:
         clips: Number of clips it was measured on.
-        correlation: float64 [units], Pearson's, of prediction and activation, -1..1.
-        top_correlation: float64 [units], Pearson's, of prediction and `exponential_scores` of the activation,
+        pearson: float64 [units], Pearson's, of prediction and activation, -1..1.
+        correlation: float64 [units], Pearson's, of prediction and `exponential_scores` of the activation,
             -1..1: what is tested.
         auprc: float64 [units], average precision at which the prediction finds the unit's `strongest` clips,
             0..1.
         base_rate: float64 [units], share of these clips: what a prediction without any order scores.
         p_value: float64 [units], of the permutation test; 1 where there is nothing to test.
         q_value: float64 [units], Benjamini and Hochberg's (1995) of it over the units tested; else 1.
-        reliable: bool [units], q_value <= `LEVEL` and top_correlation reaches best_of_n_top_correlation.
+        reliable: bool [units], q_value <= `LEVEL` and correlation reaches best_correlation.
     """
 
     clips: int
+    pearson: Doubles
+    random_pearson: Doubles
+    best_pearson: Doubles
     correlation: Doubles
     random_correlation: Doubles
-    best_of_n_correlation: Doubles
-    top_correlation: Doubles
-    random_top_correlation: Doubles
-    best_of_n_top_correlation: Doubles
+    best_correlation: Doubles
     auprc: Doubles
     random_auprc: Doubles
-    best_of_n_auprc: Doubles
+    best_auprc: Doubles
     base_rate: Doubles
     p_value: Doubles
     q_value: Doubles
@@ -327,11 +327,11 @@ def _measure(
 
 def _conclusion(clips: int, columns: dict[str, Doubles]) -> Faithfulness:
     """q-values over the units that were tested, and what follows."""
-    tested = np.isfinite(columns["correlation"])
+    tested = np.isfinite(columns["pearson"])
     q = np.ones(len(tested))
     q[tested] = stats.false_discovery_control(columns["p_value"][tested])
     # In a bank of one concept there is no other label to beat, and the two are equal but for rounding.
-    better = columns["top_correlation"] >= columns["best_of_n_top_correlation"] - ROUNDING
+    better = columns["correlation"] >= columns["best_correlation"] - ROUNDING
     return Faithfulness(clips, **columns, q_value=q, reliable=(q <= LEVEL) & better)
 
 

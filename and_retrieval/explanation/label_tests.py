@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..recording.evidence import HELD_OUT, load_activations
+from ..recording.activations import HELD_OUT
 from ..recording.recording import Recording
 from ..types import Floats, Label, UnitFaithfulness
 from .faithfulness import Faithfulness, faithfulness, left_over
@@ -18,96 +18,93 @@ Array = npt.NDArray[Any]
 LEAST_HELD_OUT = 20  # clips; with fewer no test could tell a label from chance
 
 
-def tested_labels(
-    run: Recording, similarity: Floats, concepts: Sequence[str], labels: Sequence[Sequence[Label]]
+def sound_tests(
+    recording: Recording,
+    layer: str,
+    similarity: Floats,
+    concepts: Sequence[str],
+    labels: Sequence[Sequence[Label]],
 ) -> list[UnitFaithfulness | None]:
-    """Test every unit's first label on the held-out clips; None where there is nothing to test.
+    """Test the first label of every unit of a layer on the held-out clips; None where there is nothing to test.
 
-    Held against the similarity that the labels were made from, of clips they were not made from, this is the test
-    whose verdict counts: a unit that fails it is said nothing about.
+    The label is held against the similarity that labels were made from, on clips it was not made from. The verdict
+    of this test counts: nothing is said of a unit whose label fails it.
 
     Args:
-        run: Its held-out activations are read.
+        recording: Its held-out activations are read.
+        layer: The layer's name.
         similarity: float32 [clips, concepts], all clips of the index.
         concepts: The columns' names.
         labels: Per unit, best first.
     """
-    return _tests(run, similarity, concepts, labels, None)
+    return _tests(recording, layer, similarity, concepts, labels, np.arange(len(recording.held_out_rows)))
 
 
 def caption_tests(
-    run: Recording, similarity: Floats, concepts: Sequence[str], labels: Sequence[Sequence[Label]]
-) -> list[UnitFaithfulness | None]:
-    """As `tested_labels`, by the captions of the held-out clips that carry one; None where too few do.
-
-    What stands for the caption of a clip without one comes from its sound, so such clips are left out. Where labels
-    come from sound, this is a second opinion that no embedder's ears had a part in. It is shown, and decides nothing.
-    `similarity` is that of the clips' captions and the concepts.
-    """
-    rows = run.facts["held_out_rows"]
-    captioned = np.flatnonzero([run.index.clips[row].caption is not None for row in rows])
-    return _tests(run, similarity, concepts, labels, captioned)
-
-
-def _tests(
-    run: Recording,
+    recording: Recording,
+    layer: str,
     similarity: Floats,
     concepts: Sequence[str],
     labels: Sequence[Sequence[Label]],
-    among: npt.NDArray[np.intp] | None,
 ) -> list[UnitFaithfulness | None]:
-    tested: list[UnitFaithfulness | None] = []
-    for layer in run.layers:
-        part = labels[len(tested) : len(tested) + layer.units]
-        tested += _layer_tests(run, layer.name, similarity, _columns(concepts, part), among)
-    return tested
+    """As `sound_tests`, by the captions of the held-out clips that carry one; None where too few do.
+
+    The stand-in for a missing caption comes from the clip's sound, so clips without a caption are left out. Where
+    labels come from sound, this is a second opinion that no embedder's ears had a part in. It is shown, and decides
+    nothing. `similarity` is that of the clips' captions and the concepts.
+    """
+    captions = [recording.index.clips[row].caption for row in recording.held_out_rows]
+    return _tests(
+        recording, layer, similarity, concepts, labels, np.flatnonzero([c is not None for c in captions])
+    )
 
 
-def _layer_tests(
-    run: Recording,
+def _tests(
+    recording: Recording,
     layer: str,
     similarity: Floats,
-    chosen: npt.NDArray[np.intp],
-    among: npt.NDArray[np.intp] | None,
+    concepts: Sequence[str],
+    labels: Sequence[Sequence[Label]],
+    among: npt.NDArray[np.intp],
 ) -> list[UnitFaithfulness | None]:
-    """Tests of a layer's units, on the held-out clips whose places are `among`, by default on all."""
-    rows = np.array(run.facts["held_out_rows"], np.intp)
-    among = np.arange(len(rows)) if among is None else among
+    """Tests of a layer's units on the held-out clips whose places are `among`."""
     if len(among) < LEAST_HELD_OUT:
-        return [None] * len(chosen)
-    activations = load_activations(run.folder, layer, HELD_OUT)
-    of = activations if len(among) == len(rows) else activations[among]
-    return _per_unit(faithfulness(of, similarity[rows[among]], chosen, groups=held_out_files(run)[among]))
+        return [None] * len(labels)
+    rows = recording.held_out_rows[among]
+    activations = recording.activations(layer, HELD_OUT)
+    activations = activations if len(among) == len(activations) else activations[among]
+    groups = recording.files_of(rows)
+    return _per_unit(faithfulness(activations, similarity[rows], _columns(concepts, labels), groups=groups))
 
 
 def meaning_tests(
-    run: Recording,
+    recording: Recording,
     layer: str,
     similarity: Floats,
     concepts: Sequence[str],
     labels: Sequence[Sequence[Label]],
     units: npt.NDArray[np.intp],
 ) -> list[UnitFaithfulness | None]:
-    """As `tested_labels`, for the meanings of a layer's units: what each predicts of what the others leave.
+    """As `sound_tests`, for the meanings of a layer's units: what each predicts of what the others leave.
 
     Labels of the others are taken out of the activation first (`left_over`): a unit that answers to dogs
     and to alarms is not to fail as one of dogs because of the alarms.
 
     Args:
-        run: Its held-out activations are read.
+        recording: Its held-out activations are read.
         layer: Of which the units are.
         similarity: float32 [clips, concepts], all clips of the index.
         concepts: The columns' names.
         labels: Per meaning, best first.
         units: int [meanings], of which unit each is, those of one unit next to each other.
     """
-    rows = run.facts["held_out_rows"]
+    rows = recording.held_out_rows
     if len(rows) < LEAST_HELD_OUT or not len(units):
         return [None] * len(units)
     chosen = _columns(concepts, labels)
-    activations = load_activations(run.folder, layer, HELD_OUT)[:, units]
+    activations = recording.activations(layer, HELD_OUT)[:, units]
     rest = left_over(activations, similarity[rows], _others(chosen, units))
-    return _per_unit(faithfulness(rest, similarity[rows], chosen, groups=held_out_files(run)))
+    return _per_unit(faithfulness(rest, similarity[rows], chosen, groups=recording.files_of(rows)))
 
 
 def _columns(concepts: Sequence[str], labels: Sequence[Sequence[Label]]) -> npt.NDArray[np.intp]:
@@ -128,17 +125,11 @@ def _others(chosen: npt.NDArray[np.intp], units: npt.NDArray[np.intp]) -> npt.ND
     return table
 
 
-def held_out_files(run: Recording) -> npt.NDArray[np.intp]:
-    """Which file each held-out clip was cut from, numbered; int [held-out clips]: windows of a file are dependent."""
-    files = [run.index.clips[row].sha256 for row in run.facts["held_out_rows"]]
-    return np.unique(files, return_inverse=True)[1]
-
-
 def _per_unit(found: Faithfulness) -> list[UnitFaithfulness | None]:
     columns = {
-        "correlation": found.top_correlation,
-        "random_correlation": found.random_top_correlation,
-        "best_correlation": found.best_of_n_top_correlation,
+        "correlation": found.correlation,
+        "random_correlation": found.random_correlation,
+        "best_correlation": found.best_correlation,
         "auprc": found.auprc,
         "base_rate": found.base_rate,
         "q_value": found.q_value,

@@ -1,10 +1,9 @@
-"""The labels of a run: what the clips are said to be, by sound or by caption, and which concepts the units get."""
+"""Labels: what the clips are said to be, by sound or by caption, and which concepts the units of a layer get."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 
 import numpy as np
 
@@ -15,7 +14,7 @@ from ..errors import InputError, unknown_name
 from ..language.rank import CANDIDATES, ScoringModel, rank_labels
 from ..progress import Progress, silent
 from ..recording.recording import Recording
-from ..types import Embedder, Evidence, Floats, Label, LayerEvidence
+from ..types import Evidence, Floats, Label, LayerEvidence
 from .scores import find_scorer, label_units
 
 DESCRIBED_BY = 3  # concepts that stand for the caption of a clip that has none
@@ -51,9 +50,9 @@ class DescribedClips:
         return self.audio if evidence == "audio" else self.text
 
 
-def describe_clips(index: ClipIndex, embedder: Embedder, bank: ConceptBank) -> DescribedClips:
-    """Put every clip of an index into words and hold sound and words against the bank's concepts."""
-    concepts = embedder.embed_text(bank.concepts)
+def describe_clips(index: ClipIndex, bank: ConceptBank) -> DescribedClips:
+    """Put every clip of an index into words, and hold sound and words against the concepts of a bank."""
+    concepts = index.text_vectors(bank.concepts)
     audio = index.vectors() @ concepts.T
     nearest = np.argsort(-audio, axis=1, kind="stable")[:, :DESCRIBED_BY]
     captions = tuple(
@@ -61,25 +60,26 @@ def describe_clips(index: ClipIndex, embedder: Embedder, bank: ConceptBank) -> D
         for row, clip in enumerate(index.clips)
     )
     distinct, place = np.unique(captions, return_inverse=True)
-    text = embedder.embed_text(distinct.tolist()) @ concepts.T
+    text = index.text_vectors(distinct.tolist()) @ concepts.T
     return DescribedClips(captions, audio, text[place])
 
 
-def label_run(
-    run: Recording, clips: DescribedClips, bank: ConceptBank, config: LabelConfig
+def layer_labels(
+    recording: Recording, layer: LayerEvidence, clips: DescribedClips, bank: ConceptBank, config: LabelConfig
 ) -> list[tuple[Label, ...]]:
-    """The labels of all units of a run, in layer and unit order."""
-    return [
-        unit
-        for layer in run.layers
-        for unit in from_evidence(
-            clips, config.evidence, partial(label_layer, run, layer, bank=bank, config=config)
-        )
-    ]
+    """The labels of every unit of a layer, best first, by the evidence and the score that `config` names."""
+    seen = None if find_scorer(config.score).from_top else recording.seen_activations(layer.name)
+
+    def label(similarity: Floats) -> list[tuple[Label, ...]]:
+        read = None if seen is None else (similarity[seen[0]], seen[1])
+        return label_units(similarity, layer, bank.concepts, config, read)
+
+    return from_evidence(clips, config.evidence, label)
 
 
-def ranked_run(
-    run: Recording,
+def ranked_labels(
+    recording: Recording,
+    layer: LayerEvidence,
     clips: DescribedClips,
     bank: ConceptBank,
     config: LabelConfig,
@@ -87,16 +87,16 @@ def ranked_run(
     shown: int,
     progress: Progress = silent,
 ) -> list[tuple[Label, ...]]:
-    """As `label_run`, in the order that `config.rank` asks for.
+    """As `layer_labels`, in the order that `config.rank` asks for.
 
-    A language model is shown the descriptions of a unit's `shown` strongest clips, and ranks more labels than are
+    A language model is shown the descriptions of the `shown` strongest clips of a unit, and ranks more labels than are
     kept.
     """
     if config.rank == "score" or model is None:
-        return label_run(run, clips, bank, config)
-    labels = label_run(run, clips, bank, replace(config, count=max(config.count, CANDIDATES)))
-    rows = (rows[:shown] for layer in run.layers for rows in layer.top.rows)
-    described = [[clips.captions[row] for row in top if row >= 0] for top in rows]
+        return layer_labels(recording, layer, clips, bank, config)
+    wide = replace(config, count=max(config.count, CANDIDATES))
+    labels = layer_labels(recording, layer, clips, bank, wide)
+    described = [[clips.captions[row] for row in rows[:shown] if row >= 0] for rows in layer.top.rows]
     ranked = rank_labels(labels, described, model, config.rank, progress)
     return [unit[: config.count] for unit in ranked]
 
@@ -134,16 +134,6 @@ def _source(by_audio: bool, by_captions: bool) -> Evidence:
     if by_audio == by_captions:
         return "both"
     return "audio" if by_audio else "captions"
-
-
-def label_layer(
-    run: Recording, layer: LayerEvidence, similarity: Floats, bank: ConceptBank, config: LabelConfig
-) -> list[tuple[Label, ...]]:
-    """The labels of every unit of a layer, see `label_units`; activations are read where the score needs them."""
-    if find_scorer(config.score).from_top:
-        return label_units(similarity, layer, bank.concepts, config)
-    rows, activations = run.seen_activations(layer.name)
-    return label_units(similarity, layer, bank.concepts, config, (similarity[rows], activations))
 
 
 def choose_bank(index: ClipIndex, banks: Sequence[str | ConceptBank]) -> ConceptBank:

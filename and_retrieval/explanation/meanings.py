@@ -1,4 +1,4 @@
-"""The meanings of a run's units: groups of top clips, each with labels of its own, tested on held-out clips."""
+"""Meanings of units: groups of top clips, each with labels of its own, tested on held-out clips."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..concepts import ConceptBank
 from ..config import LabelConfig
 from ..recording.recording import Recording
 from ..recording.unit_index import clip_weights
-from ..types import Ints, Kept, LayerEvidence, Meaning, Moments, Summary
+from ..types import Ints, Kept, LayerEvidence, Meaning, Moments
 from .groups import Groups, Space, find_groups, probe_space
 from .label_tests import meaning_tests
 from .labels import DescribedClips, from_evidence
@@ -21,52 +21,58 @@ from .scores import find_scorer, label_units
 GROUP_SCORE = "soft-wpmi"
 """Labels a group where the run's score needs the activations of all clips: a group has its own clips only."""
 
-UNASKED = Summary(None, True, "no sentence was asked for")
-
 
 @dataclass(frozen=True)
-class RunMeanings:
-    """What the units of a run fall into, in layer and unit order.
+class MeaningFinder:
+    """Finds the several meanings of units, see `explanation.groups`; made by `meaning_finder`.
 
     Attributes:
-        units: Per unit its meanings, without sentences yet; empty where there are not several.
-        polysemanticity: Per unit, see `explanation.groups.Groups`.
-        random: `Space.random_polysemanticity`, the same figure of random clips.
+        recording: Of which the units are.
+        clips: Every clip in words and its similarity to the concepts.
+        bank: The concepts.
+        config: How groups are labelled.
+        space: Where the clips lie.
+        place: int [clips], row of every clip of the index in `space`, or -1.
     """
 
-    units: tuple[tuple[Meaning, ...], ...]
-    polysemanticity: tuple[float | None, ...]
-    random: float
+    recording: Recording
+    clips: DescribedClips
+    bank: ConceptBank
+    config: LabelConfig
+    space: Space
+    place: Ints
+
+    @property
+    def random_polysemanticity(self) -> float:
+        """Polysemanticity of clips drawn at random."""
+        return round(self.space.random_polysemanticity, 4)
+
+    def find(self, layer: LayerEvidence) -> tuple[list[tuple[Meaning, ...]], list[float | None]]:
+        """The meanings of every unit of a layer, and its polysemanticity.
+
+        All top clips that were recorded are grouped, however many of them a unit is labelled by. Groups are labelled
+        by the run's score over their own clips, or by `GROUP_SCORE`, never ranked by a language model. Meanings have
+        no sentences yet; there are none where a unit does not have several.
+        """
+        groups = layer_groups(layer, self.space, self.place)
+        spread = [round(float(value), 4) if np.isfinite(value) else None for value in groups.polysemanticity]
+        return _layer_meanings(self.recording, layer, groups, self.clips, self.bank, self.config), spread
 
 
-def found_meanings(
-    run: Recording, clips: DescribedClips, bank: ConceptBank, config: LabelConfig
-) -> RunMeanings:
-    """Find, label and test the meanings of every unit.
-
-    All top clips that were recorded are grouped, however many of them `config` labels a unit by. Groups are labelled
-    by the run's score over their own clips, or by `GROUP_SCORE`, never ranked by a language model.
-    """
-    space, place = seen_space(run)
-    units: list[tuple[Meaning, ...]] = []
-    polysemanticity: list[float | None] = []
-    for layer in run.layers:
-        groups = layer_groups(layer, space, place)
-        units += _layer_meanings(run, layer, groups, clips, bank, config)
-        polysemanticity += [
-            round(float(one), 4) if np.isfinite(one) else None for one in groups.polysemanticity
-        ]
-    return RunMeanings(tuple(units), tuple(polysemanticity), round(space.random_polysemanticity, 4))
+def meaning_finder(
+    recording: Recording, clips: DescribedClips, bank: ConceptBank, config: LabelConfig
+) -> MeaningFinder:
+    """What the meanings of a recording's units are found with."""
+    return MeaningFinder(recording, clips, bank, config, *seen_space(recording))
 
 
-def seen_space(run: Recording) -> tuple[Space, Ints]:
-    """The space of the clips that may serve as evidence, and for every clip of the run its row there, or -1."""
-    seen = run.seen_rows()
-    files = np.unique([run.index.clips[row].sha256 for row in seen], return_inverse=True)[1]
-    most = max((layer.top.rows.shape[1] for layer in run.layers), default=0)
-    place = np.full(run.facts["index_clips"], -1, np.int32)
+def seen_space(recording: Recording) -> tuple[Space, Ints]:
+    """The space of the clips that may serve as evidence, and for every clip of the recording its row there, or -1."""
+    seen = recording.seen_rows
+    most = max((layer.top.rows.shape[1] for layer in recording.layers), default=0)
+    place = np.full(recording.manifest.index_clips, -1, np.int32)
     place[seen] = np.arange(len(seen))
-    return probe_space(run.index.vectors()[seen], files, most), place
+    return probe_space(recording.index.vectors()[seen], recording.files_of(seen), most), place
 
 
 def layer_groups(layer: LayerEvidence, space: Space, place: Ints) -> Groups:
@@ -80,7 +86,7 @@ def layer_groups(layer: LayerEvidence, space: Space, place: Ints) -> Groups:
 
 
 def _layer_meanings(
-    run: Recording,
+    recording: Recording,
     layer: LayerEvidence,
     groups: Groups,
     clips: DescribedClips,
@@ -99,10 +105,10 @@ def _layer_meanings(
         clips, config.evidence, partial(label_units, evidence=evidence, concepts=bank.concepts, config=own)
     )
     similarity = clips.similarity(config.evidence)
-    tests = meaning_tests(run, layer.name, similarity, bank.concepts, labels, units)
+    tests = meaning_tests(recording, layer.name, similarity, bank.concepts, labels, units)
     found: list[list[Meaning]] = [[] for _ in range(layer.units)]
     for unit, member, names, test in zip(units.tolist(), members, labels, tests, strict=True):
-        found[unit].append(Meaning(names, UNASKED, tuple(np.flatnonzero(member).tolist()), test))
+        found[unit].append(Meaning(names, tuple(np.flatnonzero(member).tolist()), faithfulness=test))
     return [tuple(meanings) for meanings in found]
 
 

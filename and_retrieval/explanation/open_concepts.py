@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Sequence, Set
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from ..checkpoints.bundled import manifest
 from ..config import OpenConceptConfig
@@ -18,7 +18,8 @@ from ..errors import MissingExtraError
 from ..language.adjectives import sounding_adjectives
 from ..language.summarize import OPENING
 from ..language.tagger import MODEL, Judge, load_tagger, tag_captions
-from ..types import LanguageModel, Shown, Summary
+from ..types import Explanation, LanguageModel, Shown
+from .manifest import OpenConceptSettings
 
 if TYPE_CHECKING:
     from spacy.language import Language
@@ -34,7 +35,7 @@ AHEAD = 0.1
 
 @dataclass(frozen=True)
 class OpenConceptFinder:
-    """What open concepts are found with; made by `open_concept_finder`.
+    """Finds open concepts; made by `open_concept_finder`.
 
     Attributes:
         tagger: None where it is not installed, or no open concepts are wanted.
@@ -45,36 +46,41 @@ class OpenConceptFinder:
     tagger: Language | None
     judge: Judge | None
     config: OpenConceptConfig
+    _words: dict[str, tuple[str, ...]] = field(default_factory=dict, repr=False)
 
     @property
-    def settings(self) -> dict[str, Any] | None:
-        """What makes the open concepts; None where there are none."""
-        return {**asdict(self.config), "tagger": manifest()[MODEL].wheel} if self.tagger else None
+    def settings(self) -> OpenConceptSettings | None:
+        """How open concepts are found; None where there are none."""
+        if self.tagger is None:
+            return None
+        return OpenConceptSettings(self.config.most, self.config.ask_adjectives, manifest()[MODEL].wheel)
 
-    def find(
-        self, shown: Sequence[tuple[Sequence[Shown], Sequence[Shown]]], summaries: Sequence[Summary]
-    ) -> list[tuple[str, ...]]:
+    def find(self, units: Sequence[Explanation], phrases: Sequence[str]) -> list[tuple[str, ...]]:
         """The open concepts of every unit, most frequent first; empty without a tagger.
 
         Args:
-            shown: Per unit its strongest and its weakest clips, with captions.
-            summaries: Per unit its sentence.
+            units: With their clips and sentences.
+            phrases: Per clip of the index, the clip in words.
         """
         if self.tagger is None:
-            return [()] * len(shown)
-        told = [summary.text.removeprefix(OPENING) if summary.text else "" for summary in summaries]
-        captions = {clip.caption or "" for unit in shown for clips in unit for clip in clips}
-        tagged = tag_captions(captions.union(told), self.tagger, self.judge)
-        words = {text: tuple(one.word for one in found) for text, found in tagged.items()}
+            return [()] * len(units)
+        sentences = [unit.summary.text.removeprefix(OPENING) if unit.summary.text else "" for unit in units]
+        shown = {phrases[clip.row] for unit in units for clip in (*unit.top, *unit.low)}
+        self._tag(shown.union(sentences), self.tagger)
 
         def described(clips: Sequence[Shown]) -> list[tuple[str, ...]]:
-            return [words[clip.caption] for clip in clips if clip.caption]
+            return [self._words[phrases[clip.row]] for clip in clips if phrases[clip.row]]
 
-        found = [
-            open_concepts(described(top), described(low), words[text], self.config.most)
-            for (top, low), text in zip(shown, told, strict=True)
+        concepts = [
+            open_concepts(described(unit.top), described(unit.low), self._words[sentence], self.config.most)
+            for unit, sentence in zip(units, sentences, strict=True)
         ]
-        return [tuple(concept.word for concept in unit) for unit in found]
+        return [tuple(concept.word for concept in unit) for unit in concepts]
+
+    def _tag(self, texts: Set[str], tagger: Language) -> None:
+        """Find the describing words of texts that were not tagged before."""
+        tagged = tag_captions(texts - self._words.keys(), tagger, self.judge)
+        self._words.update((text, tuple(tag.word for tag in tags)) for text, tags in tagged.items())
 
 
 def open_concept_finder(config: OpenConceptConfig, model: LanguageModel | None) -> OpenConceptFinder:

@@ -1,4 +1,4 @@
-"""The sentences of a run: which units are asked about, what the language model is told, who writes."""
+"""Sentences: which units of a layer are asked about, and what the language model is told of them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from ..checkpoints.bundled import locate, manifest
 from ..config import SummaryConfig
@@ -16,8 +15,7 @@ from ..language.calibrate import by_meaning
 from ..language.llm import LlamaModel, load_llm
 from ..language.summarize import UnitBrief, contrast, summarize
 from ..progress import Progress
-from ..recording.recording import Recording
-from ..types import Floats, Label, LanguageModel, LayerEvidence, Meaning, Shown, Summary, UnitFaithfulness
+from ..types import Explanation, Floats, Label, LanguageModel, Meaning, Summary
 
 WITHOUT = Summary(None, True, "the unit never responded")
 UNRELIABLE = Summary(None, True, "its label does not predict it on clips it was not made from")
@@ -44,65 +42,60 @@ def load_language_model(config: SummaryConfig) -> LlamaModel | None:
     return load_llm(locate(config.llm), config.llm, config.seed)
 
 
-def unit_summaries(
-    run: Recording,
-    labels: Sequence[Sequence[Label]],
-    tested: Sequence[UnitFaithfulness | None],
-    shown: Sequence[tuple[Sequence[Shown], Sequence[Shown]]],
+def with_summaries(
+    units: Sequence[Explanation],
+    phrases: Sequence[str],
     model: LanguageModel | None,
     config: SummaryConfig,
-    progress: Progress,
-    acoustics: Sequence[str | None],
     embed_text: Callable[[Sequence[str]], Floats],
-    meanings: Sequence[Sequence[Meaning]],
-) -> tuple[list[Summary], list[tuple[Meaning, ...]]]:
-    """A sentence per unit and per meaning; without a reliable label, or beyond the number asked for, there is none.
+    progress: Progress,
+) -> list[Explanation]:
+    """The units of a layer with a sentence each, and each of their meanings with one.
+
+    Nothing is written without a label, for a label that failed its test, or beyond the number asked for; the summary
+    then says why.
 
     Args:
-        run: Whose layers the units are of.
-        labels: Per unit, best first.
-        tested: Per unit, its first label on held-out clips.
-        shown: Per unit its strongest and weakest clips.
-        model: Writes the sentences of all, units and meanings, in the same batches.
+        units: With labels, tests, acoustics and meanings.
+        phrases: Per clip of the index, the clip in words.
+        model: Writes all sentences, of units and of meanings, in the same batches.
         config: How it is asked. A unit counts once among `config.units`, with its meanings.
-        progress: Called with (sentences done, in all).
-        acoustics: The units' measured qualities in words, which a unit's sentence may then name too.
-        embed_text: Tells which phrases of the captions mean the same.
-        meanings: Per unit; they come back with their sentences.
+        embed_text: Tells which phrases mean the same.
+        progress: Called with the number of sentences done and the total.
     """
-    reliable = [_holds(unit, test) for unit, test in zip(labels, tested, strict=True)]
-    worth = [
-        ok or any(_holds(m.labels, m.faithfulness) for m in of)
-        for ok, of in zip(reliable, meanings, strict=True)
-    ]
-    asked = _asked_units(run.layers, labels, worth, config.units).tolist()
     briefs: dict[Place, UnitBrief] = {}
-    for row in asked:
-        top, low = ([one.caption or "" for one in clips] for clips in shown[row])
-        if reliable[row]:
-            briefs[row, None] = _brief(labels[row], top, low, acoustics[row])
-        for number, meaning in enumerate(meanings[row]):
-            if _holds(meaning.labels, meaning.faithfulness):
+    for row in _asked_units(units, config.units):
+        unit = units[row]
+        top, low = ([phrases[clip.row] for clip in clips] for clips in (unit.top, unit.low))
+        if _describable(unit):
+            briefs[row, None] = _brief(unit.labels, top, low, unit.acoustics)
+        for number, meaning in enumerate(unit.meanings):
+            if _describable(meaning):
                 briefs[row, number] = _brief(meaning.labels, [top[place] for place in meaning.clips], low)
-    told = list(briefs.values())
-    calibrate = by_meaning(told, embed_text) if model and told else contrast
-    answers = dict(zip(briefs, summarize(told, model, config, progress, calibrate), strict=True))
-    not_asked = Summary(None, True, f"not among the {config.units} units asked for per layer")
+    asked = list(briefs.values())
+    calibrate = by_meaning(asked, embed_text) if model and asked else contrast
+    answers = dict(zip(briefs, summarize(asked, model, config, progress, calibrate), strict=True))
+    beyond = Summary(None, True, f"not among the {config.units} units asked for per layer")
 
-    def said(row: int, number: int | None, named: Sequence[Label], holds: bool) -> Summary:
-        return answers.get((row, number), not_asked if holds else UNRELIABLE if named else WITHOUT)
+    def summary(place: Place, described: Explanation | Meaning) -> Summary:
+        without = beyond if _describable(described) else UNRELIABLE if described.labels else WITHOUT
+        return answers.get(place, without)
 
-    return [said(row, None, labels[row], reliable[row]) for row in range(len(labels))], [
-        tuple(
-            replace(one, summary=said(row, number, one.labels, _holds(one.labels, one.faithfulness)))
-            for number, one in enumerate(of)
+    return [
+        replace(
+            unit,
+            summary=summary((row, None), unit),
+            meanings=tuple(
+                replace(meaning, summary=summary((row, number), meaning))
+                for number, meaning in enumerate(unit.meanings)
+            ),
         )
-        for row, of in enumerate(meanings)
+        for row, unit in enumerate(units)
     ]
 
 
-def _holds(labels: Sequence[Label], test: UnitFaithfulness | None) -> bool:
-    return bool(labels) and (test is None or test.reliable)
+def _describable(described: Explanation | Meaning) -> bool:
+    return bool(described.labels) and described.reliable != "fails"
 
 
 def _brief(
@@ -111,18 +104,11 @@ def _brief(
     return UnitBrief(tuple(label.concept for label in labels), tuple(top), tuple(low), acoustics)
 
 
-def _asked_units(
-    layers: Sequence[LayerEvidence],
-    labels: Sequence[Sequence[Label]],
-    reliable: Sequence[bool],
-    most: int | None,
-) -> npt.NDArray[np.int64]:
-    """Rows of the reliably labelled units, at most `most` per layer, those with the best first label."""
-    scores = np.array([unit[0].score if ok else -np.inf for unit, ok in zip(labels, reliable, strict=True)])
-    asked, first = [], 0
-    for layer in layers:
-        part = scores[first : first + layer.units]
-        best = np.argsort(-part, kind="stable")[:most]
-        asked.append(np.sort(best[np.isfinite(part[best])]) + first)
-        first += layer.units
-    return np.concatenate(asked)
+def _asked_units(units: Sequence[Explanation], most: int | None) -> list[int]:
+    """Places of at most `most` units that can be described, those with the best first label, ascending."""
+    worth = [_describable(unit) or any(map(_describable, unit.meanings)) for unit in units]
+    scores = np.array(
+        [unit.labels[0].score if ok else -np.inf for unit, ok in zip(units, worth, strict=True)]
+    )
+    best = np.argsort(-scores, kind="stable")[:most]
+    return sorted(best[np.isfinite(scores[best])].tolist())

@@ -15,7 +15,6 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,7 @@ from torch import nn
 
 from ..errors import InputError, unknown_name
 from ..files import sha256
-from ..types import Target
+from ..types import AttachedDictionary, Target
 from .hooks import tensor_of
 from .layers import TRIAL_SECONDS, match_layers, plan_layers, resolve_pooling
 from .mask import rebuilt
@@ -148,24 +147,6 @@ class Dictionary(nn.Module):
         return self.decoder
 
 
-@dataclass(frozen=True, slots=True)
-class Attached:
-    """A dictionary of a target as a run's manifest names it; see `load_recorded_target`.
-
-    Attributes:
-        layer: Dotted name of the layer it listens to.
-        path: Absolute path of its file, or None when it was made in Python.
-        sha256: Of the file.
-        unit_axis, time_axis: Of the layer's output.
-    """
-
-    layer: str
-    path: str | None
-    sha256: str | None
-    unit_axis: int
-    time_axis: int | None
-
-
 def attach(
     target: Target,
     layer: str,
@@ -217,7 +198,7 @@ def attach(
     )
 
 
-def attached(target: Target) -> tuple[Attached, ...]:
+def attached(target: Target) -> tuple[AttachedDictionary, ...]:
     """The dictionaries of a target, in module order."""
     found = []
     for name, module in target.module.named_modules():
@@ -225,7 +206,9 @@ def attached(target: Target) -> tuple[Attached, ...]:
             path, digest = module.source or (None, None)
             layer = name.removesuffix(f".{NAME}")
             found.append(
-                Attached(layer, str(path) if path else None, digest, module.unit_axis, module.time_axis)
+                AttachedDictionary(
+                    layer, str(path) if path else None, digest, module.unit_axis, module.time_axis
+                )
             )
     return tuple(found)
 

@@ -25,6 +25,7 @@ from ..targets import layer_names
 from ..types import Pooling, StepSeconds, Target
 from .axes import Outputs, Shape, defined_in, noise, overlap_of, time_axes_of, unit_axes_of
 from .hooks import forward, tensor_of, trace
+from .names import matches
 
 TRIAL_SECONDS = (1.0, 2.0, 3.0)
 """Lengths of the noise that finds out which axis of an output runs over time."""
@@ -78,15 +79,9 @@ def match_layers(
     if not globs:
         return _default_layers(module)
     for glob in globs:
-        if not any(_matches(name, glob, aliases) for name in names):
+        if not any(matches(name, glob, aliases) for name in names):
             raise _no_such_layer(glob, (*names, *aliases))
-    return tuple(name for name in names if any(_matches(name, glob, aliases) for glob in globs))
-
-
-def _matches(layer: str, glob: str, aliases: Mapping[str, str]) -> bool:
-    return fnmatchcase(layer, glob) or any(
-        fnmatchcase(alias, glob) for alias, name in aliases.items() if name == layer
-    )
+    return tuple(name for name in names if any(matches(name, glob, aliases) for glob in globs))
 
 
 def _default_layers(module: nn.Module) -> tuple[str, ...]:
@@ -134,11 +129,11 @@ def resolve_pooling(
     for glob, pooling in overrides:
         if pooling not in get_args(Pooling):
             raise unknown_name("pooling", pooling, get_args(Pooling))
-        if not any(_matches(layer, glob, target.aliases) for layer in layers):
+        if not any(matches(layer, glob, target.aliases) for layer in layers):
             raise _no_such_layer(glob, layers)
     rules = [*overrides, *target.pooling.items()]
     return {
-        layer: next((p for glob, p in rules if _matches(layer, glob, target.aliases)), "mean")
+        layer: next((p for glob, p in rules if matches(layer, glob, target.aliases)), "mean")
         for layer in layers
     }
 
@@ -208,12 +203,15 @@ def plan_layers(
                 batch_axis=out.batch_axis,
                 overlap=overlap_of(out),
                 shape=out.shapes[0],
-                step_seconds=next(
-                    (f for glob, f in target.step_seconds.items() if fnmatchcase(name, glob)), None
-                ),
+                step_seconds=step_seconds_of(target, name),
             )
         )
     return tuple(plans)
+
+
+def step_seconds_of(target: Target, layer: str) -> StepSeconds | None:
+    """When the steps of a layer's time axis are, if the target says so: the first glob that matches decides."""
+    return next((steps for glob, steps in target.step_seconds.items() if fnmatchcase(layer, glob)), None)
 
 
 def _trial_runs(

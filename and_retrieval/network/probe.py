@@ -54,7 +54,12 @@ def equal_length_batches(lengths: Sequence[int], batch: int) -> Iterator[list[in
 
 
 def read_batches(
-    clips: Sequence[Clip], sample_rate: int, batch: int, skipped: list[Skipped], progress: Progress
+    clips: Sequence[Clip],
+    sample_rate: int,
+    batch: int,
+    cut: ClipConfig,
+    skipped: list[Skipped],
+    progress: Progress,
 ) -> Iterator[tuple[list[int], list[Floats]]]:
     """Read clips in batches of equal length, so that no pooled mean ever counts padding.
 
@@ -62,6 +67,7 @@ def read_batches(
         clips: What to read.
         sample_rate: Hz.
         batch: Clips per batch at most.
+        cut: How the clips were cut, see `ClipIndex.cut`.
         skipped: Filled with the clips that cannot be read.
         progress: Called with clips done and in all.
 
@@ -71,7 +77,7 @@ def read_batches(
     # Grouped by duration first, to read each clip once; clips that differ by a sample part afterwards.
     groups = equal_length_batches([round(clip.duration * sample_rate) for clip in clips], batch)
     done = 0
-    for places, sounds, misses in read_in_order(clips, groups, sample_rate, ClipConfig()):
+    for places, sounds, misses in read_in_order(clips, groups, sample_rate, cut):
         skipped += misses
         for same in equal_length_batches([len(sound) for sound in sounds], batch):
             yield [places[i] for i in same], [sounds[i] for i in same]

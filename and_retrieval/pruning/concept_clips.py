@@ -46,11 +46,12 @@ class MatchedClips:
     labelled: npt.NDArray[np.bool_] | None
     unmeasured: str | None
 
-    def of(self, rows: Sequence[int]) -> list[int]:
+    def of(self, rows: npt.NDArray[np.intp]) -> list[int]:
         """Those of some rows that count for a class."""
-        return [row for row in rows if self.truth[row] >= 0]
+        known: list[int] = rows[self.truth[rows] >= 0].tolist()
+        return known
 
-    def sample(self, rows: Sequence[int], count: int) -> list[int]:
+    def sample(self, rows: npt.NDArray[np.intp], count: int) -> list[int]:
         """At most `count` of `of(rows)`, half of them the concept's, evenly spread over the rows."""
         own = [row for row in self.of(rows) if self.is_target[row]]
         rest = [row for row in self.of(rows) if not self.is_target[row]]
@@ -74,7 +75,7 @@ def matched_clips(
         columns = vocabulary.all_meant(text, names)
         return OutputClass(" + ".join(names[column] for column in columns), columns) if columns else None
 
-    of_clips = [clip.label for clip in run.index.clips[: run.facts["index_clips"]]]
+    of_clips = [clip.label for clip in run.index.clips[: run.manifest.index_clips]]
     labels = sorted({label for label in of_clips if label})
     classes = tuple(output_class(concept) for concept in concepts)
     class_of = {label: output_class(label) for label in labels}
@@ -124,7 +125,7 @@ def _unmeasured(
     is_target: npt.NDArray[np.bool_],
     labels: bool,
 ) -> str | None:
-    held = np.array(run.facts["held_out_rows"], dtype=np.intp)
+    held = run.held_out_rows
     known = held[truth[held] >= 0]
     if not target.class_names or target.logits is None:
         return f"target {target.name!r} has no classes"
@@ -175,7 +176,8 @@ def one_batch(run: Recording, target: Target, count: int = 4) -> list[Floats]:
     Raises:
         InputError: No clip can be read.
     """
-    batch = next(_sounds(run, target, run.facts["held_out_rows"] or run.seen_rows(), [], silent), None)
+    rows = run.held_out_rows if len(run.held_out_rows) else run.seen_rows
+    batch = next(_sounds(run, target, rows.tolist(), [], silent), None)
     if batch is None:
         raise InputError(f"no clip of {run.name} can be read any more")
     return batch[:count]
@@ -186,7 +188,7 @@ def _sounds(
 ) -> Iterator[list[Floats]]:
     """Waveforms in batches of equal length; `order` is filled with their rows."""
     clips = [run.index.clips[row] for row in rows]
-    for places, sounds in read_batches(clips, target.sample_rate, BATCH, [], progress):
+    for places, sounds in read_batches(clips, target.sample_rate, BATCH, run.manifest.cut, [], progress):
         order += [rows[place] for place in places]
         yield sounds
 

@@ -189,6 +189,7 @@ def zeroed_state(module: nn.Module, makers: Mapping[str, str], units: Units) -> 
 
 def export_pruned(
     target: Target,
+    source: str,
     units: Units,
     plans: Sequence[LayerPlan],
     waveforms: Sequence[Floats],
@@ -203,6 +204,7 @@ def export_pruned(
 
     Args:
         target: In eval mode, on `device`.
+        source: `targets.weights_hash` of the target.
         units: Layer -> units to zero.
         plans: From `network.layers.plan_layers`.
         waveforms: Equally long, at the target's rate.
@@ -214,7 +216,6 @@ def export_pruned(
         InputError: The layers cannot be zeroed in the weights, the weights do not reproduce the mask, or the path
             cannot be written or holds something else.
     """
-    source = weights_hash(target.module)
     path = writable(path, source)
     chosen = checked_units(units, plans)
     makers = zeroed_by(target, list(chosen), waveforms, device)

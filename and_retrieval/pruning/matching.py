@@ -6,13 +6,13 @@ known where it lies nearer to some name than made-up words usually do.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from ..errors import InputError
-from ..types import Embedder, Floats
+from ..types import Floats
 
 MADE_UP = (
     "blorft", "wug zib", "frobnitz", "grelb nax", "tuvok lirn", "sploink darv", "quizzle mern", "vantor plesk",
@@ -32,27 +32,27 @@ class Vocabulary:
         names: All of them, each once; equal but for case, `_` and spaces is equal.
         vectors: float32 [names, dim], unit length.
         least: Cosine above which a text is known, see `MADE_UP`.
-        embedder: Makes the vectors of texts.
+        embed_text: Texts -> unit-length vectors, float32 [n, dim].
     """
 
     names: tuple[str, ...]
     vectors: Floats
     least: float
-    embedder: Embedder
+    embed_text: Callable[[Sequence[str]], Floats]
 
     @classmethod
-    def of(cls, names: Sequence[str], embedder: Embedder) -> Vocabulary:
-        """The vocabulary of some names, with one embedder."""
+    def of(cls, names: Sequence[str], embed_text: Callable[[Sequence[str]], Floats]) -> Vocabulary:
+        """The vocabulary of some names, in the space of one embedder."""
         distinct = tuple({plain(name): name.replace("_", " ") for name in reversed(names)}.values())[::-1]
-        vectors = embedder.embed_text(distinct)
-        nearest = (embedder.embed_text(MADE_UP) @ vectors.T).max(axis=1)
-        return cls(distinct, vectors, float(np.quantile(nearest, LEAST_ABOVE)), embedder)
+        vectors = embed_text(distinct)
+        nearest = (embed_text(MADE_UP) @ vectors.T).max(axis=1)
+        return cls(distinct, vectors, float(np.quantile(nearest, LEAST_ABOVE)), embed_text)
 
     def check(self, text: str) -> None:
         """Raise InputError, with the nearest names, for a text that is far from everything."""
         if plain(text) in map(plain, self.names):
             return
-        near = self.vectors @ self.embedder.embed_text([text])[0]
+        near = self.vectors @ self.embed_text([text])[0]
         order = np.argsort(-near, kind="stable")[:SHOWN]
         if not text.strip() or near[order[0]] < self.least:
             nearest = ", ".join(f"{self.names[i]!r} ({near[i]:.2f})" for i in order)
@@ -79,7 +79,7 @@ class Vocabulary:
             if wanted in map(plain, name.split(",")):
                 return (place,)
         row = {plain(name): number for number, name in enumerate(self.names)}
-        near = self.vectors @ self.embedder.embed_text([text])[0]
+        near = self.vectors @ self.embed_text([text])[0]
         if wanted in row:
             near[row[wanted]] = -1  # the text itself is no other name
         own = near[[row[plain(name)] for name in among]]

@@ -14,11 +14,13 @@ import numpy as np
 
 from ..concepts import ConceptBank, load_bank, merge_banks
 from ..errors import InputError, StaleError
-from ..network.layers import TRIAL_SECONDS, LayerPlan, plan_layers
+from ..explanation.stored import is_explained, load_explained
+from ..network.layers import LayerPlan
 from ..progress import Progress, silent
 from ..recording.recording import Recording
+from ..recording.target import recorded_plans
 from ..targets import weights_hash
-from ..types import Embedder, Target
+from ..types import Floats, Target
 from .concept_clips import EFFECT_CLIPS, KNEE_CLIPS, MatchedClips, matched_clips, one_batch, run_logits
 from .effect import LADDER, Choice, Effect, best_units, effect, knee, random_units, units_for
 from .export import export_pruned, writable
@@ -79,16 +81,16 @@ def prune(
     source = _same_weights(run, target)
     if export is not None:
         writable(export, source)  # before the work
-    names = chosen_layers(run, target, layers)
+    names = chosen_layers(run, len(target.class_names or ()) or None, layers)
     sizes = {layer.name: layer.units for layer in run.layers if layer.name in names}
     wanted = [units_for(budget, sum(sizes.values())) for budget in budgets or LADDER]
-    search = _Search.of(run, target, concepts, background or _background(run), device)
+    search = _Search.of(run, target, concepts, background or _background(run))
     clips = search.clips
     if clips.unmeasured and not budgets:
         wanted = [units_for(UNMEASURED_BUDGET, sum(sizes.values()))]
     counts, rng = sorted(set(wanted)), np.random.default_rng(seed)
     chosen = search.choices(selector, sizes, counts, rng)
-    plans = _plans(run, target, names, device)
+    plans = recorded_plans(run.manifest.layers, target, names)
     place, tried = 0, [BudgetEffect.of(choice, sizes) for choice in chosen]
     if clips.unmeasured is None:
         controls = [[random_units(choice, sizes, rng) for _ in range(draws)] for choice in chosen]
@@ -114,8 +116,10 @@ def prune(
         source=source,
     )
     if export is not None:
-        export_pruned(target, best.chosen, plans, one_batch(run, target), export, _card(result, run), device)
-    text = json.dumps({**result.plain(), "recorded": run.recorded}, indent=2, ensure_ascii=False)
+        export_pruned(
+            target, source, best.chosen, plans, one_batch(run, target), export, _card(result, run), device
+        )
+    text = json.dumps({**result.plain(), "recorded": run.identity}, indent=2, ensure_ascii=False)
     run.folder.write_text(FILE.format(result.slug), text + "\n")
     return result
 
@@ -125,23 +129,23 @@ class _Search:
     """The concepts, held against a run: its clips, its units."""
 
     run: Recording
-    embedder: Embedder
     bank: ConceptBank
     clips: MatchedClips
     wanted: Wanted
+    vectors: Mapping[str, Floats]
 
     @classmethod
-    def of(
-        cls, run: Recording, target: Target, concepts: Sequence[str], bank: ConceptBank, device: str
-    ) -> _Search:
+    def of(cls, run: Recording, target: Target, concepts: Sequence[str], bank: ConceptBank) -> _Search:
         """Raises InputError for a concept far from everything known."""
-        embedder = run.index.embedder(device)
         labels = [clip.label for clip in run.index.clips if clip.label]
-        vocabulary = Vocabulary.of([*bank.concepts, *labels, *(target.class_names or ())], embedder)
+        vocabulary = Vocabulary.of(
+            [*bank.concepts, *labels, *(target.class_names or ())], run.index.text_vectors
+        )
         for concept in concepts:
             vocabulary.check(concept)
         clips = matched_clips(run, target, concepts, vocabulary)
-        return cls(run, embedder, bank, clips, wanted_concepts(run, embedder, concepts, bank, clips.labelled))
+        wanted = wanted_concepts(run, concepts, bank, clips.labelled)
+        return cls(run, bank, clips, wanted, layer_vectors(run))
 
     def choices(
         self, selector: str, sizes: Mapping[str, int], counts: Sequence[int], rng: np.random.Generator
@@ -150,7 +154,7 @@ class _Search:
         if selector == RANDOM:
             like = self.choices(DEFAULT_SELECTOR, sizes, counts, rng)
             return [random_units(choice, sizes, rng) for choice in like]
-        scores = unit_scores(self.run, self.embedder, self.wanted, find_selector(selector), list(sizes))
+        scores = unit_scores(self.run, self.vectors, self.wanted, find_selector(selector), list(sizes))
         if not any(np.isfinite(values).any() for values in scores.values()):
             raise InputError(
                 f"selector {selector!r} knows nothing of any unit of {', '.join(sizes)}; choose another"
@@ -159,13 +163,13 @@ class _Search:
 
     def has_oracle(self) -> bool:
         """Whether seen clips of every concept, and of others, carry labels."""
-        own = None if self.wanted.labelled is None else self.wanted.labelled[self.run.seen_rows()]
+        own = None if self.wanted.labelled is None else self.wanted.labelled[self.run.seen_rows]
         return own is not None and bool(own.any(axis=0).all()) and not bool(own.all(axis=0).any())
 
     def nearest_concepts(self, chosen: Mapping[str, Sequence[int]]) -> tuple[tuple[str, int], ...]:
         """The concepts of the bank nearest to the units' neuron vectors, with the number of units, most first."""
-        vectors, texts = layer_vectors(self.run), self.embedder.embed_text(self.bank.concepts)
-        taken = np.concatenate([vectors[layer][list(units)] for layer, units in chosen.items()])
+        texts = self.run.index.text_vectors(self.bank.concepts)
+        taken = np.concatenate([self.vectors[layer][list(units)] for layer, units in chosen.items()])
         responded = taken[np.abs(taken).sum(axis=1) > 0]
         nearest = Counter(self.bank.concepts[place] for place in (responded @ texts.T).argmax(axis=1))
         return tuple(nearest.most_common(SHOWN_CONCEPTS))
@@ -191,7 +195,7 @@ class _Measure:
     ) -> list[BudgetEffect]:
         """Every budget's effect on the held-out clips, beside the controls' and the oracle's."""
         masks = [*chosen, *(draw for draws in controls for draw in draws), *known]
-        found = iter(self._effects(self.clips.sample(self.run.facts["held_out_rows"], EFFECT_CLIPS), masks))
+        found = iter(self._effects(self.clips.sample(self.run.held_out_rows, EFFECT_CLIPS), masks))
         own = [next(found) for _ in chosen]
         at_random = [[next(found) for _ in draws] for draws in controls]
         by_oracle: list[Effect | None] = [*found] or [None] * len(chosen)
@@ -204,10 +208,10 @@ class _Measure:
         """Place of the budget at the knee, on clips that were seen; on held-out ones where no seen clip will do."""
         if len(chosen) == 1:
             return 0
-        rows = self.clips.sample(self.run.seen_rows(), KNEE_CLIPS)
+        rows = self.clips.sample(self.run.seen_rows, KNEE_CLIPS)
         own = self.clips.is_target[rows]
         if not own.any() or own.all():
-            rows = self.clips.sample(self.run.facts["held_out_rows"], EFFECT_CLIPS)
+            rows = self.clips.sample(self.run.held_out_rows, EFFECT_CLIPS)
         return knee([found.gap for found in self._effects(rows, chosen)])
 
     def _effects(self, rows: Sequence[int], masks: Sequence[Choice]) -> list[Effect]:
@@ -220,9 +224,9 @@ class _Measure:
 def _same_weights(run: Recording, target: Target) -> str:
     """Hash of the target's weights, which must be those that were recorded."""
     own: str = weights_hash(target.module)
-    if own != run.facts["weights"]:
+    if own != run.manifest.weights:
         raise StaleError(
-            f"{run.name} was recorded from weights {run.facts['weights']}, target {target.name!r} has {own}; "
+            f"{run.name} was recorded from weights {run.manifest.weights}, target {target.name!r} has {own}; "
             f"{run.remedy}"
         )
     return own
@@ -238,25 +242,14 @@ def _distinct(concepts: Sequence[str]) -> tuple[str, ...]:
 def _background(run: Recording) -> ConceptBank:
     """The bank of the run's explanations, and the default one."""
     default = load_bank(BACKGROUND)
-    if not run.explained():
+    if not is_explained(run):
         return default
-    settings = run.settings()
-    return merge_banks([default, ConceptBank(settings["bank"], tuple(settings["concepts"]))])
-
-
-def _plans(run: Recording, target: Target, names: Sequence[str], device: str) -> tuple[LayerPlan, ...]:
-    lengths = (*TRIAL_SECONDS, run.index.clips[0].duration)
-    plans = plan_layers(target, names, (), device, lengths)
-    for layer, plan in zip((layer for layer in run.layers if layer.name in names), plans, strict=True):
-        if (layer.name, layer.units) != (plan.name, plan.units):
-            raise StaleError(
-                f"layer {layer.name!r} had {layer.units} units when {run.name} was recorded, now {plan.units}"
-            )
-    return plans
+    made = load_explained(run).manifest
+    return merge_banks([default, ConceptBank(made.bank, made.concepts)])
 
 
 def _counted(run: Recording, clips: MatchedClips) -> tuple[int, int]:
-    own = clips.is_target[clips.sample(run.facts["held_out_rows"], EFFECT_CLIPS)]
+    own = clips.is_target[clips.sample(run.held_out_rows, EFFECT_CLIPS)]
     return int(own.sum()), int((~own).sum())
 
 
@@ -270,7 +263,7 @@ def _card(result: Pruned, run: Recording) -> dict[str, Any]:
     return {
         "concepts": list(result.concepts),
         "selector": result.selector,
-        "target": run.facts["target"],
+        "target": run.manifest.target,
         "run": run.name,
         "layers": result.layers,
         "effect": one.plain() if one.effect else None,

@@ -181,7 +181,7 @@ def stored_results(run: Recording) -> list[dict[str, Any]]:
     for path in sorted(run.folder.path.glob(FILE.format("*"))):
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
-            if content["recorded"] == run.recorded:
+            if content["recorded"] == run.identity:
                 found.append(content)
         except (OSError, ValueError, KeyError, TypeError):
             continue  # damaged or foreign: made anew by the next prune

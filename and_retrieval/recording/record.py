@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,14 +17,18 @@ from ..clips.source import held_out
 from ..config import RecordConfig
 from ..errors import InputError
 from ..network.dictionary import attached
-from ..network.layers import TRIAL_SECONDS, match_layers, plan_layers
+from ..network.layers import TRIAL_SECONDS, LayerPlan, match_layers, plan_layers
 from ..network.probe import probe, read_batches
 from ..progress import Announce, Progress, no_progress
+from ..store import Writer
 from ..targets import resolve_device, weights_hash
-from ..types import Floats, Ints, Skipped, Target
-from .evidence import evidence_files, gather, layer_facts
+from ..types import Floats, Ints, LayerEvidence, Skipped, Target
+from .activations import FILE as ACTIVATIONS
+from .activations import new_activations
+from .evidence import gather, save_evidence
+from .manifest import EVIDENCE, RecordedLayer, RecordingManifest
 from .recording import QUALITIES_FILE, Recording
-from .unit_index import FILE as NEURONS
+from .unit_index import FILE as UNIT_INDEX
 from .unit_index import build_unit_index
 
 
@@ -61,30 +65,50 @@ def record(
     skipped: list[Skipped] = []
     qualities = np.full((len(index.clips), len(QUALITIES)), np.nan, np.float32)
     batches = _batches(index, target, config.batch, qualities, skipped, announce("recording", "clips"))
-    gathered = gather(probe(target, plans, batches, device), plans, held, config.top_k, folder)
-    neurons = build_unit_index(gathered.layers, index.vectors())
-    facts = {
-        "target": target.name,
-        "weights": weights_hash(target.module),
-        "dictionaries": [asdict(dictionary) for dictionary in attached(target)],
-        "index_clips": len(index.clips),
-        "index_digest": index.digest(),
-        "held_out": int(held.sum()),
-        "held_out_rows": np.flatnonzero(held).tolist(),
-        "settings": {**asdict(config), "layers": list(names), "device": device.type},
-        "skipped": [asdict(miss) for miss in skipped],
-        "layers": [
-            {**known, "output": list(plan.shape), "time_axis": plan.time_axis}
-            for known, plan in zip(layer_facts(gathered.layers), plans, strict=True)
-        ],
-    }
-    files = {
-        NEURONS: lambda path: faiss_index.save(neurons.faiss, path),
-        QUALITIES_FILE: lambda path: save_file({"qualities": qualities}, path),
-        **evidence_files(gathered),
-    }
-    folder.commit(files, facts)
+    scratch = folder.scratch(ACTIVATIONS)
+    try:
+        sizes = [plan.units for plan in plans]
+        activations = new_activations(scratch, sizes, int((~held).sum()), int(held.sum()))
+        evidence = gather(probe(target, plans, batches, device), plans, held, config.top_k, activations)
+        del activations  # flushes and closes the map
+        manifest = RecordingManifest(
+            target=target.name,
+            weights=weights_hash(target.module),
+            aliases={alias: layer for alias, layer in target.aliases.items() if layer in names},
+            dictionaries=attached(target),
+            index_clips=len(index.clips),
+            index_digest=index.digest(),
+            held_out_rows=tuple(np.flatnonzero(held).tolist()),
+            cut=index.cut,
+            settings=replace(config, layers=names, device=device.type),
+            skipped=tuple(skipped),
+            layers=tuple(_recorded(*pair) for pair in zip(plans, evidence, strict=True)),
+        )
+        unit_index = build_unit_index(evidence, index.vectors())
+        files: dict[str, Writer | Path] = {
+            UNIT_INDEX: lambda path: faiss_index.save(unit_index.faiss, path),
+            QUALITIES_FILE: lambda path: save_file({"qualities": qualities}, path),
+            EVIDENCE: lambda path: save_evidence(evidence, path),
+            ACTIVATIONS: scratch,
+        }
+        folder.commit(files, manifest)
+    finally:
+        scratch.unlink(missing_ok=True)
     return Recording.open(folder, index)
+
+
+def _recorded(plan: LayerPlan, evidence: LayerEvidence) -> RecordedLayer:
+    return RecordedLayer(
+        name=plan.name,
+        units=plan.units,
+        pooling=plan.pooling,
+        output=plan.shape,
+        unit_axis=plan.unit_axis,
+        time_axis=plan.time_axis,
+        batch_axis=plan.batch_axis,
+        overlap=plan.overlap,
+        clips=evidence.moments.count,
+    )
 
 
 def run_name(target: str) -> str:
@@ -110,7 +134,7 @@ def _batches(
 
     Each clip's sound is measured on the way, as the network gets it; `qualities` and `skipped` are filled.
     """
-    for rows, sounds in read_batches(index.clips, target.sample_rate, batch, skipped, progress):
+    for rows, sounds in read_batches(index.clips, target.sample_rate, batch, index.cut, skipped, progress):
         for row, sound in zip(rows, sounds, strict=True):
             qualities[row] = measure(sound, target.sample_rate)
         yield np.array(rows, np.int32), sounds

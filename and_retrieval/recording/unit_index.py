@@ -1,12 +1,12 @@
-"""Neuron vectors: where a unit's top clips lie in the embedder's space, searchable by text."""
+"""Neuron vectors: where the top clips of a unit lie in the embedder's space, searchable by text."""
 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from functools import cached_property
+from pathlib import Path
 
 import faiss
 import numpy as np
@@ -14,10 +14,10 @@ import numpy as np
 from .. import faiss_index
 from ..errors import InputError, unknown_name
 from ..faiss_index import Mask, Rows
-from ..store import Folder
 from ..types import Floats, LayerEvidence
+from .manifest import RecordedLayer
 
-FILE = "neurons.faiss"
+FILE = "unit_index.faiss"
 
 
 @dataclass(frozen=True)
@@ -74,18 +74,14 @@ class UnitIndex:
             )
         return start + int(number)
 
-    def in_layers(self, globs: Sequence[str]) -> Mask:
-        """Which rows belong to layers that any of the globs matches, bool [n].
+    def in_layers(self, names: Collection[str]) -> Mask:
+        """Which rows belong to the layers of these names, bool [n]."""
+        return np.repeat([name in names for name, _ in self.layers], [units for _, units in self.layers])
 
-        Raises:
-            InputError: A glob matches none.
-        """
-        names = [name for name, _ in self.layers]
-        for glob in globs:
-            if not any(fnmatchcase(name, glob) for name in names):
-                raise unknown_name("layer", glob, names)
-        matched = [any(fnmatchcase(name, glob) for glob in globs) for name in names]
-        return np.repeat(matched, [units for _, units in self.layers])
+    def rows_of(self, layer: str) -> slice:
+        """The rows of a layer."""
+        place = [name for name, _ in self.layers].index(layer)
+        return slice(self._starts[place], self._starts[place] + self.layers[place][1])
 
     @cached_property
     def _starts(self) -> list[int]:
@@ -117,19 +113,13 @@ def clip_weights(evidence: LayerEvidence) -> Floats:
 
 
 def build_unit_index(layers: Sequence[LayerEvidence], clip_vectors: Floats) -> UnitIndex:
-    """The neuron index over all units of all layers; exact while they are fewer than `faiss_index.APPROXIMATE_FROM`."""
+    """The unit index over all units of all layers; exact while they are fewer than `faiss_index.APPROXIMATE_FROM`."""
     vectors = np.concatenate([neuron_vectors(layer, clip_vectors) for layer in layers])
     sizes = tuple((layer.name, layer.units) for layer in layers)
     large = len(vectors) >= faiss_index.APPROXIMATE_FROM
     return UnitIndex((faiss_index.build_approximate if large else faiss_index.build)(vectors), sizes)
 
 
-def load_unit_index(folder: Folder) -> UnitIndex:
-    """The neuron index of a run.
-
-    Raises:
-        ChecksumError: The file was changed.
-        InputError: The run holds none.
-    """
-    layers = tuple((facts["name"], facts["units"]) for facts in folder.manifest()["layers"])
-    return UnitIndex(faiss_index.load(folder.file(FILE)), layers)
+def load_unit_index(path: Path, layers: Sequence[RecordedLayer]) -> UnitIndex:
+    """The unit index of a recording, from its file and the layers of its manifest."""
+    return UnitIndex(faiss_index.load(path), tuple((layer.name, layer.units) for layer in layers))

@@ -45,6 +45,15 @@ class Section:
     pictures: Sequence[Picture] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class ClipFacts:
+    """What the page says of a clip: its file, where it begins in it (seconds), and the clip in words, if known."""
+
+    path: str
+    start: float
+    caption: str | None = None
+
+
 @dataclass(frozen=True)
 class ReportData:
     """What a report says.
@@ -54,7 +63,8 @@ class ReportData:
         facts: Name -> value, shown under the title in this order.
         notes: Warnings and honest remarks, one paragraph each.
         layers: Names of the layers, in the order they are shown.
-        explanations: One per unit; a `Shown.row` of -1 has no sound.
+        explanations: One per unit; a `Shown.row` below 0 has no sound.
+        clips: Row -> what is said of the clip, for every row that the explanations show.
         concept_hits: Concept -> (index into `explanations`, score) pairs, best first.
         layer_facts: Layer -> (name, value) pairs shown in its overview.
         random_polysemanticity: That of clips picked at random, shown beside every unit's; None where unknown.
@@ -66,6 +76,7 @@ class ReportData:
     notes: tuple[str, ...]
     layers: tuple[str, ...]
     explanations: Sequence[Explanation]
+    clips: Mapping[int, ClipFacts]
     concept_hits: Mapping[str, Sequence[tuple[int, float]]]
     layer_facts: Mapping[str, Sequence[tuple[str, str]]] = field(default_factory=dict)
     random_polysemanticity: float | None = None
@@ -98,12 +109,11 @@ def check(data: ReportData) -> None:
 def text_tables(data: ReportData) -> dict[str, Any]:
     """The page's text as JSON-able tables."""
     concepts: dict[str, int] = {}
-    clips: dict[tuple[int, str, float, str | None], int] = {}
+    clips: dict[int, int] = {}
     layer_number = {name: i for i, name in enumerate(data.layers)}
 
     def show(shown: Shown) -> list[Any]:
-        key = (shown.row, shown.path, shown.start, shown.caption)
-        return [clips.setdefault(key, len(clips)), _number(shown.peak), _number(shown.activation)]
+        return [clips.setdefault(shown.row, len(clips)), _number(shown.peak), _number(shown.activation)]
 
     def named(labels: Sequence[Label]) -> list[list[Any]]:
         return [[concepts.setdefault(x.concept, len(concepts)), _number(x.score), x.evidence] for x in labels]
@@ -112,7 +122,8 @@ def text_tables(data: ReportData) -> dict[str, Any]:
         return {
             "labels": named(meaning.labels),
             **_sentence(meaning.summary),
-            **_trust(meaning.faithfulness),
+            "reliable": meaning.reliable,
+            "faithfulness": _figures(meaning.faithfulness),
             "clips": list(meaning.clips),
         }
 
@@ -122,7 +133,8 @@ def text_tables(data: ReportData) -> dict[str, Any]:
             "unit": e.unit,
             "labels": named(e.labels),
             **_sentence(e.summary),
-            **_trust(e.faithfulness),
+            "reliable": e.reliable,
+            "faithfulness": _figures(e.faithfulness),
             "byCaptions": _figures(e.caption_faithfulness),
             "acoustics": e.acoustics,
             "words": list(e.open_concepts),
@@ -148,17 +160,12 @@ def text_tables(data: ReportData) -> dict[str, Any]:
         "randomSpread": data.random_polysemanticity,
         "scoreRange": _score_range(data.explanations),
         "concepts": list(concepts),
-        "clips": [{"row": r, "path": p, "start": round(float(s), 3), "caption": c} for r, p, s, c in clips],
+        "clips": [_clip(row, data.clips[row]) for row in clips],
         "units": units,
         "hits": [
             [name, [[i, _number(score)] for i, score in hits]] for name, hits in data.concept_hits.items()
         ],
     }
-
-
-def verdict(test: UnitFaithfulness | None) -> bool | None:
-    """Whether a label holds on held-out clips; None where that was not tested."""
-    return test.reliable if test else None
 
 
 def best_score(one: Explanation) -> float:
@@ -171,7 +178,7 @@ def layer_overview(
     name: str, explanations: Sequence[Explanation], facts: Sequence[tuple[str, str]]
 ) -> dict[str, Any]:
     """Counts of a layer's units, its most frequent best labels and the distribution of their scores."""
-    verdicts = [verdict(e.faithfulness) for e in explanations]
+    verdicts = [e.reliable for e in explanations]
     frequent = Counter(e.labels[0].concept for e in explanations if e.labels)
     scores = np.array([s for s in map(best_score, explanations) if math.isfinite(s)])
     spread = [e.polysemanticity for e in explanations if e.polysemanticity is not None]
@@ -179,8 +186,8 @@ def layer_overview(
         "name": name,
         "units": len(explanations),
         "labelled": sum(bool(e.labels) for e in explanations),
-        "tested": sum(one is not None for one in verdicts),
-        "reliable": sum(one is True for one in verdicts),
+        "tested": sum(state != "untested" for state in verdicts),
+        "reliable": verdicts.count("holds"),
         "sentences": sum(e.summary.text is not None for e in explanations),
         "several": sum(bool(e.meanings) for e in explanations),
         "spread": _number(float(np.median(spread))) if spread else None,
@@ -195,8 +202,8 @@ def _sentence(summary: Summary) -> dict[str, Any]:
     return {"text": summary.text, "origin": summary.origin, "reason": summary.reason, "raw": summary.raw}
 
 
-def _trust(test: UnitFaithfulness | None) -> dict[str, Any]:
-    return {"reliable": verdict(test), "faithfulness": _figures(test)}
+def _clip(row: int, clip: ClipFacts) -> dict[str, Any]:
+    return {"row": row, "path": clip.path, "start": round(float(clip.start), 3), "caption": clip.caption}
 
 
 def _figures(test: UnitFaithfulness | None) -> list[float | None] | None:

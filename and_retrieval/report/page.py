@@ -22,7 +22,7 @@ from ..clips.files import UnreadableAudioError
 from ..errors import InputError
 from ..progress import Progress, silent
 from ..types import Explanation, Floats, Shown
-from .data import ReportData, best_score, check, text_tables, verdict
+from .data import ReportData, best_score, check, text_tables
 from .media import clip_media
 
 FIRST_TOP, FIRST_LOW = 5, 2  # clips of a unit, or of a meaning, that get sound first
@@ -105,11 +105,11 @@ def _first_clips(one: Explanation) -> list[Shown]:
 
 def _clearness(one: Explanation) -> tuple[int, float, int]:
     """Reliable units, then untested ones, then the others, each by the score of the best label."""
-    return [True, None, False].index(verdict(one.faithfulness)), -best_score(one), one.unit
+    return ("holds", "untested", "fails").index(one.reliable), -best_score(one), one.unit
 
 
 def _places(data: ReportData) -> dict[int, str]:
-    return {s.row: f"{s.path} from {s.start:g} s" for e in data.explanations for s in (*e.top, *e.low)}
+    return {row: f"{clip.path} from {clip.start:g} s" for row, clip in data.clips.items()}
 
 
 def _add_sound(

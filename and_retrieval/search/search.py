@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import numpy as np
 
 from ..clips.index import ClipIndex
-from ..errors import InputError, StaleError
+from ..errors import InputError
+from ..explanation.stored import Explained, is_explained, load_explained
 from ..faiss_index import Mask, Rows, search, stored
 from ..recording.recording import Recording
-from ..types import Embedder, Explanation, Floats
+from ..types import Explanation, Floats, Reliability
 from .query import Calibrated, Query, background, calibrated, embed_query, ranked
 
 
@@ -33,8 +34,15 @@ class Filters:
     meanings: Literal["one", "several"] | None = None
     polysemanticity: tuple[float, float] | None = None
 
+    @property
+    def need_explanations(self) -> bool:
+        """Whether they can be applied to explained units only."""
+        return bool(self.reliable or self.meanings or self.polysemanticity)
+
 
 NO_FILTERS = Filters()
+HOLDS: Mapping[Reliability, bool | None] = {"holds": True, "fails": False, "untested": None}
+"""A unit's reliability as search results give it."""
 
 
 def search_neurons(
@@ -42,7 +50,6 @@ def search_neurons(
     query: Query | str | Sequence[str],
     k: int = 10,
     filters: Filters = NO_FILTERS,
-    embedder: Embedder | None = None,
 ) -> list[dict[str, Any]]:
     """The units that match a query best, best first.
 
@@ -51,7 +58,6 @@ def search_neurons(
         query: A text, several texts with signs (`["dog", "-indoor"]`), or a `Query`.
         k: Most units wanted.
         filters: Which units are searched.
-        embedder: The index's own, already loaded.
 
     Returns:
         {layer, unit, score, z, needed, listens, labels, summary, reliable, polysemanticity, open_concepts} per
@@ -66,28 +72,29 @@ def search_neurons(
             run does not have, or one that lets no unit through.
     """
     asked = Query.parse(query)
-    rows = np.array([run.neurons.row(unit) for unit in asked.units], np.int64)
-    examples = run.neurons.vectors(rows) if len(rows) else np.zeros((0, run.index.dim), np.float32)
+    units = run.unit_index
+    rows = np.array([units.row(unit) for unit in asked.units], np.int64)
+    examples = units.vectors(rows) if len(rows) else np.zeros((0, run.index.dim), np.float32)
     for unit, vector in zip(asked.units, examples, strict=True):
         if not vector.any():
             raise InputError(f"unit {unit} never responded to a clip, so nothing is like it; name another")
-    among = _chosen(run, filters)
+    explained = load_explained(run) if is_explained(run) or filters.need_explanations else None
+    among = _chosen(run, filters, explained)
     if among is not None and not among.any():
         raise InputError(f"no unit of {run.name} passes the filters ({_in_words(filters)}); loosen them")
-    embedder = embedder or run.index.embedder()
-    terms = embed_query(asked, embedder, examples)
+    terms = embed_query(asked, run.index.embedder, examples)
 
     def nearest(vector: Floats, wanted: int) -> tuple[Floats, Rows]:
-        scores, found = run.neurons.nearest(vector, wanted + len(rows), among)
-        others = ~np.isin(found, rows)  # than the examples themselves
-        return scores[others][:wanted], found[others][:wanted]
+        scores, best = units.nearest(vector, wanted + len(rows), among)
+        others = ~np.isin(best, rows)  # than the examples themselves
+        return scores[others][:wanted], best[others][:wanted]
 
-    scores, found = ranked(terms, nearest, run.neurons.vectors, k)
-    worth = calibrated(terms, run.neurons.vectors(found), background(embedder))
-    told = _explanations(run) if run.explained() else ()
+    scores, best = ranked(terms, nearest, units.vectors, k)
+    worth = calibrated(terms, units.vectors(best), background(run.index.embedder))
+    told = explained.at(best.tolist()) if explained else [None] * len(best)
     return [
-        _unit_result(run, int(row), float(scores[place]), worth, place, told)
-        for place, row in enumerate(found)
+        _unit_result(*units.unit(int(row)), float(scores[place]), worth, place, told[place])
+        for place, row in enumerate(best)
     ]
 
 
@@ -95,7 +102,6 @@ def search_clips(
     index: ClipIndex,
     query: Query | str | Sequence[str],
     k: int = 10,
-    embedder: Embedder | None = None,
 ) -> list[dict[str, Any]]:
     """The clips that match a query best: {path, start, score, label}, best first.
 
@@ -105,7 +111,7 @@ def search_clips(
     asked = Query.parse(query)
     if asked.units:
         raise InputError(f"{', '.join(asked.units)}: units can be searched among units only, not among clips")
-    terms = embed_query(asked, embedder or index.embedder(), np.zeros((0, index.dim), np.float32))
+    terms = embed_query(asked, index.embedder, np.zeros((0, index.dim), np.float32))
 
     def nearest(vector: Floats, wanted: int) -> tuple[Floats, Rows]:
         scores, rows = search(index.faiss, vector[None], wanted)
@@ -123,37 +129,22 @@ def search_clips(
     ]
 
 
-def _chosen(run: Recording, filters: Filters) -> Mask | None:
+def _chosen(run: Recording, filters: Filters, explained: Explained | None) -> Mask | None:
     """The units that the filters let through, bool [units]; None for all."""
-    among = run.neurons.in_layers(filters.layers) if filters.layers else None
-    if not (filters.reliable or filters.meanings or filters.polysemanticity):
-        return among
-    told = np.array([_passes(explanation, filters) for explanation in _explanations(run)], bool)
-    return told if among is None else among & told
-
-
-def _explanations(run: Recording) -> tuple[Explanation, ...]:
-    """Those of all units, row by row of the neuron index."""
-    told = run.explanations()
-    if len(told) != run.neurons.faiss.ntotal:
-        raise StaleError(
-            f"{run.name} has {run.neurons.faiss.ntotal} units but {len(told)} explanations; "
-            f"make them again: and-retrieval explain {run.name}"
-        )
-    return told
-
-
-def _passes(told: Explanation, filters: Filters) -> bool:
-    if filters.reliable and not (told.faithfulness and told.faithfulness.reliable):
-        return False
-    if filters.meanings and (
-        told.polysemanticity is None or bool(told.meanings) != (filters.meanings == "several")
-    ):
-        return False
-    if filters.polysemanticity is None:
-        return True
-    low, high = filters.polysemanticity
-    return told.polysemanticity is not None and low <= told.polysemanticity <= high
+    masks: list[Mask] = []
+    if filters.layers:
+        masks.append(run.unit_index.in_layers(run.matching_layers(filters.layers)))
+    if explained and filters.reliable:
+        masks.append(explained.reliable())
+    if explained and (filters.meanings or filters.polysemanticity):
+        spread = explained.polysemanticity()
+        if filters.meanings:
+            several = explained.several_meanings()
+            masks.append(np.isfinite(spread) & (several == (filters.meanings == "several")))
+        if filters.polysemanticity:
+            low, high = filters.polysemanticity
+            masks.append((low <= spread) & (spread <= high))
+    return np.logical_and.reduce(masks) if masks else None
 
 
 def _in_words(filters: Filters) -> str:
@@ -167,10 +158,8 @@ def _in_words(filters: Filters) -> str:
 
 
 def _unit_result(
-    run: Recording, row: int, score: float, worth: Calibrated, place: int, told: Sequence[Explanation]
+    layer: str, unit: int, score: float, worth: Calibrated, place: int, explanation: Explanation | None
 ) -> dict[str, Any]:
-    layer, unit = run.neurons.unit(row)
-    explanation = told[row] if told else None
     return {
         "layer": layer,
         "unit": unit,
@@ -180,7 +169,7 @@ def _unit_result(
         "listens": bool(worth.listens[place]),
         "labels": [asdict(label) for label in explanation.labels] if explanation else [],
         "summary": explanation.summary.text if explanation else None,
-        "reliable": explanation.faithfulness.reliable if explanation and explanation.faithfulness else None,
+        "reliable": HOLDS[explanation.reliable] if explanation else None,
         "polysemanticity": explanation.polysemanticity if explanation else None,
         "open_concepts": list(explanation.open_concepts) if explanation else [],
     }

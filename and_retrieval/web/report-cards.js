@@ -32,20 +32,20 @@ function summaryOf(unit) {
     const made = unit.origin === "composed" ? "composed" : "automatic";
     return el("div", {}, kind("Summary", made), el("p", { class: "sentence" }, ...marked(unit.text)), raw);
   }
-  const failed = unit.reliable === false && !unit.meanings.some((meaning) => meaning.reliable);
+  const failed = unit.reliable === "fails" && !unit.meanings.some((meaning) => meaning.reliable === "holds");
   return el("div", { class: failed ? "abstained" : "unsaid" }, el("b", {}, failed ? "No reliable explanation" : "No sentence"),
     unit.reason ? `: ${unit.reason}` : "", raw);
 }
 
 const VERDICTS = [
-  [true, "holds", "holds on unseen clips"],
-  [false, "fails", "does not hold on unseen clips"],
-  [null, "untested", "not tested on unseen clips"],
+  ["holds", "holds on unseen clips"],
+  ["fails", "does not hold on unseen clips"],
+  ["untested", "not tested on unseen clips"],
 ];
 
 function trustOf(unit) {
   if (!unit.labels.length) return null;
-  const [, style, text] = VERDICTS.find(([verdict]) => verdict === unit.reliable);
+  const [style, text] = VERDICTS.find(([state]) => state === unit.reliable);
   return el("div", { class: "trust" }, el("p", { class: `badge ${style}`, title: "Verdict on the first label" }, text),
     unit.faithfulness && el("p", { class: "muted" }, ...figuresOf(unit)),
     unit.byCaptions && el("p", { class: "muted" }, "By their captions. ", ...figuresOf({ faithfulness: unit.byCaptions })));
@@ -100,7 +100,7 @@ const NAMED = 3; // labels of a meaning that are shown
 function meaningOf(unit, meaning, number) {
   const clips = meaning.clips.map((place) => unit.top[place]);
   const rest = clips.slice(FIRST_CLIPS);
-  const [, style, verdict] = VERDICTS.find(([held]) => held === meaning.reliable);
+  const [style, verdict] = VERDICTS.find(([state]) => state === meaning.reliable);
   const names = meaning.labels.slice(0, NAMED).map(([concept, , source]) => el("li", {}, el("button", {
     type: "button", class: "link", title: "Find units for this label", onclick: () => ask(data.concepts[concept]),
   }, ...marked(data.concepts[concept])), sourceOf(source) && el("span", { class: "source" }, sourceOf(source))));

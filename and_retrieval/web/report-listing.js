@@ -4,10 +4,10 @@ const hitsOf = new Map(data.hits.map(([concept, list]) => [sameConcept(concept),
 const bestScore = (i) => units[i].labels[0]?.[1] ?? -Infinity;
 const plainOrder = units.map((_, i) => i).sort((a, b) => units[a].layer - units[b].layer || units[a].unit - units[b].unit);
 const scoreOrder = [...plainOrder].sort((a, b) => (bestScore(b) === bestScore(a) ? 0 : bestScore(b) - bestScore(a)));
-const tier = (i) => [true, null, false].indexOf(units[i].reliable);
+const tier = (i) => ["holds", "untested", "fails"].indexOf(units[i].reliable);
 const clearOrder = [...scoreOrder].sort((a, b) => tier(a) - tier(b));
 const orders = { clear: clearOrder, unit: plainOrder, score: scoreOrder };
-const tested = units.some((unit) => unit.reliable !== null);
+const tested = units.some((unit) => unit.reliable !== "untested");
 
 const state = { page: 0, wordsOnly: false, listed: [], scores: new Map(), terms: [], concept: null };
 
@@ -24,7 +24,7 @@ function list() {
   const only = byId("reliable").checked;
   const several = byId("several").checked;
   const kept = ranked.filter(([i]) => (layer === "" || units[i].layer === Number(layer))
-    && (!only || units[i].reliable) && (!several || units[i].meanings.length));
+    && (!only || units[i].reliable === "holds") && (!several || units[i].meanings.length));
   state.listed = kept.map(([i]) => i);
   state.scores = new Map(byVectors ? kept : []);
   state.concept = byVectors ? known.concept : null;

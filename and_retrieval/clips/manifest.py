@@ -1,0 +1,32 @@
+"""The manifest of a clip index."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..config import ClipConfig
+
+
+@dataclass(frozen=True, slots=True)
+class IndexManifest:
+    """What a clip index says of itself.
+
+    Attributes:
+        name: Of the index.
+        clips: Number of clips, which is the number of vectors.
+        skipped: Number of files and windows that could not be used.
+        embedder: Name to load the embedder by, see `embed.load_embedder`.
+        embedder_fingerprint: Of the embedder that made the vectors.
+        dim: Length of the vectors.
+        cut: How files were cut into clips; whoever reads the clips again reads them under these settings.
+        digest: `ClipIndex.digest` of all clips.
+    """
+
+    name: str
+    clips: int
+    skipped: int
+    embedder: str
+    embedder_fingerprint: str
+    dim: int
+    cut: ClipConfig
+    digest: str

@@ -1,0 +1,143 @@
+"""Explanations for other programs: one line per unit, in JSON lines, CSV or Parquet.
+
+The fields of a line are documented in `index/README.md`; other programs may rely on them.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, fields
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ..files import replacing
+from ..types import Explanation, Meaning, Shown, Summary
+from .stored import ROW_GROUP, Explained
+
+SPECIAL = ("summary", "meanings", "top", "low")
+"""Fields of `Explanation` that a line holds in another form; all others are written as they are."""
+
+
+def unit_lines(explained: Explained) -> Iterator[dict[str, Any]]:
+    """One JSON-able dict per unit, in layer and unit order, clips with path, start and caption."""
+    clips, phrases = explained.recording.index.clips, explained.phrases
+
+    def clip(shown: Shown) -> dict[str, Any]:
+        where = clips[shown.row]
+        return {
+            "path": where.file,
+            "start": where.start,
+            "peak": shown.peak,
+            "activation": shown.activation,
+            "row": shown.row,
+            "caption": phrases[shown.row],
+        }
+
+    plain = [field.name for field in fields(Explanation) if field.name not in SPECIAL]
+    for unit in explained:
+        yield {
+            **{name: _plain(getattr(unit, name)) for name in plain},
+            **_sentence(unit.summary),
+            "meanings": [_meaning(meaning) for meaning in unit.meanings],
+            "top": [clip(shown) for shown in unit.top],
+            "low": [clip(shown) for shown in unit.low],
+        }
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    return asdict(value) if hasattr(value, "__dataclass_fields__") else value
+
+
+def _sentence(summary: Summary) -> dict[str, Any]:
+    return {
+        "summary": summary.text,
+        "summary_origin": summary.origin,
+        "abstained": summary.abstained,
+        "reason": summary.reason,
+        "raw": summary.raw,
+    }
+
+
+def _meaning(meaning: Meaning) -> dict[str, Any]:
+    return {
+        "labels": _plain(meaning.labels),
+        **_sentence(meaning.summary),
+        "clips": list(meaning.clips),
+        "reliable": meaning.reliable,
+        "faithfulness": _plain(meaning.faithfulness),
+    }
+
+
+def write_jsonl(explained: Explained, path: Path) -> None:
+    """One JSON object a line, UTF-8."""
+    with path.open("w", encoding="utf-8", newline="") as stream:
+        for line in unit_lines(explained):
+            stream.write(json.dumps(line, ensure_ascii=False) + "\n")
+
+
+def write_csv(explained: Explained, path: Path) -> None:
+    """One row a unit, without nesting: what has several values is joined by `; `, tests are columns of their own."""
+    rows = map(_flat, unit_lines(explained))
+    with path.open("w", encoding="utf-8", newline="") as stream:
+        first = next(rows)
+        writer = csv.DictWriter(stream, list(first))
+        writer.writeheader()
+        writer.writerow(first)
+        writer.writerows(rows)
+
+
+def _flat(line: Mapping[str, Any]) -> dict[str, Any]:
+    row: dict[str, Any] = {}
+    for name, value in line.items():
+        if name == "labels":
+            row["labels"] = "; ".join(label["concept"] for label in value)
+            row["scores"] = "; ".join(f"{label['score']:.6g}" for label in value)
+        elif name in ("faithfulness", "caption_faithfulness"):
+            row |= {f"{name}_{measure}": (value or {}).get(measure) for measure in TESTED}
+        elif name == "meanings":
+            row["meanings"] = " | ".join("; ".join(label["concept"] for label in m["labels"]) for m in value)
+        elif name in ("top", "low"):
+            row[name] = "; ".join(clip["path"] for clip in value)
+        elif isinstance(value, list):
+            row[name] = "; ".join(map(str, value))
+        else:
+            row[name] = value
+    return row
+
+
+TESTED = ("clips", "correlation", "random_correlation", "best_correlation", "auprc", "base_rate", "q_value")
+"""Measures of a test that a CSV has a column for."""
+
+
+def write_parquet(explained: Explained, path: Path) -> None:
+    """The same lines as nested columns."""
+    table = pa.Table.from_pylist(list(unit_lines(explained)))
+    pq.write_table(table, path, compression="zstd", row_group_size=ROW_GROUP)
+
+
+FORMATS: Mapping[str, Callable[[Explained, Path], None]] = MappingProxyType(
+    {"jsonl": write_jsonl, "csv": write_csv, "parquet": write_parquet}
+)
+"""Format -> what writes it; the name is the file's suffix too."""
+
+
+def export_units(explained: Explained, form: str, out: Path | None = None) -> Path:
+    """Write explanations for other programs, in one step; returns the file.
+
+    Args:
+        explained: What is written.
+        form: A name of `FORMATS`.
+        out: The file; by default `explanations.FORMAT` in the run's folder.
+    """
+    path = out or explained.recording.folder.path / f"explanations.{form}"
+    with replacing(path) as scratch:
+        FORMATS[form](explained, scratch)
+    return path

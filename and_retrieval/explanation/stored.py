@@ -1,0 +1,181 @@
+"""What `explain` leaves in the folder of a recording: one row per unit as columns, and how they were made."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import accumulate
+from typing import Self, overload
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ..errors import InputError, StaleError
+from ..recording.recording import Recording
+from ..store import Stored
+from ..types import Explanation
+from . import columns
+from .manifest import ExplanationManifest, explanation_folder
+
+UNITS = "units.parquet"
+PHRASES = "phrases.parquet"
+ROW_GROUP = 2048  # units that are read together
+CLIPS = ("top", "low")  # the large columns
+
+
+@dataclass(frozen=True)
+class _Phrase:
+    """A clip in words, see `Explained.phrases`."""
+
+    row: int
+    phrase: str
+
+
+@dataclass(frozen=True)
+class Explained(Sequence[Explanation]):
+    """The explanations of a recording, a sequence of its units, read as they are needed.
+
+    Attributes:
+        recording: What they explain.
+        stored: The committed files.
+    """
+
+    recording: Recording
+    stored: Stored[ExplanationManifest]
+
+    @property
+    def manifest(self) -> ExplanationManifest:
+        """How they were made."""
+        return self.stored.manifest
+
+    def __len__(self) -> int:
+        return sum(layer.units for layer in self.recording.manifest.layers)
+
+    def __iter__(self) -> Iterator[Explanation]:
+        return iter(self.units)
+
+    @overload
+    def __getitem__(self, place: int) -> Explanation: ...
+    @overload
+    def __getitem__(self, place: slice) -> tuple[Explanation, ...]: ...
+    def __getitem__(self, place: int | slice) -> Explanation | tuple[Explanation, ...]:
+        return self.units[place]
+
+    @cached_property
+    def units(self) -> tuple[Explanation, ...]:
+        """All units, in layer and unit order."""
+        return tuple(columns.records(self._file.read(), Explanation))
+
+    @cached_property
+    def phrases(self) -> Mapping[int, str]:
+        """Row of a clip -> the clip in words: its caption, else the concepts nearest to its sound.
+
+        Only clips that are evidence of some unit are listed.
+        """
+        read = columns.records(pq.read_table(self.stored.file(PHRASES)), _Phrase)
+        return {clip.row: clip.phrase for clip in read}
+
+    def at(self, rows: Sequence[int]) -> list[Explanation]:
+        """Some units by their rows in the unit index, without their clips."""
+        groups = self._file.metadata
+        starts = [0, *accumulate(groups.row_group(group).num_rows for group in range(groups.num_row_groups))]
+        names = [name for name in self._file.schema_arrow.names if name not in CLIPS]
+        place = np.searchsorted(starts, rows, side="right") - 1
+        units: dict[int, Explanation] = {}
+        for group in sorted(set(place.tolist())):
+            wanted = [int(row) for row, where in zip(rows, place, strict=True) if where == group]
+            table = self._file.read_row_group(group, columns=names)
+            taken = table.take([row - starts[group] for row in wanted])
+            units.update(zip(wanted, columns.records(taken, Explanation), strict=True))
+        return [units[int(row)] for row in rows]
+
+    def column(self, name: str) -> pa.ChunkedArray:
+        """One column over all units, by the name of a field of `Explanation`."""
+        return self._file.read(columns=[name]).column(name)
+
+    def reliable(self) -> npt.NDArray[np.bool_]:
+        """Which units have a label that holds, bool [units]."""
+        return np.array([state == "holds" for state in self.column("reliable").to_pylist()], bool)
+
+    def several_meanings(self) -> npt.NDArray[np.bool_]:
+        """Which units have several meanings, bool [units]."""
+        return np.array([bool(meanings) for meanings in self.column("meanings").to_pylist()], bool)
+
+    def polysemanticity(self) -> npt.NDArray[np.float64]:
+        """Of every unit, float64 [units], 0..1; NaN where there are too few clips to tell."""
+        values: npt.NDArray[np.float64] = self.column("polysemanticity").to_numpy()
+        return values
+
+    @cached_property
+    def _file(self) -> pq.ParquetFile:
+        file = pq.ParquetFile(self.stored.file(UNITS), memory_map=True)
+        if file.metadata.num_rows != len(self) or file.schema_arrow != columns.schema(Explanation):
+            raise InputError(f"{self.stored.file(UNITS)} is damaged; {_remedy(self.recording)}")
+        return file
+
+
+def is_explained(recording: Recording) -> bool:
+    """Whether `explain` has been run on a recording of this name."""
+    return explanation_folder(recording.folder).exists()
+
+
+def load_explained(recording: Recording) -> Explained:
+    """The explanations of a recording.
+
+    Raises:
+        InputError: `explain` was not run yet, or what it left is damaged.
+        StaleError: The network was recorded again since.
+    """
+    if not is_explained(recording):
+        raise InputError(f"{recording.name} is not explained yet; {_remedy(recording)}")
+    stored = explanation_folder(recording.folder).open(ExplanationManifest)
+    if stored.manifest.recorded != recording.identity:
+        raise StaleError(f"{recording.name} was recorded again since; {_remedy(recording)}")
+    return Explained(recording, stored)
+
+
+class ExplanationWriter:
+    """Writes explanations layer by layer, so that only one layer is held at a time, and commits them together.
+
+    Used as a context manager: what was not committed when the block ends is removed.
+    """
+
+    def __init__(self, recording: Recording) -> None:
+        self._recording = recording
+        self._folder = explanation_folder(recording.folder)
+        self._scratch = self._folder.scratch(UNITS)
+        self._units = pq.ParquetWriter(self._scratch, columns.schema(Explanation), compression="zstd")
+        self._shown: set[int] = set()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._units.close()
+        self._scratch.unlink(missing_ok=True)
+
+    def add(self, units: Sequence[Explanation]) -> None:
+        """Add the units of the next layer."""
+        self._shown.update(clip.row for unit in units for clip in (*unit.top, *unit.low))
+        self._units.write_table(columns.table(units, Explanation), row_group_size=ROW_GROUP)
+
+    def commit(self, phrases: Sequence[str], manifest: ExplanationManifest) -> Explained:
+        """Make the explanations those of the recording.
+
+        Args:
+            phrases: Per clip of the index, the clip in words.
+            manifest: How the explanations were made.
+        """
+        self._units.close()
+        words = columns.table([_Phrase(row, phrases[row]) for row in sorted(self._shown)], _Phrase)
+        self._folder.commit(
+            {UNITS: self._scratch, PHRASES: lambda path: pq.write_table(words, path)}, manifest
+        )
+        return load_explained(self._recording)
+
+
+def _remedy(recording: Recording) -> str:
+    return f"run: and-retrieval explain {recording.name}"

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from ..recording.recording import Recording
+from ..vocabulary import plain
 from .effect import Choice, Effect
-from .matching import plain
 
 COLUMNS = (
     "units",

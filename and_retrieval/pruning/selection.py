@@ -13,8 +13,8 @@ from ..explanation.labels import describe_clips
 from ..explanation.stored import is_explained, load_explained
 from ..recording.recording import Recording
 from ..types import Floats, LayerEvidence
+from ..vocabulary import plain
 from .effect import Scores
-from .matching import plain
 from .selectors import KnownLayer, Selector, Wanted, open_concepts
 
 

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from typing import Any
 
 from .options import Result, add_device, add_verb, announcer, device_of, opened_run
+
+UNKNOWN_TOLD = 5
+"""Concepts named that the embedder does not know."""
 
 
 def add(verbs: Any) -> None:
@@ -68,11 +72,22 @@ def answer(args: argparse.Namespace) -> tuple[Result, str]:
     result["reliable"] = reliable if any(e.reliable != "untested" for e in explanations) else None
     by_captions = [e.caption_faithfulness.reliable for e in explanations if e.caption_faithfulness]
     result["reliable_by_captions"] = sum(by_captions) if by_captions else None
+    unknown = explanations.manifest.unknown_concepts
+    result["unknown_concepts"] = list(unknown)
     trusted = f"{reliable} of them reliably, " if result["reliable"] is not None else ""
     text = (
         f"{labelled} of {units} units labelled, {trusted}{units - abstained} sentences "
-        f"by {llm} ({run.folder.path})\n"
+        f"by {llm} ({run.folder.path})\n{_left_out(unknown)}"
         f'next     and-retrieval report {run.name}, and-retrieval search {run.name} "water drops",'
         f" and-retrieval export {run.name}"
     )
     return result, text
+
+
+def _left_out(unknown: Sequence[str]) -> str:
+    """A line about the concepts that the embedder does not know; nothing where it knows all."""
+    if not unknown:
+        return ""
+    shown = ", ".join(unknown[:UNKNOWN_TOLD])
+    more = f" and {len(unknown) - UNKNOWN_TOLD} more, see --json" if len(unknown) > UNKNOWN_TOLD else ""
+    return f"{len(unknown)} concepts left out, the embedder does not know them: {shown}{more}\n"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from ..search.search import Filters
 
 NEAREST_TOLD = 3
-"""Units named when none listens for the query."""
+"""Units or clips named when none matches the query."""
 
 
 def add(verbs: Any) -> None:
@@ -52,7 +53,7 @@ def add(verbs: Any) -> None:
 
 def answer(args: argparse.Namespace) -> tuple[Result, str]:
     """Its result as JSON and as text."""
-    from ..search.search import NO_FILTERS, search_clips, search_neurons
+    from ..search.search import NO_FILTERS, search_clips, search_neurons, unknown_texts
 
     if args.k < 1:
         raise InputError(f"-k {args.k}: ask for at least one result")
@@ -62,14 +63,28 @@ def answer(args: argparse.Namespace) -> tuple[Result, str]:
     if want == "neurons":
         run = opened_run(args.where if run_name else only_run(name, args), args, device_of(args))
         results = search_neurons(run, query, args.k, filters)
-        nothing = not any(found["listens"] for found in results)
-        text = _nothing(query, results) if nothing else "\n".join(map(_unit_line, results))
-        return {"query": str(query), "for": want, "nothing": nothing, "results": results}, text
+        return _told(query, want, results, "listens", unknown_texts(run.index, query))
     if filters != NO_FILTERS:
         raise InputError("clips have no layers and no explanations; leave the filters out, or name NAME/RUN")
     index = opened(name, args, device_of(args))
     results = search_clips(index, query, args.k)
-    return {"query": str(query), "for": want, "results": results}, "\n".join(map(_clip_line, results))
+    return _told(query, want, results, "matches", unknown_texts(index, query))
+
+
+def _told(
+    query: Query, want: str, results: list[Result], verdict: str, unknown: Sequence[str]
+) -> tuple[Result, str]:
+    """The results with what they are worth: whether nothing here matches, and why."""
+    nothing = not any(found[verdict] for found in results)
+    result: Result = {"query": str(query), "for": want, "nothing": nothing, "results": results}
+    if not nothing:
+        line = _unit_line if want == "neurons" else _clip_line
+        return result, "\n".join(map(line, results))
+    if unknown:
+        result["reason"] = f"the embedder does not know {', '.join(map(repr, unknown))}"
+    else:
+        result["reason"] = "nothing comes near enough: all z are below what is needed"
+    return result, _nothing(query, want, results, result["reason"] if unknown else "")
 
 
 def _query(args: argparse.Namespace) -> Query:
@@ -102,12 +117,17 @@ def _range(text: str) -> tuple[float, float]:
     return bounds
 
 
-def _nothing(query: Query, results: list[Result]) -> str:
+def _nothing(query: Query, want: str, results: list[Result], reason: str) -> str:
+    def name(found: Result) -> str:
+        if want == "neurons":
+            return f"{found['layer']}:{found['unit']}{_labels(found, ' ')}"
+        return f"{found['path']}{_start(found)}"
+
     nearest = "; ".join(
-        f"{found['layer']}:{found['unit']}{_labels(found, ' ')}, z {found['z']:.1f} of {found['needed']:g}"
-        for found in results[:NEAREST_TOLD]
+        f"{name(found)}, z {found['z']:.1f} of {found['needed']:g}" for found in results[:NEAREST_TOLD]
     )
-    return f'nothing here listens for "{query}" (nearest: {nearest})'
+    verb = "listens for" if want == "neurons" else "sounds like"
+    return f'nothing here {verb} "{query}"{": " + reason if reason else ""} (nearest: {nearest})'
 
 
 def _unit_line(found: Result) -> str:
@@ -125,5 +145,9 @@ def _labels(found: Result, before: str) -> str:
 
 
 def _clip_line(found: Result) -> str:
-    start = f" at {found['start']:g} s" if found["start"] else ""
-    return f"{found['score']:6.3f}  {found['path']}{start}  {found['label'] or ''}".rstrip()
+    below = "" if found["matches"] else f"  (z below {found['needed']:g})"
+    return f"{found['score']:6.3f}  {found['path']}{_start(found)}  {found['label'] or ''}".rstrip() + below
+
+
+def _start(found: Result) -> str:
+    return f" at {found['start']:g} s" if found["start"] else ""

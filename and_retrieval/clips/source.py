@@ -204,6 +204,17 @@ def _windows(root: Path, row: _Row, config: ClipConfig) -> Iterator[Clip]:
         )
 
 
+def file_windows(path: Path, sample_rate: int, config: ClipConfig) -> Iterator[Floats]:
+    """The windows that a file is cut into, mono float32 [samples] at `sample_rate`, silent ones among them.
+
+    Raises:
+        UnreadableAudioError: It is no audio, or a window of it cannot be used.
+    """
+    info = audio_info(path)
+    for start, duration in _spans(info, config):
+        yield read_window(path, start, duration, sample_rate)
+
+
 def _spans(info: AudioInfo, config: ClipConfig) -> Iterator[tuple[float, float]]:
     """(start, duration) of the windows of a file; a last window shorter than a tenth of one is left out."""
     least = max(config.min_duration, 0.1 * config.window)

@@ -15,6 +15,7 @@ space. The renormalised sum of signed terms finds `CANDIDATES` candidates, among
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,12 +23,16 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from ..clips.files import UnreadableAudioError, read_window
+from ..clips.files import UnreadableAudioError
+from ..clips.source import file_windows
 from ..concepts import load_bank
 from ..config import ClipConfig
 from ..errors import InputError
 from ..faiss_index import Rows
 from ..types import Embedder, Floats
+from ..vocabulary import known_words
+
+_log = logging.getLogger(__name__)
 
 CANDIDATES = 10_000
 """Vectors scored exactly where a query has several terms. Among a million, the ten best for two unrelated texts are
@@ -42,6 +47,13 @@ SOUND_NEEDS = 12.0
 another unit hears: sounds lie nearer to sounds than texts do. Both were chosen on the demo set, where 0.81 of the
 classes' names and 0.15 of absent sounds' reach them, 0.99 of held-out clips and 0.25 of absent clips; on ESC-10 it is
 1.00 and 0.03, 1.00 and 0.06 (`bench queries`)."""
+
+CLIP_TEXT_NEEDS = 5.0
+CLIP_SOUND_NEEDS = 10.0
+"""The same for clips."""
+
+QUIET = 1e-3
+"""A window of a sound that is asked for counts as silent below this share of its loudest window's level."""
 
 Nearest = Callable[[Floats, int], tuple[Floats, Rows]]
 """(unit-length vector, k) -> cosines and rows, best first."""
@@ -101,11 +113,13 @@ class Terms:
         plus: float32 [terms, dim], unit length.
         minus: float32 [terms, dim], unit length.
         needs: float32 [plus terms], see `TEXT_NEEDS`.
+        unknown: Texts, to have or to lack, that the embedder does not know; nothing matches such a query.
     """
 
     plus: Floats
     minus: Floats
     needs: Floats
+    unknown: tuple[str, ...] = ()
 
     @property
     def vector(self) -> Floats:
@@ -128,24 +142,67 @@ class Terms:
         return scores
 
 
-def embed_query(query: Query, embedder: Embedder, units: Floats) -> Terms:
+def embed_query(
+    query: Query,
+    embedder: Embedder,
+    units: Floats,
+    cut: ClipConfig | None = None,
+    needs: tuple[float, float] = (TEXT_NEEDS, SOUND_NEEDS),
+) -> Terms:
     """The query's terms.
 
     Args:
         query: What is searched for.
         embedder: The one of the clip index.
         units: float32 [units of the query, dim], their neuron vectors.
+        cut: How sounds are cut into windows, as those of the clip index.
+        needs: What texts, and what sounds and units have to reach.
 
     Raises:
-        InputError: A sound file cannot be read.
+        InputError: A sound file cannot be read, or is silent.
     """
-    texts = embedder.embed_text([*query.texts, *query.minus]) if query.texts or query.minus else None
+    texts = [*query.texts, *query.minus]
     none = np.zeros((0, embedder.dim), np.float32)
-    sounds = [_read(Path(sound), embedder.sample_rate) for sound in query.sounds]
-    heard = embedder.embed_audio(sounds) if sounds else none
-    plus, minus = (none, none) if texts is None else np.split(texts, [len(query.texts)])
-    needs = [TEXT_NEEDS] * len(plus) + [SOUND_NEEDS] * (len(heard) + len(units))
-    return Terms(np.concatenate([plus, heard, units]), minus, np.array(needs, np.float32))
+    vectors = embedder.embed_text(texts) if texts else none
+    heard = [sound_vector(Path(sound), embedder, cut or ClipConfig()) for sound in query.sounds]
+    plus, minus = np.split(vectors, [len(query.texts)])
+    needed = [needs[0]] * len(plus) + [needs[1]] * (len(heard) + len(units))
+    return Terms(
+        np.concatenate([plus, *(vector[None] for vector in heard), units]),
+        minus,
+        np.array(needed, np.float32),
+        known_words(embedder).unknown(texts, vectors) if texts else (),
+    )
+
+
+def sound_vector(path: Path, embedder: Embedder, cut: ClipConfig) -> Floats:
+    """A sound file of any length as one unit-length vector, float32 [dim]: the mean over its windows that sound.
+
+    Windows are cut as those of an index; how many are silent is logged in one line.
+
+    Raises:
+        InputError: It cannot be read, or all of it is silent.
+    """
+    if not path.is_file():
+        raise InputError(f"{path} does not exist; give a sound file")
+    levels: list[float] = []
+    vectors = [np.zeros((0, embedder.dim), np.float32)]
+    try:
+        for window in file_windows(path, embedder.sample_rate, cut):
+            levels.append(float(np.abs(window - window.mean()).max(initial=0)))
+            if levels[-1] >= cut.silence:
+                vectors.append(embedder.embed_audio([window]))
+    except UnreadableAudioError as error:
+        raise InputError(f"{path}: {error}; give a sound file") from None
+    loud = np.array([level for level in levels if level >= cut.silence])
+    if not len(loud):
+        raise InputError(f"{path} is silent; give a file with sound in it")
+    sounding = loud >= QUIET * loud.max()
+    if silent := len(levels) - int(sounding.sum()):
+        _log.warning("%s: %d of %d windows are silent and left out", path, silent, len(levels))
+    mean = np.concatenate(vectors)[sounding].mean(axis=0)
+    vector: Floats = (mean / max(float(np.linalg.norm(mean)), 1e-12)).astype(np.float32)
+    return vector
 
 
 def ranked(terms: Terms, nearest: Nearest, vectors: Callable[[Rows], Floats], k: int) -> tuple[Floats, Rows]:
@@ -176,7 +233,8 @@ class Calibrated:
         z: float32 [units], of the term to have that falls shortest of what it needs: how many standard deviations
             its cosine is above the mean cosine of the unit with the background's texts; 0 for a unit without vector.
         needed: float32 [units], what that term needs.
-        listens: bool [units], whether every term to have reaches what it needs and no text to lack does.
+        listens: bool [units], whether every term to have reaches what it needs and no text to lack does, and the
+            embedder knows all texts.
     """
 
     z: Floats
@@ -184,13 +242,14 @@ class Calibrated:
     listens: npt.NDArray[np.bool_]
 
 
-def calibrated(terms: Terms, vectors: Floats, texts: Floats) -> Calibrated:
+def calibrated(terms: Terms, vectors: Floats, texts: Floats, unwanted: float = TEXT_NEEDS) -> Calibrated:
     """Hold the cosines of a query's terms against those of the background.
 
     Args:
         terms: The query.
         vectors: float32 [units, dim], the units' neuron vectors.
         texts: float32 [texts, dim], see `background`.
+        unwanted: Standard deviations above the background from which a vector has what it is to lack.
     """
     other = vectors @ texts.T
     mean, spread = other.mean(axis=1), other.std(axis=1)
@@ -202,14 +261,5 @@ def calibrated(terms: Terms, vectors: Floats, texts: Floats) -> Calibrated:
     return Calibrated(
         z=plus[weakest, np.arange(len(vectors))].astype(np.float32),
         needed=terms.needs[weakest],
-        listens=(share >= 1).all(axis=0) & (minus < TEXT_NEEDS).all(axis=0),
+        listens=(share >= 1).all(axis=0) & (minus < unwanted).all(axis=0) & (not terms.unknown),
     )
-
-
-def _read(path: Path, sample_rate: int) -> Floats:
-    if not path.is_file():
-        raise InputError(f"{path} does not exist; give a sound file")
-    try:
-        return read_window(path, 0.0, ClipConfig().window, sample_rate)
-    except UnreadableAudioError as error:
-        raise InputError(f"{path}: {error}; give a sound file") from None

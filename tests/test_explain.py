@@ -149,14 +149,6 @@ STEPS = (
     "while labelling", "before units", "after units", "before phrases", "after phrases", f"before {FILE}",
     f"after {FILE}",
 )  # fmt: skip
-    "while labelling",
-    "before units",
-    "after units",
-    "before phrases",
-    "after phrases",
-    f"before {FILE}",
-    f"after {FILE}",
-)
 
 
 @pytest.mark.parametrize("step", STEPS)

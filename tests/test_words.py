@@ -132,8 +132,9 @@ class TestBanks:
 
     def test_the_size_of_a_bank_is_paid_for(self) -> None:
         assert [best_of(size) for size in (1, 10, 521, 1042, 3000)] == [10, 10, 10, 20, 58]
+        assert [best_of(50, known) for known in (50, 49, 25, 5)] == [10, 10, 20, 100]
         drawn = np.random.default_rng(0)
-        activations, similarity = drawn.normal(size=(80, 40)), drawn.normal(size=(80, 700))
+        activations, similarity = drawn.normal(size=(80, 40)), drawn.normal(size=(80, 521))
         labels = np.zeros(40, int)
         small, large = (faithfulness(activations, similarity, labels, bank=size) for size in (521, 5210))
         assert (large.best_correlation > small.best_correlation + 0.05).all()

@@ -25,6 +25,10 @@ class RunningTopK:
     A clip is kept as one int64, its rank: the value's bits, made to order as integers do, above
     the complement of its row. Comparing two ranks compares strength first and then row, so a slot
     is replaced by one comparison and only units in which something new gets in are touched.
+
+    The plain way, a stable sort of what is kept and the batch, took 3.5 to 4.3 times as long (`bench.topk`: 10,000
+    units, 2,000 clips, k 20, batches of 16), and with rows in any order, which takes a sort by strength and row, 7.9 to
+    8.4 times; of only those units in which something new gets in, 1.9 to 2.1 and 3.6 times.
     """
 
     def __init__(self, units: int, k: int, largest: bool) -> None:

@@ -75,14 +75,12 @@ class SummaryConfig:
         llm: Model name, path of a GGUF file, or `none`.
         clips: Top clips, and as many bottom clips, shown to the model.
         max_tokens: Cap of an answer.
-        seed: Seed of the sampler; answers are greedy, so it decides nothing but ties.
         units: Units per layer that get a sentence, those with the clearest labels first; None for all.
     """
 
     llm: str = "gemma3"
     clips: int = 5
     max_tokens: int = 40
-    seed: int = 0
     units: int | None = None
 
 

@@ -78,9 +78,12 @@ class ProbeSet:
 class Embedder(Protocol):
     """Maps audio and text into one vector space.
 
+    It may have an attribute `shared_networks`, a tuple of names of targets whose weights it hears with: labels of
+    such a network agree with it more than an independent embedder's would, and the report says so.
+
     Attributes:
         name: What the user typed to get it.
-        dim: Length of the vectors.
+        dim: Length of the vectors: how many numbers each has.
         sample_rate: Rate in Hz at which `embed_audio` expects waveforms.
         fingerprint: Hash of weights and settings; vectors are comparable only when it is equal.
     """

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .options import Result, add_device, add_verb, device_of, opened_run
+from .options import Result, add_device, add_embedder, add_verb, device_of, opened_run
 
 if TYPE_CHECKING:
     from ..comparison.profile import LayerProfile
@@ -19,6 +19,7 @@ def add(verbs: Any) -> None:
     verb.add_argument("a", metavar="NAME/RUN")
     verb.add_argument("b", metavar="NAME/RUN")
     verb.add_argument("--out", metavar="FILE.png|.svg", help="draw the figures of every layer")
+    add_embedder(verb)
     add_device(verb)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from .options import Result, add_device, add_verb, announcer, device_of, opened_run
+from .options import Result, add_device, add_embedder, add_verb, announcer, device_of, opened_run
 
 
 def add(verbs: Any) -> None:
@@ -42,6 +42,7 @@ def add(verbs: Any) -> None:
         "--ask-adjectives", action="store_true",
         help="let the language model say which adjectives that are not listed can describe a sound",
     )  # fmt: skip
+    add_embedder(verb)
     add_device(verb)
 
 

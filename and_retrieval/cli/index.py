@@ -19,8 +19,9 @@ def add(verbs: Any) -> None:
     verb.add_argument(
         "--embedder",
         default="embedded",
-        metavar="NAME",
-        help="embedded (default), clap, clap:ORG/NAME, clap:/folder, laion:/file.pt; clap+bf16:... is faster",
+        metavar="SPEC",
+        help="embedded (default), clap, clap:ORG/NAME, clap:/folder, laion:/file.pt, or your own file.py:function; "
+        "clap+bf16:... is faster",
     )
     verb.add_argument(
         "--window", type=float, metavar="S", help="longer files are cut into clips of S seconds (default: 10)"

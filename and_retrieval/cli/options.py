@@ -37,6 +37,13 @@ def add_device(verb: Any) -> None:
     )
 
 
+def add_embedder(verb: Any) -> None:
+    """The option `--embedder` of verbs that open an index."""
+    verb.add_argument(
+        "--embedder", metavar="SPEC", help="the embedder of the index, if it cannot be found where it was"
+    )
+
+
 def add_trust(verb: Any) -> None:
     """The option `--trust-remote-code`."""
     verb.add_argument(
@@ -87,11 +94,11 @@ def built(
 
 
 def opened(name: str, args: argparse.Namespace, device: str = "cpu") -> ClipIndex:
-    """The index of that name; its embedder runs on `device`."""
+    """The index of that name; its embedder, by `--embedder` where the verb has that, runs on `device`."""
     folder = Home.find(args.home).require_index(name)
     from ..clips.index import ClipIndex
 
-    return ClipIndex.open(folder.path, device=device)
+    return ClipIndex.open(folder.path, getattr(args, "embedder", None), device)
 
 
 def opened_run(where: str, args: argparse.Namespace, device: str = "cpu") -> Run:

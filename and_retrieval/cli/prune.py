@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
-from .options import Result, add_device, add_trust, add_verb, announcer, device_of, opened_run
+from .options import Result, add_device, add_embedder, add_trust, add_verb, announcer, device_of, opened_run
 
 if TYPE_CHECKING:
     from ..pruning.result import Pruned
@@ -40,6 +40,7 @@ def add(verbs: Any) -> None:
         "--plot", metavar="FILE.svg|png", help="curves (default: beside the result in the run's folder)"
     )
     add_trust(verb)
+    add_embedder(verb)
     add_device(verb)
 
 

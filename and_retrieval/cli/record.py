@@ -11,6 +11,7 @@ from ..errors import InputError
 from .options import (
     Result,
     add_device,
+    add_embedder,
     add_trust,
     add_verb,
     announcer,
@@ -53,6 +54,7 @@ def add(verbs: Any) -> None:
     )
     verb.add_argument("--batch", type=int, default=16, help="clips per forward pass (default: 16)")
     verb.add_argument("--run", metavar="RUN", help="name of the run (default: the target's)")
+    add_embedder(verb)
     add_device(verb)
 
 

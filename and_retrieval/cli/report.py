@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from .options import Result, add_verb, announcer, opened_run
+from .options import Result, add_embedder, add_verb, announcer, opened_run
 
 
 def add(verbs: Any) -> None:
@@ -17,6 +17,7 @@ def add(verbs: Any) -> None:
     verb.add_argument(
         "--megabytes", type=float, default=25.0, help="largest size, sound included (default: 25)"
     )
+    add_embedder(verb)
 
 
 def answer(args: argparse.Namespace) -> tuple[Result, str]:

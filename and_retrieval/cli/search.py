@@ -7,7 +7,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
-from .options import Result, add_device, add_verb, device_of, only_run, opened, opened_run
+from .options import Result, add_device, add_embedder, add_verb, device_of, only_run, opened, opened_run
 
 if TYPE_CHECKING:
     from ..search.query import Query
@@ -47,6 +47,7 @@ def add(verbs: Any) -> None:
     verb.add_argument(
         "--polysemanticity", metavar="LOW:HIGH", help="only units in this range: 0 one kind, 1 as at random"
     )
+    add_embedder(verb)
     add_device(verb)
 
 

@@ -62,14 +62,15 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
-from typing import Any, get_args
+from typing import Any
 
 from torch import nn
 from torch.nn.parameter import is_lazy
 
 from ..checkpoints import torchaudio_shim  # noqa: F401  (a user's network may import torchaudio)
+from ..choices import POOLINGS
 from ..errors import AndRetrievalError, InputError, unknown_name
-from ..types import Pooling, Target
+from ..types import Target
 
 FORMS = "'path/to/file.py:function' or 'package.module:function'"
 LONGEST_MESSAGE = 300
@@ -132,8 +133,8 @@ def checked_target(made: Any, spec: str) -> Target:
             f"target {spec!r}: pooling, time_axis and unit_axis are dicts with layer globs as keys"
         )
     for pooling in made.pooling.values():
-        if pooling not in get_args(Pooling):
-            raise unknown_name("pooling", str(pooling), get_args(Pooling), f"in target {spec!r}")
+        if pooling not in POOLINGS:
+            raise unknown_name("pooling", str(pooling), POOLINGS, f"in target {spec!r}")
     return made
 
 

@@ -1,26 +1,26 @@
-"""The verb `runs`: what is there."""
+"""The verb `runs`: the indexes and runs in the home folder."""
 
 from __future__ import annotations
 
 import argparse
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ..clips.manifest import IndexManifest
 from ..errors import AndRetrievalError
-from ..explanation.manifest import ExplanationManifest, explanation_folder
-from ..recording.manifest import RecordingManifest, identity
 from ..store import Folder, Home, Stored
 from .options import Result, add_verb
 
+if TYPE_CHECKING:
+    from ..recording.manifest import RecordingManifest
+
 
 def add(verbs: Any) -> None:
-    """Its options."""
-    verb = add_verb(verbs, "runs", answer, "list the indexes and the runs on them")
-    verb.add_argument("name", nargs="?", metavar="NAME", help="of one index only")
+    """Add the verb and its options."""
+    verb = add_verb(verbs, "runs", answer, "list the indexes and their runs", "runs mine")
+    verb.add_argument("name", nargs="?", metavar="NAME", help="list only this index")
 
 
 def answer(args: argparse.Namespace) -> tuple[Result, str]:
-    """Its result as JSON and as text."""
+    """Run the verb; return its result as JSON and as text."""
     home = Home.find(args.home)
     names = [args.name] if args.name else home.indexes()
     if args.name:
@@ -31,6 +31,8 @@ def answer(args: argparse.Namespace) -> tuple[Result, str]:
 
 
 def _index(home: Home, name: str) -> Result:
+    from ..clips.manifest import IndexManifest
+
     try:
         index = home.index(name).open(IndexManifest).manifest
     except AndRetrievalError as error:
@@ -44,6 +46,8 @@ def _index(home: Home, name: str) -> Result:
 
 
 def _run(folder: Folder, index: str) -> Result:
+    from ..recording.manifest import RecordingManifest
+
     name = f"{index}/{folder.path.name}"
     try:
         stored = folder.open(RecordingManifest)
@@ -62,7 +66,10 @@ def _run(folder: Folder, index: str) -> Result:
 
 
 def _explained(recording: Stored[RecordingManifest]) -> bool:
-    """Whether there are explanations, made since the run was recorded."""
+    """Whether there are explanations that were made after the run was recorded."""
+    from ..explanation.manifest import ExplanationManifest, explanation_folder
+    from ..recording.manifest import identity
+
     try:
         explanation = explanation_folder(recording.folder).open(ExplanationManifest)
     except AndRetrievalError:

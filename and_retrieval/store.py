@@ -97,8 +97,15 @@ class StoredFile:
 
 
 @dataclass(frozen=True, slots=True)
+class _Version:
+    """What every manifest of every format holds."""
+
+    format: int
+
+
+@dataclass(frozen=True, slots=True)
 class _Head:
-    """What every manifest holds besides its content."""
+    """What every manifest of this format holds besides its content."""
 
     format: int
     kind: str
@@ -180,12 +187,13 @@ class Folder:
             raise InputError(
                 f"{self.manifest_path} cannot be read ({error.strerror}); make the {self.kind} again"
             ) from None
-        head = self._parsed(text, _Head)
-        if head.format != FORMAT:
+        version = self._parsed(text, _Version).format
+        if version != FORMAT:
             raise StaleError(
-                f"{self.path} has format {head.format}, this version reads format {FORMAT}; "
+                f"{self.manifest_path} has format {version}, this version reads format {FORMAT}; "
                 f"make the {self.kind} again"
             )
+        head = self._parsed(text, _Head)
         if head.kind != self.kind:
             raise StaleError(f"{self.path} is a {head.kind}, not a {self.kind}")
         return Stored(self, self._parsed(text, content), head.files)

@@ -24,6 +24,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from and_retrieval.files import write_text
 from and_retrieval.progress import Progress, terminal_progress
 
 RESULTS = Path(__file__).parent / "results"
@@ -88,7 +89,7 @@ def run(name: str, arguments: Sequence[str], quiet: bool = False) -> tuple[Figur
         "figures": {key: value for key, value in figures.items() if key not in ("settings", "data")},
     }
     path = RESULTS / f"{name}-{_digest(name, result['settings'], result['data'])}.json"
-    _write(path, json.dumps(result, indent=2, ensure_ascii=False) + "\n")
+    write_text(path, json.dumps(result, indent=2, ensure_ascii=False) + "\n")
     table = suite.table(figures) if hasattr(suite, "table") else markdown(list(_numbers(figures)))
     return result, f"{table}\n\nkept in {path.parent.parent.name}/{path.parent.name}/{path.name}"
 
@@ -152,10 +153,3 @@ def _processor() -> str:
         lines = []
     named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return named[0] if named else platform.processor() or platform.machine()
-
-
-def _write(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    scratch.write_text(text, encoding="utf-8")
-    scratch.replace(path)

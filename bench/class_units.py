@@ -33,7 +33,6 @@ class ClassUnits:
         training: Settings of the training.
         trained: The network's accuracy and more.
         index: The source's clips.
-        embedder: Of the index.
         run: The network recorded on all clips; those kept out of its training are held out of the evidence.
         data: Digest of the clips.
     """
@@ -42,9 +41,13 @@ class ClassUnits:
     training: small_cnn.TrainConfig
     trained: small_cnn.Trained
     index: ClipIndex
-    embedder: Embedder
     run: Run
     data: str
+
+    @property
+    def embedder(self) -> Embedder:
+        """That of the index."""
+        return self.index.embedder
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -102,7 +105,7 @@ def class_units(
     target, facts = trained_cnn(source, home, training, announce)
     config = RecordConfig(top_k=top_k, device="cpu")
     run = record(target, index, layers, config, f"cnn-{seed}", announce)
-    return ClassUnits(classes, training, facts, index, index.embedder(), run, digest(index.clips))
+    return ClassUnits(classes, training, facts, index, run, digest(index.clips))
 
 
 def trained_cnn(

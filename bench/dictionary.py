@@ -82,28 +82,28 @@ def run(
     bare = load_target(target)
     plan = plan_layers(bare, (layer,))[0]
     plain = record(bare, index, (layer,), RecordConfig(top_k=top, device="cpu"), "dictionary-units", announce)
-    out = np.isin(np.arange(len(index.clips)), plain.facts["held_out_rows"])
+    out = np.isin(np.arange(len(index.clips)), plain.held_out_rows)
     seen, unseen = (
         layer_vectors(bare, plan, part, announce("listening", "clips")) for part in parted(index.clips, out)
     )
     learned = train(seen, training, announce("training", "steps"))
     dictionaries = {LEARNED: learned, RANDOM: random_dictionary(seen, training)}
     bank = load_bank(concepts)
-    texts = index.embedder().embed_text(bank.concepts)
+    texts = index.text_vectors(bank.concepts)
     rows: Figures = {}
     for name in (UNITS, LEARNED, RANDOM):
-        recorded, explained = plain, None
+        recorded, variance = plain, None
         if name != UNITS:
             recorded = _recorded(index, target, layer, dictionaries[name], name, top, announce)
-            explained = round(variance_explained(dictionaries[name], unseen), 4)
-        explain(recorded, [bank], LabelConfig(k=top), SummaryConfig(llm="none"), announce)
+            variance = round(variance_explained(dictionaries[name], unseen), 4)
+        explained = explain(recorded, [bank], LabelConfig(k=top), SummaryConfig(llm="none"), announce)
         moments = recorded.layers[0].moments
         alive = round(float((moments.high > moments.low).mean()), 4)
-        found = profile(recorded, index.vectors() @ texts.T)[0]
-        rows[name] = {"variance_explained": explained, "alive": alive, **_plain(found)}
+        found = profile(explained, index.vectors() @ texts.T)[0]
+        rows[name] = {"variance_explained": variance, "alive": alive, **_plain(found)}
     return {
         "settings": {
-            "target": plain.facts["weights"],
+            "target": plain.manifest.weights,
             "layer": layer,
             **embedder_of(index),
             "concepts": bank.name,

@@ -27,13 +27,13 @@ from and_retrieval.concepts import ConceptBank, load_bank, merge_banks
 from and_retrieval.config import LabelConfig, RecordConfig
 from and_retrieval.explanation import faithfulness as faithful
 from and_retrieval.explanation.faithfulness import Faithfulness, faithfulness
-from and_retrieval.explanation.label_tests import held_out_files
 from and_retrieval.explanation.labels import describe_clips
 from and_retrieval.explanation.scores import label_units
-from and_retrieval.recording.evidence import HELD_OUT, SEEN, load_activations
+from and_retrieval.recording.activations import HELD_OUT, SEEN
+from and_retrieval.recording.record import run_name
 from and_retrieval.recording.recording import Recording
 from and_retrieval.recording.topk import RunningMoments, RunningTopK
-from and_retrieval.run import record, run_name
+from and_retrieval.run import record
 from and_retrieval.targets import load_target
 from and_retrieval.types import Floats, Ints, LayerEvidence, Target
 from bench import Announce, Figures, markdown, small_cnn
@@ -84,7 +84,7 @@ def run(
     index = labelled_index(source, embedder, home, announce)
     bank = merge_banks([load_bank(concept) for concept in concepts])
     labelling = LabelConfig(score=score, k=k, count=labels)
-    described = describe_clips(index, index.embedder(), bank)
+    described = describe_clips(index, bank)
     config = RecordConfig(top_k=k, device="cpu")
     networks: Figures = {}
     weights: dict[str, str] = {}
@@ -106,7 +106,7 @@ def run(
             },
             "layers": layers,
         }
-        weights[name] = recorded.facts["weights"]
+        weights[name] = recorded.manifest.weights
     return {
         "settings": {
             "weights": weights,
@@ -150,11 +150,9 @@ class _Clips:
 
 
 def _clips(recorded: Recording, audio: Floats, text: Floats) -> _Clips:
-    seen, held = (
-        np.array(rows, np.int32) for rows in (recorded.seen_rows(), recorded.facts["held_out_rows"])
-    )
+    seen, held = (rows.astype(np.int32) for rows in (recorded.seen_rows, recorded.held_out_rows))
     captioned = np.flatnonzero([recorded.index.clips[row].caption is not None for row in held])
-    groups = held_out_files(recorded).astype(np.int32)
+    groups = recorded.files_of(recorded.held_out_rows).astype(np.int32)
     return _Clips(audio, text, seen, held, groups, captioned.astype(np.int32))
 
 
@@ -166,10 +164,7 @@ def _layer_figures(
     labelling: LabelConfig,
     seed: int,
 ) -> dict[str, Any]:
-    seen, held_out = (
-        np.asarray(load_activations(recorded.folder, layer.name, part), dtype=np.float32)
-        for part in (SEEN, HELD_OUT)
-    )
+    seen, held_out = (recorded.activations(layer.name, part).astype(np.float32) for part in (SEEN, HELD_OUT))
 
     def labelled(activations: Floats) -> Array:
         evidence = _evidence(clips.seen, activations, labelling.k)

@@ -26,18 +26,18 @@ from and_retrieval.concepts import load_bank
 from and_retrieval.config import RecordConfig, SummaryConfig, fingerprint
 from and_retrieval.embed import load_embedder
 from and_retrieval.explanation.explain import explain
-from and_retrieval.network.layers import plan_layers
 from and_retrieval.pruning.concept_clips import matched_clips, run_logits
 from and_retrieval.pruning.effect import Choice, Effect, best_units, effect, random_units, units_for
 from and_retrieval.pruning.matching import Vocabulary
 from and_retrieval.pruning.prune import BACKGROUND
-from and_retrieval.pruning.selection import unit_scores, wanted_concepts
+from and_retrieval.pruning.selection import layer_vectors, unit_scores, wanted_concepts
 from and_retrieval.pruning.selectors import SELECTORS
 from and_retrieval.recording.recording import Recording
+from and_retrieval.recording.target import recorded_plans
 from and_retrieval.run import record
 from and_retrieval.store import Home
 from and_retrieval.targets import load_target
-from and_retrieval.types import Embedder, Target
+from and_retrieval.types import Target
 from bench import Announce, Figures, markdown, small_cnn
 from bench.class_units import trained_cnn
 from bench.source import classes_of, digest
@@ -91,7 +91,7 @@ def run(
             target, index, NETWORKS[name], RecordConfig(device="cpu"), f"forget-{name}", announce
         )
         explain(recorded, summaries=SummaryConfig(llm="none"), announce=announce)  # for open concepts
-        figures[name] = network_figures(recorded, target, classes, loaded, seed, announce)
+        figures[name] = network_figures(recorded, target, classes, seed, announce)
     return {
         "settings": {
             "embedder": embedder,
@@ -111,7 +111,6 @@ def network_figures(
     run: Recording,
     target: Target,
     classes: Sequence[str],
-    embedder: Embedder,
     seed: int,
     announce: Announce,
 ) -> Figures:
@@ -120,14 +119,17 @@ def network_figures(
     counts = [units_for(budget, sum(sizes.values())) for budget in BUDGETS]
     bank, rng = load_bank(BACKGROUND), np.random.default_rng(seed)
     concepts = [label.replace("_", " ") for label in classes]
-    vocabulary = Vocabulary.of([*bank.concepts, *classes, *(target.class_names or ())], embedder)
+    vocabulary = Vocabulary.of(
+        [*bank.concepts, *classes, *(target.class_names or ())], run.index.text_vectors
+    )
     matched = {concept: matched_clips(run, target, [concept], vocabulary) for concept in concepts}
+    vectors = layer_vectors(run)
     masks: dict[tuple[str, str, int, int], Choice] = {}
     progress = announce("selecting", "classes")
     for done, concept in enumerate(concepts):
-        wanted = wanted_concepts(run, embedder, [concept], bank, matched[concept].labelled)
+        wanted = wanted_concepts(run, [concept], bank, matched[concept].labelled)
         for name, selector in SELECTORS.items():
-            scores = unit_scores(run, embedder, wanted, selector, list(sizes))
+            scores = unit_scores(run, vectors, wanted, selector, list(sizes))
             for place, count in enumerate(counts):
                 masks[concept, name, place, 0] = best_units(scores, count)
         for place in range(len(counts)):
@@ -136,15 +138,15 @@ def network_figures(
                 masks[concept, "random", place, draw] = random_units(like, sizes, rng)
         progress(done + 1, len(concepts))
     every = next(iter(matched.values()))
-    rows = every.of(run.facts["held_out_rows"])
+    rows = every.of(run.held_out_rows)
     units = [{layer: numbers.tolist() for layer, numbers in mask.items()} for mask in masks.values()]
-    plans = plan_layers(target, list(sizes))
+    plans = recorded_plans(run.manifest.layers, target, sizes)
     logits, order = run_logits(run, target, plans, rows, units, progress=announce("masking", "clips"))
     found: dict[tuple[str, int], dict[str, list[dict[str, float]]]] = {}
     for (concept, name, place, _), after in zip(masks, logits[1:], strict=True):
         clips = matched[concept]
-        one = effect(logits[0], after, clips.truth[order], clips.is_target[order], clips.known)
-        figures = {figure: float(getattr(one, figure)) for figure in FIGURES}
+        change = effect(logits[0], after, clips.truth[order], clips.is_target[order], clips.known)
+        figures = {figure: float(getattr(change, figure)) for figure in FIGURES}
         found.setdefault((name, place), {}).setdefault(concept, []).append(figures)
     return {
         "units": sizes,

@@ -25,10 +25,10 @@ import numpy as np
 
 from and_retrieval.concepts import ConceptBank, load_bank
 from and_retrieval.config import LabelConfig, fingerprint
-from and_retrieval.explanation.labels import EVIDENCE, describe_clips, label_layer
+from and_retrieval.explanation.labels import EVIDENCE, describe_clips, layer_labels
 from and_retrieval.explanation.scores import SCORES
 from and_retrieval.recording.recording import Recording
-from and_retrieval.types import Embedder, Floats, Label, LayerEvidence
+from and_retrieval.types import Floats, Label, LayerEvidence
 from bench import Announce, Figures, markdown
 from bench import metrics as m
 from bench.class_units import add_home_arguments, class_units, settings, told
@@ -67,7 +67,7 @@ def run(
     """
     bank, named = load_bank(concepts), read_aliases(aliases)
     units = class_units(source, embedder, home, seed, announce, LAYERS, max(TOP))
-    classes, loaded, recorded = units.classes, units.embedder, units.run
+    classes, recorded = units.classes, units.run
     layers = {layer.name: layer for layer in recorded.layers}
     vectors = units.index.vectors()
     own, wide = own_names(classes), bank_names(classes, bank.concepts, named)
@@ -84,14 +84,14 @@ def run(
             },
         },
         "labels": {
-            f"{len(names.names)} names ({title})": label_figures(recorded, loaded, layers["classes"], names)
+            f"{len(names.names)} names ({title})": label_figures(recorded, layers["classes"], names)
             for title, names in (("own", own), (bank.name, wide))
         },
         "search": {
             way: search_figures(
                 [weighted(layers[name], vectors, excess, centred) for name in LAYERS], queries
             )
-            for queries in [loaded.embed_text(own.names)]
+            for queries in [units.index.text_vectors(own.names)]
             for way, excess, centred in ways()
         },
     }
@@ -108,16 +108,16 @@ def own_clips(layer: LayerEvidence, class_of: Sequence[int], k: int) -> dict[str
     return {"mean": round(float(share.mean()), 4), "worst": round(float(share.min()), 4)}
 
 
-def label_figures(run: Recording, embedder: Embedder, layer: LayerEvidence, names: Names) -> dict[str, Any]:
+def label_figures(run: Recording, layer: LayerEvidence, names: Names) -> dict[str, Any]:
     """Top-1 and top-5 accuracy of the labels of class units, per evidence, score and number of top clips."""
     bank = ConceptBank("names", tuple(names.names))
-    clips = describe_clips(run.index, embedder, bank)
+    clips = describe_clips(run.index, bank)
     right = m.one_right(np.array(names.classes), len(names.names))
     figures: dict[str, Any] = {}
     for evidence, (score, scorer) in product(EVIDENCE, SCORES.items()):
         for k in TOP if scorer.from_top else (None,):
             config = LabelConfig(score=score, evidence=evidence, k=k or max(TOP), count=5)
-            labels = label_layer(run, layer, clips.similarity(evidence), bank, config)
+            labels = layer_labels(run, layer, clips, bank, config)
             rank = [_place(names.names[own], unit) for own, unit in zip(names.classes, labels, strict=True)]
             figures[f"{evidence}, {score}, {f'k {k}' if k else 'all clips'}"] = {
                 f"top_{count}": m.beside(

@@ -21,7 +21,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from and_retrieval.checkpoints.bundled import sha256
+from and_retrieval.files import sha256
 from and_retrieval.language.summarize import FUNCTION_WORDS, GENERIC_WORDS
 from and_retrieval.language.tagger import load_tagger, tag_captions
 

@@ -30,7 +30,7 @@ from and_retrieval.clips.source import load_clips
 from and_retrieval.config import RecordConfig, fingerprint
 from and_retrieval.embed import load_embedder
 from and_retrieval.errors import InputError
-from and_retrieval.recording.evidence import HELD_OUT, load_activations
+from and_retrieval.recording.activations import HELD_OUT
 from and_retrieval.recording.recording import Recording
 from and_retrieval.run import record
 from and_retrieval.search.query import SOUND_NEEDS, TEXT_NEEDS, Terms, background, calibrated
@@ -80,7 +80,7 @@ def run(
     recorded = record(load_target("yamnet"), index, (), RecordConfig(device="cpu"), "queries", announce)
     texts = {kind: _listed(set, kind) for kind in ("text", "nonsense")}
     names = own_names(classes_of(index.clips, source)).names
-    held = index.vectors()[recorded.facts["held_out_rows"]]
+    held = index.vectors()[recorded.held_out_rows]
     asked = {
         "texts: classes": (loaded.embed_text(names), TEXT_NEEDS),
         "texts: absent": (loaded.embed_text(texts["text"]), TEXT_NEEDS),
@@ -105,12 +105,12 @@ def run(
 
 def best_share(run: Recording, vectors: Floats, needs: float) -> Floats:
     """Per query, the largest z among the ten units found, over what it needs: from 1 on, a unit listens."""
-    texts = background(run.index.embedder())
+    texts = background(run.index.embedder)
     shares = []
     for vector in vectors:
         terms = Terms(vector[None], vector[None][:0], np.array([needs], np.float32))
-        _, rows = run.neurons.nearest(vector, K)
-        shares.append(float(calibrated(terms, run.neurons.vectors(rows), texts).z.max()) / needs)
+        _, rows = run.unit_index.nearest(vector, K)
+        shares.append(float(calibrated(terms, run.unit_index.vectors(rows), texts).z.max()) / needs)
     return np.array(shares, np.float32)
 
 
@@ -130,13 +130,12 @@ def heard_figures(shares: Floats, name: str, best: dict[str, Floats]) -> dict[st
 
 def joined_figures(run: Recording, texts: Floats, seed: int) -> dict[str, Any]:
     """Mean area under the ROC curve of the units found first, per way to join two terms; chance is 0.5."""
-    vectors = run.neurons.vectors(np.arange(run.neurons.faiss.ntotal))
-    held = [run.index.clips[row].label for row in run.facts["held_out_rows"]]
+    vectors = run.unit_index.vectors(np.arange(run.unit_index.faiss.ntotal))
+    held = [run.index.clips[row].label for row in run.held_out_rows]
     classes = classes_of(run.index.clips, run.name)
     of = np.array([classes.index(label or "") for label in held])
     activations = np.concatenate(
-        [np.asarray(load_activations(run.folder, layer.name, HELD_OUT), np.float32) for layer in run.layers],
-        axis=1,
+        [run.activations(layer.name, HELD_OUT).astype(np.float32) for layer in run.layers], axis=1
     )
     cosines = texts @ vectors.T
     present = np.flatnonzero((best_share(run, texts, TEXT_NEEDS) >= 1) & np.isin(np.arange(len(classes)), of))

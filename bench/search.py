@@ -2,7 +2,7 @@
 
 A million neuron vectors are made from a real run: YAMNet is recorded on the source, and each made-up unit adds to
 one of YAMNet's units, drawn at random, `OTHERS` others with normal weights times `WEIGHT` and a tenth of noise, all
-standardised, as a next layer would. Its vector is then that of `neurons.neuron_vectors`: the mean of its strongest
+standardised, as a next layer would. Its vector is then that of `unit_index.neuron_vectors`: the mean of its strongest
 `TOP` clips. `alike` holds made-up vectors against the real ones: the cosine of each unit's nearest neighbour among as
 many as the run has, and the share of the variance in the first principal directions; `WEIGHT` was chosen so that
 they agree on the demo set.
@@ -34,7 +34,7 @@ from and_retrieval.concepts import load_bank
 from and_retrieval.config import RecordConfig, fingerprint
 from and_retrieval.embed import load_embedder
 from and_retrieval.faiss_index import Mask
-from and_retrieval.recording.evidence import SEEN, load_activations
+from and_retrieval.recording.activations import SEEN
 from and_retrieval.recording.recording import Recording
 from and_retrieval.recording.unit_index import UnitIndex
 from and_retrieval.run import record
@@ -81,7 +81,7 @@ def run(source: str, embedder: str, units: int, home: str | None, seed: int, ann
     rng = np.random.default_rng(seed)
     with threadpool_limits(1):
         vectors = made_up(recorded, units, rng, announce)
-        real = faiss_index.stored(recorded.neurons.faiss)
+        real = faiss_index.stored(recorded.unit_index.faiss)
         real = real[real.any(axis=1)]
         queries = drawn_queries(loaded, vectors, rng)
         truth = {name: Timed([_brute(vectors, query) for query in asked]) for name, asked in queries.items()}
@@ -115,13 +115,11 @@ def run(source: str, embedder: str, units: int, home: str | None, seed: int, ann
 
 def made_up(run: Recording, units: int, rng: np.random.Generator, announce: Announce) -> Floats:
     """Neuron vectors of units that mix the run's own, float32 [units, dim] of unit length, see the module."""
-    rows = np.array(run.seen_rows())
     activations = np.concatenate(
-        [np.asarray(load_activations(run.folder, layer.name, SEEN), np.float32) for layer in run.layers],
-        axis=1,
+        [run.activations(layer.name, SEEN).astype(np.float32) for layer in run.layers], axis=1
     )
     read = np.isfinite(activations).all(axis=1)
-    rows, activations = rows[read], activations[read]
+    rows, activations = run.seen_rows[read], activations[read]
     activations = (activations - activations.mean(axis=0)) / np.maximum(activations.std(axis=0), 1e-6)
     clips = run.index.vectors()
     clips = (clips - clips.mean(axis=0))[rows]

@@ -19,7 +19,6 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
@@ -28,9 +27,9 @@ from and_retrieval.concepts import load_bank
 from and_retrieval.config import LabelConfig, SummaryConfig
 from and_retrieval.embed.minilm import sentence_vectors
 from and_retrieval.explanation.acoustics import measured_acoustics
-from and_retrieval.explanation.label_tests import tested_labels
-from and_retrieval.explanation.labels import describe_clips, label_run
-from and_retrieval.explanation.summaries import unit_summaries
+from and_retrieval.explanation.label_tests import sound_tests
+from and_retrieval.explanation.labels import describe_clips, layer_labels
+from and_retrieval.explanation.summaries import with_summaries
 from and_retrieval.language.llm import load_llm
 from and_retrieval.language.summarize import (
     FUNCTION_WORDS,
@@ -42,7 +41,7 @@ from and_retrieval.language.summarize import (
     stem,
 )
 from and_retrieval.progress import silent
-from and_retrieval.types import Floats, Label, Shown, Summary
+from and_retrieval.types import Explanation, Floats, Kept, Label, Shown, Summary
 from bench import Announce, Figures, markdown
 from bench.class_units import ClassUnits, add_home_arguments, class_units, settings, told
 from bench.ranking import descriptions
@@ -52,8 +51,6 @@ from bench.summaries import ORIGINS, origins
 MODELS = ("gemma3", "smollm2")
 BANK = "audioset"
 RANDOM = "another class"
-
-Pair = tuple[tuple[Shown, ...], tuple[Shown, ...]]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -71,17 +68,17 @@ def run(source: str, embedder: str, k: int, home: str | None, seed: int, announc
     """
     units = class_units(source, embedder, home, seed, announce)
     bank = load_bank(BANK)
-    clips = describe_clips(units.index, units.embedder, bank)
-    labels = label_run(units.run, clips, bank, LabelConfig(k=k))
-    tested = tested_labels(units.run, clips.audio, bank.concepts, labels)
+    clips = describe_clips(units.index, bank)
+    labels = layer_labels(units.run, units.last, clips, bank, LabelConfig(k=k))
+    tested = sound_tests(units.run, units.last.name, clips.audio, bank.concepts, labels)
+    labelled = labelled_units(units, labels)
     figures: Figures = {}
     for described, phrases in descriptions(units).items():
-        shown = [shown_clips(units, phrases, unit) for unit in range(len(labels))]
-        texts: dict[str, list[str | None]] = baselines(labels, shown)
+        texts: dict[str, list[str | None]] = baselines(labelled, phrases)
         made, seconds = {}, {}
         for model in MODELS:
             begin = time.perf_counter()
-            made[model] = written(units, labels, shown, model)
+            made[model] = written(units, labelled, phrases, model)
             seconds[model] = round((time.perf_counter() - begin) / len(labels), 3)
             texts[model] = [summary.text for summary in made[model]]
         figures[described] = {
@@ -101,45 +98,46 @@ def run(source: str, embedder: str, k: int, home: str | None, seed: int, announc
     }
 
 
-def shown_clips(units: ClassUnits, phrases: Sequence[str], unit: int) -> Pair:
-    """A unit's strongest and weakest clips with their descriptions."""
+def labelled_units(units: ClassUnits, labels: Sequence[tuple[Label, ...]]) -> list[Explanation]:
+    """The class units with their clips, labels and acoustics, and no test that would keep them from a sentence."""
+    words, _ = measured_acoustics(units.run, units.last.name)
 
-    def some(kept: Any) -> tuple[Shown, ...]:
-        rows, values = kept.rows[unit], kept.values[unit]
-        return tuple(
-            Shown(units.index.clips[row].path, 0.0, 0.0, float(value), int(row), phrases[row])
-            for row, value in zip(rows, values, strict=True)
-            if row >= 0
+    def shown(kept: Kept, unit: int) -> tuple[Shown, ...]:
+        clips = zip(kept.rows[unit].tolist(), kept.values[unit].tolist(), strict=True)
+        return tuple(Shown(row, 0.0, value) for row, value in clips if row >= 0)
+
+    return [
+        Explanation(
+            units.last.name,
+            unit,
+            shown(units.last.top, unit),
+            shown(units.last.low, unit),
+            labels[unit],
+            acoustics=words[unit],
         )
-
-    return some(units.last.top), some(units.last.low)
+        for unit in range(len(labels))
+    ]
 
 
 def written(
-    units: ClassUnits, labels: Sequence[Sequence[Label]], shown: Sequence[Pair], model: str
+    units: ClassUnits, labelled: Sequence[Explanation], phrases: Sequence[str], model: str
 ) -> list[Summary]:
     """The sentences that a model writes about all units, as `explain` lets it."""
-    sound, _ = measured_acoustics(units.run)
-    config = SummaryConfig(llm=model)
-    nothing = [None] * len(labels)
     llm = load_llm(locate(model), model)
-    summaries, _ = unit_summaries(
-        units.run, labels, nothing, shown, llm, config, silent, sound, units.embedder.embed_text,
-        [()] * len(labels),
-    )  # fmt: skip
-    return summaries
+    told = with_summaries(labelled, phrases, llm, SummaryConfig(llm=model), units.embedder.embed_text, silent)
+    return [unit.summary for unit in told]
 
 
-def baselines(labels: Sequence[Sequence[Label]], shown: Sequence[Pair]) -> dict[str, list[str | None]]:
+def baselines(labelled: Sequence[Explanation], phrases: Sequence[str]) -> dict[str, list[str | None]]:
     """Sentences that no model writes."""
     most = SummaryConfig().clips
     briefs = [
         UnitBrief(
-            tuple(label.concept for label in unit),
-            tuple(one.caption or "" for one in top[:most]),
-            tuple(one.caption or "" for one in low[:most]),
+            tuple(label.concept for label in unit.labels),
+            tuple(phrases[clip.row] for clip in unit.top[:most]),
+            tuple(phrases[clip.row] for clip in unit.low[:most]),
         )
-        for unit, (top, low) in zip(labels, shown, strict=True)
+        for unit in labelled
     ]
     return {
         "best label": [f"{OPENING} the sound of {brief.labels[0].lower()}." for brief in briefs],

@@ -28,7 +28,6 @@ from torch import nn
 
 from and_retrieval.checkpoints import torchaudio_shim  # noqa: F401  (AST's feature extractor needs torchaudio)
 from and_retrieval.progress import Progress, silent
-from and_retrieval.store import Folder
 from and_retrieval.targets.huggingface import without_bars
 from and_retrieval.types import Floats
 from bench.small_cnn import (
@@ -130,7 +129,7 @@ def train(
     guesses = torch.stack([_logits(network, extractor.padded([clip])).argmax() for clip in held])
     _save(network, extractor.saved, place)
     facts = facts_of(lesson, material, guesses, place / WEIGHTS)
-    write_facts(Folder(place, "small AST"), FACTS, facts)
+    write_facts(place / FACTS, facts)
     return facts
 
 

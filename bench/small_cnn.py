@@ -29,13 +29,13 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.utils import deterministic
 
-from and_retrieval.checkpoints.bundled import sha256
 from and_retrieval.clips.files import UnreadableAudioError
 from and_retrieval.clips.source import held_out, load_clips, read_clip
 from and_retrieval.config import fingerprint
 from and_retrieval.errors import ChecksumError, InputError
+from and_retrieval.files import replacing, sha256, write_text
 from and_retrieval.progress import Progress, silent, terminal_progress
-from and_retrieval.store import Folder, Home
+from and_retrieval.store import Home
 from and_retrieval.types import Clip, Floats, Target
 
 SAMPLE_RATE = 16_000
@@ -226,12 +226,10 @@ def train(
     with reproducible(config.seed, config.threads):
         network = _fit(spectra, material.truth, ~out, len(lesson.class_names), config, progress)
         guesses = torch.stack([network(spectra[row][None, None]).argmax() for row in np.flatnonzero(out)])
-    keep = Folder(place, "small CNN")
-    scratch = keep.scratch(WEIGHTS)
-    save_file(network.state_dict(), scratch)
-    facts = facts_of(lesson, material, guesses, scratch)
-    scratch.replace(place / WEIGHTS)
-    write_facts(keep, FACTS, facts)
+    with replacing(place / WEIGHTS) as scratch:
+        save_file(network.state_dict(), scratch)
+        facts = facts_of(lesson, material, guesses, scratch)
+    write_facts(place / FACTS, facts)
     return facts
 
 
@@ -269,9 +267,9 @@ def facts_of(lesson: Lesson, material: Material, guesses: torch.Tensor, weights:
     )
 
 
-def write_facts(folder: Folder, name: str, facts: Trained) -> None:
+def write_facts(path: Path, facts: Trained) -> None:
     """The file that `read_facts` reads."""
-    folder.write_text(name, json.dumps(asdict(facts), indent=2, ensure_ascii=False) + "\n")
+    write_text(path, json.dumps(asdict(facts), indent=2, ensure_ascii=False) + "\n")
 
 
 @dataclass(frozen=True)

@@ -6,18 +6,45 @@ import json
 import os
 import stat
 import time
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from and_retrieval import store
+from and_retrieval import files, store
 from and_retrieval.errors import AndRetrievalError, ChecksumError, InputError, StaleError
-from and_retrieval.store import Folder, Home
+from and_retrieval.store import FORMAT, Folder, Home, Stored
 
-DAMAGED = ("", "{", "[]", "null", "{}", '{"format": 1}', '{"format": 1, "kind": "clip index"}', "\udcff")
+DAMAGED = (
+    "", "{", "[]", "null", '"text"', "{}", '{"format": 2}', '{"format": 2, "kind": "clip index"}',
+    '{"format": 2, "kind": "clip index", "files": []}', "\udcff",
+)  # fmt: skip
 BAD_NAMES = ("../x", "", ".x", "..", ".", "a/b", "/x", "a\\b", "a b", "x\n", "-x", "ü", "a\0")
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of what the folders of these tests say of themselves."""
+
+    seconds: float
+    many: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the folders of these tests say of themselves."""
+
+    n: int = 0
+    who: str = ""
+    part: Part = Part(1.5)
+    named: dict[str, float] | None = None
+
+
+def opened(folder: Folder) -> Stored[Facts]:
+    return folder.open(Facts)
 
 
 @pytest.fixture
@@ -35,137 +62,259 @@ def rewrite(folder: Folder, **changes: object) -> None:
     path.write_text(json.dumps({key: value for key, value in content.items() if value is not None}))
 
 
+def complaint(folder: Folder) -> str:
+    """What is said of a manifest that cannot be used: one line that names the file and what to do."""
+    with pytest.raises(InputError) as caught:
+        opened(folder)
+    text = str(caught.value)
+    assert text.startswith(f"{folder.path / 'manifest.json'} is damaged (")
+    assert text.endswith("); make the clip index again")
+    assert "\n" not in text
+    return text
+
+
+def full_disk(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Let the disk be full when a file of that name is to be put in its place, or to be begun."""
+    scratch, settle = Folder.scratch, files.settle
+
+    def begin(self: Folder, wanted: str) -> Path:
+        if wanted == name:
+            raise OSError(28, "No space left on device")
+        return scratch(self, wanted)
+
+    def finish(source: Path, path: Path) -> None:
+        if path.name == name:
+            raise OSError(28, "No space left on device")
+        settle(source, path)
+
+    monkeypatch.setattr(Folder, "scratch", begin)
+    monkeypatch.setattr(files, "settle", finish)
+
+
 class TestCommit:
     def test_takes_text_writers_and_scratch_files(self, folder: Folder) -> None:
         scratch = folder.scratch("c.npy")
         scratch.write_bytes(b"\0\1")
-        files = {"a.txt": "ü\r\n", "b.bin": lambda path: path.write_bytes(b"bytes"), "c.npy": scratch}
-        folder.commit(files, {"clips": 3, "who": "ü"})
-        assert folder.file("a.txt").read_bytes() == "ü\r\n".encode()
-        assert folder.file("b.bin").read_bytes() == b"bytes"
-        assert folder.file("c.npy").read_bytes() == b"\0\1"
-        facts = folder.manifest()
-        assert (facts["format"], facts["kind"], facts["clips"], facts["who"]) == (1, "clip index", 3, "ü")
-        assert listed(folder) == {"manifest.json", *(entry["path"] for entry in facts["files"].values())}
+        sources: dict[str, Any] = {
+            "a.txt": "ü\r\n",
+            "b.bin": lambda path: path.write_bytes(b"bytes"),
+            "c.npy": scratch,
+        }
+        facts = Facts(3, "ü", Part(0.5, (1, 2)), {"a": 2.0})
+        folder.commit(sources, facts)
+        stored = opened(folder)
+        assert stored.file("a.txt").read_bytes() == "ü\r\n".encode()
+        assert stored.file("b.bin").read_bytes() == b"bytes"
+        assert stored.file("c.npy").read_bytes() == b"\0\1"
+        assert stored.manifest == facts
+        content = json.loads((folder.path / "manifest.json").read_text())
+        assert (content["format"], content["kind"], content["n"], content["who"]) == (
+            FORMAT,
+            "clip index",
+            3,
+            "ü",
+        )
+        assert listed(folder) == {"manifest.json", *(entry.path for entry in stored.files.values())}
 
     def test_of_the_same_content_gives_the_same_bytes(self, tmp_path: Path) -> None:
         made = []
         for name in ("one", "two"):
-            folder = Folder(tmp_path / name, "run")
-            folder.commit({"b.txt": "b", "a.txt": "a"}, {"n": 1})
+            folder = Folder(tmp_path / name, "recording")
+            folder.commit({"b.txt": "b", "a.txt": "a"}, Facts(1))
             made.append({p.name: p.read_bytes() for p in folder.path.iterdir()})
         assert made[0] == made[1]
 
     def test_replaces_the_state_before(self, folder: Folder) -> None:
-        folder.commit({"a.txt": "old", "gone-0.npy": "old", "same.txt": "same"}, {})
+        folder.commit({"a.txt": "old", "gone-0.npy": "old", "same.txt": "same"}, Facts())
         (folder.path / "explanations.jsonl").write_text("somebody's")
         (folder.path / "a-notes.txt").write_text("somebody's")
-        folder.commit({"a.txt": "new", "same.txt": "same"}, {})
-        assert folder.file("a.txt").read_text() == "new"
-        assert folder.file("same.txt").read_text() == "same"
-        placed = {entry["path"] for entry in folder.manifest()["files"].values()}
+        folder.commit({"a.txt": "new", "same.txt": "same"}, Facts())
+        stored = opened(folder)
+        assert stored.file("a.txt").read_text() == "new"
+        assert stored.file("same.txt").read_text() == "same"
+        placed = {entry.path for entry in stored.files.values()}
         assert listed(folder) == {"manifest.json", "explanations.jsonl", "a-notes.txt", *placed}
         with pytest.raises(InputError, match=r"has no gone-0\.npy"):
-            folder.file("gone-0.npy")
+            stored.file("gone-0.npy")
 
     @pytest.mark.parametrize("name", ["manifest.json", "b.txt"])
     def test_that_breaks_off_leaves_the_state_before(
         self, name: str, folder: Folder, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        folder.commit({"a.txt": "old", "b.txt": "old"}, {"n": 1})
-        scratch = Folder.scratch
-
-        def full_disk(self: Folder, wanted: str) -> Path:
-            if wanted == name:
-                raise OSError(28, "No space left on device")
-            return scratch(self, wanted)
-
-        monkeypatch.setattr(Folder, "scratch", full_disk)
+        folder.commit({"a.txt": "old", "b.txt": "old"}, Facts(1))
+        full_disk(monkeypatch, name)
         with pytest.raises(OSError, match="No space left"):
-            folder.commit({"a.txt": "new", "b.txt": "new"}, {"n": 2})
+            folder.commit({"a.txt": "new", "b.txt": "new"}, Facts(2))
         monkeypatch.undo()
-        assert folder.manifest()["n"] == 1
-        assert folder.file("a.txt").read_text() == folder.file("b.txt").read_text() == "old"
-        folder.commit({"a.txt": "newer", "b.txt": "old"}, {"n": 3})
-        assert folder.file("a.txt").read_text() == "newer"
+        before = opened(folder)
+        assert before.manifest.n == 1
+        assert before.file("a.txt").read_text() == before.file("b.txt").read_text() == "old"
+        folder.commit({"a.txt": "newer", "b.txt": "old"}, Facts(3))
+        assert opened(folder).file("a.txt").read_text() == "newer"
         assert len(listed(folder)) == 3  # nothing of the commit that broke off is left
 
     def test_into_a_damaged_folder_makes_it_whole(self, folder: Folder) -> None:
-        folder.commit({"a.txt": "old"}, {})
+        folder.commit({"a.txt": "old"}, Facts())
         (folder.path / "manifest.json").write_text("{")
-        folder.commit({"a.txt": "new"}, {})
-        assert folder.file("a.txt").read_text() == "new"
+        folder.commit({"a.txt": "new"}, Facts())
+        assert opened(folder).file("a.txt").read_text() == "new"
         assert len(listed(folder)) == 2
 
     def test_is_not_disturbed_by_scratch_files_and_removes_abandoned_ones(self, folder: Folder) -> None:
-        folder.commit({"a.txt": "old"}, {})
+        folder.commit({"a.txt": "old"}, Facts())
         abandoned, fresh = folder.scratch("held_out-0.npy"), folder.scratch("held_out-0.npy")
         assert abandoned != fresh
         two_days_ago = time.time() - 2 * 24 * 3600
         os.utime(abandoned, (two_days_ago, two_days_ago))
-        assert folder.file("a.txt").read_text() == "old"
-        folder.commit({"a.txt": "new"}, {})
+        assert opened(folder).file("a.txt").read_text() == "old"
+        folder.commit({"a.txt": "new"}, Facts())
         assert not abandoned.exists()
         assert fresh.exists()  # somebody may be writing to it
 
     def test_leaves_files_that_others_may_read(self, folder: Folder) -> None:
         private = folder.scratch("b.npy")
         private.chmod(0o600)
-        folder.commit({"a.txt": "a", "b.npy": private}, {})
+        folder.commit({"a.txt": "a", "b.npy": private}, Facts())
         for path in folder.path.iterdir():
             assert path.stat().st_mode & stat.S_IROTH, path
 
 
+class TestTwoManifestsInOneFolder:
+    """A recording and what is said of it lie in one folder: each commit leaves the files of the other alone."""
+
+    @pytest.fixture
+    def other(self, folder: Folder) -> Folder:
+        return Folder(folder.path, "explanation", "explanation.json")
+
+    def test_keep_apart(self, folder: Folder, other: Folder) -> None:
+        folder.commit({"a.txt": "a"}, Facts(1))
+        assert not other.exists()
+        other.commit({"b.txt": "b"}, Facts(2))
+        folder.commit({"a.txt": "newer"}, Facts(3))
+        assert (opened(folder).manifest.n, opened(other).manifest.n) == (3, 2)
+        assert opened(folder).file("a.txt").read_text() == "newer"
+        assert opened(other).file("b.txt").read_text() == "b"
+        assert len(listed(folder)) == 4
+
+
 class TestReading:
     def test_a_changed_file_is_noticed(self, folder: Folder) -> None:
-        folder.commit({"a.txt": "true", "b.txt": "fine"}, {})
-        folder.file("a.txt").write_text("lies")
+        folder.commit({"a.txt": "true", "b.txt": "fine"}, Facts())
+        opened(folder).file("a.txt").write_text("lies")
+        stored = opened(folder)
         with pytest.raises(ChecksumError, match="missing or was changed; make the clip index again"):
-            folder.file("a.txt")
-        assert folder.file("b.txt").read_text() == "fine"
-        folder.file("b.txt").unlink()
+            stored.file("a.txt")
+        stored.file("b.txt").unlink()
         with pytest.raises(ChecksumError, match="missing or was changed"):
-            folder.file("b.txt")
+            opened(folder).file("b.txt")
+
+    def test_every_file_is_verified_once(self, folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+        folder.commit({"a.txt": "a", "b.txt": "b"}, Facts())
+        hashed: list[str] = []
+        monkeypatch.setattr(
+            store, "sha256", lambda path: (hashed.append(path.name[0]), files.sha256(path))[1]
+        )
+        stored = opened(folder)
+        assert hashed == []  # nothing is read before it is asked for
+        for name in ("a.txt", "b.txt", "a.txt", "a.txt"):
+            stored.file(name)
+        assert hashed == ["a", "b"]
+        opened(folder).file("a.txt")
+        assert hashed == ["a", "b", "a"]  # another look at the folder trusts nothing that came before
+
+    def test_a_file_that_failed_fails_again(self, folder: Folder) -> None:
+        folder.commit({"a.txt": "true"}, Facts())
+        stored = opened(folder)
+        path = folder.path / stored.files["a.txt"].path
+        path.write_text("lies")
+        for _ in range(2):
+            with pytest.raises(ChecksumError):
+                stored.file("a.txt")
+        path.write_text("true")
+        assert stored.file("a.txt") == path
 
     def test_large_files_are_checked_by_size_alone(
         self, folder: Folder, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        folder.commit({"a.npy": "12345"}, {})
+        folder.commit({"a.npy": "12345"}, Facts())
         monkeypatch.setattr(store, "CHECKED_UP_TO", 4)
-        path = folder.file("a.npy")
+        path = opened(folder).file("a.npy")
         path.write_text("54321")
-        assert folder.file("a.npy") == path
+        assert opened(folder).file("a.npy") == path
         path.write_text("123456")
         with pytest.raises(ChecksumError):
-            folder.file("a.npy")
+            opened(folder).file("a.npy")
 
     def test_other_formats_and_kinds(self, folder: Folder) -> None:
-        folder.commit({"a.txt": "a"}, {})
-        with pytest.raises(StaleError, match="is a clip index, not a run"):
-            Folder(folder.path, "run").manifest()
-        rewrite(folder, format=2, files=None)
-        with pytest.raises(StaleError, match="has format 2, this version reads format 1"):
-            folder.manifest()
+        folder.commit({"a.txt": "a"}, Facts())
+        with pytest.raises(StaleError, match="is a clip index, not a recording"):
+            Folder(folder.path, "recording").open(Facts)
+        for other in (FORMAT - 1, FORMAT + 1):
+            rewrite(folder, format=other, files=None)
+            with pytest.raises(StaleError) as caught:
+                opened(folder)
+            text = str(caught.value)
+            assert text.startswith(str(folder.path / "manifest.json"))
+            assert (
+                f"has format {other}, this version reads format {FORMAT}; make the clip index again" in text
+            )
 
     @pytest.mark.parametrize("text", DAMAGED)
     def test_a_damaged_manifest(self, text: str, folder: Folder) -> None:
         folder.path.mkdir()
         (folder.path / "manifest.json").write_bytes(text.encode(errors="surrogateescape"))
-        with pytest.raises(InputError, match="missing or damaged; make the clip index again"):
-            folder.file("a.txt")
+        complaint(folder)
+
+    @pytest.mark.parametrize("missing", ["n", "who"])
+    def test_a_missing_field_is_named(self, missing: str, folder: Folder) -> None:
+        @dataclass(frozen=True)
+        class Needed:
+            n: int
+            who: str
+
+        folder.commit({}, Needed(1, "me"))
+        rewrite(folder, **{missing: None})
+        with pytest.raises(
+            InputError, match=rf"manifest\.json is damaged \({missing}: Field required\); make the"
+        ):
+            folder.open(Needed)
+
+    @pytest.mark.parametrize(
+        ("changes", "place"),
+        [
+            ({"n": "1"}, "n"), ({"n": 1.5}, "n"), ({"n": True}, "n"), ({"who": 3}, "who"),
+            ({"part": {"seconds": "1"}}, "part.seconds"), ({"part": {"many": [1]}}, "part.seconds"),
+            ({"part": {"seconds": 1, "many": [1, "2"]}}, "part.many.1"), ({"part": [1.5]}, "part"),
+            ({"named": {"a": None}}, "named.a"), ({"format": "2"}, "format"), ({"kind": 7}, "kind"),
+            ({"files": {"a.txt": {"path": "a.txt"}}}, "files.a.txt.size"),
+            ({"files": {"a.txt": {"path": "a.txt", "size": "9", "sha256": ""}}}, "files.a.txt.size"),
+        ],
+    )  # fmt: skip
+    def test_a_mistyped_field_is_named(self, changes: dict[str, Any], place: str, folder: Folder) -> None:
+        folder.commit({"a.txt": "a"}, Facts(1, "me"))
+        rewrite(folder, **changes)
+        assert f"is damaged ({place}: " in complaint(folder)
+
+    def test_a_field_of_a_later_version_does_no_harm(self, folder: Folder) -> None:
+        folder.commit({}, Facts(1))
+        rewrite(folder, later=[1, 2])
+        assert opened(folder).manifest == Facts(1)
 
     def test_nothing_there(self, folder: Folder) -> None:
         assert not folder.exists()
-        with pytest.raises(InputError, match="missing or damaged"):
-            folder.manifest()
+        with pytest.raises(
+            InputError,
+            match=r"manifest\.json cannot be read \(No such file or directory\); make the clip index",
+        ):
+            opened(folder)
 
     def test_a_manifest_cannot_name_files_elsewhere(self, folder: Folder, tmp_path: Path) -> None:
-        folder.commit({"a.txt": "a"}, {})
+        folder.commit({"a.txt": "a"}, Facts())
         (tmp_path / "secret").write_text("a")
-        entry = folder.manifest()["files"]["a.txt"] | {"path": "../secret"}
-        rewrite(folder, files={"a.txt": entry})
+        entry = opened(folder).files["a.txt"]
+        rewrite(folder, files={"a.txt": {"path": "../secret", "size": entry.size, "sha256": entry.sha256}})
         with pytest.raises(ChecksumError):
-            folder.file("a.txt")
+            opened(folder).file("a.txt")
 
     def test_text_is_written_in_one_step(self, folder: Folder) -> None:
         assert folder.write_text("report.html", "one").read_text() == "one"
@@ -211,14 +360,15 @@ class TestHome:
             InputError, match=r"unknown index 'sounds'; known: none; make it: and-retrieval index"
         ):
             here.require_index("sounds")
-        here.index("sounds").commit({}, {})
-        here.index("birds").commit({}, {})
-        here.run("sounds", "yamnet").commit({}, {})
+        here.index("sounds").commit({}, Facts())
+        here.index("birds").commit({}, Facts())
+        here.run("sounds", "yamnet").commit({}, Facts())
         here.run("sounds", "half-made").path.mkdir()
         assert here.indexes() == ["birds", "sounds"]
         assert here.runs("sounds") == ["yamnet"]
         assert here.require_index("sounds").exists()
-        assert here.require_run("sounds", "yamnet").manifest()["kind"] == "run"
+        assert here.require_run("sounds", "yamnet").kind == "recording"
+        assert here.require_run("sounds", "yamnet").open(Facts).manifest == Facts()
         with pytest.raises(InputError, match=r"unknown index 'sound'; did you mean sounds\?"):
             here.require_index("sound")
         with pytest.raises(InputError, match=r"did you mean yamnet\?; make it: and-retrieval record sounds"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -87,46 +87,34 @@ def prune(
     if export is not None:
         writable(export, source)  # before the work
     names = chosen_layers(run, len(target.class_names or ()) or None, layers)
-    sizes = {layer.name: layer.units for layer in run.layers if layer.name in names}
-    wanted = [units_for(budget, sum(sizes.values())) for budget in budgets or LADDER]
+    sizes = {layer.name: layer.units for layer in run.manifest.layers if layer.name in names}
     search = _Search.of(run, target, concepts, background or _background(run))
-    clips = search.clips
-    if clips.unmeasured and not budgets:
-        wanted = [units_for(UNMEASURED_BUDGET, sum(sizes.values()))]
-    counts, rng = sorted(set(wanted)), np.random.default_rng(seed)
+    counts = _counts(budgets, sum(sizes.values()), measured=search.clips.unmeasured is None)
+    rng = np.random.default_rng(seed)
     chosen = search.choices(selector, sizes, counts, rng)
     plans = recorded_plans(run.manifest.layers, target, names)
-    place, tried = 0, [BudgetEffect.of(choice, sizes) for choice in chosen]
-    if clips.unmeasured is None:
+    place, tried = 0, tuple(BudgetEffect.of(choice, sizes) for choice in chosen)
+    if search.clips.unmeasured is None:
         controls = [[random_units(choice, sizes, rng) for _ in range(draws)] for choice in chosen]
         known = search.choices("oracle", sizes, counts, rng) if search.has_oracle() else []
-        measure = _Measure(run, target, plans, clips, device, progress)
+        measure = _Measure(run, target, plans, search.clips, device, progress)
         place = measure.knee(chosen)
-        tried = measure.effects(tried, chosen, controls, known)
-    best = tried[place]
-    result = Pruned(
-        run=run.name,
-        concepts=concepts,
-        selector=selector,
-        layers=sizes,
-        classes=tuple(one.name if one else None for one in clips.classes),
-        labels=clips.labels,
-        clips=_counted(run, clips),
-        budgets=tuple(tried),
-        chosen=place,
-        unmeasured=clips.unmeasured,
-        lost=_lost(best.effect),
-        removed=search.nearest_concepts(best.chosen),
-        export=None if export is None else str(Path(export).expanduser()),
-        source=source,
-    )
+        tried = tuple(measure.effects(tried, chosen, controls, known))
+    result = search.result(concepts, selector, sizes, tried, place, source)
     if export is not None:
-        export_pruned(
-            target, source, best.chosen, plans, one_batch(run, target), export, _card(result, run), device
-        )
+        batch = one_batch(run, target)
+        card = _card(result, run)
+        export_pruned(target, source, result.best.chosen, plans, batch, export, card, device)
+        result = replace(result, export=str(Path(export).expanduser()))
     text = json.dumps({**result.plain(), "recorded": run.identity}, indent=2, ensure_ascii=False)
     run.folder.write_text(FILE.format(result.slug), text + "\n")
     return result
+
+
+def _counts(budgets: Sequence[float], total: int, measured: bool) -> list[int]:
+    """Numbers of units to try, ascending: the budgets, else a ladder, else one where no effect can be measured."""
+    wanted = budgets or (LADDER if measured else (UNMEASURED_BUDGET,))
+    return sorted({units_for(budget, total) for budget in wanted})
 
 
 @dataclass(frozen=True)
@@ -170,6 +158,34 @@ class _Search:
         """Whether seen clips of every concept, and of others, carry labels."""
         own = None if self.wanted.labelled is None else self.wanted.labelled[self.run.seen_rows]
         return own is not None and bool(own.any(axis=0).all()) and not bool(own.all(axis=0).any())
+
+    def result(
+        self,
+        concepts: tuple[str, ...],
+        selector: str,
+        sizes: Mapping[str, int],
+        tried: tuple[BudgetEffect, ...],
+        place: int,
+        source: str,
+    ) -> Pruned:
+        """What was found, before anything is exported."""
+        best = tried[place]
+        return Pruned(
+            run=self.run.name,
+            concepts=concepts,
+            selector=selector,
+            layers=sizes,
+            classes=tuple(match.name if match else None for match in self.clips.classes),
+            labels=self.clips.labels,
+            clips=_counted(self.run, self.clips),
+            budgets=tried,
+            chosen=place,
+            unmeasured=self.clips.unmeasured,
+            lost=_lost(best.effect),
+            removed=self.nearest_concepts(best.chosen),
+            export=None,
+            source=source,
+        )
 
     def nearest_concepts(self, chosen: Mapping[str, Sequence[int]]) -> tuple[tuple[str, int], ...]:
         """The concepts of the bank nearest to the units' neuron vectors, with the number of units, most first."""

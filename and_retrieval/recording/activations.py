@@ -102,7 +102,7 @@ def open_activations(path: Path, mode: Literal["r", "r+"] = "r") -> Activations:
         for name, entry in header.items():
             begin, end = entry["data_offsets"]
             tensors[name] = raw[begin:end].view(np.float16).reshape(entry["shape"])
-    except (ValueError, KeyError, TypeError, OverflowError):
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, MemoryError):
         raise InputError(f"{path} is damaged; make the recording again") from None
     return Activations(tensors)
 

@@ -1,6 +1,6 @@
 """The nouns of the project: frozen records and the protocols that join its stages.
 
-Nothing here imports more than NumPy, so every module may import this one.
+Nothing here needs more than NumPy, so every module may import this one.
 Times are seconds, audio is float32 in [-1, 1], vectors have unit length.
 """
 
@@ -13,14 +13,15 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from .choices import Evidence as Evidence
+from .choices import Pooling as Pooling
+
 if TYPE_CHECKING:
     import torch
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int32]
 
-Pooling = Literal["mean", "max", "first", "last"]
-Evidence = Literal["audio", "captions", "both"]
 Reliability = Literal["holds", "fails", "untested"]
 
 StepSeconds = Callable[[float, int], npt.NDArray[np.float64]]

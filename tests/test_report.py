@@ -400,7 +400,7 @@ def test_reliable_units_get_sound_before_untested_and_unreliable_ones() -> None:
 
 
 def test_text_larger_than_the_budget_is_refused_with_a_remedy() -> None:
-    with pytest.raises(InputError, match=r"max_megabytes=0\.01; allow more"):
+    with pytest.raises(InputError, match=r"and 0\.01 are allowed; give --megabytes [\d.]+ or more"):
         build_report(small(), read_clip, 0.01)
     with pytest.raises(InputError, match="above 0"):
         build_report(small(), read_clip, float("nan"))

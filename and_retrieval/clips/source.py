@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from ..choices import check_hold_out
 from ..config import ClipConfig
 from ..errors import InputError
 from ..files import sha256
@@ -106,23 +107,14 @@ def held_out(clips: Sequence[Clip], choice: str = "auto") -> npt.NDArray[np.bool
             raise InputError(f"no fold {choice[5:]!r} among the clips; known: {', '.join(folds) or 'none'}")
         chosen = np.array([clip.fold == choice[5:] for clip in clips])
     else:
-        share = _share(choice)
+        check_hold_out("hold_out", choice)
+        share = float(choice)
         chosen = np.array([int(clip.sha256[:8], 16) / 2**32 < share for clip in clips])
     if chosen.all():
         if choice != str(SHARE_HELD_OUT):
             raise InputError(f"--hold-out {choice} leaves no clip to explain with; choose less")
         chosen[:] = False  # one or two files: explaining them comes before testing the explanation
     return chosen
-
-
-def _share(choice: str) -> float:
-    try:
-        share = float(choice)
-    except ValueError:
-        share = math.nan
-    if not 0 <= share <= 0.9:
-        raise InputError(f"--hold-out takes auto, fold:NAME or a share from 0 to 0.9, not {choice!r}")
-    return share
 
 
 def _natural(fold: str) -> tuple[int, float, str]:

@@ -53,14 +53,15 @@ def load() -> Target:
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, get_args
+from typing import Any
 
 from torch import nn
 from torch.nn.parameter import is_lazy
 
 from ..checkpoints.user_code import UserFunction
+from ..choices import POOLINGS
 from ..errors import InputError, unknown_name
-from ..types import Pooling, Target
+from ..types import Target
 
 
 def load(spec: str) -> Target:
@@ -102,6 +103,6 @@ def checked_target(made: Any, spec: str) -> Target:
             f"target {spec!r}: pooling, time_axis and unit_axis are dicts with layer globs as keys"
         )
     for pooling in made.pooling.values():
-        if pooling not in get_args(Pooling):
-            raise unknown_name("pooling", str(pooling), get_args(Pooling), f"in target {spec!r}")
+        if pooling not in POOLINGS:
+            raise unknown_name("pooling", str(pooling), POOLINGS, f"in target {spec!r}")
     return made

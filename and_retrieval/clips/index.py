@@ -227,9 +227,10 @@ class ClipIndex:
         if embedder.fingerprint != self.embedder_fingerprint:
             same = embedder.name == self.embedder_name
             other = "which has changed since" if same else f"not {embedder.name!r}"
+            remedy = "restore it" if same else "use that one"
             raise StaleError(
-                f"{made} ({self.embedder_fingerprint}), {other} ({embedder.fingerprint}); use that one, or make "
-                "an index under another --name"
+                f"{made} ({self.embedder_fingerprint}), {other} ({embedder.fingerprint}); {remedy}, or make an index "
+                "under another --name"
             )
         if embedder.dim != self.dim:
             raise StaleError(

@@ -25,7 +25,9 @@ def add(verbs: Any) -> None:
         "--evidence", default="audio", metavar="audio|captions|both",
         help="what is held against the concepts (default: audio)",
     )  # fmt: skip
-    verb.add_argument("-k", type=int, default=20, help="top clips that are looked at (default: 20)")
+    verb.add_argument(
+        "-k", type=int, help="top clips that are looked at (default: as many as the unit mainly responds to)"
+    )
     verb.add_argument(
         "--rank", default="score", metavar="score|llm|both",
         help="what orders a unit's best labels: their score (default), the language model, or both",

@@ -14,7 +14,7 @@ from ..progress import Announce, no_progress, silent
 from ..recording.recording import Recording
 from ..types import Explanation, Kept, LayerEvidence, Shown, reliability
 from .acoustics import measured_acoustics
-from .label_tests import caption_tests, sound_tests
+from .label_tests import LEAST_HELD_OUT, caption_tests, cross_fitted_tests, sound_tests
 from .labels import DescribedClips, choose_bank, describe_clips, ranked_labels
 from .manifest import ExplanationManifest, LayerAcoustics
 from .meanings import MeaningFinder, meaning_finder
@@ -125,7 +125,12 @@ class _Explainer:
     def _tested(self, layer: LayerEvidence, units: Sequence[Explanation]) -> list[Explanation]:
         labels = [unit.labels for unit in units]
         similarity = self.clips.similarity(self.labelling.evidence)
-        by_sound = sound_tests(self.recording, layer.name, similarity, self.bank.concepts, labels)
+        if len(self.recording.held_out_rows) < LEAST_HELD_OUT:
+            by_sound = cross_fitted_tests(
+                self.recording, layer, self.clips, self.bank, self.labelling, labels
+            )
+        else:
+            by_sound = sound_tests(self.recording, layer.name, similarity, self.bank.concepts, labels)
         by_captions = caption_tests(self.recording, layer.name, self.clips.text, self.bank.concepts, labels)
         return _with(
             units,

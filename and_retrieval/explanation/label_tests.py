@@ -8,10 +8,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ..concepts import ConceptBank
+from ..config import LabelConfig
 from ..recording.activations import HELD_OUT
 from ..recording.recording import Recording
-from ..types import Floats, Label, UnitFaithfulness
+from ..types import Floats, Label, LayerEvidence, UnitFaithfulness
+from .cross_fit import cross_fitted_predictions
 from .faithfulness import Faithfulness, faithfulness, left_over
+from .labels import DescribedClips
 
 Array = npt.NDArray[Any]
 
@@ -38,6 +42,30 @@ def sound_tests(
         labels: Per unit, best first.
     """
     return _tests(recording, layer, similarity, concepts, labels, np.arange(len(recording.held_out_rows)))
+
+
+def cross_fitted_tests(
+    recording: Recording,
+    layer: LayerEvidence,
+    clips: DescribedClips,
+    bank: ConceptBank,
+    config: LabelConfig,
+    labels: Sequence[Sequence[Label]],
+) -> list[UnitFaithfulness | None]:
+    """As `sound_tests`, where fewer than `LEAST_HELD_OUT` clips were held out: by cross-fitting over all clips."""
+    fitted = cross_fitted_predictions(recording, layer, clips, bank, config)
+    if fitted is None:
+        return [None] * len(labels)
+    rows, activations, predictions = fitted
+    return _per_unit(
+        faithfulness(
+            activations,
+            clips.similarity(config.evidence)[rows],
+            _columns(bank.concepts, labels),
+            groups=recording.files_of(rows),
+            predictions=predictions,
+        )
+    )
 
 
 def caption_tests(

@@ -12,6 +12,9 @@ from pathlib import Path
 from .errors import InputError, unknown_name
 
 BUILT_IN = ("acoustic", "audioset", "esc50")
+DEFAULT_BANK = "audioset"
+OWN_LABELS = "labels"
+"""Stands for the bank made of the labels of an index's own clips."""
 COLUMNS = ("concept", "name", "label", "display_name")
 _FORMS = "give one of .txt (one concept a line), .csv (a column named concept) or .json (a list of strings)"
 

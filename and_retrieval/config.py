@@ -1,4 +1,7 @@
-"""One frozen dataclass of settings per stage, and the fingerprint that names a setting for good."""
+"""One frozen dataclass of settings per stage, and the fingerprint that names a setting for good.
+
+Settings that no stage can work with raise an `InputError` as soon as they are made, see `choices`.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,25 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from .types import Pooling
+from .choices import (
+    AMPLITUDE,
+    COUNT,
+    COUNT_OR_NONE,
+    EVIDENCE,
+    OPEN_CONCEPTS,
+    POOLINGS,
+    RANKS,
+    SCORES,
+    SECONDS,
+    WINDOW,
+    Pooling,
+    check_hold_out,
+    known_name,
+)
+
+DEFAULT_SELECTOR = "selective"
+DRAWS = 5  # of random units, which a selector's are compared with
+REPORT_MEGABYTES = 25.0
 
 
 @dataclass(frozen=True)
@@ -24,6 +45,11 @@ class ClipConfig:
     window: float = 10.0
     min_duration: float = 0.1
     silence: float = 1e-5
+
+    def __post_init__(self) -> None:
+        WINDOW.check("window", self.window)
+        SECONDS.check("min_duration", self.min_duration)
+        AMPLITUDE.check("silence", self.silence)
 
 
 @dataclass(frozen=True)
@@ -47,13 +73,20 @@ class RecordConfig:
     batch: int = 16
     device: str = "auto"
 
+    def __post_init__(self) -> None:
+        COUNT.check("top_k", self.top_k)
+        COUNT.check("batch", self.batch)
+        check_hold_out("hold_out", self.hold_out)
+        for _, pooling in self.pooling:
+            known_name("pooling", pooling, POOLINGS)
+
 
 @dataclass(frozen=True)
 class LabelConfig:
     """How concepts are scored.
 
     Attributes:
-        score: Name of the score, see `explanation.scores.SCORES`.
+        score: Name of the score, see `explanation.scores.SCORES`; underscores in it become dashes.
         evidence: What is held against the concepts: the clips' `audio`, their `captions`, or `both`.
         k: Top clips that are looked at, at most what was recorded; None decides for each unit by how many clips it
             mainly responds to, see `scores.effective_clips`.
@@ -67,6 +100,14 @@ class LabelConfig:
     count: int = 5
     rank: str = "score"
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "score", known_name("score", self.score, SCORES))
+        known_name("evidence", self.evidence, EVIDENCE)
+        if self.k is not None:
+            COUNT.check("k", self.k)
+        COUNT.check("count", self.count)
+        known_name("rank", self.rank, RANKS)
+
 
 @dataclass(frozen=True)
 class SummaryConfig:
@@ -76,15 +117,19 @@ class SummaryConfig:
         llm: Model name, path of a GGUF file, or `none`.
         clips: Top clips, and as many bottom clips, shown to the model.
         max_tokens: Cap of an answer.
-        seed: Seed of the sampler; answers are greedy, so it decides nothing but ties.
         units: Units per layer that get a sentence, those with the clearest labels first; None for all.
     """
 
     llm: str = "gemma3"
     clips: int = 5
     max_tokens: int = 40
-    seed: int = 0
     units: int | None = None
+
+    def __post_init__(self) -> None:
+        COUNT.check("clips", self.clips)
+        COUNT.check("max_tokens", self.max_tokens)
+        if self.units is not None:
+            COUNT_OR_NONE.check("units", self.units)
 
 
 @dataclass(frozen=True)
@@ -101,6 +146,10 @@ class OpenConceptConfig:
     wanted: str = "auto"
     most: int = 8
     ask_adjectives: bool = False
+
+    def __post_init__(self) -> None:
+        known_name("setting of open concepts", self.wanted, OPEN_CONCEPTS)
+        COUNT.check("most", self.most)
 
 
 def fingerprint(*parts: Any) -> str:

@@ -1,13 +1,15 @@
-"""Files: written whole or not at all, and hashed."""
+"""Files: written whole or not at all, where they may be written, and hashed."""
 
 from __future__ import annotations
 
 import hashlib
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+
+from .errors import InputError
 
 CHUNK = 1 << 20  # bytes read at a time
 READABLE = 0o644
@@ -42,6 +44,41 @@ def replacing(path: Path) -> Iterator[Path]:
         settle(scratch, path)
     finally:
         scratch.unlink(missing_ok=True)
+
+
+def output_path(name: str, path: str | Path, suffixes: Sequence[str] = ()) -> Path:
+    """The path, `~` expanded, of a file that the user wants written.
+
+    Args:
+        name: The setting that asks for it, for the message.
+        path: The file, there already or not.
+        suffixes: What its name may end in, capitals or not; empty for anything.
+
+    Raises:
+        InputError: It is a folder, lies in a folder that does not exist, or its name ends in something else.
+    """
+    path = Path(path).expanduser()
+    if path.is_dir():
+        raise InputError(f"{name} {path}: this is a folder; give the name of a file")
+    if suffixes and path.suffix.lower() not in suffixes:
+        raise InputError(f"{name} {path}: give a name that ends in {' or '.join(suffixes)}")
+    if not path.parent.is_dir():
+        raise InputError(f"{name} {path}: the folder {path.parent} does not exist; make it first")
+    return path
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[Path]:
+    """As `replacing`, for a file that the user named.
+
+    Raises:
+        InputError: The file cannot be written, for want of permission or of space.
+    """
+    try:
+        with replacing(path) as scratch:
+            yield scratch
+    except OSError as error:
+        raise InputError(f"{path} cannot be written ({error.strerror}); choose another place") from None
 
 
 def settle(scratch: Path, path: Path) -> None:

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from .clips.index import ClipIndex
-from .concepts import ConceptBank
+from .concepts import DEFAULT_BANK, ConceptBank
 from .config import RecordConfig
-from .explanation.explain import DEFAULT_BANK, explain
+from .explanation.explain import explain
 from .explanation.stored import Explained, load_explained
 from .progress import Announce, no_progress
 from .pruning.prune import prune

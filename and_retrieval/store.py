@@ -206,10 +206,12 @@ class Folder:
         except ValidationError as error:
             flaw = error.errors(include_url=False, include_input=False)[0]
             place = ".".join(map(str, flaw["loc"]))
-            raise InputError(
-                f"{self.manifest_path} is damaged ({place + ': ' if place else ''}{flaw['msg']}); "
-                f"make the {self.kind} again"
-            ) from None
+            raise self._damaged(f"{place + ': ' if place else ''}{flaw['msg']}") from None
+        except InputError as error:  # a setting that no stage can work with
+            raise self._damaged(str(error)) from None
+
+    def _damaged(self, flaw: str) -> InputError:
+        return InputError(f"{self.manifest_path} is damaged ({flaw}); make the {self.kind} again")
 
     def commit(self, files: Mapping[str, Writer | str | Path], content: Any) -> None:
         """Write files and then the manifest that names them; files of the state before are removed.

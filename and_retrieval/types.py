@@ -1,6 +1,6 @@
 """The nouns of the project: frozen records and the protocols that join its stages.
 
-Nothing here imports more than NumPy, so every module may import this one.
+Nothing here needs more than NumPy, so every module may import this one.
 Times are seconds, audio is float32 in [-1, 1], vectors have unit length.
 """
 
@@ -13,14 +13,15 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from .choices import Evidence as Evidence
+from .choices import Pooling as Pooling
+
 if TYPE_CHECKING:
     import torch
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int32]
 
-Pooling = Literal["mean", "max", "first", "last"]
-Evidence = Literal["audio", "captions", "both"]
 Reliability = Literal["holds", "fails", "untested"]
 
 StepSeconds = Callable[[float, int], npt.NDArray[np.float64]]
@@ -78,9 +79,12 @@ class ProbeSet:
 class Embedder(Protocol):
     """Maps audio and text into one vector space.
 
+    It may have an attribute `shared_networks`, a tuple of names of targets whose weights it hears with: labels of
+    such a network agree with it more than an independent embedder's would, and the report says so.
+
     Attributes:
         name: What the user typed to get it.
-        dim: Length of the vectors.
+        dim: Length of the vectors: how many numbers each has.
         sample_rate: Rate in Hz at which `embed_audio` expects waveforms.
         fingerprint: Hash of weights and settings; vectors are comparable only when it is equal.
     """

@@ -16,7 +16,7 @@ import numpy as np
 
 from .. import faiss_index
 from ..config import ClipConfig
-from ..embed import load_embedder
+from ..embed import checked_embedder, load_embedder
 from ..errors import InputError, StaleError
 from ..progress import Progress, silent
 from ..store import INDEX, Folder
@@ -40,10 +40,11 @@ class ClipIndex:
             only clips whose file has changed.
         skipped: Files and windows that could not be used, with the reason.
         faiss: Inner-product index; row i is the unit-length vector of clip i.
-        embedder_name: Name to load the embedder by.
+        embedder_name: Name to load the embedder by, as it was when the index was made.
         embedder_fingerprint: Of the embedder that made the vectors.
         cut: How files were cut into clips.
         device: Where the embedder runs when it is loaded by name.
+        embedder_spec: Name to load it by now, where that is another one.
     """
 
     folder: Folder
@@ -54,6 +55,7 @@ class ClipIndex:
     embedder_fingerprint: str
     cut: ClipConfig
     device: str = "cpu"
+    embedder_spec: str | None = None
     _embedded: dict[str, Floats] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
@@ -69,15 +71,17 @@ class ClipIndex:
 
         Args:
             source: Folder, glob or CSV, see `clips.source.load_clips`.
-            embedder: Makes the vectors, and stays with the index.
+            embedder: Makes the vectors, and stays with the index. It may be an object of yours, see `types.Embedder`.
             path: Folder of the index, new or existing.
             config: How files are cut into clips; by default as the existing index was, else as `ClipConfig` says.
             progress: Called with the number of clips done and the total.
 
         Raises:
-            InputError: The source holds no usable audio, or the index was cut under other settings.
+            InputError: The source holds no usable audio, the index was cut under other settings, or `embedder` is
+                none or makes vectors that cannot be used.
             StaleError: The index was made with another embedder.
         """
+        embedder = checked_embedder(embedder)
         folder = Folder(Path(path), INDEX)
         old = cls.open(path, embedder) if folder.exists() else None
         if old is not None and config is not None:
@@ -111,17 +115,17 @@ class ClipIndex:
         return index.with_embedder(embedder)
 
     @classmethod
-    def open(cls, path: str | Path, embedder: Embedder | None = None, device: str = "cpu") -> ClipIndex:
+    def open(cls, path: str | Path, embedder: Embedder | str | None = None, device: str = "cpu") -> ClipIndex:
         """The index stored at `path`.
 
         Args:
             path: Its folder.
-            embedder: The embedder that the index was made with. Without it, the embedder is loaded by its name when
-                it is first needed.
+            embedder: The embedder that the index was made with, or a name for it, see `embed.load_embedder`. Without
+                it, or by name, it is loaded when it is first needed.
             device: Where an embedder that is loaded by name runs.
 
         Raises:
-            InputError: There is no index, or it is damaged.
+            InputError: There is no index, it is damaged, or `embedder` is none.
             StaleError: It has another format version, or `embedder` is not the one it was made with.
             ChecksumError: A file of it was changed.
         """
@@ -135,9 +139,17 @@ class ClipIndex:
                 f"{path} holds {len(clips)} clips but {vectors.ntotal} vectors; make the index again"
             )
         index = cls(
-            stored.folder, clips, skipped, vectors, made.embedder, made.embedder_fingerprint, made.cut, device
+            folder=stored.folder,
+            clips=clips,
+            skipped=skipped,
+            faiss=vectors,
+            embedder_name=made.embedder,
+            embedder_fingerprint=made.embedder_fingerprint,
+            cut=made.cut,
+            device=device,
+            embedder_spec=embedder if isinstance(embedder, str) else None,
         )
-        return index if embedder is None else index.with_embedder(embedder)
+        return index if embedder is None or isinstance(embedder, str) else index.with_embedder(embedder)
 
     @property
     def name(self) -> str:
@@ -166,9 +178,20 @@ class ClipIndex:
             InputError: No embedder of that name can be loaded here.
             StaleError: Its weights or its recipe have changed.
         """
-        embedder = load_embedder(self.embedder_name, self.device)
+        embedder = self._loaded_embedder()
         self.check_embedder(embedder)
         return embedder
+
+    def _loaded_embedder(self) -> Embedder:
+        if self.embedder_spec:
+            return load_embedder(self.embedder_spec, self.device)
+        try:
+            return load_embedder(self.embedder_name, self.device)
+        except InputError as error:
+            raise InputError(
+                f"the embedder of index {self.name!r} cannot be loaded: {error}; if it has moved, name it with "
+                "--embedder (in Python: ClipIndex.open(path, embedder))"
+            ) from error
 
     def text_vectors(self, texts: Sequence[str]) -> Floats:
         """Unit-length vectors of texts, float32 [texts, dim]; a text that was embedded before is not embedded again."""
@@ -189,8 +212,10 @@ class ClipIndex:
         """The same index with an embedder that is already loaded.
 
         Raises:
+            InputError: `embedder` is none.
             StaleError: The index was made with another embedder.
         """
+        embedder = checked_embedder(embedder)
         self.check_embedder(embedder)
         index = replace(self)
         vars(index)["embedder"] = embedder  # where `cached_property` looks first
@@ -198,10 +223,18 @@ class ClipIndex:
 
     def check_embedder(self, embedder: Embedder) -> None:
         """Raise StaleError unless `embedder` makes vectors that compare with the stored ones."""
+        made = f"index {self.name!r} was made with embedder {self.embedder_name!r}"
         if embedder.fingerprint != self.embedder_fingerprint:
+            same = embedder.name == self.embedder_name
+            other = "which has changed since" if same else f"not {embedder.name!r}"
             raise StaleError(
-                f"index {self.name!r} was made with embedder {self.embedder_name!r} ({self.embedder_fingerprint}), "
-                f"not {embedder.name!r} ({embedder.fingerprint}); use that one or another --name"
+                f"{made} ({self.embedder_fingerprint}), {other} ({embedder.fingerprint}); use that one, or make "
+                "an index under another --name"
+            )
+        if embedder.dim != self.dim:
+            raise StaleError(
+                f"{made}, whose vectors had {self.dim} numbers, not {embedder.dim} as now; let its fingerprint change "
+                "with its vectors, and make an index under another --name"
             )
 
     def check_cut(self, config: ClipConfig) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from ..choices import check_hold_out
 from ..config import ClipConfig
 from ..errors import InputError
 from ..files import sha256
@@ -107,7 +108,8 @@ def held_out(clips: Sequence[Clip], choice: str = "auto") -> npt.NDArray[np.bool
             raise InputError(f"no fold {choice[5:]!r} among the clips; known: {', '.join(folds) or 'none'}")
         chosen = np.array([clip.fold == choice[5:] for clip in clips])
     else:
-        chosen = _share_of_labels(clips, _share(choice))
+        check_hold_out("hold_out", choice)
+        chosen = _share_of_labels(clips, float(choice))
     if chosen.all():
         if choice != str(SHARE_HELD_OUT):
             raise InputError(f"--hold-out {choice} leaves no clip to explain with; choose less")
@@ -129,16 +131,6 @@ def _share_of_labels(clips: Sequence[Clip], share: float) -> npt.NDArray[np.bool
         fewest, most = (1, len(of_label) - 1) if share and len(of_label) > 1 else (0, len(of_label))
         held.update(sorted(of_label)[: min(max(round(share * len(of_label)), fewest), most)])
     return np.array([clip.sha256 in held for clip in clips], bool)
-
-
-def _share(choice: str) -> float:
-    try:
-        share = float(choice)
-    except ValueError:
-        share = math.nan
-    if not 0 <= share <= 0.9:
-        raise InputError(f"--hold-out takes auto, fold:NAME or a share from 0 to 0.9, not {choice!r}")
-    return share
 
 
 def _natural(fold: str) -> tuple[int, float, str]:

@@ -6,12 +6,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..errors import InputError
+from ..choices import PICTURES
+from ..files import output_path, writing
 from .compare import Comparison
 from .profile import LayerProfile
 from .statistics import Interval
 
-FORMATS = (".png", ".svg")
 COLOURS = "#3b6fb6", "#c8553d"  # first run, second run
 CHANCE = "#8a8a8a"
 ROW, TOP = 0.32, 1.9  # inches: a layer, and what stands above and below
@@ -49,19 +49,13 @@ PANELS: Sequence[tuple[str, Sequence[Dot]]] = (
 )
 
 
-def check_format(out: Path) -> None:
-    """Refuse a picture of a kind that is not drawn."""
-    if out.suffix.lower() not in FORMATS:
-        raise InputError(f"--out {out}: name a file that ends in {' or '.join(FORMATS)}")
-
-
 def draw(comparison: Comparison, out: Path) -> Path:
     """Write the picture as .png or .svg; the same comparison gives the same bytes. Returns the path.
 
     Raises:
         InputError: Another kind of file, or a folder that cannot be written to.
     """
-    check_format(out)
+    out = output_path("--out", out, PICTURES)
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
@@ -86,10 +80,8 @@ def draw(comparison: Comparison, out: Path) -> Path:
         )
         # Neither format is to name the time or the version it was drawn with.
         nothing = {"Date": None} if out.suffix.lower() == ".svg" else {"Software": None}
-        try:
-            figure.savefig(out, dpi=120, metadata=nothing)
-        except OSError as error:
-            raise InputError(f"{out} cannot be written: {error}") from None
+        with writing(out) as scratch:
+            figure.savefig(scratch, format=out.suffix[1:].lower(), dpi=120, metadata=nothing)
     return out
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy import stats
 
 from ..types import Floats
 
@@ -21,7 +22,6 @@ Rows = npt.NDArray[np.intp]
 
 DRAWS = 1000
 COVERAGE = 0.95
-Z = 1.959964  # standard deviations of a normal distribution that cover as much
 LEAST_UNITS = 5  # with fewer an interval says nothing
 TIE = 1e-5  # cosines closer than this are equal
 CHUNK_BYTES = 2**25
@@ -66,11 +66,18 @@ def bootstrap(
     values = values[np.isfinite(values)]
     if len(values) < LEAST_UNITS:
         return None
-    random = np.random.default_rng(seed)
-    step = max(CHUNK_BYTES // (8 * len(values)), 1)
-    parts = [min(step, draws - start) for start in range(0, draws, step)]
-    drawn = [statistic(values[random.integers(len(values), size=(n, len(values)))], axis=1) for n in parts]
-    return _interval(float(statistic(values)), np.concatenate(drawn), len(values))
+    found = stats.bootstrap(
+        (values,),
+        statistic,
+        n_resamples=draws,
+        batch=max(CHUNK_BYTES // (8 * len(values)), 1),
+        vectorized=True,
+        confidence_level=COVERAGE,
+        method="percentile",
+        rng=np.random.default_rng(seed),
+    )
+    low, high = found.confidence_interval
+    return _interval(float(statistic(values)), low, high, len(values))
 
 
 def share(hits: Array) -> Interval | None:
@@ -84,10 +91,9 @@ def share(hits: Array) -> Interval | None:
     n = len(hits)
     if n < LEAST_UNITS:
         return None
-    p = float(np.mean(hits))
-    centre = (p + Z**2 / (2 * n)) / (1 + Z**2 / n)
-    reach = Z / (1 + Z**2 / n) * float(np.sqrt(p * (1 - p) / n + Z**2 / (4 * n**2)))
-    return Interval(round(p, 4), round(max(centre - reach, 0.0), 4), round(min(centre + reach, 1.0), 4), n)
+    test = stats.binomtest(int(np.count_nonzero(hits)), n)
+    low, high = test.proportion_ci(COVERAGE, method="wilson")
+    return _interval(test.statistic, low, high, n)
 
 
 def distinct_among(
@@ -115,7 +121,8 @@ def distinct_among(
     missed = np.concatenate([[1.0], np.cumprod(spared)])[counts]
     random = np.random.default_rng(seed)
     drawn = [len(np.unique(which[random.permutation(total)[:units]])) for _ in range(draws)]
-    return _interval(float((1 - missed).sum()), np.array(drawn, np.float64), total)
+    low, high = np.quantile(drawn, [(1 - COVERAGE) / 2, (1 + COVERAGE) / 2])
+    return _interval(float((1 - missed).sum()), low, high, total)
 
 
 def effective_number(labels: Sequence[Hashable]) -> float:
@@ -179,6 +186,5 @@ def principal(values: Array, dims: int) -> Floats:
     return found
 
 
-def _interval(value: float, drawn: Array, units: int) -> Interval:
-    low, high = np.quantile(drawn, [(1 - COVERAGE) / 2, (1 + COVERAGE) / 2])
+def _interval(value: float, low: float, high: float, units: int) -> Interval:
     return Interval(round(value, 4), round(float(low), 4), round(float(high), 4), units)

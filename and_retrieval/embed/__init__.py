@@ -2,10 +2,80 @@
 
 from __future__ import annotations
 
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
 from ..errors import unknown_name
 from ..types import Embedder
+from .user import checked_embedder, load_user_embedder
 
-NAMES = ("embedded", "clap", "clap:ORG/NAME", "clap:/folder", "clap+bf16:...", "laion:/file.pt")
+__all__ = ["DEFAULT", "EMBEDDERS", "NAMES", "checked_embedder", "load_embedder", "shared_networks"]
+
+
+@dataclass(frozen=True, slots=True)
+class EmbedderKind:
+    """A kind of embedder, typed as KIND[+PRECISION][:PLACE].
+
+    Attributes:
+        load: Name of the module in this package whose `load(place, device, precision)` returns a `types.Embedder`;
+            imported only when asked for. Place and precision are empty where the user named none.
+        forms: How it is typed, for messages.
+        place: Whether a place follows: a file, a folder, or a name on the hub.
+        precisions: In which it can run; empty where there is no choice.
+    """
+
+    load: str
+    forms: tuple[str, ...]
+    place: Literal["none", "optional", "needed"] = "none"
+    precisions: tuple[str, ...] = ()
+
+    def takes(self, place: str, precision: str) -> bool:
+        """Whether a user may type this place and this precision, each empty where there is none."""
+        fits = self.place == "optional" or bool(place) == (self.place == "needed")
+        return fits and precision in ("", *self.precisions)
+
+
+EMBEDDERS: Mapping[str, EmbedderKind] = {
+    "embedded": EmbedderKind("embedded", ("embedded",)),
+    "clap": EmbedderKind(
+        "clap", ("clap", "clap:ORG/NAME", "clap:/folder", "clap+bf16:..."), "optional", ("fp32", "bf16")
+    ),
+    "laion": EmbedderKind("laion", ("laion:/file.pt",), "needed", ("fp32", "bf16")),
+}
+"""Kind -> how to get embedders of it."""
+DEFAULT = "embedded"
+NAMES = tuple(form for kind in EMBEDDERS.values() for form in kind.forms)
+
+
+def load_embedder(spec: str = DEFAULT, device: str = "cpu") -> Embedder:
+    """The embedder of that name.
+
+    Args:
+        spec: `embedded`; `clap` (laion/clap-htsat-unfused), `clap:ORG/NAME` on the Hugging Face hub or
+            `clap:/folder` for a saved `ClapModel`; `laion:/file.pt` for an official LAION checkpoint; or
+            `path/to/file.py:function` or `package.module:function` for one of yours. The function takes no
+            arguments, or `device`, and returns a `types.Embedder`; it is executed because the user named it.
+            `clap+bf16` and `laion+bf16` run the audio tower in bfloat16: two to three times as fast, and other
+            vectors in the third decimal (cosine above 0.9999).
+        device: Where it runs.
+
+    Raises:
+        InputError: Unknown name; its checkpoint cannot be used, see `clap.load` and `laion.load`; or the function
+            is missing, failed, or returned no embedder, see `user.load_user_embedder`.
+        MissingExtraError: Its weights are not installed.
+    """
+    kind, _, place = spec.partition(":")
+    kind, _, precision = kind.partition("+")
+    if kind in EMBEDDERS:
+        if EMBEDDERS[kind].takes(place, precision):
+            module = importlib.import_module(f"{__name__}.{EMBEDDERS[kind].load}")
+            embedder: Embedder = module.load(place, device, precision)
+            return embedder
+    elif ":" in spec or spec.endswith(".py"):
+        return load_user_embedder(spec, device)
+    raise unknown_name("embedder", spec, NAMES, "or name your own 'file.py:function'")
 
 
 def shared_networks(embedder: Embedder) -> tuple[str, ...]:
@@ -14,35 +84,3 @@ def shared_networks(embedder: Embedder) -> tuple[str, ...]:
     An embedder says so by an attribute `shared_networks`; without it, it shares none.
     """
     return tuple(getattr(embedder, "shared_networks", ()))
-
-
-def load_embedder(name: str = "embedded", device: str = "cpu") -> Embedder:
-    """The embedder of that name.
-
-    Args:
-        name: `embedded`; `clap` (laion/clap-htsat-unfused), `clap:ORG/NAME` on the Hugging Face hub or
-            `clap:/folder` for a saved `ClapModel`; `laion:/file.pt` for an official LAION checkpoint.
-            `clap+bf16` and `laion+bf16` run the audio tower in bfloat16: two to three times as fast, and
-            other vectors in the third decimal (cosine above 0.9999).
-        device: Where it runs.
-
-    Raises:
-        InputError: Unknown name, or its checkpoint cannot be used, see `clap.load_clap` and `laion.load_laion`.
-        MissingExtraError: Its weights are not installed.
-    """
-    kind, _, place = name.partition(":")
-    kind, _, precision = kind.partition("+")
-    if name == "embedded":
-        from .embedded import EmbeddedEmbedder
-
-        return EmbeddedEmbedder(device)
-    if kind in ("clap", "laion") and precision in ("", "fp32", "bf16"):
-        if kind == "clap":
-            from .clap import load_clap
-
-            return load_clap(place, device, precision or "fp32")
-        if place:
-            from .laion import load_laion
-
-            return load_laion(place, device, precision or "fp32")
-    raise unknown_name("embedder", name, NAMES)

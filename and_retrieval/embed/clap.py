@@ -166,18 +166,18 @@ class ClapEmbedder:
         return _unit(output[: len(tokens)].double().cpu().numpy())
 
 
-def load_clap(place: str = "", device: str = "cpu", precision: str = "fp32") -> ClapEmbedder:
+def load(place: str = "", device: str = "cpu", precision: str = "") -> ClapEmbedder:
     """The embedder of a `ClapModel` that was saved with its processor.
 
     Args:
         place: Folder, or name on the hub; by default `DEFAULT`.
         device: Where it runs.
-        precision: fp32, or bf16 for the audio tower.
+        precision: fp32 (the default), or bf16 for the audio tower.
 
     Raises:
         InputError: See `local_model`; or the model is no CLAP, its parts do not fit, or they are damaged.
     """
-    spec = place or DEFAULT
+    spec, precision = place or DEFAULT, precision or "fp32"
     kind = "clap" if precision == "fp32" else f"clap+{precision}"
     what = f"embedder '{kind}:{spec}'"
     folder = local_model(spec, what, (CONFIG, WEIGHTS, FEATURES, TOKENIZER))

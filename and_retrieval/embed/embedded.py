@@ -107,6 +107,15 @@ class EmbeddedEmbedder:
         return np.linalg.inv(kernel + RIDGE * np.eye(self.dim)).astype(np.float32)
 
 
+def load(place: str = "", device: str = "cpu", precision: str = "") -> EmbeddedEmbedder:  # noqa: ARG001
+    """The embedder on `device`; there is one place and one precision of it.
+
+    Raises:
+        MissingExtraError: Its weights are not installed.
+    """
+    return EmbeddedEmbedder(device)
+
+
 def posterior_roots(network: Yamnet, waveforms: Sequence[Floats], device: str = "cpu") -> Floats:
     """Square roots of YAMNet's class posteriors, one row a waveform, float32 [n, 521] in [0, 1].
 

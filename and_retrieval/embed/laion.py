@@ -47,7 +47,7 @@ RENAMED = (
 )
 
 
-def load_laion(place: str, device: str = "cpu", precision: str = "fp32") -> ClapEmbedder:
+def load(place: str, device: str = "cpu", precision: str = "") -> ClapEmbedder:
     """The embedder of an official LAION checkpoint.
 
     Such a file holds no vocabulary: the tokenizer's files are taken from beside it, else from the hub's names in
@@ -56,12 +56,13 @@ def load_laion(place: str, device: str = "cpu", precision: str = "fp32") -> Clap
     Args:
         place: The .pt file.
         device: Where it runs.
-        precision: fp32, or bf16 for the audio tower.
+        precision: fp32 (the default), or bf16 for the audio tower.
 
     Raises:
         InputError: There is no such file, it holds code, it is no CLAP with HTSAT ears and a RoBERTa, or there is
             no tokenizer.
     """
+    precision = precision or "fp32"
     path = Path(os.path.abspath(Path(place).expanduser()))  # noqa: PTH100 (keeps links, takes `..` away)
     name = f"laion{'' if precision == 'fp32' else '+' + precision}:{path}"
     what = f"embedder {name!r}"

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ..concepts import ConceptBank
+from ..concepts import DEFAULT_BANK, ConceptBank
 from ..config import LabelConfig, OpenConceptConfig, SummaryConfig
 from ..language.llm import LlamaModel
 from ..language.rank import check_rank
@@ -21,8 +21,6 @@ from .meanings import MeaningFinder, meaning_finder
 from .open_concepts import OpenConceptFinder, open_concept_finder
 from .stored import Explained, ExplanationWriter
 from .summaries import load_language_model, with_summaries
-
-DEFAULT_BANK = "audioset"
 
 
 def explain(

@@ -42,6 +42,7 @@ import numpy.typing as npt
 from scipy import stats
 
 from ..numerics import Array, Doubles, chunks
+from .permutations import PERMUTATIONS, ROUNDING, GroupPermutations
 
 Bools = npt.NDArray[np.bool_]
 Indices = npt.NDArray[np.int64]
@@ -49,16 +50,10 @@ Indices = npt.NDArray[np.int64]
 POSITIVE_SHARE = 0.2  # of the clips, the strongest, that a unit is said to respond to
 BEST_OF = 10  # random labels, the best of which a reliable label has to beat
 LEVEL = 0.05  # expected share of wrong ones among the labels that pass the permutation test
-PERMUTATIONS = (
-    20_000  # so that 0.1 % of the units are enough for `LEVEL` to be reached, whatever their number
-)
-FIRST_PERMUTATIONS = 2_000  # for every unit; only those rarely exceeded go on
-EXCEEDED = 20  # times in the first permutations: that p-value is exact enough
 LABEL_SETS = 500  # random sets of labels that units with several labels are compared with
 AUPRC_WORK = 1_000_000_000  # clips x units x concepts up to which every concept is a random label
 LEAST_AUPRC_LABELS = 64  # random labels otherwise
 CHUNK_BYTES = 8 * 2**20  # of one working array; a dozen are held at most
-ROUNDING = 1e-9  # correlations closer than this are equal
 
 
 @dataclass(frozen=True)
@@ -132,7 +127,7 @@ def faithfulness(
     _check(activations, similarity, labels, groups)
     read = _readable(activations)
     concepts = _standardised(similarity[read].T)
-    shuffles = _Shuffles(np.arange(len(read)) if groups is None else groups[read], permutations, seed)
+    shuffles = GroupPermutations(np.arange(len(read)) if groups is None else groups[read], permutations, seed)
     table = np.full((len(_COLUMNS), len(labels)), np.nan)
     table[_COLUMNS.index("p_value")] = 1
     counts = (labels >= 0).sum(axis=1)
@@ -249,71 +244,11 @@ def strongest(values: Array) -> Bools:
     return np.asarray((values >= least) & (values > values.min(axis=1, keepdims=True)))
 
 
-class _Shuffles:
-    """Permutations of the clips, the same for every unit.
-
-    Every cyclic shift of a random permutation is a random permutation too, and one Fourier transform gives
-    the sums of products for all shifts. So each order that is drawn stands for as many permutations as
-    there are clips. Of groups, those of one size are shifted as wholes among themselves.
-    """
-
-    def __init__(self, groups: Array, permutations: int, seed: int) -> None:
-        self.strata = _strata(groups)
-        self.width = max((len(rows) for rows in self.strata), default=1)
-        self.draws = -(-permutations // self.width)
-        self.first = min(-(-FIRST_PERMUTATIONS // self.width), self.draws)
-        self.seed = seed
-
-    def p_values(self, activation: Doubles, prediction: Doubles, correlation: Doubles) -> Doubles:
-        """(1 + permutations that correlate at least as well) / (1 + permutations), float64 [units].
-
-        Units exceeded often in the first permutations stop there (after Besag and Clifford, 1991).
-        """
-        if self.width == 1:
-            return np.ones(len(correlation))
-        least = (correlation - ROUNDING) * activation.shape[1]
-        exceeding = self._exceeding(range(self.first), activation, prediction, least)
-        dealt = np.full(len(least), self.first * self.width)
-        rare = np.flatnonzero(exceeding < EXCEEDED)
-        rest = range(self.first, self.draws)
-        exceeding[rare] += self._exceeding(rest, activation[rare], prediction[rare], least[rare])
-        dealt[rare] = self.draws * self.width
-        return np.asarray((1 + exceeding) / (1 + dealt))
-
-    def _exceeding(
-        self, draws: range, activation: Doubles, prediction: Doubles, least: Doubles
-    ) -> npt.NDArray[np.int64]:
-        spectra = [np.fft.rfft(activation[:, rows.T]) for rows in self.strata]
-        exceeding = np.zeros(len(least), dtype=np.int64)
-        for draw in draws:
-            rng = np.random.default_rng([self.seed, draw])
-            sums = np.zeros((len(least), self.width))
-            for rows, spectrum in zip(self.strata, spectra, strict=True):
-                product = np.fft.rfft(prediction[:, rng.permutation(rows).T])
-                np.conjugate(product, out=product)
-                product *= spectrum
-                shifted = np.fft.irfft(product.sum(axis=1), len(rows))
-                whole = len(rows) == self.width
-                sums += shifted if whole else shifted[:, rng.integers(len(rows), size=self.width)]
-            exceeding += (sums >= least[:, None]).sum(axis=1)
-        return exceeding
-
-
-def _strata(groups: Array) -> list[Indices]:
-    """Rows of the clips, int64 [groups, clips of each], for every size of group."""
-    _, which, sizes = np.unique(groups, return_inverse=True, return_counts=True)
-    rows = np.split(np.argsort(which, kind="stable"), np.cumsum(sizes)[:-1])
-    return [
-        np.stack([own for own, size in zip(rows, sizes, strict=True) if size == same])
-        for same in np.unique(sizes)
-    ]
-
-
 _COLUMNS = tuple(Faithfulness.__dataclass_fields__)[1:-2]
 
 
 def _measure(
-    values: Doubles, prediction: Doubles, pool: Doubles, few: Doubles, shuffles: _Shuffles
+    values: Doubles, prediction: Doubles, pool: Doubles, few: Doubles, shuffles: GroupPermutations
 ) -> Doubles:
     """The columns of `_COLUMNS` for some units, float64 [columns, units]."""
     columns = []

@@ -8,10 +8,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from ..choices import EVIDENCE, known_name
 from ..clips.index import ClipIndex
-from ..concepts import ConceptBank, load_bank, merge_banks
+from ..concepts import OWN_LABELS, ConceptBank, load_bank, merge_banks
 from ..config import LabelConfig
-from ..errors import InputError, unknown_name
+from ..errors import InputError
 from ..language.rank import CANDIDATES, ScoringModel, rank_labels
 from ..numerics import Array
 from ..progress import Progress, silent
@@ -21,8 +22,6 @@ from .scores import effective_clips, find_scorer, label_units
 from .space import centred, clip_centre, text_centre
 
 DESCRIBED_BY = 3  # concepts that stand for the caption of a clip that has none
-OWN_LABELS = "labels"  # name of the bank made of the index's own clip labels
-EVIDENCE = ("audio", "captions", "both")
 
 
 @dataclass(frozen=True)
@@ -46,8 +45,7 @@ class DescribedClips:
         Raises:
             InputError: Another name.
         """
-        if evidence not in EVIDENCE:
-            raise unknown_name("evidence", evidence, EVIDENCE)
+        known_name("evidence", evidence, EVIDENCE)
         if evidence == "both":
             mean: Floats = (self.audio + self.text * (self.audio.std() / self.text.std())) / 2
             return mean
@@ -138,7 +136,7 @@ def from_evidence(
 
     Args:
         clips: How near every clip is to every concept.
-        evidence: One of `EVIDENCE`.
+        evidence: One of `choices.EVIDENCE`.
         label: Similarity, float32 [clips, concepts] -> labels per unit.
 
     Raises:

@@ -16,7 +16,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ..files import replacing
+from ..choices import EXPORT_FORMATS, known_name
+from ..files import output_path, writing
 from ..types import Explanation, Meaning, Shown, Summary
 from .stored import ROW_GROUP, Explained
 
@@ -134,10 +135,16 @@ def export_units(explained: Explained, form: str, out: Path | None = None) -> Pa
 
     Args:
         explained: What is written.
-        form: A name of `FORMATS`.
+        form: One of `choices.EXPORT_FORMATS`.
         out: The file; by default `explanations.FORMAT` in the run's folder.
+
+    Raises:
+        InputError: Another format, or a file that cannot be written.
     """
-    path = out or explained.recording.folder.path / f"explanations.{form}"
-    with replacing(path) as scratch:
-        FORMATS[form](explained, scratch)
+    write = FORMATS[known_name("format", form, EXPORT_FORMATS)]
+    path = explained.recording.folder.path / f"explanations.{form}"
+    if out is not None:
+        path = output_path("--out", out)
+    with writing(path) as scratch:
+        write(explained, scratch)
     return path

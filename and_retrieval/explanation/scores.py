@@ -19,8 +19,8 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from ..choices import known_name
 from ..config import LabelConfig
-from ..errors import unknown_name
 from ..numerics import Array, Doubles, chunks, softmax
 from ..types import Floats, Ints, Label, LayerEvidence
 
@@ -296,14 +296,12 @@ def effective_clips(activations: Array, least: int = LEAST_CLIPS) -> npt.NDArray
 
 
 def find_scorer(name: str) -> Scorer:
-    """The score of that name.
+    """The score of that name; `_` may stand for `-`.
 
     Raises:
         InputError: There is none; the message names those that exist.
     """
-    if name not in SCORES:
-        raise unknown_name("score", name, SCORES)
-    return SCORES[name]
+    return SCORES[known_name("score", name, SCORES)]
 
 
 def _best(scores: Floats, count: int) -> tuple[npt.NDArray[np.intp], Floats]:

@@ -35,11 +35,11 @@ def load_language_model(config: SummaryConfig) -> LlamaModel | None:
         return None
     path = Path(config.llm).expanduser()
     if path.suffix == ".gguf" or path.is_file():
-        return load_llm(path, path.stem, config.seed)
+        return load_llm(path, path.stem)
     known = [name for name, weights in manifest().items() if weights.kind == "llm"]
     if config.llm not in known:
         raise unknown_name("language model", config.llm, [*known, "none"], "or give the path of a GGUF file")
-    return load_llm(locate(config.llm), config.llm, config.seed)
+    return load_llm(locate(config.llm), config.llm)
 
 
 def with_summaries(

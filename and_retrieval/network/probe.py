@@ -17,7 +17,7 @@ from ..config import ClipConfig
 from ..errors import InputError
 from ..progress import Progress
 from ..types import Clip, Floats, Ints, Pooling, Skipped, Target
-from .hooks import forward, tensor_of, trace
+from .hooks import forward, tensor_of, trace, users_code
 from .layers import LayerPlan, match_layers, plan_layers, resolve_pooling
 
 __all__ = [
@@ -112,7 +112,8 @@ def pool(output: torch.Tensor, n: int, plan: LayerPlan, duration: float) -> tupl
 def _pooled_steps(x: torch.Tensor, plan: LayerPlan, duration: float) -> tuple[torch.Tensor, torch.Tensor]:
     """`pool` of [n, steps, units, rest] where steps have times of their own."""
     assert plan.step_seconds is not None
-    seconds = torch.from_numpy(plan.step_seconds(duration, x.shape[1])).to(x.device)
+    with users_code(f"layer {plan.name!r}: step_seconds failed on {x.shape[1]} steps of {duration:g} s"):
+        seconds = torch.from_numpy(plan.step_seconds(duration, x.shape[1])).to(x.device)
     counted = torch.isfinite(seconds).nonzero()[:, 0]
     if not len(counted):
         raise InputError(

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from ..choices import PICTURES
 from ..errors import InputError, MissingExtraError
-from ..files import write_bytes
+from ..files import output_path, writing
 from ..recording.recording import Recording
 from .result import Pruned
 
@@ -122,8 +123,8 @@ def plotted(run: Recording, result: Pruned, path: Path | None = None) -> Path | 
         return run.folder.write_text(f"prune-{result.slug}.svg", draw_curves(curve).decode())
     if curve is None:
         raise InputError(f"there are no curves to draw: {result.unmeasured}")
-    try:
-        write_bytes(path, draw_curves(curve, "png" if path.suffix == ".png" else "svg"))
-    except OSError as error:
-        raise InputError(f"{path} cannot be written ({error.strerror})") from None
+    path = output_path("--plot", path, PICTURES)
+    drawn = draw_curves(curve, "png" if path.suffix.lower() == ".png" else "svg")
+    with writing(path) as scratch:
+        scratch.write_bytes(drawn)
     return path

@@ -19,8 +19,9 @@ import numpy.typing as npt
 import torch
 from scipy.special import softmax
 
+from ..choices import BUDGET
 from ..errors import InputError
-from ..network.hooks import forward
+from ..network.hooks import class_logits, forward
 from ..network.layers import LayerPlan
 from ..network.mask import Units, masked
 from ..network.replay import recorded_prefix, replayed
@@ -97,12 +98,9 @@ def units_for(budget: float, total: int) -> int:
     Raises:
         InputError: It is not above 0, is no whole number, or exceeds the units there are.
     """
-    if not budget > 0:
-        raise InputError(f"budget {budget:g}: give a number of units, or a share of them between 0 and 1")
+    BUDGET.check("budget", budget)
     if budget < 1:
         return max(1, round(budget * total))
-    if budget != int(budget):
-        raise InputError(f"budget {budget:g} is no whole number of units")
     if budget > total:
         raise InputError(
             f"budget {budget:g} is more than the {total} units of the chosen layers; give at most {total}"
@@ -158,14 +156,14 @@ def masked_logits(
     """
     if target.logits is None:
         raise InputError(f"target {target.name!r} has no classes: nothing to measure an effect on")
-    read = target.logits
     layers = {layer for mask in masks for layer, units in mask.items() if len(units)}
     parts: list[npt.NDArray[np.float32]] = []
     for waveforms in batches:
         prepared = dataclasses.replace(target, preprocess=_once(target.preprocess))
 
         def logits(waveforms: Sequence[Floats] = waveforms, prepared: Target = prepared) -> Floats:
-            rows: Floats = read(forward(prepared, waveforms, device)).float().cpu().numpy()
+            output = forward(prepared, waveforms, device)
+            rows: Floats = class_logits(target, output).float().cpu().numpy()
             return rows
 
         with torch.inference_mode(), masked(target, {}, plans):

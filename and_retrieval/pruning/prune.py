@@ -12,7 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from ..choices import BUDGET, COUNT, RANDOM, SELECTORS, known_name
 from ..concepts import ConceptBank, load_bank, merge_banks
+from ..config import DEFAULT_SELECTOR, DRAWS
 from ..errors import InputError, StaleError
 from ..explanation.stored import is_explained, load_explained
 from ..network.layers import LayerPlan
@@ -27,10 +29,9 @@ from .export import export_pruned, writable
 from .matching import Vocabulary, plain
 from .result import FILE, BudgetEffect, Pruned
 from .selection import chosen_layers, layer_vectors, unit_scores, wanted_concepts
-from .selectors import RANDOM, Wanted, find_selector
+from .selectors import Wanted, find_selector
 
 BACKGROUND = "audioset"
-DEFAULT_SELECTOR = "selective"
 UNMEASURED_BUDGET = 0.06  # of the units, where no budget is given and no effect can be measured
 SHOWN_LOST = 5  # classes
 SHOWN_CONCEPTS = 8  # of the units removed
@@ -45,7 +46,7 @@ def prune(
     layers: Sequence[str] = (),
     budgets: Sequence[float] = (),
     background: ConceptBank | None = None,
-    draws: int = 5,
+    draws: int = DRAWS,
     seed: int = 0,
     device: str = "cpu",
     export: str | Path | None = None,
@@ -61,7 +62,7 @@ def prune(
         run: What was recorded.
         target: The network it was recorded from, in eval mode on `device`.
         concepts: A text, or several that are to go together: a unit counts with the one it answers to most.
-        selector: A name of `selectors.SELECTORS`, or `random`.
+        selector: A name of `choices.SELECTORS`; underscores in it become dashes.
         layers: Globs over the recorded layers; empty takes all but a last layer of class units.
         budgets: Numbers of units, or shares of them below 1; empty tries `prune.LADDER` and chooses by its knee.
         background: Concepts that are held against the wanted ones; by default the bank of the run's explanations,
@@ -73,11 +74,15 @@ def prune(
         progress: Called with batches of clips done and in all.
 
     Raises:
-        InputError: No concept, one far from everything in the bank, an unknown selector or layer, a budget over the
-            number of units, a layer that cannot be masked, or an export that cannot be written.
+        InputError: No concept, one far from everything in the bank, an unknown selector or layer, no draws, a budget
+            that is no number of units or above it, a layer that cannot be masked, or an export that cannot be written.
         StaleError: The target's weights are not those that were recorded.
     """
     concepts = _distinct([concepts] if isinstance(concepts, str) else concepts)
+    selector = known_name("selector", selector, SELECTORS)
+    COUNT.check("draws", draws)
+    for budget in budgets:
+        BUDGET.check("budget", budget)
     source = _same_weights(run, target)
     if export is not None:
         writable(export, source)  # before the work
@@ -168,7 +173,7 @@ class _Search:
         return Pruned(
             run=self.run.name,
             concepts=concepts,
-            selector=selector.replace("-", "_"),
+            selector=selector,
             layers=sizes,
             classes=tuple(match.name if match else None for match in self.clips.classes),
             labels=self.clips.labels,

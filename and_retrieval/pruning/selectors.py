@@ -4,8 +4,8 @@ All have the same form: (what is wanted, what is known of a layer) -> float32 [u
 -inf for a unit of which the evidence says nothing. `SELECTORS` names them:
 
     selective     mean standardised activation over the clips that the concept claims (`scores.selective`)
-    soft_wpmi     soft-WPMI of the concept for the unit's top clips
-    cos_cubed     cosine of the cubes of activation and similarity
+    soft-wpmi     soft-WPMI of the concept for the unit's top clips
+    cos-cubed     cosine of the cubes of activation and similarity
     captions      `selective` with the clips' captions in place of their sound
     retrieval     cosine of neuron vector and text
     open          nearness of the unit's open concepts to the concept
@@ -24,13 +24,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import InputError, unknown_name
+from ..choices import known_name
+from ..errors import InputError
 from ..explanation.scores import SCORES
 from ..types import Floats, LayerEvidence
 
 Array = npt.NDArray[Any]
-RANDOM = "random"
-"""Not a selector of its own: as many units of every layer as the default selector takes, at random."""
 
 
 @dataclass(frozen=True)
@@ -147,8 +146,8 @@ def oracle(wanted: Wanted, layer: KnownLayer) -> Floats:
 SELECTORS: Mapping[str, Selector] = MappingProxyType(
     {
         "selective": by_sound,
-        "soft_wpmi": soft_wpmi,
-        "cos_cubed": cos_cubed,
+        "soft-wpmi": soft_wpmi,
+        "cos-cubed": cos_cubed,
         "captions": by_captions,
         "retrieval": retrieval,
         "open": open_concepts,
@@ -158,12 +157,9 @@ SELECTORS: Mapping[str, Selector] = MappingProxyType(
 
 
 def find_selector(name: str) -> Selector:
-    """The selector of that name; `-` may stand for `_`.
+    """The selector of that name; `_` may stand for `-`.
 
     Raises:
         InputError: There is none.
     """
-    plain = name.replace("-", "_")
-    if plain not in SELECTORS:
-        raise unknown_name("selector", name, (*SELECTORS, RANDOM))
-    return SELECTORS[plain]
+    return SELECTORS[known_name("selector", name, SELECTORS)]

@@ -15,7 +15,6 @@ from ..clips.index import ClipIndex
 from ..clips.qualities import QUALITIES, measure
 from ..clips.source import held_out
 from ..config import RecordConfig
-from ..errors import InputError
 from ..network.dictionary import attached
 from ..network.layers import TRIAL_SECONDS, LayerPlan, match_layers, plan_layers
 from ..network.probe import probe, read_batches
@@ -54,8 +53,6 @@ def record(
         InputError: No layer matches, the network fails on the clips, or nothing is left to explain with.
     """
     config = config or RecordConfig()
-    if config.top_k < 1:
-        raise InputError(f"--top-k {config.top_k}: keep at least one clip per unit")
     folder = index.folder.run(run or run_name(target.name))
     device = resolve_device(config.device)
     names = match_layers(target.module, tuple(layers) or config.layers or target.layers, target.aliases)

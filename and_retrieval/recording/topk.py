@@ -25,6 +25,10 @@ class RunningTopK:
     A clip is kept as one int64, its rank: the value's bits, made to order as integers do, above
     the complement of its row. Comparing two ranks compares strength first and then row, so a slot
     is replaced by one comparison and only units in which something new gets in are touched.
+
+    The plain way, what is kept and the batch sorted by strength and row, takes 8 times as long (`bench.topk`), and 3.6
+    times where only those units are sorted in which something new gets in. A stable sort by strength alone, which is
+    right only while rows ascend, takes 3.5 to 4.3 and 2 times as long.
     """
 
     def __init__(self, units: int, k: int, largest: bool) -> None:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import base64
 import io
 import math
-import struct
-import zlib
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import soundfile
 import soxr
+from PIL import Image
 
 from ..errors import InputError
 from ..types import Floats
@@ -40,7 +39,7 @@ def clip_media(waveform: Floats, sample_rate: int) -> dict[str, Any]:
     return {
         "duration": round(len(waveform) / sample_rate, 3),
         "audio": base64.b64encode(encode_mp3(sound)).decode(),
-        "image": base64.b64encode(write_png(mel_levels(sound), _palette())).decode(),
+        "image": base64.b64encode(encode_png(mel_levels(sound), _palette())).decode(),
     }
 
 
@@ -106,20 +105,10 @@ def _palette() -> Levels:
     return np.rint(np.stack(channels, axis=1)).astype(np.uint8)
 
 
-def write_png(levels: Levels, palette: Levels) -> bytes:
-    """PNG with 8-bit palette of uint8 [height, width] indices into uint8 [colours, 3] (ISO/IEC 15948)."""
-
-    def chunk(kind: bytes, body: bytes) -> bytes:
-        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-
-    height, width = levels.shape
-    lines = np.pad(levels, ((0, 0), (1, 0))).tobytes()  # a leading 0 per line: no filter
-    return b"".join(
-        [
-            b"\x89PNG\r\n\x1a\n",
-            chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 3, 0, 0, 0)),
-            chunk(b"PLTE", palette.tobytes()),
-            chunk(b"IDAT", zlib.compress(lines, 9)),
-            chunk(b"IEND", b""),
-        ]
-    )
+def encode_png(levels: Levels, palette: Levels) -> bytes:
+    """PNG with palette of uint8 [height, width] indices into uint8 [colours, 3]."""
+    picture = Image.frombytes("P", levels.shape[::-1], levels.tobytes())
+    picture.putpalette(palette.tobytes())
+    memory = io.BytesIO()
+    picture.save(memory, "PNG", compress_level=9)
+    return memory.getvalue()

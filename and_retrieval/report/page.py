@@ -11,14 +11,15 @@ import base64
 import hashlib
 import html
 import json
-import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from importlib import resources
 from itertools import zip_longest
 from typing import Any
 
+from ..choices import MEGABYTES
 from ..clips.files import UnreadableAudioError
+from ..config import REPORT_MEGABYTES
 from ..errors import InputError
 from ..progress import Progress, silent
 from ..types import Explanation, Floats, Shown
@@ -36,7 +37,10 @@ ReadClip = Callable[[int], tuple[Floats, int]]
 
 
 def build_report(
-    data: ReportData, read_clip: ReadClip, max_megabytes: float = 25.0, progress: Progress | None = None
+    data: ReportData,
+    read_clip: ReadClip,
+    max_megabytes: float = REPORT_MEGABYTES,
+    progress: Progress | None = None,
 ) -> str:
     """The page as text; the same data gives the same bytes.
 
@@ -56,8 +60,7 @@ def build_report(
         ValueError: The data do not belong together, see `data.check`.
     """
     check(data)
-    if not 0 < max_megabytes < math.inf:
-        raise InputError(f"max_megabytes is {max_megabytes:g}; give a number above 0")
+    MEGABYTES.check("max_megabytes", max_megabytes)
     rows = sound_order(data.explanations, data.layers)
     tables = text_tables(data)
     sound: dict[str, Any] = {
@@ -67,11 +70,13 @@ def build_report(
         "first": FIRST_TOP,
         "megabytes": max_megabytes,
     }
-    left = int(max_megabytes * 1e6) - SLACK - len(_page(data.title, tables | {"sound": sound}, []).encode())
+    text = SLACK + len(_page(data.title, tables | {"sound": sound}, []).encode())
+    left = int(max_megabytes * 1e6) - text
     if left < 0:
+        needed = -(-text // 100_000) / 10  # a tenth of a megabyte, rounded up
         raise InputError(
-            f"the report's text alone is larger than max_megabytes={max_megabytes:g}; "
-            "allow more megabytes or report fewer layers"
+            f"the report's text alone takes {needed:g} megabytes, and {max_megabytes:g} are allowed; "
+            f"give --megabytes {needed:g} or more (in Python: max_megabytes)"
         )
     blocks, stored = _add_sound(rows, read_clip, left, sound["unreadable"], _places(data), progress or silent)
     sound["stored"] = len(stored)

@@ -6,11 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from .. import faiss_index
+from ..choices import MEGABYTES
 from ..clips.index import ClipIndex
+from ..config import REPORT_MEGABYTES
 from ..embed import shared_networks
-from ..errors import InputError
 from ..explanation.stored import Explained, load_explained
-from ..files import write_text
+from ..files import output_path, writing
 from ..progress import Progress, silent
 from ..recording.recording import Recording
 from ..store import REPORT
@@ -21,6 +22,7 @@ from .page import build_report
 from .pruning import pruning_sections
 
 HITS = 24  # units listed per concept
+SUFFIXES = (".html",)
 RANKED = {
     "score": "",
     "llm": ", in the language model's order",
@@ -30,17 +32,23 @@ RANKED = {
 
 
 def write_report(
-    run: Recording, out: Path | None = None, max_megabytes: float = 25.0, progress: Progress = silent
+    run: Recording,
+    out: Path | None = None,
+    max_megabytes: float = REPORT_MEGABYTES,
+    progress: Progress = silent,
 ) -> Path:
     """Write the run's explanations as one HTML file; returns its path.
 
     Raises:
-        InputError: The run is not explained yet, or the folder of `out` does not exist.
+        InputError: The run is not explained yet, `out` is no .html file in a folder that exists or cannot be
+            written, or `max_megabytes` is too small for the text alone.
     """
-    if out is not None and not out.parent.is_dir():
-        raise InputError(f"{out.parent} does not exist; make it first")
+    path = run.folder.path / REPORT if out is None else output_path("--out", out, SUFFIXES)
+    MEGABYTES.check("max_megabytes", max_megabytes)
     text = build_report(report_data(run), _clip_reader(run.index), max_megabytes, progress)
-    return write_text(out or run.folder.path / REPORT, text)
+    with writing(path) as scratch:
+        scratch.write_text(text, encoding="utf-8", newline="")
+    return path
 
 
 def report_data(run: Recording) -> ReportData:

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from ..choices import COUNT
 from ..clips.index import ClipIndex
 from ..errors import InputError
 from ..explanation.stored import Explained, is_explained, load_explained
@@ -33,6 +34,11 @@ class Filters:
     reliable: bool = False
     meanings: Literal["one", "several"] | None = None
     polysemanticity: tuple[float, float] | None = None
+
+    def __post_init__(self) -> None:
+        low, high = self.polysemanticity or (0.0, 1.0)
+        if not low <= high:
+            raise InputError(f"polysemanticity {low:g} to {high:g}: give a range whose low end comes first")
 
     @property
     def need_explanations(self) -> bool:
@@ -72,6 +78,7 @@ def search_neurons(
             run does not have, or one that lets no unit through.
     """
     asked = Query.parse(query)
+    COUNT.check("k", k)
     units = run.unit_index
     rows = np.array([units.row(unit) for unit in asked.units], np.int64)
     examples = units.vectors(rows) if len(rows) else np.zeros((0, run.index.dim), np.float32)
@@ -109,6 +116,7 @@ def search_clips(
         InputError: The query names units, or a sound that cannot be read.
     """
     asked = Query.parse(query)
+    COUNT.check("k", k)
     if asked.units:
         raise InputError(f"{', '.join(asked.units)}: units can be searched among units only, not among clips")
     terms = embed_query(asked, index.embedder, np.zeros((0, index.dim), np.float32))

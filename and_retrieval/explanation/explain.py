@@ -22,7 +22,7 @@ from .open_concepts import OpenConceptFinder, open_concept_finder
 from .profiles import measured_profiles
 from .stored import Explained, ExplanationWriter
 from .summaries import load_language_model, with_summaries
-from .tuning import measured_tunings, with_tunings
+from .tuning import measured_tunings
 
 DEFAULT_BANK = "audioset"
 
@@ -97,10 +97,10 @@ class _Explainer:
     def explain(self, layer: LayerEvidence) -> tuple[list[Explanation], LayerAcoustics | None]:
         """One record per unit of a layer, each stage adding its fields, and the acoustics of the whole layer."""
         words, acoustics = measured_acoustics(self.recording, layer.name)
-        tuning = measured_tunings(self.recording, layer.name)
+        tuning, words = measured_tunings(self.recording, layer.name, words)
         units = _with(
             self._tested(layer, self._labelled(layer)),
-            acoustics=list(map(with_tunings, words, tuning)),
+            acoustics=words,
             tuning=tuning,
             profile=measured_profiles(self.recording, layer.name),
         )

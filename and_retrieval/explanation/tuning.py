@@ -22,6 +22,7 @@ from ..numerics import Array, Doubles, chunks
 from ..recording.activations import SEEN
 from ..recording.recording import Recording
 from ..types import Floats, Tuning, TuningShape
+from .acoustics import filled_ranks
 
 Bools = npt.NDArray[np.bool_]
 Indices = npt.NDArray[np.intp]
@@ -72,6 +73,7 @@ CENTRES, WIDTHS = (
 )  # of the bell curves that a peak is fitted with: half a semitone apart over six octaves
 NARROWEST, WIDEST = 1 / 60, 1 / 4  # their standard deviations, shares of the range
 HALF_HEIGHT = float(np.sqrt(2 * np.log(2)))  # standard deviations from the centre of a bell curve
+NARROW = 1.2  # a range between frequencies nearer than this is said with three digits, others with two
 ROUNDING = 1e-4  # shares of variance that differ by less, relatively, are equal: sums are float32
 CHUNK_BYTES = 32 * 2**20  # of one working array
 
@@ -175,10 +177,24 @@ def tunings(activations: Array, qualities: Array, files: Array, *, seed: int = 0
     return [tuple(sorted(each, key=lambda tuning: -tuning.effect)) for each in result]
 
 
-def measured_tunings(recording: Recording, layer: str) -> list[tuple[Tuning, ...]]:
-    """What the units of a layer are tuned to on its seen clips, see `tunings`."""
-    rows = recording.seen_rows
-    return tunings(recording.activations(layer, SEEN), recording.qualities[rows], recording.files_of(rows))
+def measured_tunings(
+    recording: Recording, layer: str, acoustics: Sequence[str | None]
+) -> tuple[list[tuple[Tuning, ...]], list[str | None]]:
+    """What the units of a layer are tuned to on its seen clips, and their acoustics in words with it.
+
+    Args:
+        recording: Its activations and qualities are read.
+        layer: The layer's name.
+        acoustics: What rank correlation says of each unit, see `acoustics.describe`.
+
+    Returns:
+        Per unit its tunings, see `tunings`, and the words, see `with_tunings`.
+    """
+    rows, activations = recording.seen_rows, recording.activations(layer, SEEN)
+    qualities = recording.qualities[rows]
+    measured = tunings(activations, qualities, recording.files_of(rows))
+    ranked = rank_explained(activations, qualities).tolist()
+    return measured, list(map(with_tunings, acoustics, measured, ranked))
 
 
 def in_words(tuning: Tuning) -> str:
@@ -186,24 +202,50 @@ def in_words(tuning: Tuning) -> str:
     axis = AXES[tuning.quality]
     if tuning.shape in ("rising", "falling"):
         return f"{'rises' if tuning.shape == 'rising' else 'falls'} with {axis.words}"
-    span = f"{_figure(tuning.low, axis)}{'-' if axis.logarithmic else ' to '}{_figure(tuning.high, axis)} {axis.unit}"
-    return f"{'tuned to' if tuning.shape == 'peak' else 'weakest at'} {axis.words} {span}"
+    ends = tuning.low, tuning.high
+    if axis.logarithmic:
+        digits = 2 if tuning.high >= NARROW * tuning.low else 3
+        span = "-".join(f"{float(f'{end:.{digits}g}'):g}" for end in ends)
+    else:
+        span = " to ".join(f"{end:.0f}" for end in ends)
+    return f"{'tuned to' if tuning.shape == 'peak' else 'weakest at'} {axis.words} {span} {axis.unit}"
 
 
-def with_tunings(acoustics: str | None, unit_tunings: Sequence[Tuning]) -> str | None:
+def with_tunings(acoustics: str | None, unit_tunings: Sequence[Tuning], ranked: float) -> str | None:
     """A unit's acoustics in words with the tunings that rank correlation cannot tell.
 
-    Peaks and valleys are said first; what rises or falls only where rank correlation found nothing to say, for it says
-    the same ("prefers loud sounds").
+    Peaks and valleys that explain more than any rank correlation are said first. What rises or falls is said only where
+    rank correlation has nothing to say, for it says the same ("prefers loud sounds").
+
+    Args:
+        acoustics: What rank correlation says, see `acoustics.describe`.
+        unit_tunings: Of the unit.
+        ranked: The unit's entry of `rank_explained`.
     """
-    middle = [tuning for tuning in unit_tunings if tuning.shape in ("peak", "valley")]
-    said = [in_words(tuning) for tuning in (middle if acoustics else unit_tunings)]
+    said = [
+        in_words(tuning)
+        for tuning in unit_tunings
+        if acoustics is None or (tuning.shape in ("peak", "valley") and tuning.effect > ranked)
+    ]
     return "; ".join([*said, *([acoustics] if acoustics else [])]) or None
 
 
-def _figure(value: float, axis: Axis) -> str:
-    """Two significant digits of a frequency, whole decibels."""
-    return f"{float(f'{value:.2g}'):g}" if axis.logarithmic else f"{value:.0f}"
+def rank_explained(activations: Array, qualities: Array) -> Doubles:
+    """The largest squared rank correlation of every unit with any quality, float64 [units].
+
+    What tunings are compared with; clips that lack a quality count as middling. 0 where it is not defined.
+
+    Args:
+        activations: Float [clips, units]; rows that are NaN throughout are left out.
+        qualities: Float [clips, qualities].
+    """
+    read = np.isfinite(activations).any(axis=1)
+    explained = np.zeros(activations.shape[1])
+    x = filled_ranks(qualities[read])
+    for part in chunks(len(explained), len(x), CHUNK_BYTES if len(x) else 1):
+        y = _standardised(stats.rankdata(_values(activations, np.flatnonzero(read), part), axis=1))
+        explained[part] = np.nan_to_num((y @ x / max(len(x), 1)) ** 2).max(axis=1, initial=0)
+    return explained
 
 
 def _bins(axis: Axis, qualities: Array, files: Array, read: Bools) -> _Bins | None:

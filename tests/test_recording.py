@@ -1,46 +1,32 @@
-"""Runs on disk: they open on the index they were recorded on, also when it grew, and on no other."""
+"""Recordings on disk: they open on the index they were recorded on, also when it grew, and on no other."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from embedders import FakeEmbedder
+from planting import plant
 from sounds import WriteSound, noise, tone
 
-from and_retrieval import faiss_index
 from and_retrieval.clips.index import ClipIndex
-from and_retrieval.errors import InputError, StaleError
-from and_retrieval.network.layers import LayerPlan
-from and_retrieval.recording.evidence import evidence_files, gather, layer_facts
-from and_retrieval.recording.recording import SETTINGS, Recording, unit_rows
-from and_retrieval.recording.unit_index import FILE, build_unit_index
-from and_retrieval.store import EXPLANATIONS, Folder
-from and_retrieval.types import Explanation, Label, Meaning, Shown, Summary, UnitFaithfulness
+from and_retrieval.clips.qualities import QUALITIES
+from and_retrieval.config import ClipConfig, RecordConfig
+from and_retrieval.errors import ChecksumError, InputError, StaleError
+from and_retrieval.recording.activations import FILE as ACTIVATIONS
+from and_retrieval.recording.activations import HELD_OUT, SEEN
+from and_retrieval.recording.manifest import EVIDENCE, RecordedLayer, RecordingManifest
+from and_retrieval.recording.recording import QUALITIES_FILE, Recording
+from and_retrieval.recording.unit_index import FILE as UNIT_INDEX
+from and_retrieval.store import Folder
+from and_retrieval.types import AttachedDictionary, Skipped
 
-PLANS = (LayerPlan("conv", 3, 1, None, "mean"), LayerPlan("head", 2, 1, None, "mean"))
-
-EXPLANATIONS_OF_TWO = (
-    Explanation(
-        "conv", 0, (Label("rain", 0.5), Label("Rädchen", -0.25, "both")),
-        Summary("Responds to rain.", False, None, "wolves", "repaired"),
-        (Shown("a/b.wav", 10.0, 1.25, 3.5, 4, "rain on a roof"), Shown("c.wav", 0.0, 0.0, 2.0)), (),
-        UnitFaithfulness(9, 0.5, 0.1, 0.2, 0.75, 0.2, 0.01, True), "high sounds",
-        UnitFaithfulness(9, 0.25, 0.1, 0.3, 0.5, 0.2, 0.25, False),
-        (
-            Meaning(
-                (Label("rain", 0.5),), Summary("Rain on a roof.", False, origin="written"), (0,),
-                UnitFaithfulness(9, 0.25, 0.1, 0.2, 0.5, 0.2, 0.01, True),
-            ),
-            Meaning((), Summary(None, True, "no concept"), (1,)),
-        ),
-        0.625, ("rain", "roof"),
-    ),
-    Explanation("head", 1, (), Summary(None, True, "too long", "raw\nanswer"), (), (Shown("x", 0, 0, -1.0),)),
-)  # fmt: skip
+LAYERS = {"conv": 3, "head": 2}
+HELD = np.array([False, True, False, False, True])
 
 
 @pytest.fixture
@@ -55,40 +41,27 @@ def index(sounds: Path, home: Path) -> ClipIndex:
     return ClipIndex.build(sounds, FakeEmbedder(), home / "tones")
 
 
-def record(index: ClipIndex, name: str = "net", seed: int = 0) -> Folder:
+def drawn(seed: int = 0, clips: int = 5) -> dict[str, np.ndarray]:
     random = np.random.default_rng(seed)
-    rows = np.arange(len(index.clips), dtype=np.int32)
-    held = rows == 1
-    found = {
-        p.name: (
-            random.random((len(rows), p.units)).astype(np.float32),
-            np.zeros((len(rows), p.units), np.float32),
-        )
-        for p in PLANS
-    }
-    folder = Folder(index.folder.path / "runs" / name, "run")
-    gathered = gather([(rows, found)], PLANS, held, 3, folder)
-    neurons = build_unit_index(gathered.layers, index.vectors())
-    facts: dict[str, Any] = {
-        "target": "net",
-        "index_clips": len(index.clips),
-        "index_digest": index.digest(),
-        "layers": layer_facts(gathered.layers),
-    }
-    files = {FILE: lambda path: faiss_index.save(neurons.faiss, path), **evidence_files(gathered)}
-    folder.commit(files, facts)
-    return folder
+    return {layer: random.random((clips, units)).astype(np.float32) for layer, units in LAYERS.items()}
+
+
+def record(index: ClipIndex, name: str = "net", seed: int = 0, **facts: Any) -> Folder:
+    return plant(index, drawn(seed), name, HELD, 3, **{"target": "net", **facts})
 
 
 class TestOpen:
     def test_gives_what_was_recorded(self, index: ClipIndex) -> None:
-        run = Recording.open(record(index), ClipIndex.open(index.folder.path))
-        assert run.name == "tones/net"
-        assert run.facts["index_clips"] == 5
-        assert [(layer.name, layer.units) for layer in run.layers] == [("conv", 3), ("head", 2)]
-        assert run.neurons.layers == (("conv", 3), ("head", 2))
-        order = [(layer.name, unit) for layer, unit in unit_rows(run.layers)]
-        assert order == [run.neurons.unit(row) for row in range(5)]
+        recording = Recording.open(record(index), ClipIndex.open(index.folder.path))
+        assert recording.name == "tones/net"
+        assert recording.manifest.index_clips == 5
+        assert [(layer.name, layer.units) for layer in recording.layers] == [("conv", 3), ("head", 2)]
+        units = recording.unit_index
+        assert units.layers == (("conv", 3), ("head", 2))
+        order = [(layer.name, unit) for layer in recording.layers for unit in range(layer.units)]
+        assert order == [units.unit(row) for row in range(5)]
+        assert [units.row(f"{layer}:{unit}") for layer, unit in order] == list(range(5))
+        assert recording.qualities.shape == (5, len(QUALITIES))
 
     def test_on_an_index_that_grew(self, index: ClipIndex, sounds: Path, write_sound: WriteSound) -> None:
         folder = record(index)
@@ -96,9 +69,10 @@ class TestOpen:
         write_sound("sounds/0-first-by-name.wav", noise(0.3, 8_000), 8_000)
         grown = ClipIndex.build(sounds, FakeEmbedder(), index.folder.path)
         assert len(grown.clips) == 6
-        run = Recording.open(folder, ClipIndex.open(index.folder.path))
-        np.testing.assert_array_equal(run.layers[0].top.rows, before[0].top.rows)
-        assert [run.index.clips[row] for row in range(5)] == list(index.clips)
+        recording = Recording.open(folder, ClipIndex.open(index.folder.path))
+        np.testing.assert_array_equal(recording.layers[0].top.rows, before[0].top.rows)
+        assert [recording.index.clips[row] for row in range(5)] == list(index.clips)
+        assert [*recording.seen_rows, *recording.held_out_rows] == [0, 2, 3, 1, 4]  # the new clip is neither
         assert folder.exists()  # building the index again leaves its runs alone
 
     def test_on_a_changed_index_is_refused(
@@ -131,67 +105,156 @@ class TestOpen:
         same = ClipIndex.build(sounds, FakeEmbedder(), home / "same")
         assert Recording.open(folder, same).index is same
 
-    def test_something_else_than_a_run(self, index: ClipIndex) -> None:
-        with pytest.raises(StaleError, match="is a clip index, not a run"):
-            Recording.open(Folder(index.folder.path, "run"), index)
+    def test_something_else_than_a_recording(self, index: ClipIndex) -> None:
+        with pytest.raises(StaleError, match="is a clip index, not a recording"):
+            Recording.open(Folder(index.folder.path, "recording"), index)
 
 
-class TestExplanations:
-    @pytest.fixture
-    def run(self, index: ClipIndex) -> Recording:
-        return Recording.open(record(index), index)
-
-    def test_come_back_as_they_were(self, run: Recording) -> None:
-        assert not run.explained()
-        run.write_explanations(EXPLANATIONS_OF_TWO, {"score": "soft-wpmi", "llm": None})
-        assert run.explained()
-        assert run.explanations() == EXPLANATIONS_OF_TWO
-        assert run.settings()["score"] == "soft-wpmi"
-        again = Recording.open(run.folder, run.index)
-        assert again.explanations() == EXPLANATIONS_OF_TWO
-
-    def test_are_one_json_object_a_line_that_anybody_can_read(self, run: Recording) -> None:
-        run.write_explanations(EXPLANATIONS_OF_TWO, {})
-        text = (run.folder.path / EXPLANATIONS).read_text(encoding="utf-8")
-        first, second = (json.loads(line) for line in text.splitlines())
-        assert first["labels"] == [
-            {"concept": "rain", "score": 0.5, "evidence": "audio"},
-            {"concept": "Rädchen", "score": -0.25, "evidence": "both"},
-        ]
-        assert [meaning["summary"] for meaning in first["meanings"]] == ["Rain on a roof.", None]
-        assert (first["summary"], first["abstained"], first["reason"]) == ("Responds to rain.", False, None)
-        assert (first["summary_origin"], first["raw"]) == ("repaired", "wolves")
-        assert second["summary_origin"] is None
-        assert (second["summary"], second["abstained"], second["raw"]) == (None, True, "raw\nanswer")
-        assert first["top"][0]["caption"] == "rain on a roof"
-        assert "Rädchen" in text
-
-    def test_before_explain_the_command_is_named(self, run: Recording) -> None:
-        for ask in (run.explanations, run.settings):
-            with pytest.raises(
-                InputError, match="tones/net is not explained yet: and-retrieval explain tones/net"
-            ):
-                ask()
-
-    def test_of_an_earlier_recording_are_refused(self, run: Recording) -> None:
-        run.write_explanations(EXPLANATIONS_OF_TWO, {})
-        record(run.index, seed=0)  # the same recording again: nothing changed
-        assert Recording.open(run.folder, run.index).explanations() == EXPLANATIONS_OF_TWO
-        record(run.index, seed=1)
-        with pytest.raises(StaleError, match="was recorded again since: and-retrieval explain tones/net"):
-            Recording.open(run.folder, run.index).explanations()
+class TestManifest:
+    def test_every_field_comes_back(self, index: ClipIndex) -> None:
+        layer = RecordedLayer("conv", 3, "max", (1, 3, 5), 1, 2, 0, 0.25, 4)
+        facts = {
+            "weights": "abc",
+            "aliases": {"c": "conv"},
+            "dictionaries": (AttachedDictionary("conv", None, None, 1, None),),
+            "cut": ClipConfig(window=0.5, silence=1e-4),
+            "settings": RecordConfig(
+                layers=("conv",), pooling=(("c*", "max"),), hold_out="0.4", device="cpu"
+            ),
+            "skipped": (Skipped("a.wav", "silent"),),
+        }
+        folder = record(index, **facts)
+        manifest = folder.open(RecordingManifest).manifest
+        assert {name: getattr(manifest, name) for name in facts} == facts
+        assert manifest.held_out_rows == (1, 4)
+        assert manifest.read_clips == 4
+        folder.commit({}, replace(manifest, layers=(layer,)))
+        assert folder.open(RecordingManifest).manifest.layers == (layer,)
 
     @pytest.mark.parametrize(
-        ("name", "text"),
+        ("path", "value", "says"),
         [
-            (EXPLANATIONS, "{\n"), (EXPLANATIONS, '{"layer": "conv"}\n'), (EXPLANATIONS, "[]\n"),
-            (EXPLANATIONS, '"text"\n'), (SETTINGS, "{"), (SETTINGS, "{}"), (SETTINGS, "[]"),
-            (SETTINGS, ""), (SETTINGS, None),
+            (("weights",), None, r"weights: Field required"),
+            (("held_out_rows",), [1, "4"], r"held_out_rows\.1: "),
+            (("layers", 1, "units"), "2", r"layers\.1\.units: "),
+            (("layers", 0, "pooling"), "sum", r"layers\.0\.pooling: .*'mean', 'max', 'first' or 'last'"),
+            (("cut", "silence"), "loud", r"cut\.silence: "),
+            (("aliases",), [], r"aliases: "),
+        ],
+    )
+    def test_a_flaw_is_one_line_that_names_the_file_and_the_field(
+        self, path: tuple[Any, ...], value: Any, says: str, index: ClipIndex
+    ) -> None:
+        folder = record(index)
+        content = json.loads(folder.manifest_path.read_text())
+        *way, last = path
+        place = content
+        for step in way:
+            place = place[step]
+        place[last] = value
+        if value is None:
+            del place[last]
+        folder.manifest_path.write_text(json.dumps(content))
+        with pytest.raises(
+            InputError, match=rf"net/manifest\.json is damaged \({says}.*\); make the recording again"
+        ) as caught:
+            Recording.open(folder, index)
+        assert "\n" not in str(caught.value)
+
+
+class TestActivations:
+    def test_are_those_of_the_rows_in_their_order(self, index: ClipIndex) -> None:
+        recording = Recording.open(record(index), index)
+        assert recording.seen_rows.tolist() == [0, 2, 3]
+        assert recording.held_out_rows.tolist() == [1, 4]
+        for layer, values in drawn().items():
+            for part, rows in ((SEEN, recording.seen_rows), (HELD_OUT, recording.held_out_rows)):
+                kept = recording.activations(layer, part)  # type: ignore[arg-type]
+                np.testing.assert_array_equal(kept, values[rows].astype(np.float16))
+                assert isinstance(kept, np.memmap)
+        rows, seen = recording.seen_activations("head")
+        np.testing.assert_array_equal(rows, [0, 2, 3])
+        np.testing.assert_array_equal(seen, recording.activations("head", SEEN))
+
+    def test_leave_out_clips_that_could_not_be_read(self, index: ClipIndex) -> None:
+        values = drawn()
+        values["head"][2] = np.nan
+        recording = Recording.open(plant(index, values, "net", HELD, 3), index)
+        rows, seen = recording.seen_activations("head")
+        np.testing.assert_array_equal(rows, [0, 3])
+        np.testing.assert_array_equal(seen, values["head"][[0, 3]].astype(np.float16))
+
+    def test_of_an_unknown_layer(self, index: ClipIndex) -> None:
+        recording = Recording.open(record(index), index)
+        with pytest.raises(InputError, match=r"unknown recorded layer 'haed'; did you mean head\?"):
+            recording.activations("haed", SEEN)
+
+    def test_with_nothing_held_out(self, index: ClipIndex) -> None:
+        recording = Recording.open(plant(index, drawn(), "net"), index)
+        assert recording.held_out_rows.shape == (0,)
+        assert recording.held_out_rows.dtype.kind == "i"
+        assert recording.activations("conv", HELD_OUT).shape == (0, 3)
+        assert recording.files_of(recording.held_out_rows).tolist() == []
+        np.testing.assert_array_equal(recording.seen_rows, range(5))
+
+
+def test_windows_of_one_file_belong_together(home: Path, write_sound: WriteSound) -> None:
+    for number in range(2):
+        write_sound(f"long/{number}.wav", noise(0.9, 8_000, seed=number), 8_000)
+    index = ClipIndex.build(home.parent / "long", FakeEmbedder(), home / "long", ClipConfig(window=0.3))
+    recording = Recording.open(plant(index, {"one": np.zeros((6, 1))}, held=np.arange(6) % 3 == 0), index)
+    files = recording.files_of(range(6))
+    assert [index.clips[row].path for row in range(6)] == ["0.wav"] * 3 + ["1.wav"] * 3
+    assert len(set(files[:3])) == len(set(files[3:])) == 1
+    assert files[0] != files[3]
+    assert recording.files_of(recording.held_out_rows).tolist() in ([0, 1], [1, 0])
+
+
+class TestLayers:
+    @pytest.fixture
+    def recording(self, index: ClipIndex) -> Recording:
+        return Recording.open(record(index, aliases={"last": "head", "first": "conv"}), index)
+
+    @pytest.mark.parametrize(
+        ("globs", "layers"),
+        [
+            (["head"], ("head",)), (["*"], ("conv", "head")), (["last", "c*"], ("conv", "head")),
+            (["last"], ("head",)), (["la*"], ("head",)), (["head", "last"], ("head",)), ([], ()),
         ],
     )  # fmt: skip
-    def test_that_are_damaged_name_the_command(self, name: str, text: str | None, run: Recording) -> None:
-        run.write_explanations(EXPLANATIONS_OF_TWO, {})
-        path = run.folder.path / name
-        path.unlink() if text is None else path.write_text(text)
-        with pytest.raises(InputError, match="make it again: and-retrieval explain tones/net"):
-            run.explanations()
+    def test_are_named_by_globs_and_aliases(
+        self, globs: list[str], layers: tuple[str, ...], recording: Recording
+    ) -> None:
+        assert recording.matching_layers(globs) == layers
+
+    def test_that_were_not_recorded_are_told_with_those_that_were(self, recording: Recording) -> None:
+        with pytest.raises(
+            InputError, match=r"unknown recorded layer 'lats'; did you mean last\?.*tones/net"
+        ):
+            recording.matching_layers(["head", "lats"])
+
+
+class TestFiles:
+    @pytest.mark.parametrize(
+        ("name", "use"),
+        [
+            (EVIDENCE, lambda r: r.layers),
+            (UNIT_INDEX, lambda r: r.unit_index),
+            (QUALITIES_FILE, lambda r: r.qualities),
+            (ACTIVATIONS, lambda r: r.activations("head", HELD_OUT)),
+        ],
+    )
+    def test_that_were_changed_are_noticed(self, name: str, use: Any, index: ClipIndex) -> None:
+        folder = record(index)
+        path = folder.open(RecordingManifest).file(name)
+        content = bytearray(path.read_bytes())
+        content[-1] ^= 1
+        path.write_bytes(content)
+        recording = Recording.open(folder, index)
+        with pytest.raises(ChecksumError, match="was changed; make the recording again"):
+            use(recording)
+
+    def test_the_identity_is_that_of_what_was_heard(self, index: ClipIndex) -> None:
+        first = Recording.open(record(index), index).identity
+        assert Recording.open(record(index), index).identity == first
+        assert Recording.open(record(index, seed=1), index).identity != first

@@ -19,8 +19,10 @@ from .labels import DescribedClips, choose_bank, describe_clips, ranked_labels
 from .manifest import ExplanationManifest, LayerAcoustics
 from .meanings import MeaningFinder, meaning_finder
 from .open_concepts import OpenConceptFinder, open_concept_finder
+from .profiles import measured_profiles
 from .stored import Explained, ExplanationWriter
 from .summaries import load_language_model, with_summaries
+from .tuning import measured_tunings
 
 
 def explain(
@@ -93,7 +95,13 @@ class _Explainer:
     def explain(self, layer: LayerEvidence) -> tuple[list[Explanation], LayerAcoustics | None]:
         """One record per unit of a layer, each stage adding its fields, and the acoustics of the whole layer."""
         words, acoustics = measured_acoustics(self.recording, layer.name)
-        units = _with(self._tested(layer, self._labelled(layer)), acoustics=words)
+        tuning, words = measured_tunings(self.recording, layer.name, words)
+        units = _with(
+            self._tested(layer, self._labelled(layer)),
+            acoustics=words,
+            tuning=tuning,
+            profile=measured_profiles(self.recording, layer.name),
+        )
         meanings, spread = self.meanings.find(layer)
         units = _with(units, meanings=meanings, polysemanticity=spread)
         progress = self.announce(f"writing {layer.name}", "sentences")

@@ -23,6 +23,7 @@ Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int32]
 
 Reliability = Literal["holds", "fails", "untested"]
+Kind = Literal["concept", "acoustic", "both"]
 TuningShape = Literal["peak", "rising", "falling", "valley"]
 
 StepSeconds = Callable[[float, int], npt.NDArray[np.float64]]
@@ -367,7 +368,10 @@ class Explanation:
         labels: Concepts, best first; empty when the unit never responded.
         faithfulness: Test of the first label on held-out clips, by the evidence that labels were made from (sound
             unless asked otherwise). None where there is no label, or were too few clips to test it on.
-        reliable: Whether the first label passed this test.
+        reliable: Whether the first label passed this test, and says more of the unit than measured sound does: a label
+            fails where `kind` is "acoustic".
+        kind: What explains the unit best, see `explanation.kinds`: its label (`concept`), measured qualities of the
+            sound (`acoustic`), either as well as the other (`both`); None where nothing does, or it was not tested.
         caption_faithfulness: The same label, tested by the held-out clips' own captions: a second opinion where the
             label came from sound. None where the clips carry none.
         acoustics: Which measured qualities go with its activation, in words, or None.
@@ -389,6 +393,7 @@ class Explanation:
     labels: tuple[Label, ...] = ()
     faithfulness: UnitFaithfulness | None = None
     reliable: Reliability = "untested"
+    kind: Kind | None = None
     caption_faithfulness: UnitFaithfulness | None = None
     acoustics: str | None = None
     tuning: tuple[Tuning, ...] = ()

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+
 from ..concepts import DEFAULT_BANK, ConceptBank
 from ..config import LabelConfig, OpenConceptConfig, SummaryConfig
 from ..language.llm import LlamaModel
@@ -14,7 +16,7 @@ from ..progress import Announce, no_progress, silent
 from ..recording.recording import Recording
 from ..types import Explanation, Kept, LayerEvidence, Shown, reliability
 from .acoustics import measured_acoustics
-from .label_tests import LEAST_HELD_OUT, caption_tests, cross_fitted_tests, sound_tests
+from .label_tests import LEAST_HELD_OUT, caption_tests, cross_fitted_tests, sound_tests, unit_kinds
 from .labels import DescribedClips, choose_bank, describe_clips, ranked_labels
 from .manifest import ExplanationManifest, LayerAcoustics
 from .meanings import MeaningFinder, meaning_finder
@@ -102,6 +104,7 @@ class _Explainer:
             tuning=tuning,
             profile=measured_profiles(self.recording, layer.name),
         )
+        units = self._rivalled(layer, units)
         meanings, spread = self.meanings.find(layer)
         units = _with(units, meanings=meanings, polysemanticity=spread)
         progress = self.announce(f"writing {layer.name}", "sentences")
@@ -144,6 +147,18 @@ class _Explainer:
             reliable=list(map(reliability, by_sound)),
             caption_faithfulness=by_captions,
         )
+
+    def _rivalled(self, layer: LayerEvidence, units: Sequence[Explanation]) -> list[Explanation]:
+        """The units with their kinds; the label of a unit that measured sound explains better does not hold."""
+        labels = [unit.labels for unit in units]
+        similarity = self.clips.similarity(self.labelling.evidence)
+        holds = np.array([unit.reliable == "holds" for unit in units])
+        kinds = unit_kinds(self.recording, layer.name, similarity, self.bank.concepts, labels, holds)
+        reliable = [
+            "fails" if kind == "acoustic" and unit.reliable == "holds" else unit.reliable
+            for unit, kind in zip(units, kinds, strict=True)
+        ]
+        return _with(units, kind=kinds, reliable=reliable)
 
 
 def _with(units: Sequence[Explanation], **columns: Sequence[Any]) -> list[Explanation]:

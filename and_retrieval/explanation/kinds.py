@@ -22,18 +22,17 @@ and the answers give the kind:
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
 from ..numerics import Array, Doubles, chunks
+from ..types import Kind
 from .acoustics import RIDGE, filled_ranks
 from .faithfulness import LEVEL, exponential_scores
 from .permutations import GroupPermutations
 
-Kind = Literal["concept", "acoustic", "both"]
 Bools = npt.NDArray[np.bool_]
 
 LEAST_PARTIAL = 0.1

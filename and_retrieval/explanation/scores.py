@@ -25,7 +25,7 @@ from ..numerics import Array, Doubles, chunks, softmax
 from ..types import Floats, Ints, Label, LayerEvidence
 
 Prior = Literal["units", "clips", "mixed"]
-LEAST_CLIPS = 3  # top clips that count for a unit, however few it mainly responds to
+LEAST_CLIPS, MOST_CLIPS = 3, 10  # top clips that count for a unit, however few or many it mainly responds to
 MIXED_AT = 10  # units at which both priors of "mixed" count the same
 # Temperatures of the scores that have one, in standard deviations of the similarities, so that they fit any embedder.
 SOFT_WPMI_SPREAD = 0.7
@@ -275,15 +275,14 @@ def counted_rows(evidence: LayerEvidence, k: int | npt.NDArray[np.intp] | None) 
     return rows[:, : max(int(most.max(initial=1)), 1)]
 
 
-def effective_clips(activations: Array, least: int = LEAST_CLIPS) -> npt.NDArray[np.intp]:
-    """How many clips a unit mainly responds to, int [units], at least `least`.
+def effective_clips(activations: Array) -> npt.NDArray[np.intp]:
+    """How many clips a unit mainly responds to, int [units], from `LEAST_CLIPS` to `MOST_CLIPS`.
 
     The participation ratio (sum w)^2 / sum w^2 of w = e^3, with e the excess of the activation over the unit's mean,
     0 below it: n clips of equal excess count n, and weak responses hardly count. It does not depend on the scale.
 
     Args:
         activations: float [clips, units], finite.
-        least: For a unit that responds to fewer.
     """
     count = np.empty(activations.shape[1])
     for part in chunks(activations.shape[1], len(activations)):
@@ -292,7 +291,7 @@ def effective_clips(activations: Array, least: int = LEAST_CLIPS) -> npt.NDArray
         w = (excess / np.maximum(excess.max(axis=0), np.finfo(np.float64).tiny)) ** 3
         squares = (w * w).sum(axis=0)
         count[part] = w.sum(axis=0) ** 2 / np.where(squares > 0, squares, 1)
-    return np.maximum(np.rint(count), least).astype(np.intp)
+    return np.clip(np.rint(count), LEAST_CLIPS, MOST_CLIPS).astype(np.intp)
 
 
 def find_scorer(name: str) -> Scorer:

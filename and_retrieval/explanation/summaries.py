@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -78,6 +79,8 @@ def with_summaries(
     beyond = Summary(None, True, f"not among the {config.units} units asked for per layer")
 
     def summary(place: Place, described: Explanation | Meaning) -> Summary:
+        if isinstance(described, Explanation) and described.kind == "acoustic" and model is not None:
+            return _acoustic_summary(described)
         without = beyond if _describable(described) else UNRELIABLE if described.labels else WITHOUT
         return answers.get(place, without)
 
@@ -92,6 +95,16 @@ def with_summaries(
         )
         for row, unit in enumerate(units)
     ]
+
+
+def _acoustic_summary(unit: Explanation) -> Summary:
+    """A sentence about a unit that measured sound explains, made of the words of its qualities."""
+    words = re.fullmatch(r"prefers (.+? sounds)\b.*", unit.acoustics or "")
+    if words is not None:
+        return Summary(f"Responds to {words[1]}.", False, origin="composed")
+    if unit.acoustics:
+        return Summary(f"{unit.acoustics[0].upper()}{unit.acoustics[1:]}.", False, origin="composed")
+    return Summary(None, True, "measured sound explains it better than its label")
 
 
 def _describable(described: Explanation | Meaning) -> bool:

@@ -99,12 +99,12 @@ def with_summaries(
 
 def _acoustic_summary(unit: Explanation) -> Summary:
     """A sentence about a unit that measured sound explains, made of the words of its qualities."""
-    words = re.fullmatch(r"prefers (.+? sounds)\b.*", unit.acoustics or "")
-    if words is not None:
-        return Summary(f"Responds to {words[1]}.", False, origin="composed")
-    if unit.acoustics:
-        return Summary(f"{unit.acoustics[0].upper()}{unit.acoustics[1:]}.", False, origin="composed")
-    return Summary(None, True, "measured sound explains it better than its label")
+    if unit.acoustics is None:
+        return Summary(None, True, "measured sound explains it better than its label")
+    words = re.sub(r" \(rho [^)]*\)", "", unit.acoustics)
+    clauses = [re.sub(r"^prefers ", "responds to ", clause) for clause in words.split("; ")]
+    text = "; ".join(clauses)
+    return Summary(f"{text[0].upper()}{text[1:]}.", False, origin="composed")
 
 
 def _describable(described: Explanation | Meaning) -> bool:

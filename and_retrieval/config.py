@@ -88,21 +88,23 @@ class LabelConfig:
     Attributes:
         score: Name of the score, see `explanation.scores.SCORES`; underscores in it become dashes.
         evidence: What is held against the concepts: the clips' `audio`, their `captions`, or `both`.
-        k: Top clips that are looked at; at most what was recorded.
+        k: Top clips that are looked at, at most what was recorded; None decides for each unit by how many clips it
+            mainly responds to, see `scores.effective_clips`.
         count: Labels kept per unit.
         rank: What orders a unit's best labels: their `score`, the language model (`llm`), or `both`, see `rank`.
     """
 
     score: str = "soft-wpmi"
     evidence: str = "audio"
-    k: int = 20
+    k: int | None = None
     count: int = 5
     rank: str = "score"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "score", known_name("score", self.score, SCORES))
         known_name("evidence", self.evidence, EVIDENCE)
-        COUNT.check("k", self.k)
+        if self.k is not None:
+            COUNT.check("k", self.k)
         COUNT.check("count", self.count)
         known_name("rank", self.rank, RANKS)
 

@@ -23,6 +23,8 @@ Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int32]
 
 Reliability = Literal["holds", "fails", "untested"]
+Kind = Literal["concept", "acoustic", "both"]
+TuningShape = Literal["peak", "rising", "falling", "valley"]
 
 StepSeconds = Callable[[float, int], npt.NDArray[np.float64]]
 """(duration of a clip in seconds, steps on a layer's time axis) -> when each step is, see `Target.step_seconds`."""
@@ -328,6 +330,35 @@ class Meaning:
 
 
 @dataclass(frozen=True, slots=True)
+class Tuning:
+    """What a unit's mean response over a measured quality looks like, see `explanation.tuning`.
+
+    Attributes:
+        quality: pitch, brightness, level or modulation_rate; all values of it are in its own unit (Hz, dB).
+        shape: peak where a middle wins over both ends, valley where it loses to both, else rising or falling.
+        best: Where the response is strongest, of a valley weakest; of rising and falling the mean of the end bin.
+        low, high: The range of that response, at half height of a peak or valley; of rising and falling the range in
+            which the mean response is in the upper half.
+        effect: Share of the unit's variance that the quality accounts for beyond chance, 0..1.
+        q_value: False discovery rate over the layer's units and qualities, 0..1.
+        centres: Mean quality of the clips of each bin.
+        means: Mean activation there.
+        margins: What the 95 % interval of that mean reaches to either side.
+    """
+
+    quality: str
+    shape: TuningShape
+    best: float
+    low: float
+    high: float
+    effect: float
+    q_value: float
+    centres: tuple[float, ...] = ()
+    means: tuple[float, ...] = ()
+    margins: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Explanation:
     """All that is said about one unit. A new field is stored and exported without further code.
 
@@ -337,10 +368,16 @@ class Explanation:
         labels: Concepts, best first; empty when the unit never responded.
         faithfulness: Test of the first label on held-out clips, by the evidence that labels were made from (sound
             unless asked otherwise). None where there is no label, or were too few clips to test it on.
-        reliable: Whether the first label passed this test.
+        reliable: Whether the first label passed this test, and says more of the unit than measured sound does: a label
+            fails where `kind` is "acoustic".
+        kind: What explains the unit best, see `explanation.kinds`: its label (`concept`), measured qualities of the
+            sound (`acoustic`), either as well as the other (`both`); None where nothing does, or it was not tested.
         caption_faithfulness: The same label, tested by the held-out clips' own captions: a second opinion where the
             label came from sound. None where the clips carry none.
         acoustics: Which measured qualities go with its activation, in words, or None.
+        tuning: Measured qualities that its mean response depends on, strongest first.
+        profile: Partial correlation with the level of every mel band of `clips.bands`, -1..1, the other bands held
+            constant; empty where it cannot be measured.
         meanings: Two or more where the top clips fall into distinct groups, the one with the strongest clip
             first; otherwise empty.
         polysemanticity: 0..1, how far apart the top clips lie: 0 identical, 1 as clips drawn at random, see
@@ -356,8 +393,11 @@ class Explanation:
     labels: tuple[Label, ...] = ()
     faithfulness: UnitFaithfulness | None = None
     reliable: Reliability = "untested"
+    kind: Kind | None = None
     caption_faithfulness: UnitFaithfulness | None = None
     acoustics: str | None = None
+    tuning: tuple[Tuning, ...] = ()
+    profile: tuple[float, ...] = ()
     meanings: tuple[Meaning, ...] = ()
     polysemanticity: float | None = None
     summary: Summary = NOT_ASKED

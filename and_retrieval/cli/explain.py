@@ -48,7 +48,7 @@ def add(verbs: Any) -> None:
     )  # fmt: skip
     verb.add_argument(
         "-k", type=number("-k", COUNT), default=LabelConfig.k, metavar="K",
-        help=f"number of top clips to look at (default: {LabelConfig.k})",
+        help="number of top clips to look at (default: as many as the unit mainly responds to)",
     )  # fmt: skip
     verb.add_argument(
         "--rank", type=one_of("--rank", "rank", RANKS), default=LabelConfig.rank, metavar="|".join(RANKS),

@@ -88,12 +88,13 @@ def read_clip(clip: Clip, sample_rate: int, config: ClipConfig | None = None) ->
 def held_out(clips: Sequence[Clip], choice: str = "auto") -> npt.NDArray[np.bool_]:
     """Which clips are kept out of the evidence, to test explanations on; bool [clips].
 
-    Windows of one file always stay together, and a file's side does not change when others are added.
+    Windows of one file always stay together. A share is drawn within labels, so that every label of two files or more
+    has clips on either side; files of one label do not move when files of another are added.
 
     Args:
         clips: The probe set.
-        choice: A share (0..0.9) drawn by the files' hashes, `fold:NAME`, or `auto`: the last fold where every
-            clip carries one, else a share of 0.2.
+        choice: A share of the files of every label (0..0.9), those with the lowest hashes; `fold:NAME`; or `auto`: the
+            last fold where every clip carries one, else a share of 0.2.
 
     Raises:
         InputError: A share out of range, an unknown fold, or nothing left to explain with.
@@ -108,13 +109,28 @@ def held_out(clips: Sequence[Clip], choice: str = "auto") -> npt.NDArray[np.bool
         chosen = np.array([clip.fold == choice[5:] for clip in clips])
     else:
         check_hold_out("hold_out", choice)
-        share = float(choice)
-        chosen = np.array([int(clip.sha256[:8], 16) / 2**32 < share for clip in clips])
+        chosen = _share_of_labels(clips, float(choice))
     if chosen.all():
         if choice != str(SHARE_HELD_OUT):
             raise InputError(f"--hold-out {choice} leaves no clip to explain with; choose less")
         chosen[:] = False  # one or two files: explaining them comes before testing the explanation
     return chosen
+
+
+def _share_of_labels(clips: Sequence[Clip], share: float) -> npt.NDArray[np.bool_]:
+    """Clips of that share of the files of every label, at least one file and never all where there are two or more."""
+    files: dict[str | None, dict[str, None]] = {}
+    label_of: dict[str, str | None] = {}
+    for clip in clips:
+        label = label_of.setdefault(
+            clip.sha256, clip.label
+        )  # a file with several labels counts for the first
+        files.setdefault(label, {})[clip.sha256] = None
+    held: set[str] = set()
+    for of_label in files.values():
+        fewest, most = (1, len(of_label) - 1) if share and len(of_label) > 1 else (0, len(of_label))
+        held.update(sorted(of_label)[: min(max(round(share * len(of_label)), fewest), most)])
+    return np.array([clip.sha256 in held for clip in clips], bool)
 
 
 def _natural(fold: str) -> tuple[int, float, str]:

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+
 from ..concepts import DEFAULT_BANK, ConceptBank
 from ..config import LabelConfig, OpenConceptConfig, SummaryConfig
 from ..language.llm import LlamaModel
@@ -14,13 +16,15 @@ from ..progress import Announce, no_progress, silent
 from ..recording.recording import Recording
 from ..types import Explanation, Kept, LayerEvidence, Shown, reliability
 from .acoustics import measured_acoustics
-from .label_tests import caption_tests, sound_tests
+from .label_tests import LEAST_HELD_OUT, caption_tests, cross_fitted_tests, sound_tests, unit_kinds
 from .labels import DescribedClips, choose_bank, describe_clips, ranked_labels
 from .manifest import ExplanationManifest, LayerAcoustics
 from .meanings import MeaningFinder, meaning_finder
 from .open_concepts import OpenConceptFinder, open_concept_finder
+from .profiles import measured_profiles
 from .stored import Explained, ExplanationWriter
 from .summaries import load_language_model, with_summaries
+from .tuning import measured_tunings
 
 
 def explain(
@@ -93,7 +97,14 @@ class _Explainer:
     def explain(self, layer: LayerEvidence) -> tuple[list[Explanation], LayerAcoustics | None]:
         """One record per unit of a layer, each stage adding its fields, and the acoustics of the whole layer."""
         words, acoustics = measured_acoustics(self.recording, layer.name)
-        units = _with(self._tested(layer, self._labelled(layer)), acoustics=words)
+        tuning, words = measured_tunings(self.recording, layer.name, words)
+        units = _with(
+            self._tested(layer, self._labelled(layer)),
+            acoustics=words,
+            tuning=tuning,
+            profile=measured_profiles(self.recording, layer.name),
+        )
+        units = self._rivalled(layer, units)
         meanings, spread = self.meanings.find(layer)
         units = _with(units, meanings=meanings, polysemanticity=spread)
         progress = self.announce(f"writing {layer.name}", "sentences")
@@ -123,7 +134,12 @@ class _Explainer:
     def _tested(self, layer: LayerEvidence, units: Sequence[Explanation]) -> list[Explanation]:
         labels = [unit.labels for unit in units]
         similarity = self.clips.similarity(self.labelling.evidence)
-        by_sound = sound_tests(self.recording, layer.name, similarity, self.bank.concepts, labels)
+        if len(self.recording.held_out_rows) < LEAST_HELD_OUT:
+            by_sound = cross_fitted_tests(
+                self.recording, layer, self.clips, self.bank, self.labelling, labels
+            )
+        else:
+            by_sound = sound_tests(self.recording, layer.name, similarity, self.bank.concepts, labels)
         by_captions = caption_tests(self.recording, layer.name, self.clips.text, self.bank.concepts, labels)
         return _with(
             units,
@@ -131,6 +147,18 @@ class _Explainer:
             reliable=list(map(reliability, by_sound)),
             caption_faithfulness=by_captions,
         )
+
+    def _rivalled(self, layer: LayerEvidence, units: Sequence[Explanation]) -> list[Explanation]:
+        """The units with their kinds; the label of a unit that measured sound explains better does not hold."""
+        labels = [unit.labels for unit in units]
+        similarity = self.clips.similarity(self.labelling.evidence)
+        holds = np.array([unit.reliable == "holds" for unit in units])
+        kinds = unit_kinds(self.recording, layer.name, similarity, self.bank.concepts, labels, holds)
+        reliable = [
+            "fails" if kind == "acoustic" and unit.reliable == "holds" else unit.reliable
+            for unit, kind in zip(units, kinds, strict=True)
+        ]
+        return _with(units, kind=kinds, reliable=reliable)
 
 
 def _with(units: Sequence[Explanation], **columns: Sequence[Any]) -> list[Explanation]:

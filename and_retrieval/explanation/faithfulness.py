@@ -98,6 +98,7 @@ def faithfulness(
     labels: Array,
     *,
     groups: Array | None = None,
+    predictions: Array | None = None,
     permutations: int = PERMUTATIONS,
     seed: int = 0,
 ) -> Faithfulness:
@@ -114,6 +115,8 @@ def faithfulness(
         groups: int [clips], for example the file or the place that a clip comes from. Clips of one group are
             dealt out together and in order, to groups of as many clips, since only these are
             interchangeable. A group whose size no other has stays where it is, which costs power only.
+        predictions: float [units, clips], what the labels say of each clip where that is not one column of
+            `similarity`: labels of cross-fitting differ between the folds. `labels` then only says who has one.
         permutations: Number of permutations, about; the smallest p-value is its inverse.
         seed: Of permutations and random labels.
 
@@ -135,7 +138,10 @@ def faithfulness(
         for part in (alike[rows] for rows in chunks(len(alike), max(len(read), len(pool)), CHUNK_BYTES)):
             chosen = np.sort(labels[part], axis=1)[:, -count:]
             values = np.ascontiguousarray(activations[read[:, None], part].T, dtype=np.float64)
-            table[:, part] = _measure(values, _prediction(concepts, chosen), pool, few, shuffles)
+            prediction = _prediction(concepts, chosen)
+            if predictions is not None:
+                prediction = _standardised(predictions[part][:, read])
+            table[:, part] = _measure(values, prediction, pool, few, shuffles)
     return _conclusion(len(read), dict(zip(_COLUMNS, table, strict=True)))
 
 

@@ -8,10 +8,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..recording.activations import HELD_OUT
+from ..concepts import ConceptBank
+from ..config import LabelConfig
+from ..recording.activations import HELD_OUT, SEEN
 from ..recording.recording import Recording
-from ..types import Floats, Label, UnitFaithfulness
+from ..types import Floats, Kind, Label, LayerEvidence, UnitFaithfulness
+from .cross_fit import cross_fitted_predictions
 from .faithfulness import Faithfulness, faithfulness, left_over
+from .kinds import kinds, rivals
+from .labels import DescribedClips
 
 Array = npt.NDArray[Any]
 
@@ -38,6 +43,30 @@ def sound_tests(
         labels: Per unit, best first.
     """
     return _tests(recording, layer, similarity, concepts, labels, np.arange(len(recording.held_out_rows)))
+
+
+def cross_fitted_tests(
+    recording: Recording,
+    layer: LayerEvidence,
+    clips: DescribedClips,
+    bank: ConceptBank,
+    config: LabelConfig,
+    labels: Sequence[Sequence[Label]],
+) -> list[UnitFaithfulness | None]:
+    """As `sound_tests`, where fewer than `LEAST_HELD_OUT` clips were held out: by cross-fitting over all clips."""
+    fitted = cross_fitted_predictions(recording, layer, clips, bank, config)
+    if fitted is None:
+        return [None] * len(labels)
+    rows, activations, predictions = fitted
+    return _per_unit(
+        faithfulness(
+            activations,
+            clips.similarity(config.evidence)[rows],
+            _columns(bank.concepts, labels),
+            groups=recording.files_of(rows),
+            predictions=predictions,
+        )
+    )
 
 
 def caption_tests(
@@ -75,6 +104,39 @@ def _tests(
     activations = activations if len(among) == len(activations) else activations[among]
     groups = recording.files_of(rows)
     return _per_unit(faithfulness(activations, similarity[rows], _columns(concepts, labels), groups=groups))
+
+
+def unit_kinds(
+    recording: Recording,
+    layer: str,
+    similarity: Floats,
+    concepts: Sequence[str],
+    labels: Sequence[Sequence[Label]],
+    holds: npt.NDArray[np.bool_],
+) -> list[Kind | None]:
+    """What explains each unit of a layer best, its first label or measured sound; None where that was not tested.
+
+    Args:
+        recording: Its activations and qualities are read.
+        layer: The layer's name.
+        similarity: float32 [clips, concepts], all clips of the index.
+        concepts: The columns' names.
+        labels: Per unit, best first.
+        holds: bool [units], whether the label passed its own test.
+    """
+    rows = recording.held_out_rows
+    if len(rows) < LEAST_HELD_OUT:
+        return [None] * len(labels)
+    parts = []
+    for part, of_part in ((SEEN, recording.seen_rows), (HELD_OUT, rows)):
+        activations = recording.activations(layer, part)
+        read = np.isfinite(activations).all(axis=1)
+        parts.append((activations[read], recording.qualities[of_part[read]], of_part[read]))
+    seen, tested = parts
+    chosen = _columns(concepts, labels)
+    predictions = np.where(chosen[:, None] >= 0, similarity[tested[2]][:, chosen].T, 0)
+    found = rivals(seen[:2], tested[:2], predictions, recording.files_of(tested[2]))
+    return kinds(holds, found)
 
 
 def meaning_tests(

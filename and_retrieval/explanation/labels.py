@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 
 from ..choices import EVIDENCE, known_name
 from ..clips.index import ClipIndex
@@ -13,10 +14,12 @@ from ..concepts import OWN_LABELS, ConceptBank, load_bank, merge_banks
 from ..config import LabelConfig
 from ..errors import InputError
 from ..language.rank import CANDIDATES, ScoringModel, rank_labels
+from ..numerics import Array
 from ..progress import Progress, silent
 from ..recording.recording import Recording
 from ..types import Evidence, Floats, Label, LayerEvidence
-from .scores import find_scorer, label_units
+from .scores import effective_clips, find_scorer, label_units
+from .space import centred, clip_centre, text_centre
 
 DESCRIBED_BY = 3  # concepts that stand for the caption of a clip that has none
 
@@ -27,8 +30,9 @@ class DescribedClips:
 
     Attributes:
         captions: One phrase a clip: its caption, else the concepts nearest to its sound.
-        audio: float32 [clips, concepts], cosine of the clip's sound and the concept (text-audio based in the paper).
-        text: float32 [clips, concepts], cosine of the clip's phrase and the concept (description based).
+        audio: float32 [clips, concepts], cosine of the clip's sound and the concept (text-audio based in the paper),
+            each without what all clips or all texts share, see `space`.
+        text: float32 [clips, concepts], cosine of the clip's phrase and the concept (description based), likewise.
     """
 
     captions: tuple[str, ...]
@@ -50,15 +54,16 @@ class DescribedClips:
 
 def describe_clips(index: ClipIndex, bank: ConceptBank) -> DescribedClips:
     """Put every clip of an index into words, and hold sound and words against the concepts of a bank."""
-    concepts = index.text_vectors(bank.concepts)
-    audio = index.vectors() @ concepts.T
+    centre = text_centre(index)
+    concepts = centred(index.text_vectors(bank.concepts), centre)
+    audio = centred(index.vectors(), clip_centre(index)) @ concepts.T
     nearest = np.argsort(-audio, axis=1, kind="stable")[:, :DESCRIBED_BY]
     captions = tuple(
         clip.caption or ", ".join(bank.concepts[concept] for concept in nearest[row])
         for row, clip in enumerate(index.clips)
     )
     distinct, place = np.unique(captions, return_inverse=True)
-    text = index.text_vectors(distinct.tolist()) @ concepts.T
+    text = centred(index.text_vectors(distinct.tolist()), centre) @ concepts.T
     return DescribedClips(captions, audio, text[place])
 
 
@@ -66,11 +71,33 @@ def layer_labels(
     recording: Recording, layer: LayerEvidence, clips: DescribedClips, bank: ConceptBank, config: LabelConfig
 ) -> list[tuple[Label, ...]]:
     """The labels of every unit of a layer, best first, by the evidence and the score that `config` names."""
-    seen = None if find_scorer(config.score).from_top else recording.seen_activations(layer.name)
+    return labels_of(layer, *recording.seen_activations(layer.name), clips, bank, config)
+
+
+def labels_of(
+    layer: LayerEvidence,
+    rows: npt.NDArray[np.intp],
+    activations: Array,
+    clips: DescribedClips,
+    bank: ConceptBank,
+    config: LabelConfig,
+) -> list[tuple[Label, ...]]:
+    """The labels of every unit, best first, from its evidence and its activations on the clips it was found among.
+
+    Args:
+        layer: Top and bottom clips of the units.
+        rows: int [n], rows of the index that `activations` belong to.
+        activations: float [n, units], finite.
+        clips: Similarity of every clip of the index to the concepts.
+        bank: The concepts.
+        config: Evidence, score, k and number of labels.
+    """
+    from_top = find_scorer(config.score).from_top
+    k = effective_clips(activations) if from_top and config.k is None else None
 
     def label(similarity: Floats) -> list[tuple[Label, ...]]:
-        read = None if seen is None else (similarity[seen[0]], seen[1])
-        return label_units(similarity, layer, bank.concepts, config, read)
+        seen = None if from_top else (similarity[rows], activations)
+        return label_units(similarity, layer, bank.concepts, config, seen, k)
 
     return from_evidence(clips, config.evidence, label)
 

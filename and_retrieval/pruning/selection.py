@@ -10,6 +10,7 @@ import numpy.typing as npt
 from .. import faiss_index
 from ..concepts import ConceptBank
 from ..explanation.labels import describe_clips
+from ..explanation.space import centred, text_centre
 from ..explanation.stored import is_explained, load_explained
 from ..recording.recording import Recording
 from ..types import Floats, LayerEvidence
@@ -55,7 +56,13 @@ def wanted_concepts(
     named = {plain(concept) for concept in concepts}
     others = tuple(concept for concept in background.concepts if plain(concept) not in named)
     clips = describe_clips(run.index, ConceptBank(background.name, (*concepts, *others)))
-    return Wanted(tuple(concepts), run.index.text_vectors(concepts), clips.audio, clips.text, labelled)
+    return Wanted(
+        tuple(concepts),
+        centred(run.index.text_vectors(concepts), text_centre(run.index)),
+        clips.audio,
+        clips.text,
+        labelled,
+    )
 
 
 def unit_scores(

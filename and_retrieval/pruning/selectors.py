@@ -26,7 +26,7 @@ import numpy.typing as npt
 
 from ..choices import known_name
 from ..errors import InputError
-from ..explanation.scores import SCORES, selective
+from ..explanation.scores import SCORES
 from ..types import Floats, LayerEvidence
 
 Array = npt.NDArray[Any]
@@ -81,12 +81,14 @@ def retrieval(wanted: Wanted, layer: KnownLayer) -> Floats:
 
 def by_sound(wanted: Wanted, layer: KnownLayer) -> Floats:
     """`explanation.scores.selective` over the clips' sound."""
-    return selective(wanted.audio[layer.rows], layer.activations)[:, : len(wanted.concepts)]
+    return SCORES["selective"].score(wanted.audio[layer.rows], layer.activations)[:, : len(wanted.concepts)]
 
 
 def by_captions(wanted: Wanted, layer: KnownLayer) -> Floats:
     """`explanation.scores.selective` over the clips' captions."""
-    return selective(wanted.captions[layer.rows], layer.activations)[:, : len(wanted.concepts)]
+    return SCORES["selective"].score(wanted.captions[layer.rows], layer.activations)[
+        :, : len(wanted.concepts)
+    ]
 
 
 def soft_wpmi(wanted: Wanted, layer: KnownLayer) -> Floats:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +11,7 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from .. import faiss_index
+from ..clips.bands import BANDS, band_levels
 from ..clips.index import ClipIndex
 from ..clips.qualities import QUALITIES, measure
 from ..clips.source import held_out
@@ -60,8 +61,11 @@ def record(
     plans = plan_layers(target, names, config.pooling, device, lengths)
     held = held_out(index.clips, config.hold_out)
     skipped: list[Skipped] = []
-    qualities = np.full((len(index.clips), len(QUALITIES)), np.nan, np.float32)
-    batches = _batches(index, target, config.batch, qualities, skipped, announce("recording", "clips"))
+    measured = {
+        "qualities": np.full((len(index.clips), len(QUALITIES)), np.nan, np.float32),
+        "bands": np.full((len(index.clips), BANDS), np.nan, np.float32),
+    }
+    batches = _batches(index, target, config.batch, measured, skipped, announce("recording", "clips"))
     scratch = folder.scratch(ACTIVATIONS)
     try:
         sizes = [plan.units for plan in plans]
@@ -84,7 +88,7 @@ def record(
         unit_index = build_unit_index(evidence, index.vectors())
         files: dict[str, Writer | Path] = {
             UNIT_INDEX: lambda path: faiss_index.save(unit_index.faiss, path),
-            QUALITIES_FILE: lambda path: save_file({"qualities": qualities}, path),
+            QUALITIES_FILE: lambda path: save_file(measured, path),
             EVIDENCE: lambda path: save_evidence(evidence, path),
             ACTIVATIONS: scratch,
         }
@@ -123,15 +127,16 @@ def _batches(
     index: ClipIndex,
     target: Target,
     batch: int,
-    qualities: Floats,
+    measured: Mapping[str, Floats],
     skipped: list[Skipped],
     progress: Progress,
 ) -> Iterator[tuple[Ints, list[Floats]]]:
     """Clips of the index in batches of equal length.
 
-    Each clip's sound is measured on the way, as the network gets it; `qualities` and `skipped` are filled.
+    Each clip's sound is measured on the way, as the network gets it; `measured` and `skipped` are filled.
     """
     for rows, sounds in read_batches(index.clips, target.sample_rate, batch, index.cut, skipped, progress):
         for row, sound in zip(rows, sounds, strict=True):
-            qualities[row] = measure(sound, target.sample_rate)
+            measured["qualities"][row] = measure(sound, target.sample_rate)
+            measured["bands"][row] = band_levels(sound, target.sample_rate)
         yield np.array(rows, np.int32), sounds

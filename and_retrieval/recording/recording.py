@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from safetensors.numpy import load_file
 
+from ..clips.bands import BANDS
 from ..clips.index import ClipIndex
 from ..errors import StaleError, unknown_name
 from ..network.names import recorded_layers
@@ -96,8 +97,13 @@ class Recording:
     @cached_property
     def qualities(self) -> Floats:
         """Measured qualities of all clips, float32 [clips, qualities], in the order of `clips.qualities.QUALITIES`."""
-        qualities: Floats = load_file(self.stored.file(QUALITIES_FILE))["qualities"]
-        return qualities
+        return self._measured["qualities"]
+
+    @cached_property
+    def bands(self) -> Floats:
+        """Levels of all clips in mel bands, dB, float32 [clips, bands], see `clips.bands`; NaN where not measured."""
+        missing = np.full((len(self.qualities), BANDS), np.nan, np.float32)
+        return self._measured.get("bands", missing)
 
     @cached_property
     def seen_rows(self) -> npt.NDArray[np.intp]:
@@ -148,6 +154,11 @@ class Recording:
         names = [layer.name for layer in self.manifest.layers]
         remedy = f"{self.name} has no others; record it with more"
         return recorded_layers(globs, names, self.manifest.aliases, remedy)
+
+    @cached_property
+    def _measured(self) -> dict[str, Floats]:
+        measured: dict[str, Floats] = load_file(self.stored.file(QUALITIES_FILE))
+        return measured
 
     @cached_property
     def _activations(self) -> Activations:

@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ..explanation.faithfulness import LEVEL
-from ..types import Explanation, Label, Meaning, Shown, Summary, UnitFaithfulness
+from ..explanation.tuning import AXES, in_words
+from ..types import Explanation, Label, Meaning, Shown, Summary, Tuning, UnitFaithfulness
 
 FREQUENT = 8  # labels in a layer's overview
 BINS = 30  # of the distribution of scores
@@ -110,6 +111,7 @@ def text_tables(data: ReportData) -> dict[str, Any]:
     """The page's text as JSON-able tables."""
     concepts: dict[str, int] = {}
     clips: dict[int, int] = {}
+    axes: dict[tuple[str, tuple[float, ...]], int] = {}
     layer_number = {name: i for i, name in enumerate(data.layers)}
 
     def show(shown: Shown) -> list[Any]:
@@ -117,6 +119,11 @@ def text_tables(data: ReportData) -> dict[str, Any]:
 
     def named(labels: Sequence[Label]) -> list[list[Any]]:
         return [[concepts.setdefault(x.concept, len(concepts)), _number(x.score), x.evidence] for x in labels]
+
+    def curve(tuning: Tuning) -> list[Any]:
+        axis = axes.setdefault((tuning.quality, tuning.centres), len(axes))
+        ends, drawn = (tuning.low, tuning.high), (tuning.means, tuning.margins)
+        return [in_words(tuning), axis, _number(tuning.effect), *map(_numbers, (*drawn, ends))]
 
     def meant(meaning: Meaning) -> dict[str, Any]:
         return {
@@ -137,6 +144,7 @@ def text_tables(data: ReportData) -> dict[str, Any]:
             "faithfulness": _figures(e.faithfulness),
             "byCaptions": _figures(e.caption_faithfulness),
             "acoustics": e.acoustics,
+            "tuning": [curve(tuning) for tuning in e.tuning if tuning.centres],
             "words": list(e.open_concepts),
             "spread": None if e.polysemanticity is None else _number(e.polysemanticity),
             "meanings": [meant(meaning) for meaning in e.meanings],
@@ -160,6 +168,7 @@ def text_tables(data: ReportData) -> dict[str, Any]:
         "randomSpread": data.random_polysemanticity,
         "scoreRange": _score_range(data.explanations),
         "concepts": list(concepts),
+        "axes": [_axis(quality, centres) for quality, centres in axes],
         "clips": [_clip(row, data.clips[row]) for row in clips],
         "units": units,
         "hits": [
@@ -211,6 +220,17 @@ def _figures(test: UnitFaithfulness | None) -> list[float | None] | None:
     return [_number(value) for value in astuple(test)[:-1]] if test else None
 
 
+def _axis(quality: str, centres: Sequence[float]) -> dict[str, Any]:
+    """A measured quality as the axis of curves, with the centres of its bins."""
+    axis = AXES[quality]
+    return {
+        "name": axis.words,
+        "unit": axis.unit,
+        "logarithmic": axis.logarithmic,
+        "centres": _numbers(centres),
+    }
+
+
 def _section(section: Section) -> dict[str, Any]:
     pictures = [
         [f"data:{one.media_type};base64,{base64.b64encode(one.content).decode()}", one.description]
@@ -239,6 +259,10 @@ def _score_range(explanations: Sequence[Explanation]) -> list[float]:
     """Ends of the score bars: 0 or the lowest score, and the highest."""
     scores = [x.score for e in explanations for x in e.labels if math.isfinite(x.score)]
     return [min([0.0, *scores]), max(scores, default=1.0)]
+
+
+def _numbers(values: Sequence[float]) -> list[float | None]:
+    return [_number(value) for value in values]
 
 
 def _number(value: float) -> float | None:

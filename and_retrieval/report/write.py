@@ -64,7 +64,7 @@ def report_data(run: Recording) -> ReportData:
             "units": _unit_counts(explained, len(recorded.layers)),
             "embedder": f"{run.index.embedder_name} ({run.index.embedder_fingerprint})",
             "concepts": f"{made.bank}, {len(made.concepts)} concepts, scored by "
-            f"{labelling.score} over {labelling.k} clips, by {labelling.evidence}{RANKED[labelling.rank]}",
+            f"{labelling.score} over {_looked_at(labelling.k)}, by {labelling.evidence}{RANKED[labelling.rank]}",
             "language model": made.summaries.llm,
         },
         notes=_notes(run, explained),
@@ -88,6 +88,10 @@ def _unit_counts(explained: Explained, layers: int) -> str:
     if set(reliable) != {"untested"}:
         text += f", {reliable.count('holds')} with a label that holds on held-out clips"
     return f"{text}, {sum(by_captions)} by their captions" if by_captions else text
+
+
+def _looked_at(k: int | None) -> str:
+    return "the clips each unit mainly responds to" if k is None else f"{k} clips"
 
 
 def _clip_facts(index: ClipIndex, phrases: Mapping[int, str]) -> dict[int, ClipFacts]:

@@ -178,6 +178,7 @@ def _unit_result(
         "labels": [asdict(label) for label in explanation.labels] if explanation else [],
         "summary": explanation.summary.text if explanation else None,
         "reliable": HOLDS[explanation.reliable] if explanation else None,
+        "label_kind": explanation.kind if explanation else None,
         "polysemanticity": explanation.polysemanticity if explanation else None,
         "open_concepts": list(explanation.open_concepts) if explanation else [],
     }

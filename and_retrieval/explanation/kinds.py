@@ -1,0 +1,147 @@
+"""Kinds: whether a concept explains a unit, or measured sound does, or either as well as the other.
+
+A label can predict a unit on unseen clips and still be false: units that answer to silence go with "sneeze" where the
+recordings of sneezes are padded with it. So beside the label stands a plainer rival, the measured qualities of the
+clips: a ridge regression of the unit's exponential scores (`faithfulness.exponential_scores`) on the ranks of the
+qualities, fitted on the seen clips. On the clips that the label was tested on, four things are asked, each by a
+permutation test that deals out whole files, with one false discovery rate per question over the units of a layer:
+
+    label       does the label predict the unit?                       (the verdict of the label's own test)
+    rival       do the qualities predict the unit?
+    adds        does the label predict what the qualities leave?       partial correlation, label given qualities
+    rival adds  do the qualities predict what the label leaves?        partial correlation, qualities given label
+
+and the answers give the kind:
+
+    concept     the label predicts and adds to the qualities, or the qualities do not predict at all
+    both        the label predicts and adds nothing, and neither do the qualities add to it, or they predict no better
+    acoustic    the qualities predict, and the label fails its test or adds nothing while they add to it
+    none        neither predicts
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy import stats
+
+from ..numerics import Array, Doubles, chunks
+from ..types import Kind
+from .acoustics import RIDGE, filled_ranks
+from .faithfulness import LEVEL, exponential_scores
+from .permutations import GroupPermutations
+
+Bools = npt.NDArray[np.bool_]
+
+LEAST_PARTIAL = 0.1
+"""Partial correlation below which an effect, however sure, adds nothing that a listener would hear."""
+CHUNK_BYTES = 32 * 2**20
+
+
+@dataclass(frozen=True)
+class Rivals:
+    """How a label and the measured qualities predict each unit of a layer on clips that neither was fitted to.
+
+    Attributes:
+        label, qualities: float64 [units], correlation of either with the unit's exponential scores, -1..1.
+        label_adds: float64 [units], partial correlation of the label given the qualities.
+        qualities_add: float64 [units], the reverse.
+        qualities_hold, label_helps, qualities_help: bool [units], whether the permutation test of `qualities`,
+            `label_adds` and `qualities_add` is passed.
+    """
+
+    label: Doubles
+    qualities: Doubles
+    label_adds: Doubles
+    qualities_add: Doubles
+    qualities_hold: Bools
+    label_helps: Bools
+    qualities_help: Bools
+
+
+def rivals(
+    seen: tuple[Array, Array], tested: tuple[Array, Array], predictions: Array, groups: Array
+) -> Rivals:
+    """Hold a label of every unit against the measured qualities.
+
+    Args:
+        seen: Activations, float [seen, units], and qualities, float [seen, qualities], of the clips to fit on.
+        tested: The same of the clips to test on.
+        predictions: float [units, tested], what each unit's label says of the clips.
+        groups: int [tested], the file of each clip.
+    """
+    fitted = _predicted(seen, tested)
+    permutations = GroupPermutations(groups)
+    units = len(predictions)
+    columns = np.zeros((7, units))  # the fields of `Rivals` in order, p-values in place of verdicts
+    for part in chunks(units, len(groups), CHUNK_BYTES):
+        y = _standard(exponential_scores(tested[0][:, part].T.astype(np.float64)))
+        label, quality = _standard(predictions[part].astype(np.float64)), _standard(fitted[part])
+        r = [_correlation(y, label), _correlation(y, quality)]
+        adds = _partial(y, label, quality)
+        others = _partial(y, quality, label)
+        p = [
+            permutations.p_values(y, quality, r[1]),
+            permutations.p_values(*adds),
+            permutations.p_values(*others),
+        ]
+        columns[:, part] = [*r, adds[2], others[2], *p]
+    holds, helps, other_helps = (stats.false_discovery_control(p) <= LEVEL for p in columns[4:])
+    label, qualities, label_adds, qualities_add = columns[:4]
+    return Rivals(
+        label,
+        qualities,
+        label_adds,
+        qualities_add,
+        qualities_hold=holds & (columns[1] > 0),
+        label_helps=helps & (columns[2] >= LEAST_PARTIAL),
+        qualities_help=other_helps & (columns[3] >= LEAST_PARTIAL),
+    )
+
+
+def kinds(label_holds: Bools, found: Rivals) -> list[Kind | None]:
+    """The kind of every unit, from the verdict of its label's own test and its rivals; see the module."""
+    concept = label_holds & (found.label_helps | ~found.qualities_hold)
+    even = ~found.qualities_help | (found.label >= found.qualities)
+    both = label_holds & ~concept & even
+    acoustic = found.qualities_hold & ~concept & ~both
+    names: list[Kind | None] = [None] * len(label_holds)
+    kind_of: dict[Kind, Bools] = {"concept": concept, "both": both, "acoustic": acoustic}
+    for kind, units in kind_of.items():
+        for unit in np.flatnonzero(units):
+            names[unit] = kind
+    return names
+
+
+def _predicted(seen: tuple[Array, Array], tested: tuple[Array, Array]) -> Doubles:
+    """What the qualities say of the tested clips, fitted on the seen ones: float64 [units, tested]."""
+    ranks = filled_ranks(np.concatenate([seen[1], tested[1]]))
+    x, other = np.split(ranks, [len(seen[1])])
+    mean = x.mean(axis=0)
+    centred = x - mean
+    gram = centred.T @ centred + RIDGE * len(x) * np.eye(x.shape[1])
+    predicted = np.empty((seen[0].shape[1], len(other)))
+    for part in chunks(seen[0].shape[1], len(x), CHUNK_BYTES):
+        y = _standard(exponential_scores(seen[0][:, part].T.astype(np.float64)))
+        predicted[part] = (other - mean).dot(np.linalg.solve(gram, centred.T @ y.T)).T
+    return predicted
+
+
+def _partial(y: Doubles, x: Doubles, given: Doubles) -> tuple[Doubles, Doubles, Doubles]:
+    """What is left of y and of x without what goes with a third, standardised, and their correlation."""
+    left = _standard(y - _correlation(y, given)[:, None] * given)
+    right = _standard(x - _correlation(x, given)[:, None] * given)
+    return left, right, _correlation(left, right)
+
+
+def _correlation(x: Doubles, y: Doubles) -> Doubles:
+    return np.asarray(np.einsum("uc,uc->u", x, y) / x.shape[1])
+
+
+def _standard(x: Doubles) -> Doubles:
+    """Rows of mean 0 and standard deviation 1; zero for rows that do not vary."""
+    x = x - x.mean(axis=1, keepdims=True)
+    spread = x.std(axis=1, keepdims=True)
+    return np.asarray(np.where(spread > 1e-9, x / np.where(spread > 1e-9, spread, 1), 0))

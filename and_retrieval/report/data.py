@@ -122,8 +122,8 @@ def text_tables(data: ReportData) -> dict[str, Any]:
 
     def curve(tuning: Tuning) -> list[Any]:
         axis = axes.setdefault((tuning.quality, tuning.centres), len(axes))
-        ends, drawn = (tuning.low, tuning.high), (tuning.means, tuning.margins)
-        return [in_words(tuning), axis, _number(tuning.effect), *map(_numbers, (*drawn, ends))]
+        drawn = tuning.means, tuning.margins, (tuning.low, tuning.high)
+        return [in_words(tuning), axis, _number(tuning.effect), *map(_drawn, drawn)]
 
     def meant(meaning: Meaning) -> dict[str, Any]:
         return {
@@ -227,7 +227,7 @@ def _axis(quality: str, centres: Sequence[float]) -> dict[str, Any]:
         "name": axis.words,
         "unit": axis.unit,
         "logarithmic": axis.logarithmic,
-        "centres": _numbers(centres),
+        "centres": _drawn(centres),
     }
 
 
@@ -261,8 +261,9 @@ def _score_range(explanations: Sequence[Explanation]) -> list[float]:
     return [min([0.0, *scores]), max(scores, default=1.0)]
 
 
-def _numbers(values: Sequence[float]) -> list[float | None]:
-    return [_number(value) for value in values]
+def _drawn(values: Sequence[float]) -> list[float]:
+    """Three significant digits of finite numbers, enough for a small curve."""
+    return [float(f"{value:.3g}") for value in values]
 
 
 def _number(value: float) -> float | None:

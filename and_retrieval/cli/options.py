@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
+from ..files import one_line
 from ..progress import Progress, terminal_progress
 from ..store import DEFAULT_HOME, Home
 
@@ -125,6 +126,8 @@ def index_result(index: ClipIndex) -> Result:
         "path": str(index.folder.path),
         "clips": len(index.clips),
         "skipped": [{"path": miss.path, "reason": miss.reason} for miss in index.skipped],
+        "changed": index.changed,
+        "notes": list(index.notes),
         "embedder": index.embedder_name,
         "dim": index.dim,
     }
@@ -134,6 +137,6 @@ def skipped_text(skipped: Sequence[dict[str, str]], shown: int = 5) -> str:
     """The first few files that could not be used, as lines to append."""
     if not skipped:
         return ""
-    lines = [f"  {miss['path']}: {miss['reason']}" for miss in skipped[:shown]]
+    lines = [one_line(f"  {miss['path']}: {miss['reason']}") for miss in skipped[:shown]]
     more = [f"  and {len(skipped) - shown} more, see --json"] if len(skipped) > shown else []
     return "\n".join([f"\n{len(skipped)} skipped:", *lines, *more])

@@ -13,6 +13,7 @@ from command_line import Answer
 from embedders import FakeEmbedder
 from sounds import WriteSound, noise, tone
 
+from and_retrieval import soundbank
 from and_retrieval.cli import main
 from and_retrieval.clips.index import ClipIndex
 from and_retrieval.files import named_file, one_line, plain_name
@@ -199,3 +200,27 @@ def test_files_that_were_changed_are_not_recorded(
     answer("index", str(sounds), "--name", "x")
     again = answer("record", "x", "--target", "yamnet", "--layers", "classifier", "--hold-out", "0")
     assert {Path(miss["path"]).name for miss in again["skipped"]} == {"3.wav"}
+
+
+@pytest.mark.slow
+def test_prune_and_report_tell_of_clips_that_were_changed(tmp_path: Path, answer: Answer, home: Path) -> None:
+    table = soundbank.render(tmp_path / "set", clips_per_concept=6, concepts=("siren", "rain", "church bell"))
+    answer("index", str(table), "--name", "x")
+    layers = ("--layers", "classifier", "--layers", "layer14*")
+    answer("record", "x", "--target", "yamnet", *layers, "--hold-out", "0.5")
+    answer("explain", "x/yamnet", "--llm", "none")
+    whole = answer("prune", "x/yamnet", "siren", "--budget", "5")
+    assert whole["skipped"] == []
+    index = ClipIndex.open(home / "x")
+    held = json.loads((home / "x/runs/yamnet/manifest.json").read_text())["held_out_rows"]
+    changed = Path(next(index.clips[row].file for row in held if index.clips[row].label != "siren"))
+    changed.write_bytes(changed.read_bytes()[:-2_000])
+    result = answer("prune", "x/yamnet", "siren", "--budget", "5")
+    assert [(miss["path"], miss["reason"]) for miss in result["skipped"]] == [
+        (str(changed), "the file was changed after it was indexed; index it again")
+    ]
+    assert result["clips"] == [whole["clips"][0], whole["clips"][1] - 1]
+    for clip in index.clips:
+        Path(clip.file).write_bytes(Path(clip.file).read_bytes()[:-100])
+    answer("report", "x/yamnet")
+    assert "changed after it was indexed" in (home / "x/runs/yamnet/report.html").read_text()

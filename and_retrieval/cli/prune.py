@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
-from .options import Result, add_device, add_trust, add_verb, announcer, device_of, opened_run
+from .options import Result, add_device, add_trust, add_verb, announcer, device_of, opened_run, skipped_text
 
 if TYPE_CHECKING:
     from ..pruning.result import Pruned
@@ -107,4 +108,4 @@ def _text(result: Pruned, picture: Path | None) -> str:
         lines.append(f"curves   {picture}")
     if result.export:
         lines.append(f"exported {result.export}")
-    return "\n".join(lines)
+    return "\n".join(lines) + skipped_text([asdict(miss) for miss in result.skipped])

@@ -269,7 +269,7 @@ def read_in_order(
                 sounds.append(read_clip(clips[row], sample_rate, config))
                 good.append(row)
             except UnreadableAudioError as error:
-                misses.append(Skipped(_place(clips[row]), str(error)))
+                misses.append(Skipped(clip_place(clips[row]), str(error)))
         return good, sounds, misses
 
     with ThreadPoolExecutor(max_workers=1) as pool:
@@ -347,7 +347,8 @@ def _embed(
     return rows, np.concatenate(parts), skipped
 
 
-def _place(clip: Clip) -> str:
+def clip_place(clip: Clip) -> str:
+    """Where a clip lies, as the list of the skipped says it: its file, and the second where it does not begin at 0."""
     return f"{clip.file} at {clip.start:g} s" if clip.start else clip.file
 
 

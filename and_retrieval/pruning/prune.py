@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ..clips.index import clip_place
 from ..concepts import ConceptBank, load_bank, merge_banks
 from ..errors import InputError, StaleError
 from ..explanation.stored import is_explained, load_explained
@@ -20,7 +21,7 @@ from ..progress import Progress, silent
 from ..recording.recording import Recording
 from ..recording.target import recorded_plans
 from ..targets import weights_hash
-from ..types import Floats, Target
+from ..types import Floats, Skipped, Target
 from .concept_clips import EFFECT_CLIPS, KNEE_CLIPS, MatchedClips, matched_clips, one_batch, run_logits
 from .effect import LADDER, Choice, Effect, best_units, effect, knee, random_units, units_for
 from .export import export_pruned, writable
@@ -91,11 +92,11 @@ def prune(
     counts, rng = sorted(set(wanted)), np.random.default_rng(seed)
     chosen = search.choices(selector, sizes, counts, rng)
     plans = recorded_plans(run.manifest.layers, target, names)
+    measure = _Measure(run, target, plans, clips, device, progress)
     place, tried = 0, [BudgetEffect.of(choice, sizes) for choice in chosen]
     if clips.unmeasured is None:
         controls = [[random_units(choice, sizes, rng) for _ in range(draws)] for choice in chosen]
         known = search.choices("oracle", sizes, counts, rng) if search.has_oracle() else []
-        measure = _Measure(run, target, plans, clips, device, progress)
         place = measure.knee(chosen)
         tried = measure.effects(tried, chosen, controls, known)
     best = tried[place]
@@ -106,7 +107,7 @@ def prune(
         layers=sizes,
         classes=tuple(one.name if one else None for one in clips.classes),
         labels=clips.labels,
-        clips=_counted(run, clips),
+        clips=_counted(run, clips, measure.skipped),
         budgets=tuple(tried),
         chosen=place,
         unmeasured=clips.unmeasured,
@@ -114,6 +115,7 @@ def prune(
         removed=search.nearest_concepts(best.chosen),
         export=None if export is None else str(Path(export).expanduser()),
         source=source,
+        skipped=tuple(dict.fromkeys(measure.skipped.values())),
     )
     if export is not None:
         export_pruned(
@@ -177,7 +179,10 @@ class _Search:
 
 @dataclass(frozen=True)
 class _Measure:
-    """The network's answers to the run's clips under masks, as effects on the concept's clips and the rest."""
+    """The network's answers to the run's clips under masks, as effects on the concept's clips and the rest.
+
+    `skipped` gains the rows that cannot be read again.
+    """
 
     run: Recording
     target: Target
@@ -185,6 +190,7 @@ class _Measure:
     clips: MatchedClips
     device: str
     progress: Progress
+    skipped: dict[int, Skipped] = field(default_factory=dict)
 
     def effects(
         self,
@@ -216,7 +222,13 @@ class _Measure:
 
     def _effects(self, rows: Sequence[int], masks: Sequence[Choice]) -> list[Effect]:
         units = [{layer: numbers.tolist() for layer, numbers in mask.items()} for mask in masks]
-        logits, order = run_logits(self.run, self.target, self.plans, rows, units, self.device, self.progress)
+        missed: list[Skipped] = []
+        logits, order = run_logits(
+            self.run, self.target, self.plans, rows, units, self.device, self.progress, missed
+        )
+        unread = [row for row in rows if row not in set(order)]
+        places = {miss.path: miss for miss in missed}
+        self.skipped.update({row: places[clip_place(self.run.index.clips[row])] for row in unread})
         truth, own = self.clips.truth[order], self.clips.is_target[order]
         return [effect(logits[0], after, truth, own, self.clips.known) for after in logits[1:]]
 
@@ -248,8 +260,9 @@ def _background(run: Recording) -> ConceptBank:
     return merge_banks([default, ConceptBank(made.bank, made.concepts)])
 
 
-def _counted(run: Recording, clips: MatchedClips) -> tuple[int, int]:
-    own = clips.is_target[clips.sample(run.held_out_rows, EFFECT_CLIPS)]
+def _counted(run: Recording, clips: MatchedClips, skipped: Mapping[int, Skipped]) -> tuple[int, int]:
+    rows = [row for row in clips.sample(run.held_out_rows, EFFECT_CLIPS) if row not in skipped]
+    own = clips.is_target[rows]
     return int(own.sum()), int((~own).sum())
 
 

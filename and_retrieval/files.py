@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ from .errors import InputError
 
 CHUNK = 1 << 20  # bytes read at a time
 READABLE = 0o644
+_ESCAPED = re.compile(rb"\\x([89a-f][0-9a-f])")
 SCRATCH = ".tmp"  # suffix of a file that is still being written
 
 
@@ -23,6 +25,27 @@ def sha256(path: Path) -> str:
         while block := stream.read(CHUNK):
             digest.update(block)
     return digest.hexdigest()
+
+
+def plain_name(path: str | os.PathLike[str]) -> str:
+    """A path as text that is valid everywhere: bytes of it that are not UTF-8 as ``\\xe9``, as Python shows them."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def named_file(name: str | os.PathLike[str]) -> Path:
+    """The file that `plain_name` gave that name to."""
+    path = Path(name)
+    text = os.fspath(path)
+    if "\\x" not in text or os.path.lexists(path):
+        return path
+    return Path(os.fsdecode(_ESCAPED.sub(lambda found: bytes([int(found[1], 16)]), os.fsencode(text))))
+
+
+def one_line(text: str) -> str:
+    """Text as one line that any terminal shows: what cannot be printed as an escape."""
+    return "".join(
+        c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in text
+    )
 
 
 def scratch_path(path: Path) -> Path:

@@ -37,7 +37,7 @@ class Clip:
     Attributes:
         id: 16 hex digits from relative path, file content and start: the same on every machine.
         root: Absolute folder that `path` starts from.
-        path: Audio file, POSIX style, relative to `root`.
+        path: Audio file, POSIX style, relative to `root`; bytes that are not UTF-8 as in `files.plain_name`.
         start: Where the clip begins in the file, seconds.
         duration: Length in seconds.
         label: Class name, or None.
@@ -72,10 +72,19 @@ class Skipped:
 
 @dataclass(frozen=True, slots=True)
 class ProbeSet:
-    """The clips a network is shown, and the files that could not be used."""
+    """The clips a network is shown, and the files that could not be used.
+
+    Attributes:
+        clips: In a fixed order.
+        skipped: What looks like sound and is not among them, or not whole, with the reason.
+        columns: Which of label, caption and fold a table says, also where it says that there is none.
+        notes: What else to say of the source, in sentences.
+    """
 
     clips: tuple[Clip, ...]
     skipped: tuple[Skipped, ...] = ()
+    columns: frozenset[str] = frozenset()
+    notes: tuple[str, ...] = ()
 
 
 class Embedder(Protocol):

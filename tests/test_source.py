@@ -301,9 +301,9 @@ class TestReading:
         path = write_sound("x.wav", noise(2.0))
         first, second = load_clips(path, ClipConfig(window=1.0)).clips
         write_sound("x.wav", noise(0.5))
-        assert len(read_clip(first, 16_000)) == 8_000
-        with pytest.raises(UnreadableAudioError, match="ends after"):
-            read_clip(second, 16_000)
+        for clip in (first, second):
+            with pytest.raises(UnreadableAudioError, match="changed after it was indexed"):
+                read_clip(clip, 16_000)
         path.unlink()
         with pytest.raises(UnreadableAudioError, match="not readable"):
             read_clip(first, 16_000)

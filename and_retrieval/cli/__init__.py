@@ -8,6 +8,7 @@ import os
 import sys
 import time
 from collections.abc import Sequence
+from typing import Any
 
 from .. import __version__
 from ..errors import AndRetrievalError
@@ -35,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         ):  # a user's network may print, but stdout is for the result
             result, text = args.verb(args)
         result = {**result, "seconds": round(time.monotonic() - begin, 3)} if args.timed else result
-        _print(json.dumps(result, ensure_ascii=False) if args.json else text)
+        _print(_json(result) if args.json else text)
     except AndRetrievalError as error:
         print(f"and-retrieval: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
@@ -54,8 +55,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
+def _json(result: dict[str, Any]) -> str:
+    """One line, in plain ASCII where standard output takes no other."""
+    text = json.dumps(result, ensure_ascii=False)
+    try:
+        text.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:
+        return json.dumps(result)
+    return text
+
+
 def _print(text: str) -> None:
-    sys.stdout.write(text + "\n")
+    encoding = sys.stdout.encoding or "utf-8"
+    sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding) + "\n")
     sys.stdout.flush()
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from ..choices import WINDOW
 from ..config import ClipConfig
+from ..files import one_line
 from ..store import Home
 from .options import Result, add_device, add_verb, announcer, built, index_result, number, skipped_text
 
@@ -23,7 +24,7 @@ def add(verbs: Any) -> None:
     verb.add_argument(
         "source",
         metavar="SOURCE",
-        help="folder, quoted glob, or CSV file with the columns path,label,caption,fold",
+        help="folder, quoted glob, or table (CSV) with the columns path,label,caption,fold,start,end",
     )
     verb.add_argument(
         "--name", required=True, help="name of the index; if it exists already, new sounds are added to it"
@@ -47,5 +48,8 @@ def answer(args: argparse.Namespace) -> tuple[Result, str]:
     home = Home.find(args.home)
     index = built(args.source, args.name, args.embedder, home, args, announcer(args))
     result = index_result(index)
-    text = f"{len(index.clips)} clips in index {index.name} ({index.folder.path}){skipped_text(result['skipped'])}"
-    return result, text
+    lines = [f"{len(index.clips)} clips in index {index.name} ({index.folder.path})"]
+    if index.changed:
+        lines.append(f"{index.changed} clips got another label, caption or fold; explain runs on them again")
+    lines += map(one_line, index.notes)
+    return result, "\n".join(lines) + skipped_text(result["skipped"])

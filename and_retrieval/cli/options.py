@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..choices import Numbers, known_name
 from ..errors import InputError
-from ..files import output_path
+from ..files import one_line, output_path
 from ..progress import Progress, terminal_progress
 from ..store import DEFAULT_HOME, Home
 from .parser import VerbFormatter
@@ -211,6 +211,8 @@ def index_result(index: ClipIndex) -> Result:
         "path": str(index.folder.path),
         "clips": len(index.clips),
         "skipped": [{"path": miss.path, "reason": miss.reason} for miss in index.skipped],
+        "changed": index.changed,
+        "notes": list(index.notes),
         "embedder": index.embedder_name,
         "dim": index.dim,
     }
@@ -220,6 +222,6 @@ def skipped_text(skipped: Sequence[dict[str, str]], shown: int = 5) -> str:
     """Lines that name the first few files that could not be used, to append to a result."""
     if not skipped:
         return ""
-    lines = [f"  {miss['path']}: {miss['reason']}" for miss in skipped[:shown]]
+    lines = [one_line(f"  {miss['path']}: {miss['reason']}") for miss in skipped[:shown]]
     more = [f"  and {len(skipped) - shown} more, see --json"] if len(skipped) > shown else []
     return "\n".join([f"\n{len(skipped)} skipped:", *lines, *more])

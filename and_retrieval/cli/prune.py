@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from ..choices import BUDGET, COUNT, PICTURES, SELECTORS
@@ -21,6 +22,7 @@ from .options import (
     number,
     one_of,
     opened_run,
+    skipped_text,
 )
 
 if TYPE_CHECKING:
@@ -130,4 +132,4 @@ def _text(result: Pruned, picture: Path | None) -> str:
         lines.append(f"curves   {picture}")
     if result.export:
         lines.append(f"exported {result.export}")
-    return "\n".join(lines)
+    return "\n".join(lines) + skipped_text([asdict(miss) for miss in result.skipped])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -18,14 +19,17 @@ from .. import faiss_index
 from ..config import ClipConfig
 from ..embed import checked_embedder, load_embedder
 from ..errors import InputError, StaleError
+from ..files import named_file, plain_name
 from ..progress import Progress, silent
 from ..store import INDEX, Folder
-from ..types import Clip, Embedder, Floats, Skipped
+from ..types import Clip, Embedder, Floats, ProbeSet, Skipped
 from .files import UnreadableAudioError
 from .manifest import IndexManifest
-from .source import load_clips, read_clip
+from .source import NO_FILE, load_clips, read_clip
 
 BATCH = 32  # clips read, decoded and embedded at a time
+
+_PART = re.compile(r"(.*) (?:at|from) [0-9.e+]+ s", re.DOTALL)
 
 Record = TypeVar("Record", Clip, Skipped)
 
@@ -45,6 +49,8 @@ class ClipIndex:
         cut: How files were cut into clips.
         device: Where the embedder runs when it is loaded by name.
         embedder_spec: Name to load it by now, where that is another one.
+        changed: Clips whose label, caption or fold was another before this index was built again.
+        notes: What else there was to say of the source when it was built.
     """
 
     folder: Folder
@@ -56,6 +62,8 @@ class ClipIndex:
     cut: ClipConfig
     device: str = "cpu"
     embedder_spec: str | None = None
+    changed: int = field(default=0, compare=False)
+    notes: tuple[str, ...] = field(default=(), compare=False)
     _embedded: dict[str, Floats] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
@@ -68,6 +76,9 @@ class ClipIndex:
         progress: Progress = silent,
     ) -> ClipIndex:
         """Embed a source's clips into the index at `path`; clips it already holds are not embedded again.
+
+        What a table says of them by now is taken over: labels, captions and folds, also where it says none any more.
+        The names of folders are taken where a clip has no label yet.
 
         Args:
             source: Folder, glob or CSV, see `clips.source.load_clips`.
@@ -88,7 +99,7 @@ class ClipIndex:
             old.check_cut(config)
         config = old.cut if old else config or ClipConfig()
         probe = load_clips(source, config)
-        rows_kept, kept = _still_valid(old.clips if old else (), probe.clips)
+        rows_kept, kept, changed = _still_valid(old.clips if old else (), probe)
         known = {clip.id for clip in kept}
         new = [clip for clip in probe.clips if clip.id not in known]
         rows, matrix, skipped = _embed(new, embedder, config, progress)
@@ -99,8 +110,7 @@ class ClipIndex:
             raise InputError(
                 f"no usable audio in {source}: all {len(skipped)} clips were skipped ({skipped[0].reason})"
             )
-        looked_at = {_place(clip) for clip in probe.clips} | {miss.path for miss in probe.skipped}
-        earlier = (miss for miss in (old.skipped if old else ()) if miss.path not in looked_at)
+        earlier = _still_missed(old.skipped if old else (), probe, source)
         misses = dict.fromkeys((*earlier, *probe.skipped, *skipped))
         index = cls(
             folder,
@@ -110,6 +120,8 @@ class ClipIndex:
             embedder.name,
             embedder.fingerprint,
             config,
+            changed=changed,
+            notes=probe.notes,
         )
         index._save()
         return index.with_embedder(embedder)
@@ -291,7 +303,7 @@ def read_in_order(
                 sounds.append(read_clip(clips[row], sample_rate, config))
                 good.append(row)
             except UnreadableAudioError as error:
-                misses.append(Skipped(_place(clips[row]), str(error)))
+                misses.append(Skipped(clip_place(clips[row]), str(error)))
         return good, sounds, misses
 
     with ThreadPoolExecutor(max_workers=1) as pool:
@@ -305,19 +317,52 @@ def read_in_order(
             yield ahead.result()
 
 
-def _still_valid(old: Sequence[Clip], new: Sequence[Clip]) -> tuple[list[int], list[Clip]]:
+def _still_valid(old: Sequence[Clip], probe: ProbeSet) -> tuple[list[int], list[Clip], int]:
     """Rows and clips that stay: those whose file still has the content they were embedded from.
 
-    A clip that is found in another place now (the whole folder moved) is read from there.
+    A clip that is found in another place now (the whole folder moved) is read from there. What the source says of it
+    now is taken over; the number of clips of which that is something else comes last.
     """
-    roots = {clip.id: clip.root for clip in new}
-    content = {(clip.root, clip.path): clip.sha256 for clip in new}
-    rows = [
-        row
-        for row, clip in enumerate(old)
-        if clip.id in roots or content.get((clip.root, clip.path), clip.sha256) == clip.sha256
-    ]
-    return rows, [replace(old[row], root=roots.get(old[row].id, old[row].root)) for row in rows]
+    found = {clip.id: clip for clip in probe.clips}
+    content = {(clip.root, clip.path): clip.sha256 for clip in probe.clips}
+    rows: list[int] = []
+    kept: list[Clip] = []
+    changed = 0
+    for row, clip in enumerate(old):
+        now = found.get(clip.id)
+        if now is None and content.get((clip.root, clip.path), clip.sha256) != clip.sha256:
+            continue
+        rows.append(row)
+        if now is not None:
+            corrected = _corrected(clip, now, probe.columns)
+            changed += corrected != clip
+            clip = replace(corrected, root=now.root)
+        kept.append(clip)
+    return rows, kept, changed
+
+
+def _corrected(clip: Clip, now: Clip, columns: frozenset[str]) -> Clip:
+    """A clip as a source describes it now, in the columns that this has."""
+    label = now.label if "label" in columns else clip.label or now.label
+    caption = now.caption if "caption" in columns else clip.caption
+    fold = now.fold if "fold" in columns else clip.fold
+    return replace(clip, label=label, caption=caption, fold=fold)
+
+
+def _still_missed(old: Sequence[Skipped], probe: ProbeSet, source: str | Path) -> Iterator[Skipped]:
+    """What an earlier source could not use, as far as this one did not look at the same files and they still exist."""
+    looked_at = {clip.file for clip in probe.clips} | {_file(miss) for miss in probe.skipped}
+    looked_at.add(plain_name(Path(source).expanduser().absolute()))
+    for miss in old:
+        file = _file(miss)
+        if file not in looked_at and (miss.reason == NO_FILE or named_file(file).exists()):
+            yield miss
+
+
+def _file(miss: Skipped) -> str:
+    """The file that was skipped, whole or from some second on."""
+    found = _PART.fullmatch(miss.path)
+    return found[1] if found else miss.path
 
 
 def _embed(
@@ -336,7 +381,8 @@ def _embed(
     return rows, np.concatenate(parts), skipped
 
 
-def _place(clip: Clip) -> str:
+def clip_place(clip: Clip) -> str:
+    """Where a clip lies, as the list of the skipped says it: its file, and the second where it does not begin at 0."""
     return f"{clip.file} at {clip.start:g} s" if clip.start else clip.file
 
 

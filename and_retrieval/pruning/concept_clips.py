@@ -14,7 +14,7 @@ from ..network.mask import Units
 from ..network.probe import read_batches
 from ..progress import Progress, silent
 from ..recording.recording import Recording
-from ..types import Floats, Target
+from ..types import Floats, Skipped, Target
 from .effect import OutputClass, Truth, masked_logits
 from .matching import Vocabulary
 
@@ -148,8 +148,11 @@ def run_logits(
     masks: Sequence[Units],
     device: str = "cpu",
     progress: Progress = silent,
+    skipped: list[Skipped] | None = None,
 ) -> tuple[Floats, list[int]]:
     """Logits of the run's clips without and with every mask, see `effect.masked_logits`.
+
+    `skipped`, where given, gains the clips that cannot be read.
 
     Returns:
         float32 [1 + masks, clips, classes], and the rows of the clips in that order: those that could be read.
@@ -158,10 +161,12 @@ def run_logits(
         InputError: None could be read, or what `masked_logits` raises.
     """
     order: list[int] = []
-    sounds = _sounds(run, target, rows, order, progress)
+    skipped = [] if skipped is None else skipped
+    sounds = _sounds(run, target, rows, order, skipped, progress)
     first = next(sounds, None)
     if first is None:
-        raise InputError(f"none of the {len(rows)} clips of {run.name} can be read any more")
+        why = f": {skipped[-1].reason}" if skipped else ""
+        raise InputError(f"none of the {len(rows)} clips of {run.name} can be read any more{why}")
 
     def batches() -> Iterator[Sequence[Floats]]:
         yield first
@@ -177,18 +182,23 @@ def one_batch(run: Recording, target: Target, count: int = 4) -> list[Floats]:
         InputError: No clip can be read.
     """
     rows = run.held_out_rows if len(run.held_out_rows) else run.seen_rows
-    batch = next(_sounds(run, target, rows.tolist(), [], silent), None)
+    batch = next(_sounds(run, target, rows.tolist(), [], [], silent), None)
     if batch is None:
         raise InputError(f"no clip of {run.name} can be read any more")
     return batch[:count]
 
 
 def _sounds(
-    run: Recording, target: Target, rows: Sequence[int], order: list[int], progress: Progress
+    run: Recording,
+    target: Target,
+    rows: Sequence[int],
+    order: list[int],
+    skipped: list[Skipped],
+    progress: Progress,
 ) -> Iterator[list[Floats]]:
-    """Waveforms in batches of equal length; `order` is filled with their rows."""
+    """Waveforms in batches of equal length; `order` is filled with their rows, `skipped` with what cannot be read."""
     clips = [run.index.clips[row] for row in rows]
-    for places, sounds in read_batches(clips, target.sample_rate, BATCH, run.manifest.cut, [], progress):
+    for places, sounds in read_batches(clips, target.sample_rate, BATCH, run.manifest.cut, skipped, progress):
         order += [rows[place] for place in places]
         yield sounds
 

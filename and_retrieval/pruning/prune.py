@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..choices import BUDGET, COUNT, RANDOM, SELECTORS, known_name
+from ..clips.index import clip_place
 from ..concepts import ConceptBank, load_bank, merge_banks
 from ..config import DEFAULT_SELECTOR, DRAWS
 from ..errors import InputError, StaleError
@@ -22,7 +23,7 @@ from ..progress import Progress, silent
 from ..recording.recording import Recording
 from ..recording.target import recorded_plans
 from ..targets import weights_hash
-from ..types import Floats, Target
+from ..types import Floats, Skipped, Target
 from .concept_clips import EFFECT_CLIPS, KNEE_CLIPS, MatchedClips, matched_clips, one_batch, run_logits
 from .effect import LADDER, Choice, Effect, best_units, effect, knee, random_units, units_for
 from .export import export_pruned, writable
@@ -93,14 +94,14 @@ def prune(
     rng = np.random.default_rng(seed)
     chosen = search.choices(selector, sizes, counts, rng)
     plans = recorded_plans(run.manifest.layers, target, names)
+    measure = _Measure(run, target, plans, search.clips, device, progress)
     place, tried = 0, tuple(BudgetEffect.of(choice, sizes) for choice in chosen)
     if search.clips.unmeasured is None:
         controls = [[random_units(choice, sizes, rng) for _ in range(draws)] for choice in chosen]
         known = search.choices("oracle", sizes, counts, rng) if search.has_oracle() else []
-        measure = _Measure(run, target, plans, search.clips, device, progress)
         place = measure.knee(chosen)
         tried = tuple(measure.effects(tried, chosen, controls, known))
-    result = search.result(concepts, selector, sizes, tried, place, source)
+    result = search.result(concepts, selector, sizes, tried, place, source, measure.skipped)
     if export is not None:
         batch = one_batch(run, target)
         card = _card(result, run)
@@ -167,6 +168,7 @@ class _Search:
         tried: tuple[BudgetEffect, ...],
         place: int,
         source: str,
+        skipped: Mapping[int, Skipped],
     ) -> Pruned:
         """What was found, before anything is exported."""
         best = tried[place]
@@ -177,7 +179,7 @@ class _Search:
             layers=sizes,
             classes=tuple(match.name if match else None for match in self.clips.classes),
             labels=self.clips.labels,
-            clips=_counted(self.run, self.clips),
+            clips=_counted(self.run, self.clips, skipped),
             budgets=tried,
             chosen=place,
             unmeasured=self.clips.unmeasured,
@@ -185,6 +187,7 @@ class _Search:
             removed=self.nearest_concepts(best.chosen),
             export=None,
             source=source,
+            skipped=tuple(dict.fromkeys(skipped.values())),
         )
 
     def nearest_concepts(self, chosen: Mapping[str, Sequence[int]]) -> tuple[tuple[str, int], ...]:
@@ -198,7 +201,10 @@ class _Search:
 
 @dataclass(frozen=True)
 class _Measure:
-    """The network's answers to the run's clips under masks, as effects on the concept's clips and the rest."""
+    """The network's answers to the run's clips under masks, as effects on the concept's clips and the rest.
+
+    `skipped` gains the rows that cannot be read again.
+    """
 
     run: Recording
     target: Target
@@ -206,6 +212,7 @@ class _Measure:
     clips: MatchedClips
     device: str
     progress: Progress
+    skipped: dict[int, Skipped] = field(default_factory=dict)
 
     def effects(
         self,
@@ -237,7 +244,13 @@ class _Measure:
 
     def _effects(self, rows: Sequence[int], masks: Sequence[Choice]) -> list[Effect]:
         units = [{layer: numbers.tolist() for layer, numbers in mask.items()} for mask in masks]
-        logits, order = run_logits(self.run, self.target, self.plans, rows, units, self.device, self.progress)
+        missed: list[Skipped] = []
+        logits, order = run_logits(
+            self.run, self.target, self.plans, rows, units, self.device, self.progress, missed
+        )
+        unread = [row for row in rows if row not in set(order)]
+        places = {miss.path: miss for miss in missed}
+        self.skipped.update({row: places[clip_place(self.run.index.clips[row])] for row in unread})
         truth, own = self.clips.truth[order], self.clips.is_target[order]
         return [effect(logits[0], after, truth, own, self.clips.known) for after in logits[1:]]
 
@@ -269,8 +282,9 @@ def _background(run: Recording) -> ConceptBank:
     return merge_banks([default, ConceptBank(made.bank, made.concepts)])
 
 
-def _counted(run: Recording, clips: MatchedClips) -> tuple[int, int]:
-    own = clips.is_target[clips.sample(run.held_out_rows, EFFECT_CLIPS)]
+def _counted(run: Recording, clips: MatchedClips, skipped: Mapping[int, Skipped]) -> tuple[int, int]:
+    rows = [row for row in clips.sample(run.held_out_rows, EFFECT_CLIPS) if row not in skipped]
+    own = clips.is_target[rows]
     return int(own.sum()), int((~own).sum())
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..recording.recording import Recording
+from ..types import Skipped
 from .effect import Choice, Effect
 from .matching import plain
 
@@ -113,6 +114,7 @@ class Pruned:
         removed: Concepts nearest to the units removed at the chosen budget, with their number, most frequent first.
         export: The file written, or None.
         source: Hash of the target's weights.
+        skipped: Clips that could not be read again and are not among those, with the reason.
     """
 
     run: str
@@ -129,6 +131,7 @@ class Pruned:
     removed: tuple[tuple[str, int], ...]
     export: str | None
     source: str
+    skipped: tuple[Skipped, ...] = ()
 
     @property
     def best(self) -> BudgetEffect:
@@ -171,6 +174,7 @@ class Pruned:
             **facts,
             "layers": dict(self.layers),
             "budgets": [one.plain() for one in self.budgets],
+            "skipped": [asdict(miss) for miss in self.skipped],
             "knee": self.best.units,
         }
 

@@ -11,11 +11,13 @@ import numpy as np
 from ..choices import COUNT
 from ..clips.index import ClipIndex
 from ..errors import InputError
+from ..explanation.space import background_texts, centred, clip_centre, text_centre
 from ..explanation.stored import Explained, is_explained, load_explained
 from ..faiss_index import Mask, Rows, search, stored
 from ..recording.recording import Recording
 from ..types import Explanation, Floats, Reliability
-from .query import Calibrated, Query, background, calibrated, embed_query, ranked
+from .query import Calibrated, Query, calibrated, embed_query, ranked
+from .thresholds import run_thresholds
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +91,7 @@ def search_neurons(
     among = _chosen(run, filters, explained)
     if among is not None and not among.any():
         raise InputError(f"no unit of {run.name} passes the filters ({_in_words(filters)}); loosen them")
-    terms = embed_query(asked, run.index.embedder, examples)
+    terms = embed_query(asked, run.index, examples, run_thresholds(run))
 
     def nearest(vector: Floats, wanted: int) -> tuple[Floats, Rows]:
         scores, best = units.nearest(vector, wanted + len(rows), among)
@@ -97,7 +99,9 @@ def search_neurons(
         return scores[others][:wanted], best[others][:wanted]
 
     scores, best = ranked(terms, nearest, units.vectors, k)
-    worth = calibrated(terms, units.vectors(best), background(run.index.embedder))
+    worth = calibrated(
+        terms, units.vectors(best), centred(background_texts(run.index), text_centre(run.index))
+    )
     told = explained.at(best.tolist()) if explained else [None] * len(best)
     return [
         _unit_result(*units.unit(int(row)), float(scores[place]), worth, place, told[place])
@@ -119,13 +123,16 @@ def search_clips(
     COUNT.check("k", k)
     if asked.units:
         raise InputError(f"{', '.join(asked.units)}: units can be searched among units only, not among clips")
-    terms = embed_query(asked, index.embedder, np.zeros((0, index.dim), np.float32))
+    terms = embed_query(asked, index, np.zeros((0, index.dim), np.float32))
+    centre = clip_centre(index)
 
     def nearest(vector: Floats, wanted: int) -> tuple[Floats, Rows]:
         scores, rows = search(index.faiss, vector[None], wanted)
         return scores[0], rows[0]
 
-    scores, rows = ranked(terms, nearest, lambda rows: stored(index.faiss, rows), k)
+    scores, rows = ranked(
+        terms, nearest, lambda rows: centred(stored(index.faiss, rows), centre), k, rescore=True
+    )
     return [
         {
             "path": index.clips[row].file,

@@ -15,6 +15,7 @@ space. The renormalised sum of signed terms finds `CANDIDATES` candidates, among
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,18 +23,25 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from ..clips.files import UnreadableAudioError, read_window
+from ..clips.files import UnreadableAudioError
 from ..clips.index import ClipIndex
+from ..clips.source import file_windows
 from ..config import ClipConfig
 from ..errors import InputError
 from ..explanation.space import centred, clip_centre, text_centre
 from ..faiss_index import Rows
-from ..types import Floats
+from ..types import Embedder, Floats
+from ..vocabulary import known_words
 from .thresholds import NO_THRESHOLDS, Thresholds
+
+_log = logging.getLogger(__name__)
 
 CANDIDATES = 10_000
 """Vectors scored exactly where a query has several terms. Among a million, the ten best for two unrelated texts are
 among them in 7 of 10 cases (`bench search`); a run of up to as many units is searched exactly."""
+
+QUIET = 1e-3
+"""A window of a sound that is asked for counts as silent below this share of its loudest window's level."""
 
 Nearest = Callable[[Floats, int], tuple[Floats, Rows]]
 """(unit-length vector, k) -> cosines and rows, best first."""
@@ -94,12 +102,14 @@ class Terms:
         minus: float32 [terms, dim], unit length.
         needs: float32 [plus terms], the z from which a unit listens for each, see `thresholds`.
         text_needs: The same for texts, those to lack included.
+        unknown: Texts, to have or to lack, that the embedder does not know; nothing matches such a query.
     """
 
     plus: Floats
     minus: Floats
     needs: Floats
     text_needs: float = np.inf
+    unknown: tuple[str, ...] = ()
 
     @property
     def vector(self) -> Floats:
@@ -132,16 +142,50 @@ def embed_query(query: Query, index: ClipIndex, units: Floats, needs: Thresholds
         needs: The z from which a unit listens.
 
     Raises:
-        InputError: A sound file cannot be read.
+        InputError: A sound file cannot be read, or is silent.
     """
-    texts = centred(index.text_vectors([*query.texts, *query.minus]), text_centre(index))
-    plus, minus = np.split(texts, [len(query.texts)])
+    texts = [*query.texts, *query.minus]
+    vectors = index.text_vectors(texts)
+    plus, minus = np.split(centred(vectors, text_centre(index)), [len(query.texts)])
     heard = np.zeros((0, index.dim), np.float32)
     if query.sounds:
-        sounds = [_read(Path(sound), index.embedder.sample_rate) for sound in query.sounds]
-        heard = centred(index.embedder.embed_audio(sounds), clip_centre(index))
-    required = [needs.text] * len(plus) + [needs.sound] * (len(heard) + len(units))
-    return Terms(np.concatenate([plus, heard, units]), minus, np.array(required, np.float32), needs.text)
+        sounds = [sound_vector(Path(sound), index.embedder, index.cut) for sound in query.sounds]
+        heard = centred(np.stack(sounds), clip_centre(index))
+    needed = [needs.text] * len(plus) + [needs.sound] * (len(heard) + len(units))
+    unknown = known_words(index.embedder).unknown(texts, vectors) if texts else ()
+    return Terms(
+        np.concatenate([plus, heard, units]), minus, np.array(needed, np.float32), needs.text, unknown
+    )
+
+
+def sound_vector(path: Path, embedder: Embedder, cut: ClipConfig) -> Floats:
+    """A sound file of any length as one unit-length vector, float32 [dim]: the mean over its windows that sound.
+
+    Windows are cut as those of an index; how many are silent is logged in one line.
+
+    Raises:
+        InputError: The file cannot be read, or all of it is silent.
+    """
+    if not path.is_file():
+        raise InputError(f"{path} does not exist; give a sound file")
+    levels: list[float] = []
+    vectors = [np.zeros((0, embedder.dim), np.float32)]
+    try:
+        for window in file_windows(path, embedder.sample_rate, cut):
+            levels.append(float(np.abs(window - window.mean()).max(initial=0)))
+            if levels[-1] >= cut.silence:
+                vectors.append(embedder.embed_audio([window]))
+    except UnreadableAudioError as error:
+        raise InputError(f"{path}: {error}; give a sound file") from None
+    loud = np.array([level for level in levels if level >= cut.silence])
+    if not len(loud):
+        raise InputError(f"{path} is silent; give a file with sound in it")
+    sounding = loud >= QUIET * loud.max()
+    if silent := len(levels) - int(sounding.sum()):
+        _log.warning("%s: %d of %d windows are silent and left out", path, silent, len(levels))
+    mean = np.concatenate(vectors)[sounding].mean(axis=0)
+    vector: Floats = (mean / max(float(np.linalg.norm(mean)), 1e-12)).astype(np.float32)
+    return vector
 
 
 def ranked(
@@ -172,7 +216,8 @@ class Calibrated:
         z: float32 [units], of the term to have that falls shortest of what it needs: how many standard deviations
             its cosine is above the mean cosine of the unit with the background's texts; 0 for a unit without vector.
         needed: float32 [units], what that term needs.
-        listens: bool [units], whether every term to have reaches what it needs and no text to lack does.
+        listens: bool [units], whether every term to have reaches what it needs and no text to lack does, and the
+            embedder knows all texts.
     """
 
     z: Floats
@@ -198,14 +243,5 @@ def calibrated(terms: Terms, vectors: Floats, texts: Floats) -> Calibrated:
     return Calibrated(
         z=plus[weakest, np.arange(len(vectors))].astype(np.float32),
         needed=terms.needs[weakest],
-        listens=(share >= 1).all(axis=0) & (minus < terms.text_needs).all(axis=0),
+        listens=(share >= 1).all(axis=0) & (minus < terms.text_needs).all(axis=0) & (not terms.unknown),
     )
-
-
-def _read(path: Path, sample_rate: int) -> Floats:
-    if not path.is_file():
-        raise InputError(f"{path} does not exist; give a sound file")
-    try:
-        return read_window(path, 0.0, ClipConfig().window, sample_rate)
-    except UnreadableAudioError as error:
-        raise InputError(f"{path}: {error}; give a sound file") from None

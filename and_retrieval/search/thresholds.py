@@ -23,6 +23,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .. import faiss_index
+from ..clips.index import ClipIndex
 from ..explanation.space import background_texts, centred, clip_centre, text_centre
 from ..numerics import Doubles, chunks
 from ..recording.recording import Recording
@@ -56,12 +57,7 @@ def best_z(units: Floats, queries: Floats, texts: Floats) -> Doubles:
     units = units[units.any(axis=1)]
     best = np.full(len(queries), -np.inf)
     for part in chunks(len(units), len(queries) + len(texts), CHUNK_BYTES, 4):
-        other = units[part] @ texts.T
-        spread = other.std(axis=1)
-        z = (units[part] @ queries.T - other.mean(axis=1)[:, None]) / np.where(spread > 0, spread, np.inf)[
-            :, None
-        ]
-        best = np.maximum(best, z.max(axis=0, initial=-np.inf))
+        best = np.maximum(best, _z(units[part], queries, texts).max(axis=0, initial=-np.inf))
     return best
 
 
@@ -77,7 +73,33 @@ def run_thresholds(recording: Recording) -> Thresholds:
     return _known[recording.identity]
 
 
+def index_thresholds(index: ClipIndex) -> Thresholds:
+    """The same for the clips of an index in place of units; a clip is held against those of other files."""
+    key = index.digest()
+    if key not in _known:
+        rows = np.linspace(0, len(index.clips) - 1, min(len(index.clips), CLIPS)).astype(int)
+        clips = centred(index.vectors()[rows], clip_centre(index))
+        texts = centred(background_texts(index), text_centre(index))
+        files = np.array([index.clips[row].sha256 for row in rows])
+        z = _z(clips, clips, texts)
+        z[files[:, None] == files] = -np.inf
+        best = z.max(axis=0)
+        sound = float(np.quantile(best[np.isfinite(best)], LEFT_OUT)) if np.isfinite(best).any() else 0.0
+        _known[key] = Thresholds(split(best_z(clips, texts, texts)), sound)
+    return _known[key]
+
+
 _known: dict[str, Thresholds] = {}
+
+
+def _z(units: Floats, queries: Floats, texts: Floats) -> Floats:
+    """z of every query for every unit, float32 [units, queries]."""
+    other = units @ texts.T
+    spread = other.std(axis=1)
+    z: Floats = (units @ queries.T - other.mean(axis=1)[:, None]) / np.where(spread > 0, spread, np.inf)[
+        :, None
+    ]
+    return z
 
 
 def thresholds(units: Floats, texts: Floats, clips: Floats) -> Thresholds:

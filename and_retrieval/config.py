@@ -89,9 +89,10 @@ class LabelConfig:
         score: Name of the score, see `explanation.scores.SCORES`; underscores in it become dashes.
         evidence: What the concepts are compared with: the clips' `audio`, their `captions`, or `both`.
         k: Number of top clips that are scored, at most the number recorded. None chooses it for every unit by the
-            number of clips that the unit mainly responds to, see `scores.effective_clips`.
+            number of clips that the unit mainly responds to, see `explanation.scores.effective_clips`.
         count: Number of labels kept for every unit.
-        rank: What orders a unit's best labels: their `score`, the language model (`llm`), or `both`, see `language.rank`.
+        rank: What orders a unit's best labels: their `score`, the language model (`llm`), or `both`; see
+            `language.rank`.
     """
 
     score: str = "soft-wpmi"

@@ -235,6 +235,18 @@ def effect(
 
     target, rest = change(probability, is_target), change(probability, ~is_target)
     target_logit, rest_logit = change(logit, is_target), change(logit, ~is_target)
+    class_effects = tuple(
+        ClassEffect(
+            name=classes[place].name,
+            clips=int((number == place).sum()),
+            target=bool(is_target[number == place][0]),
+            probability_before=float(probability[0][number == place].mean()),
+            probability_after=float(probability[1][number == place].mean()),
+            accuracy_before=float(right[0][number == place].mean()),
+            accuracy_after=float(right[1][number == place].mean()),
+        )
+        for place in np.unique(number)
+    )
     return Effect(
         delta_target=target,
         delta_rest=rest,
@@ -246,29 +258,7 @@ def effect(
         accuracy_rest=float(right[1][~is_target].mean()),
         accuracy_target_before=float(right[0][is_target].mean()),
         accuracy_rest_before=float(right[0][~is_target].mean()),
-        classes=tuple(
-            _class_effect(classes[place].name, number == place, is_target, probability, right)
-            for place in np.unique(number)
-        ),
-    )
-
-
-def _class_effect(
-    name: str,
-    clips: npt.NDArray[np.bool_],
-    is_target: npt.NDArray[np.bool_],
-    probability: Sequence[npt.NDArray[np.float64]],
-    right: Sequence[npt.NDArray[np.bool_]],
-) -> ClassEffect:
-    """The effect on the clips of one class, `clips` bool [known clips]; `probability` and `right` before and after."""
-    return ClassEffect(
-        name=name,
-        clips=int(clips.sum()),
-        target=bool(is_target[clips][0]),
-        probability_before=float(probability[0][clips].mean()),
-        probability_after=float(probability[1][clips].mean()),
-        accuracy_before=float(right[0][clips].mean()),
-        accuracy_after=float(right[1][clips].mean()),
+        classes=class_effects,
     )
 
 

@@ -1,9 +1,9 @@
-"""What a setting may be: the names that registries know, and the numbers that stages can work with.
+"""Values that a setting may have: the names that registries know, and the numbers that stages can work with.
 
 Nothing heavy is imported here, so the command line can list the names for `--help`. The registry that gives the
 names of a kind their meaning (`explanation.scores.SCORES`, `pruning.selectors.SELECTORS`, ...) has exactly the keys
-listed here; tests/test_command_line.py holds the two together. Names are spelled with dashes; whoever types
-underscores means the same name.
+listed here; tests/test_command_line.py checks that. Names are spelled with dashes; a user may type underscores
+instead.
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ Pooling = Literal["mean", "max", "first", "last"]
 Evidence = Literal["audio", "captions", "both"]
 
 POOLINGS: tuple[Pooling, ...] = get_args(Pooling)
-"""How the values that a layer puts out over time become one number per clip."""
+"""How a layer's values over time become one number per clip."""
 EVIDENCE: tuple[Evidence, ...] = get_args(Evidence)
-"""What is held against the concepts: the sound of the clips, their captions, or both."""
+"""What concepts are compared with: the sound of the clips, their captions, or both."""
 SCORES = ("soft-wpmi", "wpmi", "top-mean", "cos", "cos-cubed", "rank-reorder", "selective")
-"""How well a concept describes a unit."""
+"""Measures of how well a concept describes a unit."""
 RANKS = ("score", "llm", "both")
-"""What orders a unit's labels: their own scores, the language model's calibrated ones, or the mean of the two."""
+"""What orders a unit's labels: their scores, the calibrated scores of the language model, or the mean of both."""
 OPEN_CONCEPTS = ("auto", "yes", "no")
-"""Whether open concepts are looked for; `auto` does where the tagger is installed."""
+"""Whether to find open concepts; `auto` does so if the tagger is installed."""
 RANDOM = "random"
-"""Not a selector of its own: as many units of every layer as the default selector takes, at random."""
+"""A selector without a score: it draws at random as many units from every layer as the default selector chooses."""
 SELECTORS = ("selective", "soft-wpmi", "cos-cubed", "captions", "retrieval", "open", "oracle", RANDOM)
-"""How the units of a concept are found."""
+"""Ways to find the units of a concept."""
 EXPORT_FORMATS = ("jsonl", "csv", "parquet")
-"""Forms in which explanations are written for other programs; the name is the file's suffix too."""
+"""Formats in which explanations are exported; each is also the suffix of the file."""
 PICTURES = (".svg", ".png")
-"""Kinds of picture that are drawn."""
+"""Suffixes of the pictures that can be drawn."""
 
 SHARE_HELD_OUT_AT_MOST = 0.9
 SHORTEST_WINDOW = 0.1  # seconds
@@ -44,10 +44,10 @@ LARGEST_COUNT = 1_000_000
 
 
 def known_name(kind: str, name: str, names: Iterable[str]) -> str:
-    """`name` as it is spelled among `names`.
+    """`name`, spelled as it is in `names`.
 
     Raises:
-        InputError: It is not among them; the message names close ones, or all.
+        InputError: The name is unknown; the message lists close matches, or all names.
     """
     names = tuple(names)
     spelled = name.replace("_", "-")
@@ -58,12 +58,12 @@ def known_name(kind: str, name: str, names: Iterable[str]) -> str:
 
 @dataclass(frozen=True)
 class Numbers:
-    """The numbers that a setting may be.
+    """The numbers that a setting may have as its value.
 
     Attributes:
-        wanted: What they are, in words that follow "give".
-        allow: Whether a number is one of them.
-        whole: Whether only integers are.
+        wanted: Description of the numbers, in words that follow "give".
+        allow: Whether a number is allowed.
+        whole: Whether only integers are allowed.
     """
 
     wanted: str
@@ -76,7 +76,7 @@ class Numbers:
             raise self.refusal(name, value)
 
     def refusal(self, name: str, value: object) -> InputError:
-        """The error for a value that cannot be used."""
+        """The error for a value that is not allowed."""
         return InputError(f"{name} {value}: give {self.wanted}")
 
 
@@ -105,8 +105,8 @@ def check_hold_out(name: str, choice: str) -> None:
     """Raise an `InputError` unless `choice` is auto, `fold:NAME` or a share of the files.
 
     Args:
-        name: The setting, for the message.
-        choice: What it is to be.
+        name: Name of the setting, for the message.
+        choice: Value of the setting.
     """
     if choice == "auto" or (choice.startswith("fold:") and choice != "fold:"):
         return

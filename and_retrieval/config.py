@@ -1,6 +1,6 @@
-"""One frozen dataclass of settings per stage, and the fingerprint that names a setting for good.
+"""A frozen dataclass of settings for every stage, and the fingerprint that identifies settings.
 
-Settings that no stage can work with raise an `InputError` as soon as they are made, see `choices`.
+Settings that no stage can work with raise an `InputError` when they are created, see `choices`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from .choices import (
 )
 
 DEFAULT_SELECTOR = "selective"
-DRAWS = 5  # of random units, which a selector's are compared with
+DRAWS = 5  # random choices of units that a selector's choice is compared with
 REPORT_MEGABYTES = 25.0
 
 
@@ -38,8 +38,8 @@ class ClipConfig:
 
     Attributes:
         window: Longest clip in seconds; longer files are cut into windows of this length.
-        min_duration: Shorter clips, and shorter last windows of a long file, are left out, seconds.
-        silence: A clip whose loudest sample is below this is silent and skipped, 0..1.
+        min_duration: Shortest clip in seconds; shorter files, and shorter last windows of long files, are left out.
+        silence: Least amplitude of the loudest sample, 0..1; a clip below it is silent and skipped.
     """
 
     window: float = 10.0
@@ -57,11 +57,11 @@ class RecordConfig:
     """What is recorded.
 
     Attributes:
-        layers: Globs over the target's named modules; empty takes the target's own default.
-        top_k: Clips kept per unit at either end.
-        pooling: (layer glob, pooling) pairs that override the target's, first match wins.
-        hold_out: Share of files kept out of the evidence (0..0.9), `fold:NAME`, or `auto`: the last
-            fold where clips carry folds, else 0.2.
+        layers: Globs over the target's named modules; if empty, the target's default.
+        top_k: Number of top clips, and of bottom clips, kept for every unit.
+        pooling: (layer glob, pooling) pairs that override the target's pooling; the first match wins.
+        hold_out: Share of files to hold out (0..0.9), `fold:NAME`, or `auto`: the last fold if clips have folds,
+            else 0.2.
         batch: Clips per forward pass.
         device: auto, cpu or cuda.
     """
@@ -87,11 +87,12 @@ class LabelConfig:
 
     Attributes:
         score: Name of the score, see `explanation.scores.SCORES`; underscores in it become dashes.
-        evidence: What is held against the concepts: the clips' `audio`, their `captions`, or `both`.
-        k: Top clips that are looked at, at most what was recorded; None decides for each unit by how many clips it
-            mainly responds to, see `scores.effective_clips`.
-        count: Labels kept per unit.
-        rank: What orders a unit's best labels: their `score`, the language model (`llm`), or `both`, see `rank`.
+        evidence: What the concepts are compared with: the clips' `audio`, their `captions`, or `both`.
+        k: Number of top clips that are scored, at most the number recorded. None chooses it for every unit by the
+            number of clips that the unit mainly responds to, see `explanation.scores.effective_clips`.
+        count: Number of labels kept for every unit.
+        rank: What orders a unit's best labels: their `score`, the language model (`llm`), or `both`; see
+            `language.rank`.
     """
 
     score: str = "soft-wpmi"
@@ -115,9 +116,9 @@ class SummaryConfig:
 
     Attributes:
         llm: Model name, path of a GGUF file, or `none`.
-        clips: Top clips, and as many bottom clips, shown to the model.
-        max_tokens: Cap of an answer.
-        units: Units per layer that get a sentence, those with the clearest labels first; None for all.
+        clips: Number of top clips, and of bottom clips, in a prompt.
+        max_tokens: Longest answer in tokens.
+        units: Number of units in every layer that get a sentence, those with the clearest labels first; None for all.
     """
 
     llm: str = "gemma3"
@@ -137,10 +138,10 @@ class OpenConceptConfig:
     """Which open concepts are kept.
 
     Attributes:
-        wanted: `auto` finds them where the tagger is installed, `yes` fails where it is not, `no` finds none.
-        most: Words per unit.
-        ask_adjectives: Whether the language model is asked which adjectives that are not listed can describe a
-            sound; the others are left out.
+        wanted: `auto` finds open concepts if the tagger is installed, `yes` fails if it is not, `no` finds none.
+        most: Largest number of words for a unit.
+        ask_adjectives: Whether the language model decides which unlisted adjectives can describe a sound; without
+            it, unlisted adjectives are left out.
     """
 
     wanted: str = "auto"

@@ -1,4 +1,4 @@
-"""Progress of long work, with rate and time left; silent when nobody watches."""
+"""Progress of long work, with rate and time left; silent if nobody is watching."""
 
 from __future__ import annotations
 
@@ -10,32 +10,32 @@ from typing import Any
 Progress = Callable[[int, int], None]
 """Called with (done, total) as work proceeds."""
 
-INTERVAL = 0.2  # seconds between two redraws
+INTERVAL = 0.2  # seconds between redraws
 
 
 def silent(done: int, total: int) -> None:
-    """Progress that nobody sees."""
+    """Show no progress."""
 
 
 Announce = Callable[[str, str], Progress]
-"""(what is done, unit of counting) -> the progress to call; lets one verb show several bars."""
+"""(name of the work, what is counted) -> the progress to call; so one verb can show several bars."""
 
 
 def no_progress(what: str, unit: str) -> Progress:  # noqa: ARG001
-    """Announces nothing."""
+    """Announce nothing."""
     return silent
 
 
 def terminal_progress(what: str, unit: str, quiet: bool = False) -> Progress:
-    """A bar with rate and time left, on a terminal or in a notebook; `silent` when stderr is neither.
+    """A bar with rate and time left, on a terminal or in a notebook; elsewhere `silent`.
 
-    The bar appears with the first call and is finished by the call in which done reaches total.
+    The bar appears at the first call and closes at the call in which `done` reaches `total`.
     """
     if quiet or not (sys.stderr.isatty() or _in_notebook()):
         return silent
     from tqdm.auto import tqdm
 
-    begin = time.time()  # the clock of tqdm
+    begin = time.time()  # the clock that tqdm uses
     bar: Any = None
 
     def draw(done: int, total: int) -> None:
@@ -54,6 +54,6 @@ def terminal_progress(what: str, unit: str, quiet: bool = False) -> Progress:
 
 
 def _in_notebook() -> bool:
-    """Whether this is the kernel of a notebook, whose stderr is no terminal but is shown."""
+    """Whether this process is the kernel of a notebook, which shows stderr although it is not a terminal."""
     shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
     return shell is not None and "IPKernelApp" in shell.config

@@ -275,12 +275,12 @@ class TestByName:
 BROKEN = "@property\n    def shared_networks(self):\n        return 1 / 0\n    def embed_text("
 WRONG = [
     ("no dim", ("dim, sample_rate, fingerprint = 8,", "sample_rate, fingerprint ="), "(Small) has no dim"),
-    ("dim is text", ("= 8, 8000", "= '8', 8000"), "dim is '8', not the number of numbers"),
+    ("dim is text", ("= 8, 8000", "= '8', 8000"), "dim is '8', not the number of dimensions"),
     ("no rate", ("8000", "16000.0"), "sample_rate is 16000.0, not a rate in Hz"),
     ("no fingerprint", ('"small-1"', '""'), "fingerprint is '', not a text"),
     ("shares a text", ("def embed_audio", "shared_networks = 'yamnet'\n    def embed_audio"), "shared_networks is"),
     ("nothing", ("return Small()", "pass"), "(NoneType) has no dim, sample_rate, fingerprint, embed_audio"),
-    ("a class", ("return Small()", "return Small"), "is the class Small, not an object of it: write Small()"),
+    ("a class", ("return Small()", "return Small"), "is the class Small, not an instance of it: write Small()"),
     ("wrong shape", ("rfft(w, 14)", "rfft(w, 16)"), "shape [4, 9] for 4 waveforms, not [4, 8]"),
     ("a row too few", ("for w in waveforms", "for w in waveforms[1:]"), "shape [3, 8] for 4 waveforms"),
     ("not unit length", ("return rows /", "return 1.5 * rows /"), "a vector of length 1.5, 0.5 off"),
@@ -318,7 +318,7 @@ def test_a_missing_file_or_module_gets_one_line(sounds: Path, fails: Callable[..
     begin = ("index", str(sounds), "--name", "own", "--embedder")
     assert "no file absent.py; write 'path/to/file.py:function'" in fails(*begin, "absent.py:load")
     assert "no module named 'absent_pack'" in fails(*begin, "absent_pack.ears:load")
-    assert "names no function" in fails(*begin, small.removesuffix(":load"))
+    assert "does not name a function" in fails(*begin, small.removesuffix(":load"))
 
 
 def test_a_text_vector_is_checked_where_it_is_first_used(

@@ -1,6 +1,6 @@
-"""A function of the user's, named as `path/to/file.py:function` or `package.module:function`, found and called.
+"""Finds and calls a user's function, named as `path/to/file.py:function` or `package.module:function`.
 
-What its code raises comes back as one line that says where it happened.
+An exception in the user's code becomes a message of one line that says where it was raised.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ class UserFunction:
     """A function that the user named.
 
     Attributes:
-        spec: `path/to/file.py:function` or `package.module:function`, as it was typed.
-        kind: What it makes, in a word for messages, such as `target`.
-        returns: The same as an object: `a Target`.
-        offered: Keyword arguments for a function that has parameters of these names; others are not given.
+        spec: `path/to/file.py:function` or `package.module:function`, as typed.
+        kind: What the function makes, in one word for messages, such as `target`.
+        returns: What the function returns, for messages, such as `a Target`.
+        offered: Keyword arguments; the function gets those for which it has parameters.
     """
 
     spec: str
@@ -43,27 +43,27 @@ class UserFunction:
 
     @property
     def what(self) -> str:
-        """What the user asked for, for messages: `target 'my_network.py:load'`."""
+        """The kind and the spec, for messages: `target 'my_network.py:load'`."""
         return f"{self.kind} {self.spec!r}"
 
     def call(self) -> Any:
-        """What the function returns.
+        """Call the function and return its result.
 
-        A file is executed afresh at every call; its folder (for the form `package.module:function`: the
-        current folder) is importable only until the function has returned.
+        A file is executed anew at every call. Its folder (for the form `package.module:function`, the current
+        folder) can be imported from only until the function has returned.
 
         Raises:
-            InputError: File, module or function is missing, or the user's code failed; the message carries
-                the line it failed on.
+            InputError: The file, module or function is missing, or the user's code failed; the message names
+                the line on which it failed.
         """
         spec = self.spec
         where, _, name = (spec, "", "") if spec.endswith(".py") else spec.rpartition(":")
         if not name or not where:
-            raise InputError(f"{self.what} names no function: write {FORMS}")
+            raise InputError(f"{self.what} does not name a function: write {FORMS}")
         path = Path(where).expanduser()
         is_file = where.endswith(".py")
         if is_file and not path.is_file():
-            raise InputError(f"{self.what}: no file {where}; write {FORMS}")
+            raise InputError(f"{self.what}: there is no file {where}; write {FORMS}")
         with _importable(path.resolve().parent if is_file else Path.cwd(), first=is_file):
             module = self._run_file(path.resolve()) if is_file else self._import(where)
             function, given = self._function(module, name, where)
@@ -76,7 +76,7 @@ class UserFunction:
         if plan is None or plan.loader is None:
             raise InputError(f"{self.what}: {path} cannot be loaded as Python")
         module = importlib.util.module_from_spec(plan)
-        sys.modules[name] = module  # dataclasses look their module up while it runs
+        sys.modules[name] = module  # dataclasses look up their module while it is executed
         try:
             with explained(self.what, str(path)):
                 plan.loader.exec_module(module)
@@ -102,7 +102,7 @@ class UserFunction:
     def _function(
         self, module: ModuleType, name: str, where: str
     ) -> tuple[Callable[..., Any], dict[str, Any]]:
-        """The function, and those of the offered arguments that it has parameters for."""
+        """The function, and the offered arguments for which it has parameters."""
         function = getattr(module, name, None)
         if function is None:
             defined = [
@@ -128,14 +128,14 @@ class UserFunction:
 
 @contextmanager
 def explained(what: str, file: str | None) -> Iterator[None]:
-    """Turns what the user's code raises into one line that says where it happened.
+    """Turn an exception in the user's code into an InputError of one line that says where it was raised.
 
     Args:
-        what: What the user asked for, such as `target 'my_network.py:load'`.
-        file: The user's file, whose deepest line is named; None for the deepest line of all.
+        what: Kind and name of the user's function, such as `target 'my_network.py:load'`.
+        file: The user's file; the message names the innermost line in it. None for the innermost line anywhere.
 
     Raises:
-        InputError: In place of any exception of the block that is not one of ours.
+        InputError: The block raised any exception that is not an AndRetrievalError.
     """
     try:
         yield
@@ -147,7 +147,7 @@ def explained(what: str, file: str | None) -> Iterator[None]:
 
 @contextmanager
 def _importable(folder: Path, first: bool) -> Iterator[None]:
-    """`folder` on the import path, before everything else or behind it."""
+    """Put `folder` on the import path during the block, at its start or at its end."""
     entry = str(folder)
     sys.path.insert(0 if first else len(sys.path), entry)
     importlib.invalidate_caches()
@@ -155,13 +155,13 @@ def _importable(folder: Path, first: bool) -> Iterator[None]:
         yield
     finally:
         if entry in sys.path:
-            # Behind everything else, the entry to take off again is the last of its kind.
+            # An entry that was appended is the last of its kind.
             at = sys.path.index(entry) if first else len(sys.path) - 1 - sys.path[::-1].index(entry)
             del sys.path[at]
 
 
 def _summary(error: BaseException, file: str | None) -> str:
-    """`file:line: message` of the deepest line in the user's file, else of the deepest line."""
+    """`file:line: message` of the innermost line in the user's file, else of the innermost line anywhere."""
     if isinstance(error, SyntaxError) and error.filename:
         return f"{error.filename}:{error.lineno}: {type(error).__name__}: {error.msg}"
     frames = traceback.extract_tb(error.__traceback__)

@@ -1,4 +1,4 @@
-"""Embedders by name: audio and text into one vector space."""
+"""Loads embedders by name: they map audio and text into one vector space."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ class EmbedderKind:
 
     Attributes:
         load: Name of the module in this package whose `load(place, device, precision)` returns a `types.Embedder`;
-            imported only when asked for. Place and precision are empty where the user named none.
-        forms: How it is typed, for messages.
+            imported only when needed. Place and precision are empty if the user named none.
+        forms: How the user types it, for messages.
         place: Whether a place follows: a file, a folder, or a name on the hub.
-        precisions: In which it can run; empty where there is no choice.
+        precisions: Precisions to choose from; empty if there is no choice.
     """
 
     load: str
@@ -32,7 +32,7 @@ class EmbedderKind:
     precisions: tuple[str, ...] = ()
 
     def takes(self, place: str, precision: str) -> bool:
-        """Whether a user may type this place and this precision, each empty where there is none."""
+        """Whether a user may type this place and this precision; either may be empty."""
         fits = self.place == "optional" or bool(place) == (self.place == "needed")
         return fits and precision in ("", *self.precisions)
 
@@ -44,27 +44,27 @@ EMBEDDERS: Mapping[str, EmbedderKind] = {
     ),
     "laion": EmbedderKind("laion", ("laion:/file.pt",), "needed", ("fp32", "bf16")),
 }
-"""Kind -> how to get embedders of it."""
+"""Name of a kind -> how to load embedders of that kind."""
 DEFAULT = "embedded"
 NAMES = tuple(form for kind in EMBEDDERS.values() for form in kind.forms)
 
 
 def load_embedder(spec: str = DEFAULT, device: str = "cpu") -> Embedder:
-    """The embedder of that name.
+    """Load the embedder of that name.
 
     Args:
         spec: `embedded`; `clap` (laion/clap-htsat-unfused), `clap:ORG/NAME` on the Hugging Face hub or
             `clap:/folder` for a saved `ClapModel`; `laion:/file.pt` for an official LAION checkpoint; or
-            `path/to/file.py:function` or `package.module:function` for one of yours. The function takes no
-            arguments, or `device`, and returns a `types.Embedder`; it is executed because the user named it.
-            `clap+bf16` and `laion+bf16` run the audio tower in bfloat16: two to three times as fast, and other
-            vectors in the third decimal (cosine above 0.9999).
-        device: Where it runs.
+            `path/to/file.py:function` or `package.module:function` for an embedder of the user's. Such a function
+            takes no arguments, or `device`, and returns a `types.Embedder`; it is executed because the user named it.
+            `clap+bf16` and `laion+bf16` run the audio tower in bfloat16: this is two to three times as fast, and
+            changes the vectors in the third decimal (cosine above 0.9999).
+        device: The device to run on.
 
     Raises:
-        InputError: Unknown name; its checkpoint cannot be used, see `clap.load` and `laion.load`; or the function
-            is missing, failed, or returned no embedder, see `user.load_user_embedder`.
-        MissingExtraError: Its weights are not installed.
+        InputError: The name is unknown; the checkpoint cannot be used, see `clap.load` and `laion.load`; or the
+            function is missing, failed, or did not return an embedder, see `user.load_user_embedder`.
+        MissingExtraError: The weights are not installed.
     """
     kind, _, place = spec.partition(":")
     kind, _, precision = kind.partition("+")
@@ -79,8 +79,8 @@ def load_embedder(spec: str = DEFAULT, device: str = "cpu") -> Embedder:
 
 
 def shared_networks(embedder: Embedder) -> tuple[str, ...]:
-    """Targets whose weights the embedder hears with, by the names that `targets.load_target` knows.
+    """Names of the targets (as `targets.load_target` takes them) whose weights the embedder uses to hear.
 
-    An embedder says so by an attribute `shared_networks`; without it, it shares none.
+    An embedder declares them in its attribute `shared_networks`; without this attribute, there are none.
     """
     return tuple(getattr(embedder, "shared_networks", ()))

@@ -1,8 +1,8 @@
-"""Embedders that a user brings: an object from Python, or what a function in a file or module returns.
+"""Embedders that a user brings: an object from Python, or the result of a function in a file or module.
 
-Such an embedder needs the attributes and methods of `types.Embedder`, and no base class. It is looked at when it
-comes, and its vectors whenever it makes some, because a vector of another length or with a NaN would be ranked
-wrongly for ever after without anybody noticing.
+Such an embedder needs the attributes and methods of `types.Embedder`, but no base class. Its attributes are checked
+once, and its vectors whenever it makes any: a vector of another length or with a NaN would be ranked wrongly from
+then on without anybody noticing.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from ..types import Embedder, Floats
 
 NEEDED = ("dim", "sample_rate", "fingerprint", "embed_audio", "embed_text")
 UNIT_WITHIN = 1e-3
-"""How far the length of a vector may be from 1: more than half precision loses, less than would change a ranking."""
+"""How far a vector's length may be from 1: more than half precision loses, too little to change a ranking."""
 
 
 @dataclass(frozen=True)
 class CheckedEmbedder:
-    """An embedder of the user's (`types.Embedder`) that raises InputError where its vectors cannot be used.
+    """A user's embedder (a `types.Embedder`) that raises InputError if its vectors cannot be used.
 
     Attributes:
         embedder: The user's object.
-        name: What it was loaded by; for an object from Python its own name, else that of its type.
-        dim, sample_rate, fingerprint, shared_networks: The object's.
-        loaded: Whether it was loaded by `name`. Then what its code raises is said in one line, too; an object from
-            Python raises what it raises.
+        name: The name it was loaded by; for an object from Python its attribute `name`, else the name of its type.
+        dim, sample_rate, fingerprint, shared_networks: The attributes of the object.
+        loaded: Whether it was loaded by `name`. Only then do exceptions of the user's code become InputErrors of one
+            line; an object from Python raises them unchanged.
     """
 
     embedder: Embedder
@@ -48,7 +48,7 @@ class CheckedEmbedder:
         """Waveforms, 1-D float32 at `sample_rate` -> float32 [n, dim], rows of unit length.
 
         Raises:
-            InputError: The user's code failed, or its vectors are no such array.
+            InputError: The user's code failed, or did not return such an array.
         """
         if not waveforms:
             return np.zeros((0, self.dim), np.float32)
@@ -60,7 +60,7 @@ class CheckedEmbedder:
         """Texts -> float32 [n, dim], rows of unit length.
 
         Raises:
-            InputError: The user's code failed, or its vectors are no such array.
+            InputError: The user's code failed, or did not return such an array.
         """
         if not texts:
             return np.zeros((0, self.dim), np.float32)
@@ -89,60 +89,76 @@ class CheckedEmbedder:
         if abs(worst - 1) > UNIT_WITHIN:
             raise InputError(
                 f"{what} returned a vector of length {worst:.4g}, {abs(worst - 1):.2g} off; every vector must have "
-                "length 1, so divide it by its length"
+                "length 1, so divide each vector by its length"
             )
         return vectors
 
 
 def load_user_embedder(spec: str, device: str = "cpu") -> CheckedEmbedder:
-    """The embedder that the function named by `spec` returns, named as it was typed.
+    """Load the embedder that a user's function returns; its name is `spec`.
 
     Args:
         spec: `path/to/file.py:function` or `package.module:function`.
-        device: Handed to the function if it has a parameter `device`.
+        device: Passed to the function if it has a parameter `device`.
 
     Raises:
-        InputError: File, module or function is missing, its code failed, or it returned no embedder.
+        InputError: The file, module or function is missing, its code failed, or it did not return an embedder.
     """
     function = UserFunction(spec, "embedder", "an embedder", {"device": device})
-    made = function.call()
-    with explained(function.what, _file(made)):
-        return checked_embedder(made, spec)
+    embedder = function.call()
+    with explained(function.what, _file(embedder)):
+        return checked_embedder(embedder, spec)
 
 
-def checked_embedder(made: Any, spec: str | None = None) -> CheckedEmbedder:
-    """An object as an embedder, its vectors checked from here on; one that is checked already stays as it is.
+def checked_embedder(embedder: Any, spec: str | None = None) -> CheckedEmbedder:
+    """Check an object's attributes, and wrap it so that its vectors are checked; a CheckedEmbedder is returned as is.
 
     Args:
-        made: The object.
-        spec: What it was loaded by; None for an object from Python.
+        embedder: The object.
+        spec: The name it was loaded by; None for an object from Python.
 
     Raises:
         InputError: An attribute is missing or of the wrong type.
     """
-    if isinstance(made, CheckedEmbedder):
-        return made
-    name = spec or getattr(made, "name", None) or type(made).__name__
+    if isinstance(embedder, CheckedEmbedder):
+        return embedder
+    name = spec or getattr(embedder, "name", None) or type(embedder).__name__
     what = f"embedder {name!r}"
-    if isinstance(made, type):
-        raise InputError(f"{what} is the class {made.__name__}, not an object of it: write {made.__name__}()")
-    missing = [attribute for attribute in NEEDED if getattr(made, attribute, None) is None]
+    if isinstance(embedder, type):
+        raise InputError(
+            f"{what} is the class {embedder.__name__}, not an instance of it: write {embedder.__name__}()"
+        )
+    missing = [attribute for attribute in NEEDED if getattr(embedder, attribute, None) is None]
     if missing:
-        raise InputError(f"{what} ({type(made).__name__}) has no {', '.join(missing)}")
-    shared = getattr(made, "shared_networks", ())
+        raise InputError(f"{what} ({type(embedder).__name__}) has no {', '.join(missing)}")
+    shared = getattr(embedder, "shared_networks", ())
     _check(name, isinstance(name, str), what, "name", "a text")
-    _check(made.dim, _is_count(made.dim), what, "dim", "the number of numbers in a vector")
-    _check(made.sample_rate, _is_count(made.sample_rate), what, "sample_rate", "a rate in Hz such as 16000")
+    _check(embedder.dim, _is_count(embedder.dim), what, "dim", "the number of dimensions of a vector")
     _check(
-        made.fingerprint, isinstance(made.fingerprint, str) and made.fingerprint, what, "fingerprint",
+        embedder.sample_rate,
+        _is_count(embedder.sample_rate),
+        what,
+        "sample_rate",
+        "a rate in Hz such as 16000",
+    )
+    _check(
+        embedder.fingerprint, isinstance(embedder.fingerprint, str) and embedder.fingerprint, what, "fingerprint",
         "a text that changes with the vectors",
     )  # fmt: skip
-    _check(made.embed_audio, callable(made.embed_audio), what, "embed_audio", "a function of waveforms")
-    _check(made.embed_text, callable(made.embed_text), what, "embed_text", "a function of texts")
+    _check(
+        embedder.embed_audio, callable(embedder.embed_audio), what, "embed_audio", "a function of waveforms"
+    )
+    _check(embedder.embed_text, callable(embedder.embed_text), what, "embed_text", "a function of texts")
     names = isinstance(shared, tuple) and all(isinstance(network, str) for network in shared)
     _check(shared, names, what, "shared_networks", "a tuple of names of targets")
     return CheckedEmbedder(
-        made, name, int(made.dim), int(made.sample_rate), made.fingerprint, shared, spec is not None
+        embedder,
+        name,
+        int(embedder.dim),
+        int(embedder.sample_rate),
+        embedder.fingerprint,
+        shared,
+        spec is not None,
     )
 
 
@@ -155,6 +171,6 @@ def _is_count(value: Any) -> bool:
     return isinstance(value, int | np.integer) and not isinstance(value, bool) and bool(value > 0)
 
 
-def _file(made: Any) -> str | None:
-    """The file that the type of an object stands in."""
-    return getattr(sys.modules.get(type(made).__module__), "__file__", None)
+def _file(embedder: Any) -> str | None:
+    """The file that defines the type of an object."""
+    return getattr(sys.modules.get(type(embedder).__module__), "__file__", None)

@@ -1,4 +1,4 @@
-"""Record: show a network every clip of an index once, and keep what its units responded to."""
+"""Record: play every clip of an index to a network once, and keep how its units respond."""
 
 from __future__ import annotations
 
@@ -40,18 +40,18 @@ def record(
     run: str | None = None,
     announce: Announce = no_progress,
 ) -> Recording:
-    """Show the network every clip of the index once and keep what its units responded to.
+    """Play every clip of the index to the network once, and keep how its units respond.
 
     Args:
         target: The network.
-        index: The probe set.
-        layers: Globs over the network's named modules; empty takes those of `config`, else the target's own.
+        index: The clips to record.
+        layers: Globs over the network's named modules; if empty, the layers of `config`, else the target's default.
         config: Layers, k, pooling, held-out share, batch, device.
-        run: Name of the run; by default the target's. A run of that name is replaced.
+        run: Name of the run; by default made from the target's name. A run of that name is replaced.
         announce: See `Announce`.
 
     Raises:
-        InputError: No layer matches, the network fails on the clips, or nothing is left to explain with.
+        InputError: No layer matches, the network fails on the clips, or no clip is left to explain with.
     """
     config = config or RecordConfig()
     folder = index.folder.run(run or run_name(target.name))
@@ -113,7 +113,7 @@ def _recorded(plan: LayerPlan, evidence: LayerEvidence) -> RecordedLayer:
 
 
 def run_name(target: str) -> str:
-    """A run's default name: the target's, without what a folder name cannot hold."""
+    """The default name of a run: the target's name, without characters that a folder's name cannot hold."""
     path, _, function = target.partition(":")
     if path in ("hf", "torch"):
         place = Path(function.partition("@")[0])
@@ -133,7 +133,8 @@ def _batches(
 ) -> Iterator[tuple[Ints, list[Floats]]]:
     """Clips of the index in batches of equal length.
 
-    Each clip's sound is measured on the way, as the network gets it; `measured` and `skipped` are filled.
+    The sound of every clip is measured as the network hears it, and written to `measured`; clips that cannot be read
+    are added to `skipped`.
     """
     for rows, sounds in read_batches(index.clips, target.sample_rate, batch, index.cut, skipped, progress):
         for row, sound in zip(rows, sounds, strict=True):

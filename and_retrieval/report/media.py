@@ -1,4 +1,4 @@
-"""Sound and picture of a clip as a page holds them: MP3 and the PNG of a mel spectrogram."""
+"""A clip's sound and picture for the page: an MP3 and a PNG of the mel spectrogram."""
 
 from __future__ import annotations
 
@@ -46,9 +46,9 @@ def clip_media(waveform: Floats, sample_rate: int) -> dict[str, Any]:
 def encode_mp3(waveform: Floats) -> bytes:
     """MP3 of a 1-D waveform at `SAMPLE_RATE`.
 
-    MP3 because every browser plays it, because at this rate it is as small and as true as Opus
-    while five times as fast to write, and because libsndfile puts a random serial number into Ogg
-    files, which would make equal reports differ.
+    MP3 is used because every browser plays it; because at this rate it is as small and as faithful as Opus and
+    five times as fast to write; and because libsndfile puts a random serial number into Ogg files, which would
+    make equal reports differ.
     """
     memory = io.BytesIO()
     try:
@@ -67,8 +67,8 @@ def encode_mp3(waveform: Floats) -> bytes:
 def mel_levels(waveform: Floats) -> Levels:
     """Log-mel picture of a 1-D waveform at `SAMPLE_RATE`: uint8 [MELS, up to COLUMNS], 0..SHADES-1.
 
-    HTK mel scale up to half the sample rate; the clip's loudest point is the brightest shade, what
-    is `DYNAMIC_RANGE` dB below it the darkest. Row 0 is the highest band.
+    The HTK mel scale reaches up to half the sample rate. The clip's loudest point has the brightest shade; everything
+    `DYNAMIC_RANGE` dB or more below it has the darkest. Row 0 is the highest band.
     """
     hop = max(16, len(waveform) // (COLUMNS * 5))
     padded = np.pad(waveform.astype(np.float64), (FFT // 2, FFT // 2))
@@ -106,7 +106,7 @@ def _palette() -> Levels:
 
 
 def encode_png(levels: Levels, palette: Levels) -> bytes:
-    """PNG with palette of uint8 [height, width] indices into uint8 [colours, 3]."""
+    """PNG of uint8 [height, width] indices into a palette, uint8 [colours, 3]."""
     picture = Image.frombytes("P", levels.shape[::-1], levels.tobytes())
     picture.putpalette(palette.tobytes())
     memory = io.BytesIO()

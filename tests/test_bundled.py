@@ -20,9 +20,9 @@ from and_retrieval.checkpoints.bundled import (
     locate,
     manifest,
     remembered_sha256,
-    sha256,
 )
 from and_retrieval.errors import ChecksumError, InputError, MissingExtraError
+from and_retrieval.files import sha256
 
 Install = Callable[..., Weights]
 
@@ -52,12 +52,6 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
 
 def described(path: str, content: bytes) -> WeightFile:
     return WeightFile(path, len(content), hashlib.sha256(content).hexdigest())
-
-
-def test_sha256_of_a_file_of_several_blocks(tmp_path: Path) -> None:
-    content = os.urandom(2 * weights.CHUNK + 17)
-    (tmp_path / "x").write_bytes(content)
-    assert sha256(tmp_path / "x") == hashlib.sha256(content).hexdigest()
 
 
 @pytest.mark.parametrize("name", sorted(manifest()))

@@ -413,12 +413,12 @@ class TestIndex:
             write_sound(f"sounds/{number}.wav", noise(1, seed=number))
         index = ClipIndex.build(tmp_path / "sounds", load_embedder(f"clap:{copied}"), tmp_path / "index")
         again = ClipIndex.open(tmp_path / "index")
-        assert np.array_equal(again.embedder().embed_text(["dog"]), index.embedder().embed_text(["dog"]))
+        assert np.array_equal(again.embedder.embed_text(["dog"]), index.embedder.embed_text(["dog"]))
         state = load_file(copied / "model.safetensors")
         state["audio_projection.linear2.bias"] += 1
         save_file(state, copied / "model.safetensors", metadata={"format": "pt"})
         with pytest.raises(StaleError, match="was made with embedder"):
-            again.embedder()
+            _ = ClipIndex.open(tmp_path / "index").embedder
 
     def test_the_command_line(
         self, plain: Path, write_sound: WriteSound, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from command_line import Answer
@@ -64,11 +65,18 @@ def test_record_result(in_built: Path, answer: Answer) -> None:
     assert (result["clips"], result["held_out"]) == (48, 12)
 
 
-def test_explain_result_and_file(in_built: Path, answer: Answer) -> None:
+def exported(answer: Answer, home: Path) -> list[dict[str, Any]]:
+    """The lines that `export` writes of the run."""
+    result = answer("export", "s/p")
+    assert result["file"] == str(home / "s/runs/p/explanations.jsonl")
+    return [json.loads(line) for line in Path(result["file"]).open(encoding="utf-8")]
+
+
+def test_explain_result_and_export(in_built: Path, answer: Answer) -> None:
     result = answer("explain", "s/p", "--llm", "none", "--concepts", "labels", "-k", "5")
     assert {"run", "units", "labelled", "abstained", "llm", "seconds"} <= set(result)
     assert (result["units"], result["labelled"], result["abstained"]) == (4, 4, 4)
-    lines = [json.loads(line) for line in (in_built / "s/runs/p/explanations.jsonl").open()]
+    lines = exported(answer, in_built)
     assert [line["labels"][0]["concept"] for line in lines] == list(CONCEPTS[:4])
     for line in lines:
         assert {"layer", "unit", "labels", "summary", "abstained", "reason", "top", "low"} <= set(line)
@@ -79,14 +87,14 @@ def test_explain_result_and_file(in_built: Path, answer: Answer) -> None:
 @pytest.mark.parametrize("score", ["top-mean", "cos", "cos-cubed", "selective"])
 def test_every_score_can_be_chosen(in_built: Path, answer: Answer, score: str) -> None:
     answer("explain", "s/p", "--llm", "none", "--concepts", "labels", "-k", "5", "--score", score)
-    lines = [json.loads(line) for line in (in_built / "s/runs/p/explanations.jsonl").open()]
+    lines = exported(answer, in_built)
     assert [line["labels"][0]["concept"] for line in lines] == list(CONCEPTS[:4])
 
 
 @pytest.mark.parametrize("evidence", ["captions", "both"])
 def test_captions_are_evidence_too(in_built: Path, answer: Answer, evidence: str) -> None:
     answer("explain", "s/p", "--llm", "none", "--concepts", "labels", "-k", "5", "--evidence", evidence)
-    lines = [json.loads(line) for line in (in_built / "s/runs/p/explanations.jsonl").open()]
+    lines = exported(answer, in_built)
     assert [line["labels"][0]["concept"] for line in lines] == list(CONCEPTS[:4])
 
 
@@ -96,14 +104,39 @@ def test_open_concepts_are_words_of_the_captions_where_they_are_wanted(
     line = ["explain", "s/p", "--llm", "none", "--concepts", "labels", "-k", "5", "--open-concepts"]
     run = in_built / "s/runs/p"
     answer(*line, "yes")
-    for told in map(json.loads, (run / "explanations.jsonl").open()):
+    for told in exported(answer, in_built):
         label = told["labels"][0]["concept"].split()
         assert any(word in " ".join(told["open_concepts"]).split() for word in label)
-    assert json.loads((run / "explain.json").read_text())["open_concepts"]["wanted"] == "yes"
+    made = json.loads((run / "explanation.json").read_text())["open_concepts"]
+    assert (made["most"], made["ask_adjectives"]) == (8, False)
+    assert "en-core-web-sm" in made["tagger"]
     assert "--llm" in complaint(capsys, *line, "yes", "--ask-adjectives")
     answer(*line, "no")
-    assert [json.loads(told)["open_concepts"] for told in (run / "explanations.jsonl").open()] == [[]] * 4
-    assert json.loads((run / "explain.json").read_text())["open_concepts"] is None
+    assert [told["open_concepts"] for told in exported(answer, in_built)] == [[]] * 4
+    assert json.loads((run / "explanation.json").read_text())["open_concepts"] is None
+
+
+@pytest.mark.parametrize(
+    ("form", "starts"), [("jsonl", b'{"layer": '), ("csv", b"layer,unit,"), ("parquet", b"PAR1")]
+)
+def test_explanations_are_exported(
+    in_built: Path,
+    tmp_path: Path,
+    answer: Answer,
+    capsys: pytest.CaptureFixture[str],
+    form: str,
+    starts: bytes,
+) -> None:
+    result = answer("export", "s/p", "--format", form)
+    path = in_built / f"s/runs/p/explanations.{form}"
+    assert {key: result[key] for key in ("run", "format", "file", "units")} == {
+        "run": "s/p", "format": form, "file": str(path), "units": 4,
+    }  # fmt: skip
+    assert path.read_bytes().startswith(starts)
+    out = tmp_path / f"mine.{form}"
+    assert main(["export", "s/p", "--format", form, "--out", str(out)]) == 0
+    assert capsys.readouterr().out == f"4 units in {out}\n"
+    assert out.read_bytes() == path.read_bytes()
 
 
 def test_two_runs_of_every_verb_give_the_same_bytes(
@@ -114,14 +147,15 @@ def test_two_runs_of_every_verb_give_the_same_bytes(
         ["record", "s", "--target", TARGET, "--run", "p"],
         ["explain", "s/p", "--llm", "none", "--concepts", "labels"],
         ["report", "s/p"],
+        *(["export", "s/p", "--format", form] for form in ("jsonl", "csv", "parquet")),
     ):
         assert main([*line, "--home", str(tmp_path / "second")]) == 0
-    assert main(["explain", "s/p", "--llm", "none", "--concepts", "labels"]) == 0
-    assert main(["report", "s/p"]) == 0
+        if line[0] in ("explain", "report", "export"):
+            assert main(line) == 0
     files = sorted(
         p.relative_to(tmp_path / "second") for p in (tmp_path / "second").rglob("*") if p.is_file()
     )
-    assert len(files) > 8
+    assert len(files) > 12
     for file in files:
         assert (in_built / file).read_bytes() == (tmp_path / "second" / file).read_bytes(), file
 
@@ -217,7 +251,7 @@ def test_models_list_names_licences(answer: Answer) -> None:
         (["search", "s/p", "--minus", "x"], "besides what it is not (x)"),
         (["search", "s/p", "x", "--like", "detector:1"], "did you mean detectors"),
         (["search", "s/p", "x", "--like", "detectors:9"], "no unit 9"),
-        (["search", "s/p", "x", "--layers", "none*"], "unknown layer 'none*'"),
+        (["search", "s/p", "x", "--layers", "none*"], "unknown recorded layer 'none*'"),
         (["search", "s/p", "x", "--polysemanticity", "1:0"], "LOW:HIGH"),
         (["search", "s/p", "x", "--polysemanticity", "0.5"], "LOW:HIGH"),
         (["search", "s/p", "x", "--polysemanticity", "5:6"], "no unit of s/p passes"),
@@ -226,6 +260,10 @@ def test_models_list_names_licences(answer: Answer) -> None:
         (["search", "s/p", "--audio", "/nowhere.wav"], "/nowhere.wav does not exist"),
         (["search", "s", "--audio", "{csv}"], "sound file"),
         (["report", "s/p", "--out", "/nowhere/x.html"], "/nowhere"),
+        (["export", "s/nope"], "unknown run 'nope'"),
+        (["export", "s"], "s/p"),
+        (["export", "s/p", "--out", "/nowhere/x.jsonl"], "/nowhere does not exist"),
+        (["export", "s/p", "--out", "{empty}"], "this is a folder"),
         (["bench", "nope"], "nope"),
     ],
 )

@@ -12,11 +12,13 @@ from embedders import FakeEmbedder
 from sounds import WriteSound, noise, tone
 
 from and_retrieval import faiss_index, soundbank
+from and_retrieval.clips.files import UnreadableAudioError
 from and_retrieval.clips.index import BATCH, ClipIndex, read_in_order
-from and_retrieval.clips.source import load_clips
+from and_retrieval.clips.manifest import IndexManifest
+from and_retrieval.clips.source import load_clips, read_clip
 from and_retrieval.config import ClipConfig
 from and_retrieval.errors import ChecksumError, InputError, StaleError
-from and_retrieval.store import Folder
+from and_retrieval.store import INDEX, Folder, Stored
 from and_retrieval.types import Embedder
 
 
@@ -44,6 +46,10 @@ def reasons(index: ClipIndex) -> dict[str, str]:
     return {Path(miss.path).name: miss.reason for miss in index.skipped}
 
 
+def made_of(index: ClipIndex) -> Stored[IndexManifest]:
+    return index.folder.open(IndexManifest)
+
+
 def files(index: ClipIndex) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in index.folder.path.iterdir()}
 
@@ -57,7 +63,7 @@ class TestBuild:
         opened = ClipIndex.open(home / "tones")
         assert opened.clips == built.clips == load_clips(sounds).clips
         assert (opened.name, opened.dim, opened.embedder_name) == ("tones", 8, "fake")
-        assert opened.digest() == built.digest() == built.folder.manifest()["digest"]
+        assert opened.digest() == built.digest() == made_of(built).manifest.digest
         assert opened.vectors().tobytes() == built.vectors().tobytes()
         np.testing.assert_allclose(np.linalg.norm(opened.vectors(), axis=1), 1, atol=1e-6)
         for row in range(6):
@@ -119,7 +125,7 @@ class TestBuild:
         assert np.isfinite(index.vectors()).all()
         assert index.vectors().shape == (len(index.clips), 8)
         assert ClipIndex.open(home / "x").skipped == index.skipped
-        assert index.folder.manifest()["skipped"] == len(index.skipped)
+        assert made_of(index).manifest.skipped == len(index.skipped)
 
     def test_with_nothing_usable_leaves_no_index(
         self, home: Path, write_sound: WriteSound, fake: FakeEmbedder
@@ -127,7 +133,7 @@ class TestBuild:
         path = write_sound("silent/x.wav", np.zeros(8_000, np.float32))
         with pytest.raises(InputError, match=r"all 1 clips were skipped \(silent\)"):
             ClipIndex.build(path.parent, fake, home / "x")
-        assert not Folder(home / "x", "clip index").exists()
+        assert not Folder(home / "x", INDEX).exists()
 
 
 class TestAdding:
@@ -213,28 +219,70 @@ class TestAdding:
 
     def test_with_another_window_is_refused(self, sounds: Path, home: Path, fake: FakeEmbedder) -> None:
         ClipIndex.build(sounds, fake, home / "x", ClipConfig(window=0.2))
-        with pytest.raises(InputError, match=r"was cut in windows of 0\.2 s, not 10 s; use --window 0\.2"):
-            ClipIndex.build(sounds, fake, home / "x")
+        with pytest.raises(
+            InputError, match=r"was made with window 0\.2, not 10; use 0\.2 or another --name"
+        ):
+            ClipIndex.build(sounds, fake, home / "x", ClipConfig())
+
+    @pytest.mark.parametrize(
+        ("config", "says"),
+        [
+            (ClipConfig(silence=1e-3), r"silence 1e-05, not 0\.001"),
+            (ClipConfig(min_duration=0.2), r"min_duration 0\.1, not 0\.2"),
+        ],
+    )
+    def test_with_any_other_cut_is_refused(
+        self, config: ClipConfig, says: str, sounds: Path, home: Path, fake: FakeEmbedder
+    ) -> None:
+        index = ClipIndex.build(sounds, fake, home / "x")
+        before = files(index)
+        with pytest.raises(InputError, match=f"index 'x' was made with {says}; use"):
+            ClipIndex.build(sounds, fake, home / "x", config)
+        assert files(index) == before
+
+    def test_goes_on_with_the_cut_that_the_index_has(
+        self, home: Path, write_sound: WriteSound, fake: FakeEmbedder
+    ) -> None:
+        cut = ClipConfig(window=0.25, min_duration=0.2, silence=1e-3)
+        faint = tone(500, 0.5, 8_000, amplitude=5e-4)
+        source = write_sound("cut/loud.wav", tone(500, 0.5, 8_000), 8_000).parent
+        write_sound("cut/faint.wav", faint, 8_000, subtype="FLOAT")
+        first = ClipIndex.build(source, fake, home / "x", cut)
+        assert [(clip.path, clip.start) for clip in first.clips] == [("loud.wav", 0.0), ("loud.wav", 0.25)]
+        assert reasons(first)["faint.wav"] == "silent"
+        write_sound("cut/more.wav", tone(900, 0.6, 8_000), 8_000)
+        write_sound("cut/more-faint.wav", faint, 8_000, subtype="FLOAT")
+        second = ClipIndex.build(source, fake, home / "x")
+        assert second.cut == ClipIndex.open(home / "x").cut == made_of(second).manifest.cut == cut
+        assert [(clip.path, clip.start) for clip in second.clips[2:]] == [
+            ("more.wav", 0.0),
+            ("more.wav", 0.25),
+        ]
+        assert reasons(second)["more-faint.wav"] == "silent"
 
 
 class TestOpen:
     def test_nothing(self, home: Path) -> None:
-        with pytest.raises(InputError, match="missing or damaged"):
+        with pytest.raises(
+            InputError, match=r"x/manifest\.json cannot be read .*; make the clip index again"
+        ):
             ClipIndex.open(home / "x")
 
     def test_a_count_that_does_not_fit(self, sounds: Path, home: Path, fake: FakeEmbedder) -> None:
         index = ClipIndex.build(sounds, fake, home / "x")
         few = faiss_index.build(index.vectors()[:4])
-        facts = {k: v for k, v in index.folder.manifest().items() if k not in ("files", "format", "kind")}
-        kept = {name: index.folder.file(name).read_text() for name in ("clips.jsonl", "skipped.jsonl")}
-        index.folder.commit({**kept, "vectors.faiss": lambda path: faiss_index.save(few, path)}, facts)
+        stored = made_of(index)
+        kept = {name: stored.file(name).read_text() for name in ("clips.jsonl", "skipped.jsonl")}
+        index.folder.commit(
+            {**kept, "vectors.faiss": lambda path: faiss_index.save(few, path)}, stored.manifest
+        )
         with pytest.raises(InputError, match="holds 6 clips but 4 vectors"):
             ClipIndex.open(home / "x")
 
     @pytest.mark.parametrize("name", ["clips.jsonl", "vectors.faiss", "skipped.jsonl"])
     def test_a_changed_file(self, name: str, sounds: Path, home: Path, fake: FakeEmbedder) -> None:
         (sounds / "zero.wav").write_bytes(b"")
-        path = ClipIndex.build(sounds, fake, home / "x").folder.file(name)
+        path = made_of(ClipIndex.build(sounds, fake, home / "x")).file(name)
         content = bytearray(path.read_bytes())
         content[len(content) // 2] ^= 1
         path.write_bytes(content)
@@ -248,11 +296,72 @@ class TestOpen:
             ClipIndex.open(home / "x")
 
     def test_an_embedder_nobody_knows(self, sounds: Path, home: Path, fake: FakeEmbedder) -> None:
-        index = ClipIndex.build(sounds, fake, home / "x")
+        built = ClipIndex.build(sounds, fake, home / "x")
+        assert built.embedder is fake
+        index = ClipIndex.open(home / "x")  # which needs no embedder before it is asked for one
         with pytest.raises(InputError, match="unknown embedder 'fake'"):
-            index.embedder()
+            _ = index.embedder
+        with pytest.raises(InputError, match="unknown embedder 'fake'"):
+            index.text_vectors(["rain"])
+        assert index.with_embedder(fake).embedder is ClipIndex.open(home / "x", fake).embedder is fake
         with pytest.raises(InputError, match="3 dimensions"):
             index.search(np.zeros(3, np.float32))
+
+
+class TestEmbedder:
+    def test_of_another_kind_is_refused(self, sounds: Path, home: Path, fake: FakeEmbedder) -> None:
+        index = ClipIndex.build(sounds, fake, home / "x")
+        other = FakeEmbedder("fake-2")
+        for use in (index.with_embedder, lambda e: ClipIndex.open(home / "x", e)):
+            with pytest.raises(
+                StaleError, match=r"made with embedder 'fake' \(fake-1\), not 'fake' \(fake-2\)"
+            ):
+                use(other)
+
+    def test_that_was_changed_since_is_refused(
+        self, sounds: Path, home: Path, fake: FakeEmbedder, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        ClipIndex.build(sounds, fake, home / "x")
+        monkeypatch.setattr("and_retrieval.clips.index.load_embedder", lambda *_: FakeEmbedder("fake-2"))
+        with pytest.raises(StaleError, match="made with embedder"):
+            _ = ClipIndex.open(home / "x").embedder
+
+    def test_is_loaded_once_where_it_is_to_run(
+        self, sounds: Path, home: Path, fake: FakeEmbedder, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        ClipIndex.build(sounds, fake, home / "x")
+        loaded: list[tuple[str, str]] = []
+        monkeypatch.setattr(
+            "and_retrieval.clips.index.load_embedder", lambda *how: (loaded.append(how), FakeEmbedder())[1]
+        )
+        index = ClipIndex.open(home / "x", device="cuda:1")
+        assert loaded == []
+        assert index.embedder is index.embedder
+        index.text_vectors(["rain"])
+        assert loaded == [("fake", "cuda:1")]
+
+    def test_a_text_is_embedded_once(
+        self, sounds: Path, home: Path, fake: FakeEmbedder, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        index = ClipIndex.build(sounds, fake, home / "x")
+        asked: list[str] = []
+        embed = fake.embed_text
+        monkeypatch.setattr(fake, "embed_text", lambda texts: (asked.extend(texts), embed(texts))[1])
+        found = index.text_vectors(["rain", "dog", "rain"])
+        np.testing.assert_array_equal(found, embed(["rain", "dog", "rain"]))
+        np.testing.assert_array_equal(index.text_vectors(("sea", "dog")), embed(["sea", "dog"]))
+        assert asked == ["rain", "dog", "sea"]
+        assert index.text_vectors([]).shape == (0, 8)
+        assert found.dtype == np.float32
+
+
+def test_a_clip_is_read_as_it_was_indexed(home: Path, write_sound: WriteSound, fake: FakeEmbedder) -> None:
+    faint = tone(500, 0.4, 8_000, amplitude=1e-7)
+    source = write_sound("faint/a.wav", faint, 8_000, subtype="FLOAT").parent
+    index = ClipIndex.build(source, fake, home / "x", ClipConfig(silence=1e-9))
+    np.testing.assert_allclose(ClipIndex.open(home / "x").read(0, 8_000), faint, atol=1e-9)
+    with pytest.raises(UnreadableAudioError, match="silent"):
+        read_clip(index.clips[0], 8_000)  # under settings that are not the index's own
 
 
 def test_groups_are_read_in_order_with_their_misses(sounds: Path) -> None:
@@ -272,7 +381,7 @@ def test_text_finds_the_obvious_clip(tmp_path: Path, home: Path, embedder: Embed
     ClipIndex.build(table, embedder, home / "set")
     index = ClipIndex.open(home / "set")
     assert len(index.clips) == 10
-    assert index.embedder().fingerprint == embedder.fingerprint
+    assert index.embedder.fingerprint == embedder.fingerprint
     for concept, vector in zip(concepts, embedder.embed_text(concepts), strict=True):
         (row, score), *_ = index.search(vector, 2)
         assert index.clips[row].label == concept

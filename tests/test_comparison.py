@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from command_line import Answer
 from embedders import FakeEmbedder
-from safetensors.numpy import save_file
+from planting import plant
 
-from and_retrieval import ClipIndex, Run, faiss_index, load_embedder, soundbank
+from and_retrieval import ClipIndex, Run, load_embedder, soundbank
 from and_retrieval.cli import main
 from and_retrieval.clips.qualities import QUALITIES
 from and_retrieval.comparison.compare import as_json, compare
@@ -22,10 +22,8 @@ from and_retrieval.comparison.picture import draw
 from and_retrieval.comparison.profile import profile
 from and_retrieval.config import LabelConfig, SummaryConfig
 from and_retrieval.errors import InputError
-from and_retrieval.network.layers import LayerPlan
-from and_retrieval.recording.evidence import evidence_files, gather, layer_facts
-from and_retrieval.recording.recording import QUALITIES_FILE
-from and_retrieval.recording.unit_index import FILE, build_unit_index
+from and_retrieval.explanation.manifest import FILE
+from and_retrieval.explanation.stored import load_explained
 from and_retrieval.run import explain
 from and_retrieval.store import Home
 from and_retrieval.types import Floats
@@ -61,42 +59,17 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "other": {"hidden": three + noise[0], "top": one + noise[0]},
     }
     for name, activations in layers.items():
-        plant(index, name, activations, qualities)
+        recorded(index, name, activations, qualities)
         explained(index, name)
     return folder / "home"
 
 
-def plant(
+def recorded(
     index: ClipIndex, name: str, layers: dict[str, Any], qualities: Floats, hold_out: str = "4"
 ) -> None:
     """Store a run in which the units did what is given, [clips, units] a layer."""
-    rows = np.arange(len(index.clips), dtype=np.int32)
     held = np.array([clip.fold == hold_out for clip in index.clips])
-    plans = [LayerPlan(layer, UNITS, 1, None, "mean") for layer in layers]
-    batch = {
-        layer: (values.astype(np.float32), np.zeros(values.shape, np.float32))
-        for layer, values in layers.items()
-    }
-    folder = index.folder.run(name)
-    gathered = gather([(rows, batch)], plans, held, 8, folder)
-    neurons = build_unit_index(gathered.layers, index.vectors())
-    files = {
-        FILE: lambda path: faiss_index.save(neurons.faiss, path),
-        QUALITIES_FILE: lambda path: save_file({"qualities": qualities}, path),
-        **evidence_files(gathered),
-    }
-    facts = {
-        "target": f"planted {name}",
-        "weights": "none",
-        "index_clips": len(rows),
-        "index_digest": index.digest(),
-        "held_out": int(held.sum()),
-        "held_out_rows": np.flatnonzero(held).tolist(),
-        "settings": {},
-        "skipped": [],
-        "layers": layer_facts(gathered.layers),
-    }
-    folder.commit(files, facts)
+    plant(index, layers, name, held, 8, qualities, target=f"planted {name}")
 
 
 def explained(index: ClipIndex, name: str, bank: str = "audioset") -> Run:
@@ -150,7 +123,7 @@ def test_units_lean_as_they_were_planted(built: Path) -> None:
 def test_fewer_concepts_than_qualities_are_met_by_as_few_components(built: Path) -> None:
     run = opened(built, "leaning")
     few = np.random.default_rng(0).standard_normal((len(run.index.clips), 3)).astype(np.float32)
-    leaning = profile(run, few)[0].leaning
+    leaning = profile(load_explained(run), few)[0].leaning
     assert leaning is not None
     assert leaning.dims == 3
     assert leaning.concepts.r2.high < 0.2
@@ -204,13 +177,13 @@ def test_other_clips_and_other_concepts_leave_comparisons_out(built: Path, tmp_p
     index = ClipIndex.open(home / "s")
     narrow = opened(home, "narrow")
     layers = {"late": np.random.default_rng(1).standard_normal((len(index.clips), UNITS))}
-    plant(index, "held", layers, narrow.qualities(), hold_out="3")
+    recorded(index, "held", layers, narrow.qualities, hold_out="3")
     found = compare(narrow, explained(index, "held"))
     assert found.matched is None
     assert any("not recorded and tested on the same clips" in line for line in found.left_out)
     assert not any("than s/" in line for line in found.findings)
     assert any(line.startswith("s/held late:") for line in found.findings)
-    plant(index, "words", layers, narrow.qualities())
+    recorded(index, "words", layers, narrow.qualities)
     found = compare(narrow, explained(index, "words", "labels"))
     assert found.matched is not None
     assert found.matched.moved is None
@@ -289,8 +262,7 @@ def test_runs_lists_what_is_there(
 ) -> None:
     home = tmp_path / "home"
     shutil.copytree(built, home)
-    (home / "s/runs/other/explanations.jsonl").unlink()
-    (home / "s/runs/other/explain.json").unlink()
+    (home / "s/runs/other" / FILE).unlink()
     (home / "s/runs/shuffled/manifest.json").write_text("{}")
     result = answer("runs", "--home", str(home))
     (index,) = result["indexes"]

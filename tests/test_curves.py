@@ -35,7 +35,7 @@ def test_controls_may_be_missing() -> None:
 
 def test_matplotlib_is_loaded_when_a_curve_is_drawn() -> None:
     program = (
-        "import sys; from and_retrieval.report.curves import Curve, draw_curves\n"
+        "import sys; from and_retrieval.pruning.curves import Curve, draw_curves\n"
         "assert 'matplotlib' not in sys.modules\n"
         "draw_curves(Curve('x', [0.1], [0.2]))\nassert 'matplotlib.pyplot' not in sys.modules"
     )

@@ -19,7 +19,6 @@ from and_retrieval.pruning.effect import (
     knee,
     masked_logits,
     random_units,
-    softmax,
     units_for,
 )
 from and_retrieval.types import Floats, Target
@@ -123,8 +122,12 @@ def test_nothing_to_compare_with() -> None:
             effect(logits, logits, np.array([0, 0]), np.array([own, own]), ABC)
 
 
-def test_softmax_of_large_logits() -> None:
-    assert softmax(np.array([[1000.0, 1000.0], [-1000.0, 0.0]])).tolist() == [[0.5, 0.5], [0.0, 1.0]]
+def test_large_logits() -> None:
+    before = np.array([[1000, 0, 0], [0, -1000, -2000]], np.float32)
+    after = np.array([[1000, 1000, -1000], [0, -1000, -2000]], np.float32)
+    found = effect(before, after, np.array([0, 1]), np.array([True, False]), ABC)
+    assert (found.delta_target, found.delta_rest, found.gap) == (-0.5, 0, 0.5)
+    assert found.delta_rest_logit == 0
 
 
 @pytest.mark.parametrize(

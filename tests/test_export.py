@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from torch import nn
 
 from and_retrieval.errors import ChecksumError, InputError, StaleError
 from and_retrieval.network.layers import LayerPlan
-from and_retrieval.network.mask import masked
+from and_retrieval.network.mask import Units, masked
 from and_retrieval.pruning.export import card_path, export_pruned, load_pruned, zeroed_by
 from and_retrieval.targets import weights_hash
 from and_retrieval.types import Floats, Target
@@ -69,6 +69,11 @@ MADE_BY = {
 }
 
 
+def exported_from(target: Target, units: Units, plans: Sequence[LayerPlan], path: Path, **card: Any) -> Path:
+    """The export of a target, whose weights are hashed on the way."""
+    return export_pruned(target, weights_hash(target.module), units, plans, SOUNDS, path, card)
+
+
 @pytest.mark.parametrize("layer", MADE_BY)
 def test_the_export_is_the_mask(layer: str, tmp_path: Path) -> None:
     target = as_target(Norms())
@@ -76,7 +81,7 @@ def test_the_export_is_the_mask(layer: str, tmp_path: Path) -> None:
     assert zeroed_by(target, [layer], SOUNDS) == {layer: maker}
     plans, chosen = (LayerPlan(layer, units, axis, None, "mean"),), {layer: [0, units - 1]}
     before = weights_hash(target.module)
-    path = export_pruned(target, chosen, plans, SOUNDS, tmp_path / "p.safetensors", {"concept": "rain"})
+    path = exported_from(target, chosen, plans, tmp_path / "p.safetensors", concept="rain")
     assert weights_hash(target.module) == before
     loaded = load_pruned(target, path)
     x = torch.randn(4, 1, 20, 20)
@@ -92,14 +97,8 @@ def test_the_export_is_the_mask(layer: str, tmp_path: Path) -> None:
 
 def test_weights_are_really_zero(tmp_path: Path) -> None:
     target = as_target(Norms())
-    path = export_pruned(
-        target,
-        {"relu": [2]},
-        (LayerPlan("relu", 6, 1, None, "mean"),),
-        SOUNDS,
-        tmp_path / "p.safetensors",
-        {},
-    )
+    plans = (LayerPlan("relu", 6, 1, None, "mean"),)
+    path = exported_from(target, {"relu": [2]}, plans, tmp_path / "p.safetensors")
     state, own = load_file(path), target.module.state_dict()
     assert state["norm.weight"][2] == state["norm.bias"][2] == 0
     assert torch.equal(state["conv.weight"], own["conv.weight"])
@@ -107,13 +106,11 @@ def test_weights_are_really_zero(tmp_path: Path) -> None:
 
 def refused(module: nn.Module, layer: str, axis: int, tmp_path: Path, units: int = 4) -> str:
     with pytest.raises(InputError) as caught:
-        export_pruned(
+        exported_from(
             as_target(module),
             {layer: [1]},
             (LayerPlan(layer, units, axis, None, "mean"),),
-            SOUNDS,
             tmp_path / "p.safetensors",
-            {},
         )
     assert not list(tmp_path.iterdir())
     return str(caught.value)
@@ -158,7 +155,7 @@ class Shared(nn.Module):
 def test_activations_that_are_not_known_are_tried(tmp_path: Path) -> None:
     module = nn.Sequential(nn.Conv2d(1, 4, 3), Cubed(), nn.Flatten())
     plans = (LayerPlan("1", 4, 1, None, "mean"),)
-    path = export_pruned(as_target(module), {"1": [1]}, plans, SOUNDS, tmp_path / "p.safetensors", {})
+    path = exported_from(as_target(module), {"1": [1]}, plans, tmp_path / "p.safetensors")
     x = torch.randn(2, 1, 20, 20)
     with masked(module, {"1": [1]}, plans):
         expected = module(x)
@@ -198,7 +195,7 @@ def exported(tmp_path: Path) -> Path:
 
 
 def export(path: Path, seed: int = 0, **card: Any) -> Path:
-    return export_pruned(small(seed), {"0": [1]}, (LayerPlan("0", 4, 1, None, "mean"),), SOUNDS, path, card)
+    return exported_from(small(seed), {"0": [1]}, (LayerPlan("0", 4, 1, None, "mean"),), path, **card)
 
 
 def small(seed: int = 0) -> Target:
@@ -259,7 +256,7 @@ def test_features_of_a_dictionary(tmp_path: Path) -> None:
     target = attach(as_target(module), "1", dictionary, axes=(1, None))
     layer = "1.dictionary.features"
     plans = (LayerPlan(layer, 7, 1, None, "mean"),)
-    path = export_pruned(target, {layer: [0, 3, 5]}, plans, SOUNDS, tmp_path / "p.safetensors", {})
+    path = exported_from(target, {layer: [0, 3, 5]}, plans, tmp_path / "p.safetensors")
     x = torch.randn(4, 1, 20, 20)
     with masked(target, {layer: [0, 3, 5]}, plans):
         expected = target.module(x)

@@ -21,7 +21,7 @@ def figures(tmp_path_factory: pytest.TempPathFactory) -> Figures:
     target = load_target(f"{Path(__file__).parent / 'targets' / 'forgetful.py'}:load")
     run = record(target, index, layers=["relu"])
     explain(run, summaries=SummaryConfig(llm="none"))
-    return forget.network_figures(run, target, list(UNITS_OF), load_embedder(), 0, lambda *_: lambda *_: None)
+    return forget.network_figures(run, target, list(UNITS_OF), 0, lambda *_: lambda *_: None)
 
 
 def test_every_selector_and_budget_has_its_figures(figures: Figures) -> None:

@@ -13,7 +13,8 @@ from and_retrieval import ClipIndex, ConceptBank, Run, explain, load_embedder, l
 from and_retrieval.clips.qualities import QUALITIES
 from and_retrieval.config import LabelConfig, RecordConfig, SummaryConfig
 from and_retrieval.explanation.label_tests import LEAST_HELD_OUT
-from and_retrieval.recording.evidence import HELD_OUT, load_activations
+from and_retrieval.recording.activations import FILE as ACTIVATIONS
+from and_retrieval.recording.activations import HELD_OUT, open_activations
 
 CONCEPTS = (*BANDS, "birds chirping", "car horn", "church bell", "clock ticking", "dog bark", "siren")
 BANK = ConceptBank("bank", CONCEPTS)
@@ -36,11 +37,11 @@ def run(index: ClipIndex) -> Run:
 
 def test_planted_labels_hold_on_unseen_clips(run: Run) -> None:
     told = explain(run, [BANK], LabelConfig(k=5), SILENT)
-    assert run.facts["held_out"] >= LEAST_HELD_OUT
+    assert len(run.held_out_rows) >= LEAST_HELD_OUT
     for unit in told:
         assert unit.faithfulness is not None
         assert unit.faithfulness.reliable
-        assert unit.faithfulness.clips == run.facts["held_out"]
+        assert unit.faithfulness.clips == len(run.held_out_rows)
         assert (
             unit.faithfulness.correlation
             > unit.faithfulness.best_correlation
@@ -52,26 +53,20 @@ def test_labels_of_activations_dealt_out_anew_do_not_hold(run: Run, tmp_path: Pa
     """The held-out activations are shuffled over the clips, on disk.
 
     The test's level is 5 %, so one shuffle in twenty may pass (of 100, 6 let one of the four units through);
-    `test_faithful` counts them. This one must make every unit abstain.
+    `test_faithfulness` counts them. This one must make every unit abstain.
     """
     copy = tmp_path / "index"
     shutil.copytree(run.index.folder.path, copy)
     shuffled = Run.open(ClipIndex.open(copy).folder.run(run.folder.path.name), ClipIndex.open(copy))
-    for layer in run.layers:
-        values = np.array(load_activations(run.folder, layer.name, HELD_OUT))
-        np.random.default_rng(1).shuffle(values)
-        path = shuffled.folder.scratch("held_out-0.npy")
-        with path.open("wb") as stream:
-            np.save(stream, values)
-        facts = {k: v for k, v in shuffled.facts.items() if k not in ("format", "kind", "files")}
-        others = {
-            name: shuffled.folder.scratch(name)
-            for name in shuffled.facts["files"]
-            if name != "held_out-0.npy"
-        }
-        for name, scratch in others.items():
-            shutil.copyfile(run.folder.file(name), scratch)
-        shuffled.folder.commit({"held_out-0.npy": path, **others}, facts)
+    files = {}
+    for name in shuffled.stored.files:
+        files[name] = shuffled.folder.scratch(name)
+        shutil.copyfile(run.stored.file(name), files[name])
+    activations = open_activations(files[ACTIVATIONS], "r+")
+    for number in range(len(run.layers)):
+        np.random.default_rng(1).shuffle(activations.layer(number, HELD_OUT))
+    del activations
+    shuffled.folder.commit(files, shuffled.manifest)
     told = explain(Run.open(shuffled.folder, shuffled.index), [BANK], LabelConfig(k=5), SILENT)
     assert not any(unit.faithfulness and unit.faithfulness.reliable for unit in told)
     assert all(
@@ -82,12 +77,14 @@ def test_labels_of_activations_dealt_out_anew_do_not_hold(run: Run, tmp_path: Pa
 def test_few_held_out_clips_test_nothing(index: ClipIndex) -> None:
     target = load_target(f"{Path(__file__).parent / 'targets' / 'planted.py'}:load")
     few = record(target, index, config=RecordConfig(hold_out="0.05"), run="few")
-    assert few.facts["held_out"] < LEAST_HELD_OUT
-    assert all(unit.faithfulness is None for unit in explain(few, [BANK], LabelConfig(k=5), SILENT))
+    assert len(few.held_out_rows) < LEAST_HELD_OUT
+    for unit in explain(few, [BANK], LabelConfig(k=5), SILENT):
+        assert unit.faithfulness is None
+        assert unit.reliable == "untested"
 
 
 def test_measured_sound_is_named(run: Run) -> None:
-    qualities = run.qualities()
+    qualities = run.qualities
     assert qualities.shape == (len(run.index.clips), len(QUALITIES))
     brightness = qualities[:, list(QUALITIES).index("brightness")]
     of = {label: np.nanmean(brightness[[c.label == label for c in run.index.clips]]) for label in CONCEPTS}
@@ -101,8 +98,8 @@ def test_measured_sound_is_named(run: Run) -> None:
         "white noise": "bright",
     }.items():
         assert quality in words[name]
-    layers = run.settings()["acoustics"]
-    assert layers["detectors"]["r2"] > layers["detectors"]["shuffled"]
+    detectors = told.manifest.acoustics["detectors"]
+    assert detectors.r2 > detectors.shuffled
 
 
 def test_labels_are_tested_by_captions_too(run: Run) -> None:
@@ -111,10 +108,10 @@ def test_labels_are_tested_by_captions_too(run: Run) -> None:
         by_captions = unit.caption_faithfulness
         assert by_captions is not None
         assert by_captions.reliable
-        assert by_captions.clips == run.facts["held_out"]
+        assert by_captions.clips == len(run.held_out_rows)
         assert by_captions != unit.faithfulness
         assert by_captions.correlation > by_captions.best_correlation > by_captions.random_correlation
-    assert run.explanations() == told
+    assert tuple(run.explanations()) == tuple(told)
 
 
 def test_without_captions_there_is_no_second_opinion(index: ClipIndex, tmp_path: Path) -> None:

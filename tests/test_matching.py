@@ -14,7 +14,7 @@ LABELS = ("dog_bark", "sea_waves", "clock_tick")
 
 @pytest.fixture(scope="module")
 def vocabulary(embedder: Embedder) -> Vocabulary:
-    return Vocabulary.of([*load_bank("audioset").concepts, *LABELS], embedder)
+    return Vocabulary.of([*load_bank("audioset").concepts, *LABELS], embedder.embed_text)
 
 
 def test_plain() -> None:

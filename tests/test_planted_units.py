@@ -69,6 +69,6 @@ def test_search_finds_the_planted_unit(run: Run, unit: int, concept: str) -> Non
 
 def test_held_out_clips_are_no_evidence(run: Run) -> None:
     shown = {int(row) for layer in run.layers for kept in (layer.top, layer.low) for row in kept.rows.ravel()}
-    held = set(run.facts["held_out_rows"])
+    held = set(run.held_out_rows.tolist())
     assert held
     assert not shown & held

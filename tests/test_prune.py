@@ -64,7 +64,7 @@ def test_the_concept_disappears_and_only_it(run: Run, target: Target, concept: s
     assert effect.delta_target < -0.5
     assert effect.gap > (found.best.random_gap or 0) + 2 * (found.best.random_gap_std or 0)
     assert found.best.oracle_gap == pytest.approx(effect.gap)
-    assert sum(found.clips) == len(run.facts["held_out_rows"])
+    assert sum(found.clips) == len(run.held_out_rows)
 
 
 @pytest.mark.parametrize("selector", ["soft_wpmi", "cos-cubed", "captions", "retrieval", "oracle"])
@@ -126,7 +126,7 @@ def test_the_export_is_the_mask(run: Run, target: Target, tmp_path: Path) -> Non
     assert (card["concepts"], card["selector"]) == (["dial tone"], "selective")
     assert card["units"] == {"relu": list(UNITS_OF["dial tone"])}
     assert card["effect"]["gap"] == pytest.approx(found.best.effect.gap, abs=1e-6)  # type: ignore[union-attr]
-    assert card["source_weights"] == run.facts["weights"]
+    assert card["source_weights"] == run.manifest.weights
     assert "torch" in card["versions"]
 
 
@@ -208,7 +208,7 @@ def test_results_are_kept_and_drawn(run: Run, target: Target) -> None:
     assert len(stored_results(run)) >= len(stored)
 
 
-def test_the_report_says_what_was_forgotten(run: Run, target: Target, tmp_path: Path) -> None:
+def test_the_report_says_what_was_pruned(run: Run, target: Target, tmp_path: Path) -> None:
     explain(run, summaries=SummaryConfig(llm="none"))
     prune(run, target, "white noise")
     prune(run, target, "violin")
@@ -219,7 +219,8 @@ def test_the_report_says_what_was_forgotten(run: Run, target: Target, tmp_path: 
     assert any("violin by selective: not measured" in text for text in section.paragraphs)
     assert all(picture.content.startswith(b"<?xml") for picture in section.pictures)
     page = run.report(tmp_path / "r.html").read_text()
-    assert "Forgetting" in page
+    assert section.title == "Pruning"
+    assert '"title":"Pruning"' in page
     assert "Gap over the share of units removed: white noise, selective" in page
 
 

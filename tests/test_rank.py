@@ -138,9 +138,9 @@ def test_explain_ranks_and_keeps_as_many_labels(tmp_path: Path) -> None:
     target = load_target(f"{Path(__file__).parent / 'targets' / 'planted.py'}:load")
     run = record(target, index, config=RecordConfig(hold_out="0.4"))
     bank, asked = ConceptBank("bank", concepts), SummaryConfig(llm="smollm2", units=0)
-    plain = explain(run, [bank], LabelConfig(k=5, count=7), asked)
+    plain = list(explain(run, [bank], LabelConfig(k=5, count=7), asked))
     ranked = explain(run, [bank], LabelConfig(k=5, count=7, rank="llm"), asked)
-    assert run.settings()["labelling"]["rank"] == "llm"
+    assert ranked.manifest.labelling.rank == "llm"
     for before, after in zip(plain, ranked, strict=True):
         assert set(after.labels) == set(before.labels)
         assert len(after.labels) == 7

@@ -16,7 +16,8 @@ from and_retrieval.cli import main
 from and_retrieval.errors import InputError, StaleError
 from and_retrieval.network.dictionary import Dictionary, attach, save_dictionary
 from and_retrieval.network.hooks import forward
-from and_retrieval.recording.evidence import SEEN, load_activations
+from and_retrieval.pruning.prune import prune
+from and_retrieval.recording.activations import HELD_OUT, SEEN
 from and_retrieval.recording.target import load_recorded_target
 from and_retrieval.store import Home
 from and_retrieval.targets import load_target, weights_hash
@@ -66,14 +67,16 @@ def test_record_takes_dictionaries(index: ClipIndex, file: Path, capsys: pytest.
     run = opened("d", index)
     assert main(["record", "tones", "--target", TARGET, "--layers", "detectors", "--run", "bare"]) == 0
     bare = opened("bare", index)
-    assert bare.facts["weights"] != run.facts["weights"]
-    assert bare.facts["dictionaries"] == []
-    for part in (SEEN, "held_out"):
-        with_it, without = (load_activations(r.folder, "detectors", part) for r in (run, bare))
+    assert bare.manifest.weights != run.manifest.weights
+    assert bare.manifest.dictionaries == ()
+    (known,) = run.manifest.dictionaries
+    assert (known.layer, known.path) == ("detectors", str(file))
+    for part in (SEEN, HELD_OUT):
+        with_it, without = (r.activations("detectors", part) for r in (run, bare))
         assert np.array_equal(with_it, without, equal_nan=True)
     sound = [tone(440, 0.5, 16_000)]
     again = load_recorded_target(run)
-    assert weights_hash(again.module) == run.facts["weights"]
+    assert weights_hash(again.module) == run.manifest.weights
     assert forward(again, sound).equal(forward(load_recorded_target(bare), sound))
     assert again.layers == (FEATURES,)
 
@@ -108,10 +111,15 @@ def test_changed_weights_are_stale(index: ClipIndex, tmp_path: Path) -> None:
     )
     code.write_text(text)
     run = record(load_target(f"{code}:load"), index, run="own")
-    assert weights_hash(load_recorded_target(run).module) == run.facts["weights"]
+    assert weights_hash(load_recorded_target(run).module) == run.manifest.weights
     code.write_text(text.replace("*= 1", "*= 2"))
-    with pytest.raises(StaleError, match="has other weights than when tones/own was recorded"):
-        load_recorded_target(run)
+    changed = load_recorded_target(run)  # whoever uses it compares the weights, once
+    with pytest.raises(
+        StaleError, match=r"tones/own was recorded from weights .*; record it again: .* --run own"
+    ):
+        prune(run, changed, "rain")
+    with pytest.raises(StaleError, match="tones/own was recorded from weights"):
+        run.prune("rain")
 
 
 def test_a_dictionary_without_a_file_is_named(index: ClipIndex) -> None:

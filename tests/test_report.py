@@ -23,9 +23,18 @@ from and_retrieval.clips.files import UnreadableAudioError
 from and_retrieval.errors import InputError
 from and_retrieval.report import media
 from and_retrieval.report import page as report
-from and_retrieval.report.data import Picture, ReportData, Section
+from and_retrieval.report.data import ClipFacts, Picture, ReportData, Section
 from and_retrieval.report.page import build_report
-from and_retrieval.types import Explanation, Floats, Label, Meaning, Shown, Summary, UnitFaithfulness
+from and_retrieval.types import (
+    Explanation,
+    Floats,
+    Label,
+    Meaning,
+    Shown,
+    Summary,
+    UnitFaithfulness,
+    reliability,
+)
 
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>&amp;\u2028{{script}}"
 CLIPS = 12
@@ -39,9 +48,14 @@ def read_clip(row: int) -> tuple[Floats, int]:
     return (0.5 * times * np.sin(2 * np.pi * (200 + 150 * row) * times) + noise).astype(np.float32), RATE
 
 
+FACTS = {
+    row: ClipFacts(f"water/{row}.wav", 0.0, "Water drips in a cave" if row % 2 else None)
+    for row in range(CLIPS)
+}
+
+
 def shown(row: int, activation: float) -> Shown:
-    caption = "Water drips in a cave" if row % 2 else None
-    return Shown(f"water/{row}.wav", 0.0, 0.25, activation, row, caption)
+    return Shown(row, 0.25, activation)
 
 
 def figures(reliable: bool) -> UnitFaithfulness:
@@ -61,7 +75,17 @@ def explain(
     labels = (Label(concept, 0.9 - unit / 100), Label("wind", 0.1))
     faithfulness = None if reliable is None else figures(reliable)
     acoustics = "prefers tonal, short sounds (rho 0.69, -0.61)" if unit % 2 else None
-    return Explanation(layer, unit, labels, summary, top, low, faithfulness, acoustics)
+    return Explanation(
+        layer,
+        unit,
+        top,
+        low,
+        labels,
+        faithfulness,
+        reliability(faithfulness),
+        acoustics=acoustics,
+        summary=summary,
+    )
 
 
 def small(concept: str = "rain", **other: Any) -> ReportData:
@@ -77,6 +101,7 @@ def small(concept: str = "rain", **other: Any) -> ReportData:
         "notes": ("target and embedder share weights",),
         "layers": ("conv", "head"),
         "explanations": units,
+        "clips": FACTS,
         "concept_hits": {"rain": [(31, 0.8), (2, 0.7)], "train": [(35, 0.9)]},
         "layer_facts": {"conv": [("R2 by measured acoustics", "0.49, shuffled -0.06")]},
     }
@@ -146,8 +171,8 @@ def two_meanings(one: Explanation) -> Explanation:
     said = Summary("Responds to the hiss of rain.", False, origin="written")
     unsaid = Summary(None, True, "its label does not predict it on clips it was not made from")
     meanings = (
-        Meaning((Label("hiss", 3.0, "both"), Label("rain", 1.0)), said, (0, 2, 3), figures(True)),
-        Meaning((Label("dog", 2.0, "captions"),), unsaid, (1, 4), figures(False)),
+        Meaning((Label("hiss", 3.0, "both"), Label("rain", 1.0)), (0, 2, 3), said, figures(True)),
+        Meaning((Label("dog", 2.0, "captions"),), (1, 4), unsaid, figures(False)),
     )
     return replace(one, meanings=meanings, polysemanticity=0.62, open_concepts=("drip", "splashing"))
 
@@ -164,10 +189,10 @@ def test_meanings_have_labels_a_sentence_a_verdict_and_clips_of_their_own() -> N
     ]
     assert (first["text"], first["reliable"], first["clips"]) == (
         "Responds to the hiss of rain.",
-        True,
+        "holds",
         [0, 2, 3],
     )
-    assert (second["text"], second["reliable"], second["clips"]) == (None, False, [1, 4])
+    assert (second["text"], second["reliable"], second["clips"]) == (None, "fails", [1, 4])
     assert second["reason"].startswith("its label does not predict")
     assert (unit["spread"], unit["words"], other["spread"], other["meanings"]) == (
         0.62,
@@ -181,27 +206,24 @@ def test_meanings_have_labels_a_sentence_a_verdict_and_clips_of_their_own() -> N
 
 def test_the_first_clips_of_every_meaning_get_sound_first() -> None:
     unit = replace(explain("conv", 0), low=(), top=tuple(shown(row, 9.0 - row) for row in range(12)))
-    meanings = tuple(
-        Meaning((Label("x", 1.0),), Summary(None, True, "x"), places)
-        for places in ((0, *range(2, 8)), (1, 10, 11))
-    )
+    meanings = tuple(Meaning((Label("x", 1.0),), places) for places in ((0, *range(2, 8)), (1, 10, 11)))
     order = report.sound_order([replace(unit, meanings=meanings)], ("conv",))
     assert order == [0, 2, 3, 4, 5, 1, 10, 11, 6, 7, 8, 9]
 
 
 def test_a_meaning_of_clips_that_are_not_there_is_refused() -> None:
     unit = explain("conv", 0)
-    meaning = Meaning((), Summary(None, True, "x"), (0, len(unit.top)))
+    meaning = Meaning((), (0, len(unit.top)))
     with pytest.raises(ValueError, match="conv:0 names a clip"):
         build_report(small(explanations=[replace(unit, meanings=(meaning,))], concept_hits={}), read_clip)
 
 
 def test_sections_are_text_tables_and_pictures_inside_the_page() -> None:
     picture = Picture(b"<svg xmlns='http://www.w3.org/2000/svg'/>", "image/svg+xml", "a curve")
-    section = Section("Forgetting", (HOSTILE,), [["units", "gap"], ["3", HOSTILE]], [picture])
+    section = Section("Pruning", (HOSTILE,), [["units", "gap"], ["3", HOSTILE]], [picture])
     page = Page(build_report(small(sections=[section]), read_clip))
     told = page.blocks["report"]["sections"]
-    assert told[0]["title"] == "Forgetting"
+    assert told[0]["title"] == "Pruning"
     assert told[0]["paragraphs"] == [HOSTILE]
     assert told[0]["table"] == [["units", "gap"], ["3", HOSTILE]]
     ((source, description),) = told[0]["pictures"]
@@ -211,7 +233,7 @@ def test_sections_are_text_tables_and_pictures_inside_the_page() -> None:
 
 def test_every_unit_says_how_far_its_label_can_be_trusted(page: Page) -> None:
     units = page.blocks["report"]["units"]
-    assert [u["reliable"] for u in units] == [True] * 10 + [False] * 10 + [None] * 20
+    assert [u["reliable"] for u in units] == ["holds"] * 10 + ["fails"] * 10 + ["untested"] * 20
     assert units[0]["faithfulness"] == [80, 0.61, 0.05, 0.3, 0.71416, 0.2, 0.001]
     assert units[39]["faithfulness"] is None
     assert [u["acoustics"] for u in units[:2]] == [None, "prefers tonal, short sounds (rho 0.69, -0.61)"]
@@ -288,18 +310,23 @@ def test_clips_of_any_length_and_rate_can_be_stored(samples: int, rate: int) -> 
 def test_hostile_text_stays_text() -> None:
     plain = Page(build_report(small(), read_clip, 1))
     units = small(HOSTILE).explanations
-    clip = Shown(HOSTILE, 0.0, 0.0, 1.0, 0, HOSTILE)
     summary = Summary(None, True, HOSTILE, HOSTILE)
-    units = [
-        *units[:-1],
-        Explanation("head", 9, (Label(HOSTILE, 1.0),), summary, (clip,), (), acoustics=HOSTILE),
-    ]
+    last = Explanation(
+        "head",
+        9,
+        (Shown(0, 0.0, 1.0),),
+        labels=(Label(HOSTILE, 1.0),),
+        acoustics=HOSTILE,
+        summary=summary,
+    )
+    units = [*units[:-1], last]
     facts = {HOSTILE: HOSTILE}
     data = small(
         title=HOSTILE,
         facts=facts,
         notes=(HOSTILE,),
         explanations=units,
+        clips={**FACTS, 0: ClipFacts(HOSTILE, 0.0, HOSTILE)},
         concept_hits={HOSTILE: [(0, 1.0)]},
         layer_facts={"conv": [(HOSTILE, HOSTILE)]},
     )
@@ -311,7 +338,9 @@ def test_hostile_text_stays_text() -> None:
     told = hostile.blocks["report"]
     assert told["title"] == told["notes"][0] == told["facts"][0][1] == told["hits"][0][0] == HOSTILE
     assert told["layers"][0]["facts"] == [[HOSTILE, HOSTILE]]
-    assert told["units"][-1]["raw"] == told["units"][-1]["acoustics"] == told["clips"][-1]["path"] == HOSTILE
+    assert told["units"][-1]["raw"] == told["units"][-1]["acoustics"] == HOSTILE
+    (clip,) = (clip for clip in told["clips"] if clip["row"] == 0)
+    assert clip["path"] == clip["caption"] == HOSTILE
 
 
 @given(st.recursive(st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)))
@@ -323,11 +352,12 @@ def test_embedded_json_survives_and_never_holds_markup(value: Any) -> None:
 
 
 def test_undecodable_paths_and_odd_numbers_do_not_break_the_page() -> None:
-    odd = Shown("caf\udce9.wav", 0.0, float("nan"), float("inf"), -1)
-    unit = Explanation("conv", 0, (Label("rain", float("-inf")),), Summary("é", False), (odd,), ())
-    text = build_report(
-        small(layers=("conv",), explanations=[unit], concept_hits={}, layer_facts={}), read_clip
-    )
+    odd = Shown(-1, float("nan"), float("inf"))
+    labels = (Label("rain", float("-inf")),)
+    unit = Explanation("conv", 0, (odd,), labels=labels, summary=Summary("é", False))
+    clips = {-1: ClipFacts("caf\udce9.wav", 0.0)}
+    data = small(layers=("conv",), explanations=[unit], clips=clips, concept_hits={}, layer_facts={})
+    text = build_report(data, read_clip)
     told = Page(text.encode().decode()).blocks["report"]
     assert told["units"][0]["top"] == [[0, None, None]]
     assert told["clips"][0]["path"] == "caf\udce9.wav"
@@ -354,7 +384,7 @@ def test_same_data_same_bytes(text: str) -> None:
 
 def test_size_budget_is_kept_best_labelled_units_first(text: str) -> None:
     units = [explain("conv", u) for u in range(CLIPS)]
-    units[7] = Explanation("conv", 7, (Label("rain", 99.0),), units[7].summary, units[7].top, units[7].low)
+    units[7] = replace(units[7], labels=(Label("rain", 99.0),), acoustics=None)
     data = small(layers=("conv",), explanations=units, concept_hits={})
     empty = len(build_report(data, read_clip, 25).encode()) / 1e6
     budget = empty * 0.8
@@ -370,7 +400,7 @@ def test_size_budget_is_kept_best_labelled_units_first(text: str) -> None:
 
 def test_layers_take_turns_for_sound() -> None:
     a, b = (
-        [Explanation(n, u, (Label("x", s),), Summary("x", False), (shown(r, 1.0),), ()) for u, s, r in rows]
+        [Explanation(n, u, (shown(r, 1.0),), labels=(Label("x", s),)) for u, s, r in rows]
         for n, rows in (("a", [(0, 0.1, 0), (1, 0.9, 1)]), ("b", [(0, 0.5, 2), (1, 0.6, 3)]))
     )
     assert report.sound_order([*a, *b], ("a", "b")) == [1, 3, 0, 2]
@@ -522,7 +552,7 @@ def test_cards_show_how_far_they_can_be_trusted_in_a_browser(browser: Any, tmp_p
     assert cards.first.locator(".abstained").inner_text().startswith("No reliable explanation: the clips")
     assert "correlation 0.00 (random" in cards.first.locator(".trust .muted").inner_text()
 
-    untested = [replace(unit, faithfulness=None) for unit in units]
+    untested = [replace(unit, faithfulness=None, reliable="untested") for unit in units]
     opened(page, tmp_path, small(explanations=untested))
     assert page.locator("#reliable").is_disabled()
     assert page.locator("label:has(#reliable)").get_attribute("title")
@@ -532,9 +562,9 @@ def test_cards_show_how_far_they_can_be_trusted_in_a_browser(browser: Any, tmp_p
 
 @pytest.mark.slow
 def test_paths_are_shown_short_and_copied_whole_in_a_browser(browser: Any, tmp_path: Path) -> None:
-    clip = Shown("/sounds/far away/water/drop.wav", 0.0, 0.25, 1.0)
-    unit = replace(explain("conv", 0), top=(clip,), low=())
-    page = opened(browser, tmp_path, small(explanations=[unit], concept_hits={}))
+    unit = replace(explain("conv", 0), top=(Shown(-1, 0.25, 1.0),), low=())
+    clips = {-1: ClipFacts("/sounds/far away/water/drop.wav", 0.0)}
+    page = opened(browser, tmp_path, small(explanations=[unit], clips=clips, concept_hits={}))
     path = page.locator(".path").first
     assert path.inner_text() == "water/drop.wav"
     assert path.get_attribute("title") == "/sounds/far away/water/drop.wav"
@@ -553,7 +583,7 @@ def test_meanings_sources_and_sections_in_a_browser(browser: Any, tmp_path: Path
     picture = Picture(
         media.write_png(np.zeros((4, 9), np.uint8), np.zeros((24, 3), np.uint8)), "image/png", "a curve"
     )
-    section = Section("Forgetting", ("What was lost.",), [["units", "gap"], ["3", "0.5"]], [picture])
+    section = Section("Pruning", ("What was lost.",), [["units", "gap"], ["3", "0.5"]], [picture])
     page = opened(
         browser, tmp_path, small(explanations=units, random_polysemanticity=0.97, sections=[section])
     )
@@ -583,7 +613,7 @@ def test_meanings_sources_and_sections_in_a_browser(browser: Any, tmp_path: Path
     assert page.locator(".card").count() == 1
     page.fill("#query", "")
 
-    assert page.locator("#sections h2").inner_text() == "Forgetting"
+    assert page.locator("#sections h2").inner_text() == "Pruning"
     assert page.locator("#sections td").all_inner_texts() == ["3", "0.5"]
     assert (
         page.locator("#sections img").evaluate("image => image.decode().then(() => image.naturalWidth)") == 9

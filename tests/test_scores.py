@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from and_retrieval import numerics
 from and_retrieval.config import LabelConfig
 from and_retrieval.errors import InputError
 from and_retrieval.explanation import scores as label
@@ -201,7 +202,7 @@ def test_chunks_change_nothing(name: str, prior: str, monkeypatch: pytest.Monkey
         compute = lambda: score(name, similarity, activations)  # noqa: E731
     whole = compute()
     for size in (1, 5000, 50_000):
-        monkeypatch.setattr(label, "CHUNK_BYTES", size)
+        monkeypatch.setattr(numerics.chunks, "__defaults__", (size, 8))
         np.testing.assert_allclose(compute(), whole, rtol=1e-6, atol=1e-6)
 
 
@@ -214,7 +215,7 @@ def test_memory_is_the_result_and_a_few_chunks(prior: str) -> None:
     scores = label.soft_wpmi(similarity, rows, prior=prior)  # type: ignore[arg-type]
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert peak < scores.nbytes + 8 * label.CHUNK_BYTES
+    assert peak < scores.nbytes + 8 * numerics.CHUNK_BYTES
 
 
 @pytest.mark.parametrize("name", FROM_TOP)

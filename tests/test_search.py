@@ -10,16 +10,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from planting import recorded_layer, recording_manifest, say
 from sounds import WriteSound, loudest_frequency, tone
 
 from and_retrieval import faiss_index
 from and_retrieval.clips.index import ClipIndex
-from and_retrieval.errors import InputError, StaleError
+from and_retrieval.errors import InputError
+from and_retrieval.explanation.stored import load_explained
+from and_retrieval.recording.manifest import EVIDENCE
 from and_retrieval.recording.recording import Recording
 from and_retrieval.recording.unit_index import FILE
 from and_retrieval.search.query import SOUND_NEEDS, TEXT_NEEDS, Query
 from and_retrieval.search.search import Filters, search_clips, search_neurons
-from and_retrieval.store import Folder
 from and_retrieval.types import Explanation, Floats, Label, Meaning, Summary, UnitFaithfulness
 
 AXES = {"dog": 1, "rain": 2, "siren": 3, "indoor": 4}
@@ -62,32 +64,35 @@ def run(index: ClipIndex) -> Recording:
     )
     vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1)
     folder = index.folder.run("net")
-    facts = {
-        "target": "net",
-        "index_clips": len(index.clips),
-        "index_digest": index.digest(),
-        "layers": [{"name": name, "units": units} for name, units in LAYERS],
-    }
-    neurons = faiss_index.build(vectors.astype(np.float32))
-    files = {FILE: lambda path: faiss_index.save(neurons, path), "evidence.safetensors": "stands in"}
-    folder.commit(files, facts)
-    return Recording.open(Folder(folder.path, "run"), index)
+    manifest = recording_manifest(
+        (recorded_layer(*layer) for layer in LAYERS),
+        aliases={"last": "head", "early": "conv.0"},
+        index_clips=len(index.clips),
+        index_digest=index.digest(),
+    )
+    units = faiss_index.build(vectors.astype(np.float32))
+    folder.commit({FILE: lambda path: faiss_index.save(units, path), EVIDENCE: "stands in"}, manifest)
+    return Recording.open(folder, index)
 
 
 @pytest.fixture
 def explained(run: Recording) -> Recording:
     """Every unit is labelled; the first and the last hold on unseen clips, the third has two meanings."""
     test = UnitFaithfulness(9, 0.5, 0.1, 0.2, 0.75, 0.2, 0.01, True)
-    meaning = Meaning((), Summary(None, True, "none"), (0,))
+    meaning = Meaning((), (0,))
     told = [
         Explanation(
-            run.neurons.unit(row)[0], run.neurons.unit(row)[1], (Label(word or "?", 1.0),), Summary(f"{word}.", False),
-            (), (), replace(test, reliable=row in (0, 6)), None, None, (meaning, meaning) if row == 2 else (),
-            None if row == 4 else row / 10,
+            *run.unit_index.unit(row),
+            labels=(Label(word or "?", 1.0),),
+            faithfulness=replace(test, reliable=row in (0, 6)),
+            reliable="holds" if row in (0, 6) else "fails",
+            meanings=(meaning, meaning) if row == 2 else (),
+            polysemanticity=None if row == 4 else row / 10,
+            summary=Summary(f"{word}.", False),
         )
         for row, word in enumerate(UNITS)
-    ]  # fmt: skip
-    run.write_explanations(told, {})
+    ]
+    say(run, told)
     return run
 
 
@@ -102,7 +107,7 @@ def heard(results: list[dict[str, object]]) -> set[str]:
 def found(
     run: Recording, query: Query | str | list[str], k: int = 10, **filters: object
 ) -> list[dict[str, object]]:
-    return search_neurons(run, query, k, Filters(**filters), Axes())  # type: ignore[arg-type]
+    return search_neurons(run, query, k, Filters(**filters))  # type: ignore[arg-type]
 
 
 class TestQueries:
@@ -166,8 +171,17 @@ class TestFilters:
         assert len(found(run, "dog", layers=("conv.*",))) == 5
         assert len(found(run, "dog", layers=("conv.1", "head"))) == 4
         assert set(names(found(run, Query(units=("head:1",)), layers=("head",)))) == {"head:0"}
-        with pytest.raises(InputError, match=r"unknown layer 'conv'; did you mean conv\.\d or conv\.\d\?"):
+        with pytest.raises(
+            InputError, match=r"unknown recorded layer 'conv'; did you mean conv\.\d or conv\.\d\?"
+        ):
             found(run, "dog", layers=("head", "conv"))
+
+    def test_layers_by_their_aliases(self, run: Recording) -> None:
+        for glob in ("last", "la*"):
+            assert set(names(found(run, "dog", layers=(glob,)))) == {"head:0", "head:1"}
+        assert len(found(run, "dog", layers=("early", "last"))) == 5
+        with pytest.raises(InputError, match=r"unknown recorded layer 'lats'; did you mean last\?"):
+            found(run, "dog", layers=("lats",))
 
     def test_what_was_explained(self, explained: Recording) -> None:
         assert set(names(found(explained, "dog", reliable=True))) == {"conv.0:0", "head:1"}
@@ -196,36 +210,44 @@ class TestFilters:
         "filters", [{"reliable": True}, {"meanings": "one"}, {"polysemanticity": (0, 1)}]
     )
     def test_without_explanations(self, run: Recording, filters: dict[str, object]) -> None:
-        with pytest.raises(InputError, match="not explained yet: and-retrieval explain s/net"):
+        with pytest.raises(InputError, match="not explained yet; run: and-retrieval explain s/net"):
             found(run, "dog", **filters)
 
     def test_explanations_of_other_units(self, explained: Recording) -> None:
-        explained.write_explanations(explained.explanations()[:3], {})
-        with pytest.raises(StaleError, match="7 units but 3 explanations"):
+        say(explained, load_explained(explained)[:3])
+        with pytest.raises(InputError, match=r"parquet is damaged; run: and-retrieval explain s/net"):
             found(explained, "dog")
+
+    def test_a_unit_that_was_not_tested_is_neither_reliable_nor_unreliable(
+        self, explained: Recording
+    ) -> None:
+        told = [replace(unit, faithfulness=None, reliable="untested") for unit in load_explained(explained)]
+        say(explained, told)
+        assert {result["reliable"] for result in found(explained, "dog")} == {None}
+        with pytest.raises(InputError, match=r"passes the filters \(reliable\)"):
+            found(explained, "dog", reliable=True)
 
 
 class TestClips:
     def test_by_words_and_sound(self, index: ClipIndex, write_sound: WriteSound) -> None:
-        assert [clip["label"] for clip in search_clips(index, "rain", 1, Axes())] == ["rain"]
-        assert len(search_clips(index, ["rain", "dog", "-siren"], 10, Axes())) == 4
+        assert [clip["label"] for clip in search_clips(index, "rain", 1)] == ["rain"]
+        assert len(search_clips(index, ["rain", "dog", "-siren"], 10)) == 4
         sound = write_sound("other.wav", tone(900, 0.5, 8_000), 8_000)
-        (siren,) = search_clips(index, Query(sounds=(str(sound),)), 1, Axes())
+        (siren,) = search_clips(index, Query(sounds=(str(sound),)), 1)
         assert siren["label"] == "siren"
         assert siren["score"] == pytest.approx(1)
         assert set(siren) == {"path", "start", "score", "label"}
 
     def test_not_by_units(self, index: ClipIndex) -> None:
         with pytest.raises(InputError, match="among units only"):
-            search_clips(index, Query(units=("head:1",)), 1, Axes())
+            search_clips(index, Query(units=("head:1",)), 1)
 
 
 def test_after_the_first_a_search_takes_milliseconds(explained: Recording) -> None:
-    embedder = Axes()
-    search_neurons(explained, "dog", embedder=embedder)
+    search_neurons(explained, "dog")
     seconds = []
     for _ in range(20):
         begin = time.perf_counter()
-        search_neurons(explained, "dog", embedder=embedder)
+        search_neurons(explained, "dog")
         seconds.append(time.perf_counter() - begin)
     assert min(seconds) < 0.01

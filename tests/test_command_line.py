@@ -118,7 +118,7 @@ def test_python_takes_underscores_for_dashes_too() -> None:
         (["models", "lst"], "unknown action 'lst'; did you mean list?"),
         (
             ["record", "s", "--target", "t", "--pooling", "x=sum"],
-            "--pooling x=sum: give GLOB=POOLING with one of mean, max, first, last",
+            "--pooling x=sum: write GLOB=POOLING with one of mean, max, first, last",
         ),
     ],
 )

@@ -208,7 +208,7 @@ def test_the_picture_is_drawn_twice_the_same(built: Path, tmp_path: Path) -> Non
     assert "<svg" in text
     with pytest.raises(InputError, match=r"ends in \.svg or \.png"):
         draw(found, tmp_path / "a.pdf")
-    with pytest.raises(InputError, match="cannot be written"):
+    with pytest.raises(InputError, match="nowhere does not exist; make it first"):
         draw(found, tmp_path / "nowhere" / "a.png")
 
 

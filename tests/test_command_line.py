@@ -118,7 +118,7 @@ def test_python_takes_underscores_for_dashes_too() -> None:
         (["models", "lst"], "unknown action 'lst'; did you mean list?"),
         (
             ["record", "s", "--target", "t", "--pooling", "x=sum"],
-            "--pooling x=sum: give GLOB=POOLING with one of mean, max, first, last",
+            "--pooling x=sum: write GLOB=POOLING with one of mean, max, first, last",
         ),
     ],
 )
@@ -401,6 +401,7 @@ def test_a_failed_write_leaves_the_old_file_and_says_why(tmp_path: Path) -> None
     assert list(tmp_path.iterdir()) == [path]
 
 
+@pytest.mark.filterwarnings("ignore:No artists with labels")
 def test_a_picture_that_fails_half_way_leaves_the_old_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -473,6 +474,17 @@ def test_search_takes_words_after_options(in_built: Path, capsys: pytest.Capture
     capsys.readouterr()
     assert main(["search", "s/p", "--minus", "heartbeat", "a smoke alarm", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["query"] == "a smoke alarm - heartbeat"
+
+
+def test_results_of_prune_spell_the_selector_with_dashes(
+    in_built: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    capsys.readouterr()
+    line = ["prune", "s/p", "smoke alarm", "--selector", "soft_wpmi", "--budget", "1", "--json"]
+    assert main(line) == 0
+    assert json.loads(capsys.readouterr().out)["selector"] == "soft-wpmi"
+    stored = in_built / "s/runs/p/prune-smoke-alarm-soft-wpmi.json"
+    assert json.loads(stored.read_text())["selector"] == "soft-wpmi"
 
 
 ENDING = """

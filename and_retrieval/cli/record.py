@@ -129,7 +129,7 @@ def _pooling(text: str) -> tuple[str, Pooling]:
     layers, _, name = text.rpartition("=")
     pooling = next((known for known in POOLINGS if known == name), None)
     if not layers or pooling is None:
-        raise InputError(f"--pooling {text}: give GLOB=POOLING with one of {', '.join(POOLINGS)}")
+        raise InputError(f"--pooling {text}: write GLOB=POOLING with one of {', '.join(POOLINGS)}")
     return layers, pooling
 
 
@@ -137,7 +137,7 @@ def _dictionary(text: str) -> tuple[str, str]:
     """LAYER=FILE as a pair."""
     layer, _, file = text.partition("=")
     if not layer or not file:
-        raise InputError(f"--dictionary {text}: give LAYER=FILE.safetensors")
+        raise InputError(f"--dictionary {text}: write LAYER=FILE.safetensors")
     return layer, file
 
 

@@ -189,8 +189,7 @@ def test_the_first_that_is_killed_leaves_none(
     ("settings", "says"),
     [
         ({"banks": ["no-such"]}, "no-such"),
-        ({"labelling": LabelConfig(score="wmpi")}, "did you mean wpmi"),
-        ({"labelling": LabelConfig(evidence="caption")}, "did you mean captions"),
+        ({"banks": ("audiosets",)}, "did you mean audioset"),
         ({"labelling": LabelConfig(rank="llm")}, "choose one with --llm"),
         ({"summaries": SummaryConfig(llm="gpt")}, "unknown language model"),
     ],

@@ -177,6 +177,12 @@ class ClipIndex:
         """Unit-length vectors of all clips, float32 [clips, dim]."""
         return faiss_index.stored(self.faiss)
 
+    @cached_property
+    def vector_sum(self) -> Floats:
+        """Sum of the vectors of all clips, float32 [dim]."""
+        total: Floats = self.vectors().sum(axis=0)
+        return total
+
     def digest(self, count: int | None = None) -> str:
         """Hash of the first `count` clips and the embedder: equal as long as those rows mean the same."""
         ids = [clip.id for clip in self.clips[:count]]

@@ -20,8 +20,13 @@ SHRINK = 10
 
 
 def background_texts(index: ClipIndex) -> Floats:
-    """Unit-length vectors of the background's texts, float32 [texts, dim]; embedded once per index."""
-    return index.text_vectors(load_bank(BACKGROUND).concepts)
+    """Unit-length vectors of the background's texts, float32 [texts, dim]; embedded once per process."""
+    if index.embedder_fingerprint not in _backgrounds:
+        _backgrounds[index.embedder_fingerprint] = index.text_vectors(load_bank(BACKGROUND).concepts)
+    return _backgrounds[index.embedder_fingerprint]
+
+
+_backgrounds: dict[str, Floats] = {}
 
 
 def text_centre(index: ClipIndex) -> Floats:
@@ -30,10 +35,15 @@ def text_centre(index: ClipIndex) -> Floats:
     return centre
 
 
+def centred_background(index: ClipIndex) -> Floats:
+    """The background's texts less what they share, float32 [texts, dim] of unit length."""
+    return centred(background_texts(index), text_centre(index))
+
+
 def clip_centre(index: ClipIndex) -> Floats:
     """What the clips of an index share, float32 [dim]: their mean, smaller where they are few."""
-    vectors = index.vectors()
-    centre: Floats = vectors.sum(axis=0) / np.float32(len(vectors) + SHRINK)
+    total = index.vector_sum
+    centre: Floats = total / np.float32(len(index.clips) + SHRINK)
     return centre
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from ..choices import COUNT
 from ..clips.index import ClipIndex
 from ..errors import InputError
-from ..explanation.space import background_texts, centred, clip_centre, text_centre
+from ..explanation.space import centred, centred_background, clip_centre
 from ..explanation.stored import Explained, is_explained, load_explained
 from ..faiss_index import Mask, Rows, search, stored
 from ..recording.recording import Recording
@@ -100,9 +100,7 @@ def search_neurons(
         return scores[others][:wanted], best[others][:wanted]
 
     scores, best = ranked(terms, nearest, units.vectors, k)
-    worth = calibrated(
-        terms, units.vectors(best), centred(background_texts(run.index), text_centre(run.index))
-    )
+    worth = calibrated(terms, units.vectors(best), centred_background(run.index))
     told = explained.at(best.tolist()) if explained else [None] * len(best)
     return [
         _unit_result(*units.unit(int(row)), float(scores[place]), worth, place, told[place])
@@ -137,7 +135,7 @@ def search_clips(
         return scores[0], rows[0]
 
     scores, rows = ranked(terms, nearest, vectors, k, rescore=True)
-    worth = calibrated(terms, vectors(rows), centred(background_texts(index), text_centre(index)))
+    worth = calibrated(terms, vectors(rows), centred_background(index))
     return [
         {
             "path": index.clips[row].file,

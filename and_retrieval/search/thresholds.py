@@ -24,7 +24,7 @@ import numpy as np
 
 from .. import faiss_index
 from ..clips.index import ClipIndex
-from ..explanation.space import background_texts, centred, clip_centre, text_centre
+from ..explanation.space import centred, centred_background, clip_centre
 from ..numerics import Doubles, chunks
 from ..recording.recording import Recording
 from ..types import Floats
@@ -68,7 +68,7 @@ def run_thresholds(recording: Recording) -> Thresholds:
         rows = recording.seen_rows
         rows = rows[np.linspace(0, len(rows) - 1, min(len(rows), CLIPS)).astype(int)]
         clips = centred(index.vectors()[rows], clip_centre(index))
-        texts = centred(background_texts(index), text_centre(index))
+        texts = centred_background(index)
         _known[recording.identity] = thresholds(faiss_index.stored(recording.unit_index.faiss), texts, clips)
     return _known[recording.identity]
 
@@ -79,7 +79,7 @@ def index_thresholds(index: ClipIndex) -> Thresholds:
     if key not in _known:
         rows = np.linspace(0, len(index.clips) - 1, min(len(index.clips), CLIPS)).astype(int)
         clips = centred(index.vectors()[rows], clip_centre(index))
-        texts = centred(background_texts(index), text_centre(index))
+        texts = centred_background(index)
         files = np.array([index.clips[row].sha256 for row in rows])
         z = _z(clips, clips, texts)
         z[files[:, None] == files] = -np.inf

@@ -39,8 +39,7 @@ def load_bank(name_or_path: str) -> ConceptBank:
         InputError: There is no such bank or file, or the file cannot be read as a bank.
     """
     if name_or_path in BUILT_IN:
-        text = (files(__package__) / "banks" / f"{name_or_path}.txt").read_text(encoding="utf-8")
-        return ConceptBank(name_or_path, _distinct(_lines(text)))
+        return ConceptBank(name_or_path, bank_lines(name_or_path))
     path = Path(name_or_path)
     if not path.is_file():
         if path.suffix or path.name != name_or_path:
@@ -52,6 +51,12 @@ def load_bank(name_or_path: str) -> ConceptBank:
     if not concepts:
         raise InputError(f"concept bank {name_or_path!r} is empty; write one concept per line")
     return ConceptBank(path.stem, concepts)
+
+
+def bank_lines(name: str) -> tuple[str, ...]:
+    """The texts of a list that the package brings (`banks/NAME.txt`), each once."""
+    text = (files(__package__) / "banks" / f"{name}.txt").read_text(encoding="utf-8")
+    return _distinct(_lines(text))
 
 
 def merge_banks(banks: Iterable[ConceptBank]) -> ConceptBank:

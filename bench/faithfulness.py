@@ -25,8 +25,7 @@ import numpy.typing as npt
 
 from and_retrieval.concepts import ConceptBank, load_bank, merge_banks
 from and_retrieval.config import LabelConfig, RecordConfig
-from and_retrieval.explanation import faithfulness as faithful
-from and_retrieval.explanation.faithfulness import Faithfulness, faithfulness
+from and_retrieval.explanation.faithfulness import BEST_OF, LEVEL, Faithfulness, faithfulness
 from and_retrieval.explanation.labels import describe_clips
 from and_retrieval.explanation.scores import label_units
 from and_retrieval.recording.activations import HELD_OUT, SEEN
@@ -213,7 +212,7 @@ def _figures(result: Faithfulness, at_random: Faithfulness) -> dict[str, Any]:
             "measured": float(result.reliable.mean()),
             "random_labels": float(at_random.reliable.mean()),
         },
-        "passes_permutation_test": {"measured": float(np.mean(result.q_value <= faithful.LEVEL))},
+        "passes_permutation_test": {"measured": float(np.mean(result.q_value <= LEVEL))},
         **{measure: _beside(result, measure) for measure in MEASURES},
         "base_rate": float(np.nanmean(result.base_rate)),
     }
@@ -224,7 +223,7 @@ def _beside(result: Faithfulness, measure: str) -> dict[str, float]:
     ways = {
         "measured": measure,
         "random": f"random_{measure}",
-        f"best_of_{faithful.BEST_OF}": f"best_{measure}",
+        f"best_of_{BEST_OF}": f"best_{measure}",
     }
     return {way: float(np.nanmean(getattr(result, field))) for way, field in ways.items()}
 

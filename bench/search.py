@@ -206,22 +206,24 @@ def index_figures(
     """Build time, size, and time and recall of every kind of query, unfiltered and among one layer."""
     begin = time.perf_counter()
     sizes = [len(part) for part in np.array_split(np.arange(len(vectors)), LAYERS)]
-    neurons = UnitIndex(build(vectors), tuple((f"layer{n}", size) for n, size in enumerate(sizes)))
+    unit_index = UnitIndex(build(vectors), tuple((f"layer{n}", size) for n, size in enumerate(sizes)))
     seconds = time.perf_counter() - begin
-    one_layer, half = neurons.in_layers(["layer3"]), np.arange(len(vectors)) % 2 == 0
-    figures: dict[str, Any] = {"build": {"seconds": round(seconds, 1), "bytes": _bytes(neurons)}}
+    one_layer, half = unit_index.in_layers(["layer3"]), np.arange(len(vectors)) % 2 == 0
+    figures: dict[str, Any] = {"build": {"seconds": round(seconds, 1), "bytes": _bytes(unit_index)}}
     for name, asked in queries.items():
-        found = Timed([_searched(neurons, query) for query in asked])
+        found = Timed([_searched(unit_index, query) for query in asked])
         figures[name] = {
             "milliseconds": found.milliseconds(),
             "recall": found.recall(truth[name]),
             "recall within 0.001": found.recall(truth[name], NEAR),
-            "calibrated": Timed([_searched(neurons, query, texts=texts) for query in asked]).milliseconds(),
+            "calibrated": Timed(
+                [_searched(unit_index, query, texts=texts) for query in asked]
+            ).milliseconds(),
         }
     for name, among in (("texts among a tenth (a layer)", one_layer), ("texts among half", half)):
         some = queries["texts"][::4]
         exact = Timed([_brute(vectors, query, among) for query in some])
-        found = Timed([_searched(neurons, query, among) for query in some])
+        found = Timed([_searched(unit_index, query, among) for query in some])
         figures[name] = {"milliseconds": found.milliseconds(), "recall": found.recall(exact)}
     return figures
 
@@ -231,12 +233,12 @@ def _terms(plus: Floats) -> Terms:
 
 
 def _searched(
-    neurons: UnitIndex, query: Terms, among: Mask | None = None, texts: Floats | None = None
+    unit_index: UnitIndex, query: Terms, among: Mask | None = None, texts: Floats | None = None
 ) -> tuple[float, Floats, Any]:
     begin = time.perf_counter()
-    scores, rows = ranked(query, lambda v, n: neurons.nearest(v, n, among), neurons.vectors, K)
+    scores, rows = ranked(query, lambda v, n: unit_index.nearest(v, n, among), unit_index.vectors, K)
     if texts is not None:
-        calibrated(query, neurons.vectors(rows), texts)
+        calibrated(query, unit_index.vectors(rows), texts)
     return time.perf_counter() - begin, scores, rows
 
 
@@ -251,10 +253,10 @@ def _brute(vectors: Floats, query: Terms, among: Mask | None = None) -> tuple[fl
     return time.perf_counter() - begin, scores[best], best
 
 
-def _bytes(neurons: UnitIndex) -> int:
+def _bytes(unit_index: UnitIndex) -> int:
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "neurons.faiss"
-        faiss_index.save(neurons.faiss, path)
+        path = Path(folder) / "units.faiss"
+        faiss_index.save(unit_index.faiss, path)
         return path.stat().st_size
 
 

@@ -47,7 +47,7 @@ def run(index: ClipIndex) -> Run:
     planted = np.stack([np.isin(label, ONE), np.isin(label, TWO), uneven, np.ones(len(label))], axis=1)
     clear = planted + 0.05 * random.random(planted.shape)
     values = np.hstack([clear, random.random((len(label), NOISE))]).astype(np.float32)
-    return Run.open(plant(index, {"planted": values}, held=held_out(index.clips, "auto")), index)
+    return Run.open(plant(index, {"planted": values}, held=held_out(index.clips, "0.25")), index)
 
 
 @pytest.fixture(scope="module")

@@ -27,7 +27,7 @@ from and_retrieval.types import Embedder, Floats
 CONCEPTS = ("siren", "rain", "church bell", "frog")
 LAYERS = ("--layers", "4", "--layers", "7")
 NETWORK = readme_example("target").replace("def load():", "def load():\n    torch.manual_seed(0)")
-"""The README's network, with the same random weights whenever it is loaded."""
+"""The network of docs/targets.md, with the same random weights whenever it is loaded."""
 UNITS = 32 + 10
 
 SMALL = """
@@ -83,7 +83,7 @@ def fails(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Rendered sounds, the README's file, and a home with the index `own` and its run `cnn`, explained."""
+    """Rendered sounds, the file of docs/embedders.md, and a home with the index `own` and its run `cnn`, explained."""
     folder = tmp_path_factory.mktemp("own")
     source = soundbank.render(folder / "sounds", clips_per_concept=8, concepts=CONCEPTS)
     spec = write(folder, readme_example("embedder"), "my_embedder.py")
@@ -96,7 +96,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-class TestTheReadmesEmbedder:
+class TestTheDocumentedEmbedder:
     @pytest.fixture
     def built(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         monkeypatch.setenv(HOME_VARIABLE, str(folder / "home"))

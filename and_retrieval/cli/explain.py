@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from typing import Any
 
 from ..choices import COUNT, COUNT_OR_NONE, EVIDENCE, OPEN_CONCEPTS, RANKS, SCORES
@@ -20,6 +21,9 @@ from .options import (
     one_of,
     opened_run,
 )
+
+UNKNOWN_TOLD = 5
+"""Concepts named that the embedder does not know."""
 
 
 def add(verbs: Any) -> None:
@@ -106,12 +110,23 @@ def answer(args: argparse.Namespace) -> tuple[Result, str]:
         "several_meanings": sum(bool(unit.meanings) for unit in explained),
         "reliable": reliable if any(unit.reliable != "untested" for unit in explained) else None,
         "reliable_by_captions": sum(by_captions) if by_captions else None,
+        "unknown_concepts": list(explained.manifest.unknown_concepts),
     }
+    unknown = explained.manifest.unknown_concepts
     trusted = f"{reliable} of them reliably, " if result["reliable"] is not None else ""
     text = (
         f"{labelled} of {units} units labelled, {trusted}{units - abstained} sentences "
-        f"by {llm} ({run.folder.path})\n"
+        f"by {llm} ({run.folder.path})\n{_left_out(unknown)}"
         f'next     and-retrieval report {run.name}, and-retrieval search {run.name} "water drops",'
         f" and-retrieval export {run.name}"
     )
     return result, text
+
+
+def _left_out(unknown: Sequence[str]) -> str:
+    """A line about the concepts that the embedder does not know; nothing where it knows all."""
+    if not unknown:
+        return ""
+    shown = ", ".join(unknown[:UNKNOWN_TOLD])
+    more = f" and {len(unknown) - UNKNOWN_TOLD} more, see --json" if len(unknown) > UNKNOWN_TOLD else ""
+    return f"{len(unknown)} concepts left out, the embedder does not know them: {shown}{more}\n"

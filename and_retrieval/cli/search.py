@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..choices import COUNT
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from ..search.search import Filters
 
 NEAREST_NAMED = 3
-"""Number of units that are named when none listens for the query."""
+"""Number of units or clips that are named when none matches the query."""
 DEFAULT_RESULTS = 10
 SEARCHED = ("neurons", "clips")
 
@@ -88,7 +89,7 @@ def add(verbs: Any) -> None:
 
 def answer(args: argparse.Namespace) -> tuple[Result, str]:
     """Run the verb; return its result as JSON and as text."""
-    from ..search.search import NO_FILTERS, search_clips, search_neurons
+    from ..search.search import NO_FILTERS, search_clips, search_neurons, unknown_texts
 
     query, filters = _query(args), _filters(args)
     name, _, run_name = args.where.partition("/")
@@ -96,14 +97,28 @@ def answer(args: argparse.Namespace) -> tuple[Result, str]:
     if want == "neurons":
         run = opened_run(args.where if run_name else only_run(name, args), args, device_of(args))
         results = search_neurons(run, query, args.k, filters)
-        nothing = not any(unit["listens"] for unit in results)
-        text = _nothing(query, results) if nothing else "\n".join(map(_unit_line, results))
-        return {"query": str(query), "for": want, "nothing": nothing, "results": results}, text
+        return _verdict(query, want, results, "listens", unknown_texts(run.index, query))
     if filters != NO_FILTERS:
         raise InputError("clips have no layers and no explanations; leave out the filters, or name NAME/RUN")
     index = opened(name, args, device_of(args))
     results = search_clips(index, query, args.k)
-    return {"query": str(query), "for": want, "results": results}, "\n".join(map(_clip_line, results))
+    return _verdict(query, want, results, "matches", unknown_texts(index, query))
+
+
+def _verdict(
+    query: Query, want: str, results: list[Result], verdict: str, unknown: Sequence[str]
+) -> tuple[Result, str]:
+    """The results with what they are worth: whether nothing here matches, and why."""
+    nothing = not any(result[verdict] for result in results)
+    answer: Result = {"query": str(query), "for": want, "nothing": nothing, "results": results}
+    if not nothing:
+        line = _unit_line if want == "neurons" else _clip_line
+        return answer, "\n".join(map(line, results))
+    if unknown:
+        answer["reason"] = f"the embedder does not know {', '.join(map(repr, unknown))}"
+    else:
+        answer["reason"] = "nothing comes near enough: all z are below what is needed"
+    return answer, _nothing(query, want, results, answer["reason"] if unknown else "")
 
 
 def _query(args: argparse.Namespace) -> Query:
@@ -137,17 +152,22 @@ def _range(text: str) -> tuple[float, float]:
     return bounds
 
 
-def _nothing(query: Query, results: list[Result]) -> str:
+def _nothing(query: Query, want: str, results: list[Result], reason: str) -> str:
+    def name(result: Result) -> str:
+        if want == "neurons":
+            return f"{result['layer']}:{result['unit']}{_labels(result, ' ')}"
+        return f"{result['path']}{_start(result)}"
+
     nearest = "; ".join(
-        f"{unit['layer']}:{unit['unit']}{_labels(unit, ' ')}, z {unit['z']:.1f} of {unit['needed']:g}"
-        for unit in results[:NEAREST_NAMED]
+        f"{name(near)}, z {near['z']:.1f} of {near['needed']:.1f}" for near in results[:NEAREST_NAMED]
     )
-    return f'nothing here listens for "{query}" (nearest: {nearest})'
+    verb = "listens for" if want == "neurons" else "sounds like"
+    return f'nothing here {verb} "{query}"{": " + reason if reason else ""} (nearest: {nearest})'
 
 
 def _unit_line(unit: Result) -> str:
     sentence = unit["summary"] or ("(unreliable)" if unit["reliable"] is False else "")
-    doubt = "" if unit["listens"] else f"(z below {unit['needed']:g})"
+    doubt = "" if unit["listens"] else f"(z below {unit['needed']:.1f})"
     place = f"{unit['score']:6.3f}  z {unit['z']:5.1f}  {unit['layer']}:{unit['unit']}{_labels(unit, '  ')}"
     return "  ".join(part for part in (place, sentence, doubt) if part)
 
@@ -158,5 +178,9 @@ def _labels(unit: Result, before: str) -> str:
 
 
 def _clip_line(clip: Result) -> str:
-    start = f" at {clip['start']:g} s" if clip["start"] else ""
-    return f"{clip['score']:6.3f}  {clip['path']}{start}  {clip['label'] or ''}".rstrip()
+    doubt = "" if clip["matches"] else f"  (z below {clip['needed']:.1f})"
+    return f"{clip['score']:6.3f}  {clip['path']}{_start(clip)}  {clip['label'] or ''}".rstrip() + doubt
+
+
+def _start(clip: Result) -> str:
+    return f" at {clip['start']:g} s" if clip["start"] else ""

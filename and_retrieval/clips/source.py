@@ -291,6 +291,16 @@ def _part(row: Row, info: AudioInfo, config: ClipConfig) -> tuple[float, float]:
     return begin, end
 
 
+def file_windows(path: Path, sample_rate: int, config: ClipConfig) -> Iterator[Floats]:
+    """The windows that a file is cut into, mono float32 [samples] at `sample_rate`, silent ones among them.
+
+    Raises:
+        UnreadableAudioError: The file is not audio, or a window of it cannot be used.
+    """
+    for start, duration in _spans(audio_info(path).seconds, config):
+        yield read_window(path, start, duration, sample_rate)
+
+
 def _spans(seconds: float, config: ClipConfig) -> Iterator[tuple[float, float]]:
     """(start, duration) of the windows of so many seconds; a last one shorter than a tenth of one is left out."""
     least = max(config.min_duration, 0.1 * config.window)

@@ -7,6 +7,8 @@ pooled and tested like those of held-out clips. The labels that are shown stay t
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 
@@ -15,7 +17,9 @@ from ..config import LabelConfig
 from ..numerics import Array
 from ..recording.activations import HELD_OUT, SEEN
 from ..recording.recording import Recording
-from ..types import Floats, Ints, Kept, LayerEvidence, Moments
+from ..types import Floats, Ints, Kept, Label, LayerEvidence, Moments, UnitFaithfulness
+from .faithfulness import faithfulness
+from .label_tests import OWN_BANK, Against, first_columns, unit_tests
 from .labels import DescribedClips, labels_of
 
 FOLDS = 5
@@ -80,6 +84,33 @@ def cross_fitted_predictions(
         chosen = np.array([column[unit[0].concept] if unit else -1 for unit in labels])
         predictions[:, out] = np.where(chosen[:, None] >= 0, standard[out][:, chosen].T, 0)
     return rows, activations, predictions
+
+
+def cross_fitted_tests(
+    recording: Recording,
+    layer: LayerEvidence,
+    clips: DescribedClips,
+    bank: ConceptBank,
+    config: LabelConfig,
+    labels: Sequence[Sequence[Label]],
+    against: Against = OWN_BANK,
+) -> list[UnitFaithfulness | None]:
+    """As `label_tests.sound_tests`, where too few clips were held out: by cross-fitting over all clips."""
+    fitted = cross_fitted_predictions(recording, layer, clips, bank, config)
+    if fitted is None:
+        return [None] * len(labels)
+    rows, activations, predictions = fitted
+    return unit_tests(
+        faithfulness(
+            activations,
+            clips.similarity(config.evidence)[rows],
+            first_columns(bank.concepts, labels),
+            rivals=None if against.rivals is None else against.rivals[rows],
+            bank=against.bank,
+            groups=recording.files_of(rows),
+            predictions=predictions,
+        )
+    )
 
 
 def _evidence(layer: LayerEvidence, rows: Rows, activations: Array) -> LayerEvidence:

@@ -22,6 +22,10 @@ Two things can make a label look good, and a reliable one has to beat both:
    58 and 96 % of the units their labels. (By plain correlation it would be 4 % of the classifier's units,
    for silence makes outliers of their logits.)
 
+With more than `BANK` concepts to choose from, more random labels than ten have to be beaten (`best_of`). And where a
+bank holds words that the embedder does not know, what is left of it is held against random labels of the default
+bank as well (`rivals`): random labels of three are no measure, and words nobody knows are easily beaten.
+
 The second is a threshold, no p-value. The share of the bank that predicts a unit at least as well would be
 one, but it cannot fall below 1 / concepts: in a bank of ten nothing would ever be significant, and where few
 units have good labels the correction over units would reject them all. Leaving near synonyms of the label
@@ -49,6 +53,7 @@ Indices = npt.NDArray[np.int64]
 
 POSITIVE_SHARE = 0.2  # of the clips, the strongest, that a unit is said to respond to
 BEST_OF = 10  # random labels, the best of which a reliable label has to beat
+BANK = 521  # concepts up to which these are so many; with a larger bank their number grows in proportion
 LEVEL = 0.05  # expected share of wrong ones among the labels that pass the permutation test
 LABEL_SETS = 500  # random sets of labels that units with several labels are compared with
 AUPRC_WORK = 1_000_000_000  # clips x units x concepts up to which every concept is a random label
@@ -61,7 +66,7 @@ class Faithfulness:
     """How well each unit's labels predict it; NaN where there is no label or the unit never changes.
 
     Beside each measure stands what labels drawn at random from the bank score: `random_`, the mean over them,
-    and `best_`, the expected maximum over `BEST_OF` of them drawn without replacement.
+    and `best_`, the expected maximum over `best_of(bank)` of them drawn without replacement.
 
     Attributes:
         clips: Number of clips it was measured on.
@@ -97,6 +102,8 @@ def faithfulness(
     similarity: Array,
     labels: Array,
     *,
+    rivals: Array | None = None,
+    bank: int | None = None,
     groups: Array | None = None,
     predictions: Array | None = None,
     permutations: int = PERMUTATIONS,
@@ -112,6 +119,9 @@ def faithfulness(
         activations: float [clips, units]; clips that are NaN for all units are left out.
         similarity: float [clips, concepts], of one source of evidence.
         labels: int [units, labels] or [units], columns of `similarity`; -1 for none.
+        rivals: float [clips, concepts], of other concepts, the best of which labels have to beat as well.
+        bank: Number of concepts that labels were chosen from, where it is not that of `similarity`: `BEST_OF` random
+            labels are beaten up to `BANK` concepts, beyond that as many more as there are more concepts.
         groups: int [clips], for example the file or the place that a clip comes from. Clips of one group are
             dealt out together and in order, to groups of as many clips, since only these are
             interchangeable. A group whose size no other has stays where it is, which costs power only.
@@ -128,21 +138,34 @@ def faithfulness(
     read = _readable(activations)
     concepts = _standardised(similarity[read].T)
     shuffles = GroupPermutations(np.arange(len(read)) if groups is None else groups[read], permutations, seed)
+    others = None if rivals is None else _standardised(rivals[read].T)
+    draws = best_of(bank or similarity.shape[1])
     table = np.full((len(_COLUMNS), len(labels)), np.nan)
     table[_COLUMNS.index("p_value")] = 1
     counts = (labels >= 0).sum(axis=1)
     for count in np.unique(counts[counts > 0]) if len(read) > 1 else ():
         pool = _random_predictions(concepts, int(count), seed)
         few = _some(pool, activations.size, seed)
+        beside = None if others is None else _random_predictions(others, int(count), seed)
+        chance = _Chance(pool, few, beside, draws)
         alike = np.flatnonzero(counts == count)
-        for part in (alike[rows] for rows in chunks(len(alike), max(len(read), len(pool)), CHUNK_BYTES)):
+        width = max(len(read), len(pool), 0 if beside is None else len(beside))
+        for part in (alike[rows] for rows in chunks(len(alike), width, CHUNK_BYTES)):
             chosen = np.sort(labels[part], axis=1)[:, -count:]
             values = np.ascontiguousarray(activations[read[:, None], part].T, dtype=np.float64)
             prediction = _prediction(concepts, chosen)
             if predictions is not None:
                 prediction = _standardised(predictions[part][:, read])
-            table[:, part] = _measure(values, prediction, pool, few, shuffles)
+            table[:, part] = _measure(values, prediction, chance, shuffles)
     return _conclusion(len(read), dict(zip(_COLUMNS, table, strict=True)))
+
+
+def best_of(bank: int) -> int:
+    """Number of random labels, the best of which a label from a bank of so many concepts has to beat.
+
+    Of more concepts the best on the clips seen is better by chance alone; so it is held against more random ones.
+    """
+    return max(BEST_OF, round(BEST_OF * bank / BANK))
 
 
 def left_over(activations: Array, similarity: Array, others: Array) -> Doubles:
@@ -247,19 +270,40 @@ def strongest(values: Array) -> Bools:
 _COLUMNS = tuple(Faithfulness.__dataclass_fields__)[1:-2]
 
 
-def _measure(
-    values: Doubles, prediction: Doubles, pool: Doubles, few: Doubles, shuffles: GroupPermutations
-) -> Doubles:
+@dataclass(frozen=True)
+class _Chance:
+    """What labels are held against: predictions of random labels, float64 [labels, clips].
+
+    Attributes:
+        pool: Of the bank.
+        few: Some of them, as many as the work allows.
+        beside: Of other concepts, or None.
+        draws: Number of random labels, the best of which is to be beaten.
+    """
+
+    pool: Doubles
+    few: Doubles
+    beside: Doubles | None
+    draws: int
+
+    def best(self, by_label: Doubles, by_other: Doubles | None) -> Doubles:
+        """Expected best of random labels by their scores, float64 [units, labels]; of either kind the better."""
+        best = expected_best(by_label, self.draws)
+        return best if by_other is None else np.maximum(best, expected_best(by_other, self.draws))
+
+
+def _measure(values: Doubles, prediction: Doubles, chance: _Chance, shuffles: GroupPermutations) -> Doubles:
     """The columns of `_COLUMNS` for some units, float64 [columns, units]."""
     columns = []
     raw = _standardised(values)
     for activation in (raw, _standardised(exponential_scores(values))):
         correlation = np.einsum("uc,uc->u", activation, prediction) / values.shape[1]
-        by_label = activation @ pool.T / values.shape[1]
-        columns += [correlation, by_label.mean(axis=1), expected_best(by_label)]
+        by_label = activation @ chance.pool.T / values.shape[1]
+        by_other = None if chance.beside is None else activation @ chance.beside.T / values.shape[1]
+        columns += [correlation, by_label.mean(axis=1), chance.best(by_label, by_other)]
     positives = strongest(values)
-    by_label = _pool_auprc(few, positives)
-    columns += [auprc(prediction, positives), by_label.mean(axis=1), expected_best(by_label)]
+    by_label = _pool_auprc(chance.few, positives)
+    columns += [auprc(prediction, positives), by_label.mean(axis=1), chance.best(by_label, None)]
     columns += [positives.mean(axis=1), shuffles.p_values(activation, prediction, correlation)]
     tested = raw.any(axis=1) & prediction.any(axis=1)
     untested = np.array([np.nan] * (len(columns) - 1) + [1.0])

@@ -13,6 +13,7 @@ import numpy as np
 
 from ..errors import InputError
 from ..types import Floats
+from ..vocabulary import KnownWords, plain
 
 MADE_UP = (
     "blorft", "wug zib", "frobnitz", "grelb nax", "tuvok lirn", "sploink darv", "quizzle mern", "vantor plesk",
@@ -48,10 +49,17 @@ class Vocabulary:
         nearest = (embed_text(MADE_UP) @ vectors.T).max(axis=1)
         return cls(distinct, vectors, float(np.quantile(nearest, LEAST_ABOVE)), embed_text)
 
-    def check(self, text: str) -> None:
-        """Raise InputError, with the nearest names, for a text that is far from everything."""
+    def check(self, text: str, words: KnownWords | None = None) -> None:
+        """Raise InputError, with the nearest names, for a text that is far from everything or unknown.
+
+        `words` are what the embedder knows, see `vocabulary`.
+        """
         if plain(text) in map(plain, self.names):
             return
+        if words is not None and words.unknown([text], self.embed_text([text])):
+            raise InputError(
+                f"concept {text!r}: the embedder does not know these words; name it in a language it was trained on"
+            )
         near = self.vectors @ self.embed_text([text])[0]
         order = np.argsort(-near, kind="stable")[:SHOWN]
         if not text.strip() or near[order[0]] < self.least:
@@ -90,8 +98,3 @@ class Vocabulary:
             for place in order
             if cosines[place] >= self.least and (near > cosines[place]).sum() < NEAREST
         )
-
-
-def plain(name: str) -> str:
-    """A name as it is compared: `_` becomes a space; case and extra spaces are ignored."""
-    return " ".join(name.replace("_", " ").casefold().split())

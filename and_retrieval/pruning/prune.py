@@ -24,10 +24,11 @@ from ..recording.recording import Recording
 from ..recording.target import recorded_plans
 from ..targets import weights_hash
 from ..types import Floats, Skipped, Target
+from ..vocabulary import known_words, plain
 from .concept_clips import EFFECT_CLIPS, KNEE_CLIPS, MatchedClips, matched_clips, one_batch, run_logits
 from .effect import LADDER, Choice, Effect, best_units, effect, knee, random_units, units_for
 from .export import export_pruned, writable
-from .matching import Vocabulary, plain
+from .matching import Vocabulary
 from .result import FILE, BudgetEffect, Pruned
 from .selection import chosen_layers, layer_vectors, unit_scores, wanted_concepts
 from .selectors import Wanted, find_selector
@@ -136,8 +137,9 @@ class _Search:
         vocabulary = Vocabulary.of(
             [*bank.concepts, *labels, *(target.class_names or ())], recording.index.text_vectors
         )
+        words = known_words(recording.index.embedder)
         for concept in concepts:
-            vocabulary.check(concept)
+            vocabulary.check(concept, words)
         clips = matched_clips(recording, target, concepts, vocabulary)
         wanted = wanted_concepts(recording, concepts, bank, clips.labelled)
         return cls(recording, bank, clips, wanted, layer_vectors(recording))

@@ -12,8 +12,8 @@ import numpy as np
 
 from ..recording.recording import Recording
 from ..types import Skipped
+from ..vocabulary import plain
 from .effect import Choice, Effect
-from .matching import plain
 
 COLUMNS = (
     "units",

@@ -14,8 +14,8 @@ from ..explanation.space import centred, text_centre
 from ..explanation.stored import is_explained, load_explained
 from ..recording.recording import Recording
 from ..types import Floats, LayerEvidence
+from ..vocabulary import plain
 from .effect import Scores
-from .matching import plain
 from .selectors import KnownLayer, Selector, Wanted, open_concepts
 
 

@@ -404,7 +404,7 @@ class TestLaion:
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
         (laion.parent / "vocab.json").unlink()
         with pytest.raises(
-            InputError, match=r"holds no vocabulary; put vocab.json and merges.txt .*HF_HUB_OFFLINE"
+            InputError, match=r"holds no vocabulary; put RoBERTa's vocab.json and merges.txt .*HF_HUB_OFFLINE"
         ):
             load_embedder(f"laion:{laion}")
 

@@ -166,7 +166,11 @@ def _nothing(query: Query, want: str, results: list[Result], reason: str) -> str
 
 
 def _unit_line(unit: Result) -> str:
-    sentence = unit["summary"] or ("(unreliable)" if unit["reliable"] is False else "")
+    sentence = unit["summary"] or ""
+    if unit["label_kind"] == "acoustic":
+        sentence = f"{sentence}  (measured sound explains it better than these labels)".strip()
+    elif unit["reliable"] is False:
+        sentence = f"{sentence}  (unreliable)".strip()
     doubt = "" if unit["listens"] else f"(z below {unit['needed']:.1f})"
     place = f"{unit['score']:6.3f}  z {unit['z']:5.1f}  {unit['layer']}:{unit['unit']}{_labels(unit, '  ')}"
     return "  ".join(part for part in (place, sentence, doubt) if part)

@@ -177,6 +177,7 @@ def _unit(unit: Explanation, layer: int, numbers: _Numbers) -> dict[str, Any]:
         "labels": numbers.labels(unit.labels),
         **_sentence(unit.summary),
         "reliable": unit.reliable,
+        "kind": unit.kind,
         "faithfulness": _figures(unit.faithfulness),
         "byCaptions": _figures(unit.caption_faithfulness),
         "acoustics": unit.acoustics,

@@ -43,10 +43,17 @@ const VERDICTS = [
   ["untested", "not tested on unseen clips"],
 ];
 
+const KINDS = {
+  concept: "Its label says more of it than measured sound does.",
+  acoustic: "Measured sound explains it better than its label.",
+  both: "Its label and measured sound explain it equally well.",
+};
+
 function trustOf(unit) {
   if (!unit.labels.length) return null;
   const [style, text] = VERDICTS.find(([state]) => state === unit.reliable);
   return el("div", { class: "trust" }, el("p", { class: `badge ${style}`, title: "Verdict on the first label" }, text),
+    unit.kind && el("p", { class: "muted" }, KINDS[unit.kind]),
     unit.faithfulness && el("p", { class: "muted" }, ...figuresOf(unit)),
     unit.byCaptions && el("p", { class: "muted" }, "By their captions. ", ...figuresOf({ faithfulness: unit.byCaptions })));
 }

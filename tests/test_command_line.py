@@ -231,7 +231,7 @@ def test_a_stored_setting_that_no_stage_can_work_with_is_a_damaged_manifest(tmp_
     folder = Folder(tmp_path, "thing")
     folder.commit({}, Content(LabelConfig()))
     path = folder.manifest_path
-    path.write_text(path.read_text().replace('"k": 20', '"k": 0'))
+    path.write_text(path.read_text().replace('"k": null', '"k": 0'))
     with pytest.raises(InputError, match=r"manifest\.json is damaged \(k 0: .*; make the thing again"):
         folder.open(Content)
 

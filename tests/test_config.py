@@ -21,6 +21,7 @@ class Terminal(io.StringIO):
 
 OTHERS: dict[str, object] = {
     "silence": 0.5,
+    "k": 7,
     "hold_out": "fold:1",
     "pooling": (("x", "max"),),
     "score": "cos",

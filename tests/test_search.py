@@ -117,7 +117,9 @@ class TestQueries:
         assert set(names(results[:2])) == {"conv.0:0", "head:1"}
         assert set(names(results[2:4])) == {"conv.0:2", "conv.1:0"}
         assert [result["listens"] for result in results] == [True] * 4 + [False]
-        assert results[0]["score"] == pytest.approx(1)
+        assert results[0]["score"] == pytest.approx(
+            1, abs=0.01
+        )  # what all texts share is taken off the query
         needed = run_thresholds(run).text
         assert results[0]["z"] > needed > abs(results[4]["z"])  # type: ignore[operator, arg-type]
         assert results[0]["needed"] == pytest.approx(needed)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -18,7 +18,8 @@ import pyarrow.parquet as pq
 
 from ..choices import EXPORT_FORMATS, known_name
 from ..files import output_path, writing
-from ..types import Explanation, Meaning, Shown, Summary
+from ..types import Explanation, Label, Meaning, Shown, Summary, UnitFaithfulness
+from .columns import schema
 from .stored import ROW_GROUP, Explained
 
 SPECIAL = ("summary", "meanings", "top", "low")
@@ -118,9 +119,53 @@ TESTED = ("clips", "correlation", "random_correlation", "best_correlation", "aup
 """Measures of a test that a CSV has a column for."""
 
 
+@dataclass(frozen=True)
+class _Sentence:
+    """What a line says of a sentence, see `_sentence`."""
+
+    summary: str | None
+    summary_origin: str | None
+    abstained: bool
+    reason: str | None
+    raw: str | None
+
+
+@dataclass(frozen=True)
+class _MeaningLine(_Sentence):
+    labels: tuple[Label, ...]
+    clips: tuple[int, ...]
+    reliable: str
+    faithfulness: UnitFaithfulness | None
+
+
+@dataclass(frozen=True)
+class _ClipLine:
+    path: str
+    start: float
+    peak: float
+    activation: float
+    row: int
+    caption: str
+
+
+@dataclass(frozen=True)
+class _Special(_Sentence):
+    """The fields of a line that are not those of `Explanation`."""
+
+    meanings: tuple[_MeaningLine, ...]
+    top: tuple[_ClipLine, ...]
+    low: tuple[_ClipLine, ...]
+
+
+def line_schema() -> pa.Schema:
+    """The columns of a Parquet export, whatever the run holds."""
+    plain = [field for field in schema(Explanation) if field.name not in SPECIAL]
+    return pa.schema([*plain, *schema(_Special)])
+
+
 def write_parquet(explained: Explained, path: Path) -> None:
     """The same lines as nested columns."""
-    table = pa.Table.from_pylist(list(unit_lines(explained)))
+    table = pa.Table.from_pylist(list(unit_lines(explained)), line_schema())
     pq.write_table(table, path, compression="zstd", row_group_size=ROW_GROUP)
 
 

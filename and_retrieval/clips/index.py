@@ -95,7 +95,7 @@ class ClipIndex:
             raise InputError(
                 f"no usable audio in {source}: all {len(skipped)} clips were skipped ({skipped[0].reason})"
             )
-        looked_at = {_place(clip) for clip in probe.clips} | {miss.path for miss in probe.skipped}
+        looked_at = {place_of(clip) for clip in probe.clips} | {miss.path for miss in probe.skipped}
         earlier = (miss for miss in (old.skipped if old else ()) if miss.path not in looked_at)
         misses = dict.fromkeys((*earlier, *probe.skipped, *skipped))
         index = cls(
@@ -257,7 +257,7 @@ def read_in_order(
                 sounds.append(read_clip(clips[row], sample_rate, config))
                 good.append(row)
             except UnreadableAudioError as error:
-                misses.append(Skipped(_place(clips[row]), str(error)))
+                misses.append(Skipped(place_of(clips[row]), str(error)))
         return good, sounds, misses
 
     with ThreadPoolExecutor(max_workers=1) as pool:
@@ -302,7 +302,8 @@ def _embed(
     return rows, np.concatenate(parts), skipped
 
 
-def _place(clip: Clip) -> str:
+def place_of(clip: Clip) -> str:
+    """Where a clip is, in words: its file, and where it begins in it."""
     return f"{clip.file} at {clip.start:g} s" if clip.start else clip.file
 
 

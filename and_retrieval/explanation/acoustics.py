@@ -13,7 +13,7 @@ import numpy.typing as npt
 from scipy import special, stats
 
 from ..clips.qualities import QUALITIES
-from ..numerics import Array, Doubles, chunks
+from ..numerics import Array, Doubles, Places, by_presence, chunks
 from ..recording.activations import SEEN
 from ..recording.recording import Recording
 from ..types import Floats
@@ -47,7 +47,7 @@ class Explained:
 
     Attributes:
         r2: float32 [units], at most 1, below 0 where the fit is worse than the mean; NaN for a unit that
-            does not vary or that is NaN somewhere.
+            does not vary. A unit that gave no finite number for some clips counts over the others.
         shuffled: float32 [units], the same with the clips' qualities dealt out at random.
     """
 
@@ -60,8 +60,8 @@ def preferences(activations: Array, qualities: Array) -> Preferences:
 
     The p-value is two-sided, by the t distribution with n - 2 degrees of freedom; it takes the clips to be
     independent, which windows of one file are not. A quality is compared over the clips that have it. A pair
-    is not tested with fewer than 10 such clips, or when the unit or the quality does not vary or the unit is
-    NaN on one of the clips.
+    is not tested with fewer than 10 such clips, or when the unit or the quality does not vary. A unit that gave no
+    finite number for some clips is compared over the others.
 
     Args:
         activations: Float [clips, units]; rows that are NaN throughout are left out.
@@ -73,6 +73,20 @@ def preferences(activations: Array, qualities: Array) -> Preferences:
     activations, qualities = _readable(activations, qualities)
     shape = activations.shape[1], qualities.shape[1]
     rho, p_value = np.zeros(shape), np.full(shape, np.nan)
+    for clips, units in by_presence(activations):
+        every = bool(clips.all())
+        shown = (activations, qualities) if every else (activations[clips], qualities[clips])
+        rho[units], p_value[units] = _correlations(*shown, units)
+    tested = np.isfinite(p_value)
+    q_value = np.ones(shape)
+    q_value[tested] = stats.false_discovery_control(p_value[tested])
+    return Preferences(rho.astype(np.float32), q_value.astype(np.float32))
+
+
+def _correlations(activations: Array, qualities: Array, units: Places) -> tuple[Doubles, Doubles]:
+    """Spearman's correlation of units that are finite on all of these clips, and its p-value, NaN where untested."""
+    shape = len(units), qualities.shape[1]
+    rho, p_value = np.zeros(shape), np.full(shape, np.nan)
     present = np.isfinite(qualities)
     # Most qualities are there on all clips, so few sets of clips have to be ranked.
     for pattern in np.unique(present, axis=1).T:
@@ -81,14 +95,12 @@ def preferences(activations: Array, qualities: Array) -> Preferences:
             continue
         columns = np.flatnonzero((present == pattern[:, None]).all(axis=0))
         goal = _standard_ranks(qualities[pattern][:, columns])
-        for part in chunks(shape[0], clips, CHUNK_BYTES):
-            found = np.clip(_standard_ranks(activations[pattern, part]).T @ goal / clips, -1, 1)
+        for part in chunks(len(units), clips, CHUNK_BYTES):
+            ranks = _standard_ranks(activations[pattern][:, units[part]])
+            found = np.clip(ranks.T @ goal / clips, -1, 1)
             rho[part, columns] = np.nan_to_num(found)
             p_value[part, columns] = _p_value(found, clips)
-    tested = np.isfinite(p_value)
-    q_value = np.ones(shape)
-    q_value[tested] = stats.false_discovery_control(p_value[tested])
-    return Preferences(rho.astype(np.float32), q_value.astype(np.float32))
+    return rho, p_value
 
 
 def describe(
@@ -144,8 +156,26 @@ def explained_by_acoustics(
     every = np.arange(len(activations)) if groups is None else np.asarray(groups)
     if len(every) != len(activations):
         raise ValueError(f"{len(every)} groups for {len(activations)} clips")
-    members = np.unique(every[_read(activations)], return_inverse=True)[1].reshape(-1)
+    every = every[_read(activations)]
     activations, qualities = _readable(activations, qualities)
+    explained = np.full((2, activations.shape[1]), np.nan)
+    for clips, units in by_presence(activations):
+        whole = bool(clips.all())
+        shown = (
+            (activations, qualities, every) if whole else (activations[clips], qualities[clips], every[clips])
+        )
+        if whole or len(set(every[clips].tolist())) > 1:
+            explained[:, units] = _explained(*shown, units, folds, seed)
+    if not explained.size or len(set(every.tolist())) < 2 or folds < 2:
+        raise ValueError("cross-validation needs at least 2 folds of clips")
+    return Explained(*explained.astype(np.float32))
+
+
+def _explained(
+    activations: Array, qualities: Array, groups: Array, units: Places, folds: int, seed: int
+) -> Doubles:
+    """R² of units that are finite on all of these clips, and with the qualities dealt out: float64 [2, units]."""
+    members = np.unique(groups, return_inverse=True)[1].reshape(-1)
     count = min(folds, int(members.max(initial=-1)) + 1)
     if count < 2:
         raise ValueError(f"{count} fold(s) of clips; cross-validation needs at least 2")
@@ -153,12 +183,12 @@ def explained_by_acoustics(
     fold = random.permutation(int(members.max()) + 1)[members] % count
     x = filled_ranks(qualities)
     orders = [np.arange(len(x)), *(random.permutation(len(x)) for _ in range(SHUFFLES))]
-    r2 = np.full((len(orders), activations.shape[1]), np.nan)
-    for part in chunks(activations.shape[1], len(x), CHUNK_BYTES):
-        y = _standard_ranks(activations[:, part])
+    r2 = np.full((len(orders), len(units)), np.nan)
+    for part in chunks(len(units), len(x), CHUNK_BYTES):
+        y = _standard_ranks(activations[:, units[part]])
         for number, order in enumerate(orders):
             r2[number, part] = _cross_validated(x[order], y, fold)
-    return Explained(r2[0].astype(np.float32), r2[1:].mean(axis=0).astype(np.float32))
+    return np.stack([r2[0], r2[1:].mean(axis=0)])
 
 
 def measured_acoustics(recording: Recording, layer: str) -> tuple[list[str | None], LayerAcoustics | None]:

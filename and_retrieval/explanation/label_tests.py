@@ -74,7 +74,8 @@ def _tests(
     activations = recording.activations(layer, HELD_OUT)
     activations = activations if len(among) == len(activations) else activations[among]
     groups = recording.files_of(rows)
-    return _per_unit(faithfulness(activations, similarity[rows], _columns(concepts, labels), groups=groups))
+    found = faithfulness(activations, similarity[rows], _columns(concepts, labels), groups=groups)
+    return _per_unit(found, activations)
 
 
 def meaning_tests(
@@ -104,7 +105,7 @@ def meaning_tests(
     chosen = _columns(concepts, labels)
     activations = recording.activations(layer, HELD_OUT)[:, units]
     rest = left_over(activations, similarity[rows], _others(chosen, units))
-    return _per_unit(faithfulness(rest, similarity[rows], chosen, groups=recording.files_of(rows)))
+    return _per_unit(faithfulness(rest, similarity[rows], chosen, groups=recording.files_of(rows)), rest)
 
 
 def _columns(concepts: Sequence[str], labels: Sequence[Sequence[Label]]) -> npt.NDArray[np.intp]:
@@ -125,7 +126,9 @@ def _others(chosen: npt.NDArray[np.intp], units: npt.NDArray[np.intp]) -> npt.ND
     return table
 
 
-def _per_unit(found: Faithfulness) -> list[UnitFaithfulness | None]:
+def _per_unit(found: Faithfulness, activations: Array) -> list[UnitFaithfulness | None]:
+    """One record per unit; a clip on which a unit gave no finite number does not count for it."""
+    clips = np.isfinite(activations).sum(axis=0).tolist()
     columns = {
         "correlation": found.correlation,
         "random_correlation": found.random_correlation,
@@ -137,7 +140,7 @@ def _per_unit(found: Faithfulness) -> list[UnitFaithfulness | None]:
     tested: npt.NDArray[np.bool_] = np.all(np.isfinite(list(columns.values())), axis=0)
     return [
         UnitFaithfulness(
-            clips=found.clips,
+            clips=clips[unit],
             reliable=bool(found.reliable[unit]),
             **{name: round(float(column[unit]), 6) for name, column in columns.items()},
         )

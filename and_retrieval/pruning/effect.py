@@ -21,8 +21,8 @@ from scipy.special import softmax
 
 from ..errors import InputError
 from ..network.hooks import forward
-from ..network.layers import LayerPlan
 from ..network.mask import Units, masked
+from ..network.plan import LayerPlan
 from ..network.replay import recorded_prefix, replayed
 from ..types import Floats, Target
 

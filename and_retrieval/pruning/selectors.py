@@ -25,7 +25,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import InputError, unknown_name
-from ..explanation.scores import SCORES, selective
+from ..explanation.scores import SCORES, score_activations, selective
+from ..numerics import standardised
 from ..types import Floats, LayerEvidence
 
 Array = npt.NDArray[Any]
@@ -58,7 +59,7 @@ class KnownLayer:
     Attributes:
         evidence: Top and bottom clips.
         rows: int [seen], rows of the index that `activations` belong to, ascending.
-        activations: float [seen, units], finite.
+        activations: float [seen, units]; NaN where a unit gave no finite number.
         vectors: float32 [units, dim], the neuron vectors.
         words: Per unit its open concepts, most frequent first, or None when they were not made.
         word_vectors: Text vectors of all these words, float32 [dim] each.
@@ -82,12 +83,14 @@ def retrieval(wanted: Wanted, layer: KnownLayer) -> Floats:
 
 def by_sound(wanted: Wanted, layer: KnownLayer) -> Floats:
     """`explanation.scores.selective` over the clips' sound."""
-    return selective(wanted.audio[layer.rows], layer.activations)[:, : len(wanted.concepts)]
+    scores = score_activations(selective, wanted.audio[layer.rows], layer.activations)
+    return scores[:, : len(wanted.concepts)]
 
 
 def by_captions(wanted: Wanted, layer: KnownLayer) -> Floats:
     """`explanation.scores.selective` over the clips' captions."""
-    return selective(wanted.captions[layer.rows], layer.activations)[:, : len(wanted.concepts)]
+    scores = score_activations(selective, wanted.captions[layer.rows], layer.activations)
+    return scores[:, : len(wanted.concepts)]
 
 
 def soft_wpmi(wanted: Wanted, layer: KnownLayer) -> Floats:
@@ -102,7 +105,7 @@ def soft_wpmi(wanted: Wanted, layer: KnownLayer) -> Floats:
 def cos_cubed(wanted: Wanted, layer: KnownLayer) -> Floats:
     """`explanation.scores.cos_cubed` over the clips' sound; other concepts do not matter to it."""
     near = wanted.audio[layer.rows, : len(wanted.concepts)]
-    return SCORES["cos-cubed"].score(near, layer.activations)
+    return score_activations(SCORES["cos-cubed"].score, near, layer.activations)
 
 
 def open_concepts(wanted: Wanted, layer: KnownLayer) -> Floats:
@@ -135,11 +138,16 @@ def oracle(wanted: Wanted, layer: KnownLayer) -> Floats:
         raise InputError(
             "selector 'oracle' needs clips with labels, of the concept and of others; choose another"
         )
-    a = layer.activations.astype(np.float64)
-    std = a.std(axis=0)
-    z = (a - a.mean(axis=0)) / np.where(std > 0, std, 1)
-    difference = z.T @ (own / own.sum(axis=0) - ~own / (~own).sum(axis=0))
-    return np.where(std[:, None] > 0, difference, -np.inf).astype(np.float32)
+
+    def difference(labelled: Array, activations: Array) -> Floats:
+        z = standardised(activations)
+        with np.errstate(invalid="ignore"):  # the concept may be missing where a unit is finite
+            weights = labelled / labelled.sum(axis=0) - ~labelled / (~labelled).sum(axis=0)
+        apart = z.T @ weights
+        usable = (z != 0).any(axis=0)[:, None] & np.isfinite(apart)
+        return np.where(usable, apart, -np.inf).astype(np.float32)
+
+    return score_activations(difference, own, layer.activations)
 
 
 SELECTORS: Mapping[str, Selector] = MappingProxyType(

@@ -61,6 +61,7 @@ LEVEL = 0.05  # false discovery rate over units and qualities
 LEAST_EFFECT = 0.04  # share of variance: as much as a rank correlation of 0.2, the weakest that is named
 NARROW = 1.2  # a range between frequencies nearer than this is said with three digits, others with two
 ROUNDING = 1e-4  # shares of variance that differ by less, relatively, are equal: sums are float32
+ROUGHLY = 2.0**-24  # the precision of float32; half precision rounded what lies near 1 to it
 CHUNK_BYTES = 32 * 2**20  # of one working array
 
 
@@ -161,7 +162,9 @@ def with_tunings(acoustics: str | None, unit_tunings: Sequence[Tuning], ranked: 
 def rank_explained(activations: Array, qualities: Array) -> Doubles:
     """The largest squared rank correlation of every unit with any quality, float64 [units].
 
-    What tunings are compared with; clips that lack a quality count as middling. 0 where it is not defined.
+    What tunings are compared with; clips that lack a quality count as middling. 0 where it is not defined. Activations
+    that differ by less than `ROUGHLY` of the unit's largest are ranked as equal: next to a peak, the order of what is
+    nearly nothing would pass for a preference.
 
     Args:
         activations: Float [clips, units]; a unit counts over the clips on which it is finite.
@@ -171,7 +174,10 @@ def rank_explained(activations: Array, qualities: Array) -> Doubles:
     for clips, units in by_presence(activations):
         x = filled_ranks(qualities[clips])
         for part in (units[some] for some in chunks(len(units), len(x), CHUNK_BYTES)):
-            y = standardised(stats.rankdata(_values(activations, np.flatnonzero(clips), part), axis=1))
+            values = _values(activations, np.flatnonzero(clips), part)
+            largest = np.abs(values).max(axis=1, keepdims=True)
+            steps = np.rint(values / np.where(largest > 0, largest, 1) / ROUGHLY)
+            y = standardised(stats.rankdata(steps, axis=1))
             explained[part] = np.nan_to_num((y @ x / len(x)) ** 2).max(axis=1, initial=0)
     return explained
 

@@ -120,7 +120,7 @@ def test_dead_units_and_unread_clips() -> None:
     told = table(60)
     activations = random.standard_normal((60, 4)).astype(np.float32)
     activations[:, 1] = 0
-    activations[7, 2] = np.nan
+    activations[:, 2] = np.nan
     whole = preferences(activations[:, [0, 3]], told)
     padded = np.insert(activations, 5, np.nan, axis=0)
     found = preferences(padded, np.insert(told, 5, 1.0, axis=0))

@@ -113,7 +113,7 @@ def test_scale_and_offset_change_nothing(scale: float, offset: float) -> None:
 def test_what_cannot_be_measured_is_nan(bands: Floats, energies: Floats) -> None:
     units = energies[:, :4].copy()
     units[:, 1] = 0.1
-    units[3, 2] = np.nan
+    units[:, 2] = np.nan
     units = np.insert(units, 9, np.nan, axis=0)  # a clip that could not be read
     profiles = spectral_profiles(units, np.insert(bands, 9, np.nan, axis=0))
     np.testing.assert_array_equal(np.isfinite(profiles).all(axis=1), [True, False, False, True])

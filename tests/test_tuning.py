@@ -165,7 +165,7 @@ def test_verdicts_do_not_depend_on_scale_and_offset(scale: float, offset: float)
         )
 
 
-def test_dead_units_and_units_that_are_not_finite_have_none() -> None:
+def test_dead_units_have_none_and_clips_that_are_not_finite_do_not_count() -> None:
     qualities = table(200)
     activations = np.repeat(bell(qualities[:, MEASURED["pitch"]], 480.0, 0.6), 5, axis=1)
     activations[:, 1] = 0.1
@@ -173,7 +173,7 @@ def test_dead_units_and_units_that_are_not_finite_have_none() -> None:
     activations[3, 3] = np.inf
     padded = np.insert(activations, 7, np.nan, axis=0)  # a clip that could not be read
     units = tunings(padded, np.insert(qualities, 7, 400.0, axis=0), np.arange(201))
-    assert [bool(unit) for unit in units] == [True, False, False, False, True]
+    assert [bool(unit) for unit in units] == [True, False, True, True, True]
     assert units[0] == units[4]
 
 

@@ -97,7 +97,7 @@ def answer(args: argparse.Namespace) -> tuple[Result, str]:
     run = record(target, index, (), config, args.run, announcer(args))
     recorded = run.manifest
     layers = [
-        {key: getattr(layer, key) for key in ("name", "units", "pooling", "output")}
+        {key: getattr(layer, key) for key in ("name", "units", "pooling", "output", "missing")}
         for layer in recorded.layers
     ]
     held_out, skipped = len(recorded.held_out_rows), [asdict(miss) for miss in recorded.skipped]
@@ -121,7 +121,7 @@ def _listed(layer: RecordedLayer) -> str:
     """The line about a layer: its name, its units, and how the output for a short clip became one number per unit."""
     shape = list(layer.output)
     over = shape if layer.time_axis is None else f"{layer.pooling} over axis {layer.time_axis} of {shape}"
-    return f"  {layer.name}  {layer.units} units, {over}"
+    return f"  {layer.name}  {layer.units} units, {over}{f'; {layer.missing}' if layer.missing else ''}"
 
 
 def _pooling(text: str) -> tuple[str, Pooling]:

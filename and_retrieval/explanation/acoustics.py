@@ -5,7 +5,7 @@ Rank correlation says which, by a permutation test over files; a cross-validated
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,14 +14,12 @@ from scipy import stats
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from ..clips.qualities import QUALITIES
-from ..numerics import Array, Doubles, chunks
+from ..numerics import Array, Bools, Doubles, Places, by_presence, chunks
 from ..recording.activations import SEEN
 from ..recording.recording import Recording
 from ..types import Floats
 from .manifest import LayerAcoustics
 from .permutations import GroupPermutations
-
-Bools = npt.NDArray[np.bool_]
 
 LEAST_CLIPS = 10  # with fewer nothing is tested
 FIRST_LOOK = 2_000  # permutations for every pair
@@ -55,7 +53,7 @@ class Explained:
 
     Attributes:
         r2: float32 [units], at most 1, below 0 where the fit is worse than the mean; NaN for a unit that
-            does not vary or that is NaN somewhere.
+            does not vary. A unit that gave no finite number for some clips counts over the others.
         shuffled: float32 [units], the same with the clips' qualities dealt out at random.
     """
 
@@ -69,8 +67,8 @@ def preferences(
     """Spearman's correlation of every unit with every quality, ties by average rank, and its q-value.
 
     The p-value is two-sided, by permutation of whole groups of clips, see `permutations`: windows of one file are
-    dependent. A quality is compared over the clips that have it. A pair is not tested with fewer than 10 such
-    clips, or when the unit or the quality does not vary or the unit is NaN on one of the clips.
+    dependent. A quality is compared over the clips that have it, and a unit over the clips on which it is finite. A
+    pair is not tested with fewer than 10 such clips, or when the unit or the quality does not vary.
 
     Every pair gets `FIRST_LOOK` permutations; `LATER_LOOKS` gives more to pairs that stand out but are not yet
     significant, so a small q-value is an upper bound. 1,545 units and 320 clips take 0.7 to 1 s, 10,000 and 400
@@ -107,24 +105,36 @@ def _tested(
     All are [units, qualities].
     """
     rho, p_value = np.zeros(wanted.shape), np.full(wanted.shape, np.nan)
-    # Most qualities are there on all clips, so few sets of clips have to be ranked.
-    asked = np.concatenate([np.isfinite(qualities), wanted])
-    for column in np.unique(asked, axis=1).T:
-        present, units = column[: len(qualities)], np.flatnonzero(column[len(qualities) :])
-        clips = int(present.sum())
-        if clips < LEAST_CLIPS or not units.size:
-            continue
-        columns = np.flatnonzero((asked == column[:, None]).all(axis=0))
-        goal = _standard_ranks(qualities[present][:, columns])
-        test = GroupPermutations(files[present], permutations, seed)
-        for part in (units[rows] for rows in chunks(len(units), clips, CHUNK_BYTES)):
-            ranks = _standard_ranks(activations[np.ix_(present, part)])
-            found = np.clip(ranks.T @ goal / clips, -1, 1)
+    for clips, units, columns in _comparable(activations, qualities, wanted):
+        goal = _standard_ranks(qualities[clips][:, columns])
+        test = GroupPermutations(files[clips], permutations, seed)
+        for part in (units[rows] for rows in chunks(len(units), len(goal), CHUNK_BYTES)):
+            ranks = _standard_ranks(activations[np.ix_(clips, part)])
+            found = np.clip(ranks.T @ goal / len(goal), -1, 1)
             place = np.ix_(part, columns)
             rho[place] = np.nan_to_num(found)
             p = test.two_sided_p_values(np.nan_to_num(ranks.T), np.nan_to_num(goal.T), rho[place])
             p_value[place] = np.where(np.isfinite(found), p, np.nan)
     return rho, p_value
+
+
+def _comparable(
+    activations: Array, qualities: Array, wanted: Bools
+) -> Iterator[tuple[Bools, Places, Places]]:
+    """Blocks of the pairs that are `wanted`, [units, qualities], in which the same clips have both.
+
+    Blocks of fewer than `LEAST_CLIPS` clips are left out.
+
+    Yields:
+        The clips, bool [clips]; the units and the qualities, both int.
+    """
+    # Most units and qualities are there on all clips, so few sets of clips have to be ranked.
+    for clips, units in by_presence(activations):
+        asked = np.concatenate([np.isfinite(qualities) & clips[:, None], wanted[units]])
+        for column in np.unique(asked, axis=1).T:
+            present, own = column[: len(qualities)], units[column[len(qualities) :]]
+            if present.sum() >= LEAST_CLIPS and own.size:
+                yield present, own, np.flatnonzero((asked == column[:, None]).all(axis=0))
 
 
 def _q_values(p_value: Doubles) -> Doubles:
@@ -185,21 +195,39 @@ def explained_by_acoustics(
     Raises:
         ValueError: Not as many rows in all, or fewer than two folds.
     """
-    members = np.unique(_numbered(groups, len(activations))[_read(activations)], return_inverse=True)[1]
+    files = _numbered(groups, len(activations))[_read(activations)]
     activations, qualities = _readable(activations, qualities)
-    count = min(folds, int(members.max(initial=-1)) + 1)
-    if count < 2:
-        raise ValueError(f"{count} fold(s) of clips; cross-validation needs at least 2")
+    if not activations.size or len(np.unique(files)) < 2 or folds < 2:
+        raise ValueError("cross-validation needs at least 2 folds of clips")
+    explained = np.full((2, activations.shape[1]), np.nan)
+    for clips, units in by_presence(activations):
+        whole = bool(clips.all())
+        if whole or len(np.unique(files[clips])) > 1:
+            shown = (
+                (activations, qualities, files)
+                if whole
+                else (activations[clips], qualities[clips], files[clips])
+            )
+            explained[:, units] = _explained(*shown, units, folds, seed)
+    return Explained(*explained.astype(np.float32))
+
+
+def _explained(
+    activations: Array, qualities: Array, groups: Array, units: Places, folds: int, seed: int
+) -> Doubles:
+    """R² of units that are finite on all of these clips, and with the qualities dealt out: float64 [2, units]."""
+    members = np.unique(groups, return_inverse=True)[1].reshape(-1)
+    count = min(folds, int(members.max()) + 1)
     random = np.random.default_rng(seed)
     fold = random.permutation(int(members.max()) + 1)[members] % count
     x = filled_ranks(qualities)
     orders = [np.arange(len(x)), *(random.permutation(len(x)) for _ in range(SHUFFLES))]
-    r2 = np.full((len(orders), activations.shape[1]), np.nan)
-    for part in chunks(activations.shape[1], len(x), CHUNK_BYTES):
-        y = _standard_ranks(activations[:, part])
+    r2 = np.full((len(orders), len(units)), np.nan)
+    for part in chunks(len(units), len(x), CHUNK_BYTES):
+        y = _standard_ranks(activations[:, units[part]])
         for number, order in enumerate(orders):
             r2[number, part] = _cross_validated(x[order], y, fold)
-    return Explained(r2[0].astype(np.float32), r2[1:].mean(axis=0).astype(np.float32))
+    return np.stack([r2[0], r2[1:].mean(axis=0)])
 
 
 def measured_acoustics(recording: Recording, layer: str) -> tuple[list[str | None], LayerAcoustics | None]:

@@ -32,14 +32,14 @@ def all_activations(recording: Recording, layer: str) -> tuple[Rows, Floats]:
     """Activations of a layer on all clips that could be read, and the rows of these clips, ascending.
 
     Returns:
-        int [clips], and float32 [clips, units].
+        int [clips], and float32 [clips, units], NaN where a unit gave no finite number for the clip.
     """
     rows = np.concatenate([recording.seen_rows, recording.held_out_rows])
     parts = [recording.activations(layer, part) for part in (SEEN, HELD_OUT)]
     activations = np.concatenate(parts).astype(np.float32)
     order = np.argsort(rows)
     rows, activations = rows[order], activations[order]
-    read = np.isfinite(activations).all(axis=1)
+    read = np.isfinite(activations).any(axis=1)
     return rows[read], activations[read]
 
 
@@ -109,27 +109,43 @@ def cross_fitted_tests(
             bank=against.bank,
             groups=recording.files_of(rows),
             predictions=predictions,
-        )
+        ),
+        activations,
     )
 
 
 def _evidence(layer: LayerEvidence, rows: Rows, activations: Array) -> LayerEvidence:
-    """The evidence of some clips alone, as many top clips as were recorded."""
+    """The evidence of some clips alone, as many top clips as were recorded; NaN clips of a unit are left out."""
     k = min(layer.top.rows.shape[1], len(rows))
-    order = np.argsort(-activations, axis=0, kind="stable")
-    top, low = order[:k], order[::-1][:k]
-    mean, std, least, most = (
-        reduce(axis=0) for reduce in (activations.mean, activations.std, activations.min, activations.max)
-    )
+    finite = np.isfinite(activations)
+    there = finite.sum(axis=0)
+    order = np.argsort(np.where(finite, -activations, np.inf), axis=0, kind="stable")
+    rank = np.arange(k)[:, None]
+    low = np.take_along_axis(order, np.maximum(there - 1 - rank, 0), axis=0)
     return LayerEvidence(
         layer.name,
         layer.pooling,
-        _kept(rows, activations, top),
-        _kept(rows, activations, low),
-        Moments(len(rows), mean, std, least, most),
+        _kept(rows, activations, order[:k], rank < there),
+        _kept(rows, activations, low, rank < there),
+        _moments(activations, finite),
     )
 
 
-def _kept(rows: Rows, activations: Array, places: Rows) -> Kept:
-    values = np.take_along_axis(activations, places, axis=0).T
-    return Kept(rows[places].T.astype(np.int32), values, np.full(values.shape, np.nan, np.float32))
+def _moments(activations: Array, finite: npt.NDArray[np.bool_]) -> Moments:
+    known = finite.any(axis=0)
+    count = np.maximum(finite.sum(axis=0), 1)
+    mean = np.where(finite, activations, 0).sum(axis=0, dtype=np.float64) / count
+    square = np.where(finite, (activations - mean) ** 2, 0).sum(axis=0) / count
+    columns = (
+        mean,
+        np.sqrt(square),
+        np.where(finite, activations, np.inf).min(axis=0),
+        np.where(finite, activations, -np.inf).max(axis=0),
+    )
+    return Moments(len(activations), *(np.where(known, x, np.nan).astype(np.float32) for x in columns))
+
+
+def _kept(rows: Rows, activations: Array, places: Rows, there: npt.NDArray[np.bool_]) -> Kept:
+    values = np.where(there, np.take_along_axis(activations, places, axis=0), np.float32(np.nan)).T
+    kept = np.where(there, rows[places], -1).T.astype(np.int32)
+    return Kept(kept, values, np.full(values.shape, np.nan, np.float32))

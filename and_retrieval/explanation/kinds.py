@@ -31,13 +31,11 @@ import numpy.typing as npt
 from scipy import stats
 
 from ..clips.qualities import QUALITIES
-from ..numerics import Array, Doubles, chunks
+from ..numerics import Array, Bools, Doubles, by_presence, chunks
 from ..types import Kind
 from .acoustics import RIDGE, filled_ranks
 from .faithfulness import LEVEL, exponential_scores
 from .permutations import GroupPermutations
-
-Bools = npt.NDArray[np.bool_]
 
 QUALITIES_NAMED = 3
 """Qualities of different kinds that are said of a unit in words, see `acoustics.describe`."""
@@ -46,6 +44,7 @@ LEAST_PARTIAL = 0.1
 LEAST_BESIDE = 0.4
 """Partial correlation of the label, as a share of that of the qualities, below which the qualities are the better
 explanation: of units driven by silence alone, ranks that do not fit exactly leave a trace for the label."""
+LEAST_CLIPS = 2  # on which a unit is finite, to fit on and to test on
 CHUNK_BYTES = 32 * 2**20
 
 
@@ -54,7 +53,8 @@ class Rivals:
     """How a label and the measured qualities predict each unit of a layer on clips that neither was fitted to.
 
     Attributes:
-        label, qualities: float64 [units], correlation of either with the unit's exponential scores, -1..1.
+        label, qualities: float64 [units], correlation of either with the unit's exponential scores, -1..1; NaN where
+            too few clips are left to test.
         label_adds: float64 [units], partial correlation of the label given the qualities.
         qualities_add: float64 [units], the reverse.
         qualities_hold, label_helps, qualities_help: bool [units], whether the permutation test of `qualities`,
@@ -73,7 +73,7 @@ class Rivals:
 def rivals(
     seen: tuple[Array, Array], tested: tuple[Array, Array], predictions: Array, groups: Array
 ) -> Rivals:
-    """Hold a label of every unit against the measured qualities.
+    """Hold a label of every unit against the measured qualities, over the clips on which the unit is finite.
 
     Args:
         seen: Activations, float [seen, units], and qualities, float [seen, qualities], of the clips to fit on.
@@ -81,23 +81,24 @@ def rivals(
         predictions: float [units, tested], what each unit's label says of the clips.
         groups: int [tested], the file of each clip.
     """
-    fitted = _predicted(seen, tested)
-    permutations = GroupPermutations(groups)
     units = len(predictions)
-    columns = np.zeros((7, units))  # the fields of `Rivals` in order, p-values in place of verdicts
-    for part in chunks(units, len(groups), CHUNK_BYTES):
-        y = _standard(exponential_scores(tested[0][:, part].T.astype(np.float64)))
-        label, quality = _standard(predictions[part].astype(np.float64)), _standard(fitted[part])
-        r = [_correlation(y, label), _correlation(y, quality)]
-        adds = _partial(y, label, quality)
-        others = _partial(y, quality, label)
-        p = [
-            permutations.p_values(y, quality, r[1]),
-            permutations.p_values(*adds),
-            permutations.p_values(*others),
-        ]
-        columns[:, part] = [*r, adds[2], others[2], *p]
-    holds, helps, other_helps = (stats.false_discovery_control(p) <= LEVEL for p in columns[4:])
+    columns = np.full((7, units), np.nan)  # the fields of `Rivals` in order, p-values in place of verdicts
+    for part in chunks(units, len(seen[0]) + len(groups), CHUNK_BYTES):
+        both = np.concatenate([seen[0][:, part], tested[0][:, part]])
+        for clips, own in by_presence(both):
+            fit, test = np.split(clips, [len(seen[0])])
+            if min(fit.sum(), test.sum()) >= LEAST_CLIPS:
+                columns[:, part.start + own] = _measured(
+                    (both[clips][: fit.sum(), own], seen[1][fit]),
+                    (both[clips][fit.sum() :, own], tested[1][test]),
+                    predictions[part][own][:, test],
+                    groups[test],
+                )
+    known = np.isfinite(columns[0])
+    verdicts = np.zeros((3, units), np.bool_)
+    if known.any():
+        verdicts[:, known] = [stats.false_discovery_control(p) <= LEVEL for p in columns[4:, known]]
+    holds, helps, other_helps = verdicts
     label, qualities, label_adds, qualities_add = columns[:4]
     return Rivals(
         label,
@@ -110,8 +111,31 @@ def rivals(
     )
 
 
+def _measured(
+    seen: tuple[Array, Array], tested: tuple[Array, Array], predictions: Array, groups: Array
+) -> list[Doubles]:
+    """The fields of `Rivals` in order, p-values in place of verdicts, of units that are finite on all clips."""
+    fitted = _predicted(seen, tested)
+    permutations = GroupPermutations(groups)
+    y = _standard(exponential_scores(tested[0].T.astype(np.float64)))
+    label, quality = _standard(predictions.astype(np.float64)), _standard(fitted)
+    r = [_correlation(y, label), _correlation(y, quality)]
+    adds = _partial(y, label, quality)
+    others = _partial(y, quality, label)
+    p = [
+        permutations.p_values(y, quality, r[1]),
+        permutations.p_values(*adds),
+        permutations.p_values(*others),
+    ]
+    return [*r, adds[2], others[2], *p]
+
+
 def kinds(label_holds: Bools, found: Rivals) -> list[Kind | None]:
-    """The kind of every unit, from the verdict of its label's own test and its rivals; see the module."""
+    """The kind of every unit, from the verdict of its label's own test and its rivals; see the module.
+
+    None for a unit that was not held against its rival.
+    """
+    label_holds = label_holds & np.isfinite(found.label)
     helps = found.label_helps & (found.label_adds >= LEAST_BESIDE * found.qualities_add)
     concept = label_holds & (helps | ~found.qualities_hold)
     even = ~found.qualities_help | (found.label >= found.qualities)

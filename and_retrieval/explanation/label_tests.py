@@ -100,7 +100,7 @@ def _tests(
     activations = activations if len(among) == len(activations) else activations[among]
     groups = recording.files_of(rows)
     chosen = first_columns(concepts, labels)
-    return unit_tests(_measured(activations, similarity, chosen, rows, groups, against))
+    return unit_tests(_measured(activations, similarity, chosen, rows, groups, against), activations)
 
 
 def _measured(
@@ -139,15 +139,13 @@ def unit_kinds(
     rows = recording.held_out_rows
     if len(rows) < LEAST_HELD_OUT:
         return [None] * len(labels)
-    parts = []
-    for part, of_part in ((SEEN, recording.seen_rows), (HELD_OUT, rows)):
-        activations = recording.activations(layer, part)
-        read = np.isfinite(activations).all(axis=1)
-        parts.append((activations[read], recording.qualities[of_part[read]], of_part[read]))
-    seen, tested = parts
+    parts = [
+        (recording.activations(layer, part), recording.qualities[of_part])
+        for part, of_part in ((SEEN, recording.seen_rows), (HELD_OUT, rows))
+    ]
     chosen = first_columns(concepts, labels)
-    predictions = np.where(chosen[:, None] >= 0, similarity[tested[2]][:, chosen].T, 0)
-    found = rivals(seen[:2], tested[:2], predictions, recording.files_of(tested[2]))
+    predictions = np.where(chosen[:, None] >= 0, similarity[rows][:, chosen].T, 0)
+    found = rivals(parts[0], parts[1], predictions, recording.files_of(rows))
     return kinds(holds, found)
 
 
@@ -180,7 +178,7 @@ def meaning_tests(
     chosen = first_columns(concepts, labels)
     activations = recording.activations(layer, HELD_OUT)[:, units]
     rest = left_over(activations, similarity[rows], _others(chosen, units))
-    return unit_tests(_measured(rest, similarity, chosen, rows, recording.files_of(rows), against))
+    return unit_tests(_measured(rest, similarity, chosen, rows, recording.files_of(rows), against), rest)
 
 
 def first_columns(concepts: Sequence[str], labels: Sequence[Sequence[Label]]) -> npt.NDArray[np.intp]:
@@ -201,7 +199,14 @@ def _others(chosen: npt.NDArray[np.intp], units: npt.NDArray[np.intp]) -> npt.ND
     return table
 
 
-def unit_tests(found: Faithfulness) -> list[UnitFaithfulness | None]:
+def unit_tests(found: Faithfulness, activations: Array) -> list[UnitFaithfulness | None]:
+    """One record per unit; a clip on which a unit gave no finite number does not count for it.
+
+    Args:
+        found: Of the units.
+        activations: float [clips, units] that it was measured on.
+    """
+    clips = np.isfinite(activations).sum(axis=0).tolist()
     columns = {
         "correlation": found.correlation,
         "random_correlation": found.random_correlation,
@@ -213,7 +218,7 @@ def unit_tests(found: Faithfulness) -> list[UnitFaithfulness | None]:
     tested: npt.NDArray[np.bool_] = np.all(np.isfinite(list(columns.values())), axis=0)
     return [
         UnitFaithfulness(
-            clips=found.clips,
+            clips=clips[unit],
             reliable=bool(found.reliable[unit]),
             **{name: round(float(column[unit]), 6) for name, column in columns.items()},
         )

@@ -156,7 +156,7 @@ def labels_of(
     Args:
         layer: Top and bottom clips of the units.
         rows: int [n], rows of the index that `activations` belong to.
-        activations: float [n, units], finite.
+        activations: float [n, units], NaN where a unit gave no finite number.
         clips: Similarity of every clip of the index to the concepts.
         bank: The concepts.
         config: Evidence, score, k and number of labels.

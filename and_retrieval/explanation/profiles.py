@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..clips.bands import BANDS
-from ..numerics import Array, Doubles, chunks
+from ..numerics import Array, Doubles, by_presence, chunks
 from ..recording.activations import SEEN
 from ..recording.recording import Recording
 from ..types import Floats
@@ -31,31 +31,32 @@ def spectral_profiles(activations: Array, bands: Array) -> Floats:
     root of the two diagonal ones (Whittaker 1990, section 5.8), of a ridge regression. A band that does not vary has 0.
 
     Args:
-        activations: Float [clips, units].
-        bands: Float [clips, bands], see `clips.bands`. Clips that are NaN here or for all units are left out.
+        activations: Float [clips, units]; a unit counts over the clips on which it is finite.
+        bands: Float [clips, bands], see `clips.bands`. Clips that are NaN here are left out.
 
     Returns:
-        float32 [units, bands], -1..1; rows of NaN for units that do not vary or are not finite on all clips, and
-        throughout with fewer than `LEAST_CLIPS` clips.
+        float32 [units, bands], -1..1; rows of NaN for units that do not vary or have fewer than `LEAST_CLIPS` clips.
 
     Raises:
         ValueError: Not as many rows in both.
     """
     if len(activations) != len(bands):
         raise ValueError(f"activations of {len(activations)} clips, bands of {len(bands)}")
-    read = np.isfinite(bands).all(axis=1) & np.isfinite(activations).any(axis=1)
-    clips = int(read.sum())
+    measured = np.isfinite(bands).all(axis=1)
     profiles = np.full((activations.shape[1], bands.shape[1]), np.nan, np.float32)
-    if clips < LEAST_CLIPS:
-        return profiles
-    x = np.nan_to_num(_standardised(bands[read]))
-    inverse = np.linalg.inv(x.T @ x / clips + RIDGE * np.eye(x.shape[1]))
-    for part in chunks(len(profiles), clips, CHUNK_BYTES):
-        c = _standardised(activations[read, part]).T @ x / clips
-        w = c @ inverse
-        unexplained = np.maximum(1 - (c * w).sum(axis=1, keepdims=True), 0)
-        size = np.sqrt(w**2 + np.diag(inverse) * unexplained)
-        profiles[part] = w / np.maximum(size, np.finfo(np.float64).tiny)
+    for shown, units in by_presence(activations):
+        read = measured & shown
+        clips = int(read.sum())
+        if clips < LEAST_CLIPS:
+            continue
+        x = np.nan_to_num(_standardised(bands[read]))
+        inverse = np.linalg.inv(x.T @ x / clips + RIDGE * np.eye(x.shape[1]))
+        for part in (units[some] for some in chunks(len(units), clips, CHUNK_BYTES)):
+            c = _standardised(activations[np.ix_(read, part)]).T @ x / clips
+            w = c @ inverse
+            unexplained = np.maximum(1 - (c * w).sum(axis=1, keepdims=True), 0)
+            size = np.sqrt(w**2 + np.diag(inverse) * unexplained)
+            profiles[part] = w / np.maximum(size, np.finfo(np.float64).tiny)
     return profiles
 
 

@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from ..choices import known_name
 from ..config import LabelConfig
-from ..numerics import Array, Doubles, chunks, softmax
+from ..numerics import Array, Doubles, by_presence, chunks, softmax, standardised
 from ..types import Floats, Ints, Label, LayerEvidence
 
 Prior = Literal["units", "clips", "mixed"]
@@ -109,7 +109,7 @@ def cos(similarity: Array, activations: Array) -> Floats:
 
 def cos_cubed(similarity: Array, activations: Array) -> Floats:
     """Cosine over clips of the cubes of activation and similarity, both centred first."""
-    return _cosine(similarity, activations, lambda x: (x - x.mean(axis=0)) ** 3)
+    return _cosine(similarity, activations, _cubed)
 
 
 def rank_reorder(
@@ -155,10 +155,7 @@ def selective(similarity: Array, activations: Array, *, temperature: float = 0.0
     q /= np.maximum(q.sum(axis=0, dtype=np.float64), np.finfo(np.float32).tiny)
     scores = np.empty((activations.shape[1], q.shape[1]), dtype=np.float32)
     for part in chunks(activations.shape[1], len(q)):
-        a = activations[:, part].astype(np.float64)
-        std = a.std(axis=0)
-        z = (a - a.mean(axis=0)) / np.where(std > 0, std, 1)
-        scores[part] = z.T @ q
+        scores[part] = standardised(activations[:, part]).T @ q
     return scores
 
 
@@ -235,7 +232,7 @@ def label_units(
         concepts: Names of the columns.
         config: Which score, how many top clips, how many labels.
         seen: For scores that are not made `from_top`: similarity [seen, concepts] and activations
-            [seen, units] of all clips that may serve as evidence, finite.
+            [seen, units] of all clips that may serve as evidence; a unit counts over the clips on which it is finite.
         k: int [units], top clips that count for each unit; by default `config.k`, else all.
 
     Raises:
@@ -253,7 +250,7 @@ def label_units(
         if scorer.from_top or seen is None:
             scores = scorer.score(similarity, top_rows[part], layer_rows=top_rows)
         else:
-            scores = scorer.score(seen[0], seen[1][:, part])
+            scores = score_activations(scorer.score, seen[0], seen[1][:, part])
         best, found = _best(scores, config.count)
         alive = np.any(top_rows[part] >= 0, axis=1).tolist()
         for unit in range(len(best)):
@@ -282,12 +279,14 @@ def effective_clips(activations: Array) -> npt.NDArray[np.intp]:
     0 below it: n clips of equal excess count n, and weak responses hardly count. It does not depend on the scale.
 
     Args:
-        activations: float [clips, units], finite.
+        activations: float [clips, units], NaN where a unit gave no finite number: such a clip does not count for it.
     """
     count = np.empty(activations.shape[1])
     for part in chunks(activations.shape[1], len(activations)):
         a = activations[:, part].astype(np.float64)
-        excess = np.maximum(a - a.mean(axis=0), 0)
+        finite = np.isfinite(a)
+        mean = np.where(finite, a, 0).sum(axis=0) / np.maximum(finite.sum(axis=0), 1)
+        excess = np.maximum(np.where(finite, a - mean, 0), 0)
         w = (excess / np.maximum(excess.max(axis=0), np.finfo(np.float64).tiny)) ** 3
         squares = (w * w).sum(axis=0)
         count[part] = w.sum(axis=0) ** 2 / np.where(squares > 0, squares, 1)
@@ -372,12 +371,44 @@ def _cosine(similarity: Array, activations: Array, shape: Callable[[Doubles], Do
     directions = _unit_columns(shape(similarity.astype(np.float64)))
     scores = np.empty((activations.shape[1], similarity.shape[1]), dtype=np.float32)
     for part in chunks(activations.shape[1], len(activations)):
-        scores[part] = _unit_columns(shape(activations[:, part].astype(np.float64))).T @ directions
+        # Of the size of 1 first: a cube of a cube would leave the range of numbers for units of extreme scale.
+        a = activations[:, part].astype(np.float64)
+        _, exponent = np.frexp(np.abs(a).max(axis=0, initial=0))
+        shaped = shape(np.ldexp(a, -exponent))
+        scores[part] = _unit_columns(shaped, np.finfo(np.float64).tiny).T @ directions
     return scores
 
 
-def _unit_columns(x: Doubles) -> Doubles:
-    return np.asarray(x / np.maximum(np.linalg.norm(x, axis=0), LEAST_NORM))
+def _cubed(x: Doubles) -> Doubles:
+    """Cubes of what columns are above their mean; 0 where none differs, for the mean of equal numbers is rounded."""
+    varies = x.max(axis=0, initial=-np.inf) > x.min(axis=0, initial=np.inf)
+    return np.asarray(np.where(varies, x - x.mean(axis=0), 0) ** 3)
+
+
+def _unit_columns(x: Doubles, least: float = LEAST_NORM) -> Doubles:
+    return np.asarray(x / np.maximum(np.linalg.norm(x, axis=0), least))
+
+
+def score_activations(
+    score: Callable[[Array, Array], Floats], similarity: Array, activations: Array
+) -> Floats:
+    """A score that needs the activations of all clips, of every unit over the clips on which it is finite.
+
+    Args:
+        score: (similarity, activations) -> float32 [units, concepts].
+        similarity: Float [clips, concepts].
+        activations: Float [clips, units], NaN where a unit gave no finite number.
+
+    Returns:
+        float32 [units, concepts]; -inf for a unit without any finite activation.
+    """
+    scores = np.full((activations.shape[1], similarity.shape[1]), -np.inf, np.float32)
+    for clips, units in by_presence(activations):
+        if clips.all():
+            scores[units] = score(similarity, activations[:, units])
+        else:
+            scores[units] = score(similarity[clips], activations[clips][:, units])
+    return scores
 
 
 def _mean_cube(x: Doubles) -> Doubles:

@@ -17,14 +17,13 @@ from scipy import stats
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from ..clips.qualities import QUALITIES
-from ..numerics import Array, Doubles, chunks
+from ..numerics import Array, Bools, Doubles, by_presence, chunks
 from ..recording.activations import SEEN
 from ..recording.recording import Recording
 from ..types import Floats, Tuning
 from .acoustics import filled_ranks
 from .curves import CENTRES, CONFIDENCE, WIDTHS, Bins, binned, curves_of, shapes_of, standardised
 
-Bools = npt.NDArray[np.bool_]
 Indices = npt.NDArray[np.intp]
 
 
@@ -62,6 +61,7 @@ LEVEL = 0.05  # false discovery rate over units and qualities
 LEAST_EFFECT = 0.04  # share of variance: as much as a rank correlation of 0.2, the weakest that is named
 NARROW = 1.2  # a range between frequencies nearer than this is said with three digits, others with two
 ROUNDING = 1e-4  # shares of variance that differ by less, relatively, are equal: sums are float32
+ROUGHLY = 2.0**-24  # the precision of float32; half precision rounded what lies near 1 to it
 CHUNK_BYTES = 32 * 2**20  # of one working array
 
 
@@ -80,8 +80,7 @@ def tunings(activations: Array, qualities: Array, files: Array, *, seed: int = 0
     significant but has neither of these shapes is left out.
 
     Args:
-        activations: Float [clips, units]; rows that are NaN throughout are left out. A unit that is not finite
-            somewhere else has no tuning.
+        activations: Float [clips, units]; a unit counts over the clips on which it is finite.
         qualities: Float [clips, qualities] in the order of `QUALITIES`; NaN where a clip lacks one.
         files: int [clips], which file each clip is of.
         seed: Of the permutations.
@@ -91,19 +90,17 @@ def tunings(activations: Array, qualities: Array, files: Array, *, seed: int = 0
     """
     if not len(activations) == len(qualities) == len(files):
         raise ValueError(f"{len(activations)} activations, {len(qualities)} qualities, {len(files)} files")
-    read = np.asarray(np.isfinite(activations).any(axis=1))
-    every = [_bins(axis, qualities, files, read) for axis in AXES.values()]
+    every = list(_binned(activations, qualities, files))
     with threadpool_limits(1):  # the products are small; threads would only wait for each other
         effect, q_value = _tested(activations, every, seed)
     chosen = (q_value <= LEVEL) & (effect >= LEAST_EFFECT)
     result: list[list[Tuning]] = [[] for _ in range(activations.shape[1])]
-    for number, (name, bins) in enumerate(zip(AXES, every, strict=True)):
-        if bins is None:
-            continue
-        for part in chunks(activations.shape[1], CENTRES * WIDTHS, CHUNK_BYTES):
-            units = part.start + np.flatnonzero(chosen[part, number])
+    for number, bins, own in every:
+        for part in chunks(len(own), CENTRES * WIDTHS, CHUNK_BYTES):
+            units = own[part][chosen[own[part], number]]
             figures = effect[units, number], q_value[units, number]
-            described = _described(name, bins, _values(activations, bins.rows, units), *figures)
+            values = _values(activations, bins.rows, units)
+            described = _described(list(AXES)[number], bins, values, *figures)
             for unit, tuning in zip(units.tolist(), described, strict=True):
                 result[unit] += [tuning] if tuning else []
     return [tuple(sorted(each, key=lambda tuning: -tuning.effect)) for each in result]
@@ -165,23 +162,37 @@ def with_tunings(acoustics: str | None, unit_tunings: Sequence[Tuning], ranked: 
 def rank_explained(activations: Array, qualities: Array) -> Doubles:
     """The largest squared rank correlation of every unit with any quality, float64 [units].
 
-    What tunings are compared with; clips that lack a quality count as middling. 0 where it is not defined.
+    What tunings are compared with; clips that lack a quality count as middling. 0 where it is not defined. Activations
+    that differ by less than `ROUGHLY` of the unit's largest are ranked as equal: next to a peak, the order of what is
+    nearly nothing would pass for a preference.
 
     Args:
-        activations: Float [clips, units]; rows that are NaN throughout are left out.
+        activations: Float [clips, units]; a unit counts over the clips on which it is finite.
         qualities: Float [clips, qualities].
     """
-    read = np.isfinite(activations).any(axis=1)
     explained = np.zeros(activations.shape[1])
-    x = filled_ranks(qualities[read])
-    for part in chunks(len(explained), len(x), CHUNK_BYTES if len(x) else 1):
-        y = standardised(stats.rankdata(_values(activations, np.flatnonzero(read), part), axis=1))
-        explained[part] = np.nan_to_num((y @ x / max(len(x), 1)) ** 2).max(axis=1, initial=0)
+    for clips, units in by_presence(activations):
+        x = filled_ranks(qualities[clips])
+        for part in (units[some] for some in chunks(len(units), len(x), CHUNK_BYTES)):
+            values = _values(activations, np.flatnonzero(clips), part)
+            largest = np.abs(values).max(axis=1, keepdims=True)
+            steps = np.rint(values / np.where(largest > 0, largest, 1) / ROUGHLY)
+            y = standardised(stats.rankdata(steps, axis=1))
+            explained[part] = np.nan_to_num((y @ x / len(x)) ** 2).max(axis=1, initial=0)
     return explained
 
 
+def _binned(activations: Array, qualities: Array, files: Array) -> Iterator[tuple[int, Bins, Indices]]:
+    """The number of an axis, its bins, and the units that are finite on the same clips, as far as there are bins."""
+    for clips, units in by_presence(activations):
+        for number, axis in enumerate(AXES.values()):
+            bins = _bins(axis, qualities, files, clips)
+            if bins is not None:
+                yield number, bins, units
+
+
 def _bins(axis: Axis, qualities: Array, files: Array, read: Bools) -> Bins | None:
-    """The bins of the clips that were read and have a quality."""
+    """The bins of the clips that are `read` and have a quality."""
     values = qualities[:, list(QUALITIES).index(axis.measured)].astype(np.float64)
     rows = np.flatnonzero(read & np.isfinite(values) & ((values > 0) | (not axis.logarithmic)))
     return binned(np.log2(values[rows]) if axis.logarithmic else values[rows], rows, files[rows])
@@ -192,21 +203,22 @@ def _values(activations: Array, rows: Indices, units: Indices | slice) -> Double
     return np.ascontiguousarray(activations[:, units][rows].T, dtype=np.float64)
 
 
-def _tested(activations: Array, every: Sequence[Bins | None], seed: int) -> tuple[Doubles, Doubles]:
+def _tested(
+    activations: Array, every: Sequence[tuple[int, Bins, Indices]], seed: int
+) -> tuple[Doubles, Doubles]:
     """Share of variance beyond chance, 0 where not tested, and q-value, there 1, of every pair [units, qualities]."""
-    effect = np.zeros((activations.shape[1], len(every)))
+    effect = np.zeros((activations.shape[1], len(AXES)))
     p_value, q_value, before = np.full(effect.shape, np.nan), np.ones(effect.shape), FIRST_LOOK
     wanted: Bools = np.ones(effect.shape, np.bool_)
     for permutations, fewer, above in ((FIRST_LOOK, 0, 0.0), *LATER_LOOKS):
         if permutations > before:
             wanted = (p_value < fewer / before) & (q_value > above)
-        for number, bins in enumerate(every):
-            units = np.flatnonzero(wanted[:, number])
-            for part in chunks(len(units), 0 if bins is None else len(bins.rows), CHUNK_BYTES):
-                if bins is not None:
-                    place = units[part], number
-                    values = standardised(_values(activations, bins.rows, units[part]))
-                    effect[place], p_value[place] = _against_chance(values, bins, permutations, seed)
+        for number, bins, own in every:
+            units = own[wanted[own, number]]
+            for part in chunks(len(units), len(bins.rows), CHUNK_BYTES):
+                place = units[part], number
+                values = standardised(_values(activations, bins.rows, units[part]))
+                effect[place], p_value[place] = _against_chance(values, bins, permutations, seed)
         q_value, before = _q_values(p_value), permutations
     return effect, q_value
 

@@ -1,6 +1,6 @@
 """Hooks and forward passes: what a target's layers put out while it hears waveforms.
 
-A module that is called more than once per forward pass counts with its last call. A module registered
+A module may be called several times in a forward pass; all its calls are seen, in their order. A module registered
 under several names has the first of them.
 """
 
@@ -22,19 +22,22 @@ T = TypeVar("T")
 
 
 @contextmanager
-def trace(module: nn.Module, layers: Iterable[str], take: Callable[[str, Any], T]) -> Iterator[dict[str, T]]:
-    """Within the context, every call of a layer puts `take(name, output)` into the yielded dict.
+def trace(
+    module: nn.Module, layers: Iterable[str], take: Callable[[str, Any], T]
+) -> Iterator[dict[str, list[T]]]:
+    """Within the context, every call of a layer appends `take(name, output)` to its list in the yielded dict.
 
-    `take` sees the output before later layers can change it in place. The dict is in the order of last
-    calls. PyTorch's fused attention, which skips the submodules, is off meanwhile; what is recorded thus
-    does not depend on which layers are recorded.
+    `take` sees the output before later layers can change it in place. The lists are in the order of calls, the
+    dict in that of last calls. PyTorch's fused attention, which skips the submodules, is off meanwhile; what is
+    recorded thus does not depend on which layers are recorded.
     """
-    seen: dict[str, T] = {}
+    seen: dict[str, list[T]] = {}
 
     def hook_for(name: str) -> Callable[[nn.Module, Any, Any], None]:
         def hook(_module: nn.Module, _inputs: Any, output: Any) -> None:
-            seen.pop(name, None)
-            seen[name] = take(name, output)
+            calls = seen.pop(name, [])
+            calls.append(take(name, output))
+            seen[name] = calls
 
         return hook
 

@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import InputError
-from ..network.layers import LayerPlan
 from ..network.mask import Units
+from ..network.plan import LayerPlan
 from ..network.probe import read_batches
 from ..progress import Progress, silent
 from ..recording.recording import Recording

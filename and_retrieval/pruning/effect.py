@@ -22,8 +22,8 @@ from scipy.special import softmax
 from ..choices import BUDGET
 from ..errors import InputError
 from ..network.hooks import class_logits, forward
-from ..network.layers import LayerPlan
 from ..network.mask import Units, masked
+from ..network.plan import LayerPlan
 from ..network.replay import recorded_prefix, replayed
 from ..types import Floats, Target
 

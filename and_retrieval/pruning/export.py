@@ -23,8 +23,8 @@ from ..errors import ChecksumError, InputError, StaleError
 from ..files import output_path, replacing, sha256, write_text
 from ..network.dictionary import FEATURES, Dictionary
 from ..network.hooks import class_logits, forward, tensor_of
-from ..network.layers import LayerPlan
 from ..network.mask import Units, checked_units, masked
+from ..network.plan import LayerPlan
 from ..network.replay import hookable
 from ..targets import weights_hash
 from ..types import Floats, Target

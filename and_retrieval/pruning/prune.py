@@ -18,7 +18,7 @@ from ..concepts import ConceptBank, load_bank, merge_banks
 from ..config import DEFAULT_SELECTOR, DRAWS
 from ..errors import InputError, StaleError
 from ..explanation.stored import is_explained, load_explained
-from ..network.layers import LayerPlan
+from ..network.plan import LayerPlan
 from ..progress import Progress, silent
 from ..recording.recording import Recording
 from ..recording.target import recorded_plans

@@ -26,7 +26,8 @@ import numpy.typing as npt
 
 from ..choices import known_name
 from ..errors import InputError
-from ..explanation.scores import SCORES
+from ..explanation.scores import SCORES, score_activations
+from ..numerics import standardised
 from ..types import Floats, LayerEvidence
 
 Array = npt.NDArray[Any]
@@ -57,7 +58,7 @@ class KnownLayer:
     Attributes:
         evidence: Top and bottom clips of every unit.
         rows: int [seen], the index rows of the clips in `activations`, ascending.
-        activations: float [seen, units], finite.
+        activations: float [seen, units]; NaN where a unit gave no finite number.
         vectors: float32 [units, dim], the neuron vectors.
         words: Open concepts of every unit, most frequent first; None if the recording has none.
         word_vectors: Open concept -> its text vector, float32 [dim].
@@ -81,14 +82,16 @@ def retrieval(wanted: Wanted, layer: KnownLayer) -> Floats:
 
 def by_sound(wanted: Wanted, layer: KnownLayer) -> Floats:
     """`explanation.scores.selective` over the clips' sound."""
-    return SCORES["selective"].score(wanted.audio[layer.rows], layer.activations)[:, : len(wanted.concepts)]
+    selective = SCORES["selective"].score
+    scores = score_activations(selective, wanted.audio[layer.rows], layer.activations)
+    return scores[:, : len(wanted.concepts)]
 
 
 def by_captions(wanted: Wanted, layer: KnownLayer) -> Floats:
     """`explanation.scores.selective` over the clips' captions."""
-    return SCORES["selective"].score(wanted.captions[layer.rows], layer.activations)[
-        :, : len(wanted.concepts)
-    ]
+    selective = SCORES["selective"].score
+    scores = score_activations(selective, wanted.captions[layer.rows], layer.activations)
+    return scores[:, : len(wanted.concepts)]
 
 
 def soft_wpmi(wanted: Wanted, layer: KnownLayer) -> Floats:
@@ -103,7 +106,7 @@ def soft_wpmi(wanted: Wanted, layer: KnownLayer) -> Floats:
 def cos_cubed(wanted: Wanted, layer: KnownLayer) -> Floats:
     """`explanation.scores.cos_cubed` over the clips' sound; the background has no influence on it."""
     near = wanted.audio[layer.rows, : len(wanted.concepts)]
-    return SCORES["cos-cubed"].score(near, layer.activations)
+    return score_activations(SCORES["cos-cubed"].score, near, layer.activations)
 
 
 def open_concepts(wanted: Wanted, layer: KnownLayer) -> Floats:
@@ -136,11 +139,16 @@ def oracle(wanted: Wanted, layer: KnownLayer) -> Floats:
         raise InputError(
             "selector 'oracle' needs clips with labels, of the concept and of others; choose another selector"
         )
-    a = layer.activations.astype(np.float64)
-    std = a.std(axis=0)
-    z = (a - a.mean(axis=0)) / np.where(std > 0, std, 1)
-    difference = z.T @ (labelled / labelled.sum(axis=0) - ~labelled / (~labelled).sum(axis=0))
-    return np.where(std[:, None] > 0, difference, -np.inf).astype(np.float32)
+
+    def difference(labelled: Array, activations: Array) -> Floats:
+        z = standardised(activations)
+        with np.errstate(invalid="ignore"):  # the concept may be missing where a unit is finite
+            weights = labelled / labelled.sum(axis=0) - ~labelled / (~labelled).sum(axis=0)
+        apart = z.T @ weights
+        usable = (z != 0).any(axis=0)[:, None] & np.isfinite(apart)
+        return np.where(usable, apart, -np.inf).astype(np.float32)
+
+    return score_activations(difference, labelled, layer.activations)
 
 
 SELECTORS: Mapping[str, Selector] = MappingProxyType(

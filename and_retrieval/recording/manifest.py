@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..config import ClipConfig, RecordConfig
+from ..network.plan import Calls
 from ..store import Stored
 from ..types import AttachedDictionary, Pooling, Skipped
 
@@ -23,6 +24,10 @@ class RecordedLayer:
         output: Shape of the layer's output for one short clip.
         unit_axis, time_axis, batch_axis, overlap: See `network.layers.LayerPlan`.
         clips: Number of seen clips in the layer's statistics.
+        calls: What its calls in one forward pass stand for, see `network.plan.LayerPlan`.
+        step, side: If the network pads or cuts clips inside, see `network.plan.SteadySteps`; else None and 0.
+        missing_units: Number of units that gave NaN or infinity on some clip; such clips do not count for them.
+        missing_clips: Number of clips on which some unit did.
     """
 
     name: str
@@ -34,6 +39,20 @@ class RecordedLayer:
     batch_axis: int
     overlap: float
     clips: int
+    calls: Calls = "once"
+    step: float | None = None
+    side: float = 0.0
+    missing_units: int = 0
+    missing_clips: int = 0
+
+    @property
+    def missing(self) -> str | None:
+        """What was no finite number, in words, or None."""
+        if not self.missing_units:
+            return None
+        units = f"{self.missing_units} unit{'s' * (self.missing_units > 1)}"
+        clips = f"{self.missing_clips} clip{'s' * (self.missing_clips > 1)}"
+        return f"{units} gave NaN or infinity on {clips}, which do not count for them"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +62,7 @@ class RecordingManifest:
     Attributes:
         target: The text by which the user named the network.
         weights: `targets.weights_hash` of the network.
+        changing: Entries of its state dict that change when it runs; they are left out of the hash.
         aliases: Short name -> layer, see `Target.aliases`.
         dictionaries: Learned dictionaries that were attached to the network.
         index_clips: Number of clips in the index at the time; clips added later are not part of the recording.
@@ -65,6 +85,7 @@ class RecordingManifest:
     settings: RecordConfig
     skipped: tuple[Skipped, ...]
     layers: tuple[RecordedLayer, ...]
+    changing: tuple[str, ...] = ()
 
     @property
     def read_clips(self) -> int:

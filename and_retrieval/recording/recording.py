@@ -18,7 +18,7 @@ from ..network.names import recorded_layers
 from ..store import Folder, Stored
 from ..types import Floats, LayerEvidence
 from .activations import FILE as ACTIVATIONS
-from .activations import SEEN, Activations, Halves, Part, open_activations
+from .activations import SEEN, Activations, Part, open_activations
 from .evidence import load_evidence
 from .manifest import EVIDENCE, RecordingManifest, identity
 from .unit_index import FILE as UNIT_INDEX
@@ -122,10 +122,11 @@ class Recording:
         files = [self.index.clips[row].sha256 for row in rows]
         return np.unique(files, return_inverse=True)[1].reshape(-1)
 
-    def activations(self, layer: str, part: Part) -> Halves:
-        """Activations of a layer on the `seen` or the `held_out` clips, memory-mapped float16 [clips, units].
+    def activations(self, layer: str, part: Part) -> Floats:
+        """Activations of a layer on the `seen` or the `held_out` clips, memory-mapped float32 [clips, units].
 
-        Rows are those of `seen_rows` or `held_out_rows`; the row of a clip that could not be read is NaN.
+        Rows are those of `seen_rows` or `held_out_rows`; the row of a clip that could not be read is NaN, and so is
+        every value that was no finite number.
 
         Raises:
             InputError: The layer was not recorded.
@@ -135,14 +136,15 @@ class Recording:
             raise unknown_name("recorded layer", layer, names)
         return self._activations.layer(names.index(layer), part)
 
-    def seen_activations(self, layer: str) -> tuple[npt.NDArray[np.intp], Halves]:
+    def seen_activations(self, layer: str) -> tuple[npt.NDArray[np.intp], Floats]:
         """Activations of a layer on the seen clips that could be read, and the rows of these clips.
 
         Returns:
-            int [clips], and float16 [clips, units], memory-mapped if all clips could be read.
+            int [clips], and float32 [clips, units], memory-mapped if all clips could be read. A value is NaN if the
+            unit gave no finite number for the clip.
         """
         activations = self.activations(layer, SEEN)
-        read = np.isfinite(activations).all(axis=1)
+        read = np.isfinite(activations).any(axis=1)
         return self.seen_rows[read], activations if read.all() else activations[read]
 
     def matching_layers(self, globs: Sequence[str]) -> tuple[str, ...]:

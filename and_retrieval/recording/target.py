@@ -6,7 +6,8 @@ from collections.abc import Collection, Sequence
 
 from ..errors import InputError, StaleError
 from ..network.dictionary import attach, load_dictionary
-from ..network.layers import LayerPlan, step_seconds_of
+from ..network.layers import step_seconds_of
+from ..network.plan import LayerPlan, SteadySteps
 from ..targets import load_target
 from ..types import AttachedDictionary, Target
 from .manifest import RecordedLayer
@@ -72,7 +73,9 @@ def recorded_plans(
             batch_axis=layer.batch_axis,
             overlap=layer.overlap,
             shape=layer.output,
-            step_seconds=step_seconds_of(target, layer.name),
+            step_seconds=step_seconds_of(target, layer.name)
+            or (SteadySteps(layer.step, layer.side) if layer.step is not None else None),
+            calls=layer.calls,
         )
         for layer in layers
         if layer.name in names

@@ -97,6 +97,9 @@ def neuron_vectors(evidence: LayerEvidence, clip_vectors: Floats) -> Floats:
     not make every unit match.
     """
     rows, weights = evidence.top.rows, clip_weights(evidence)
+    # The scale of a unit says nothing, and squares of extreme ones would leave the range of float32.
+    largest = weights.max(axis=1, initial=0, keepdims=True)
+    np.divide(weights, largest, out=weights, where=largest > 0)
     centred = clip_vectors - clip_vectors.mean(axis=0)
     result = np.zeros((evidence.units, clip_vectors.shape[1]), np.float32)
     for rank in range(rows.shape[1]):  # k passes over [units, dim] instead of one array of k times the size

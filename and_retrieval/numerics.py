@@ -13,26 +13,55 @@ from .types import Floats
 
 Array = npt.NDArray[Any]
 Doubles = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
+Places = npt.NDArray[np.intp]
 
-CHUNK_BYTES = 2 * 2**20  # of one working array; a stage holds a handful of them
+CHUNK_BYTES = 2 * 2**20  # size of a working array; a stage holds a handful of them
 
 
 def chunks(count: int, width: int, limit: int = CHUNK_BYTES, itemsize: int = 8) -> Iterator[slice]:
-    """Slices over `count` rows such that an array [slice, width] stays within a number of bytes.
+    """Slices over `count` rows; an array [slice, width] takes at most `limit` bytes.
 
     Args:
-        count: Number of rows, mostly units.
-        width: Numbers per row.
-        limit: Bytes; a slice has at least one row, however long that is.
-        itemsize: Bytes per number.
+        count: Number of rows, usually units.
+        width: Number of values in a row.
+        limit: Limit in bytes; a slice has at least one row, even if that exceeds it.
+        itemsize: Size of a value in bytes.
     """
     step = max(limit // (itemsize * max(width, 1)), 1)
     for start in range(0, count, step):
         yield slice(start, min(start + step, count))
 
 
+def by_presence(values: Array) -> Iterator[tuple[Bools, Places]]:
+    """The columns of [rows, columns] in groups that are finite on the same rows, and those rows.
+
+    Columns without any finite value are left out.
+
+    Yields:
+        bool [rows] and int [columns of the group], ascending; the columns that are finite everywhere come first.
+    """
+    finite = np.isfinite(values)
+    groups: dict[bytes, list[int]] = {}
+    whole = finite.all(axis=0)
+    if whole.any() and len(values):
+        yield np.ones(len(values), bool), np.flatnonzero(whole)
+    for column in np.flatnonzero(~whole & finite.any(axis=0)):
+        groups.setdefault(finite[:, column].tobytes(), []).append(int(column))
+    for columns in groups.values():
+        yield finite[:, columns[0]].copy(), np.array(columns, np.intp)
+
+
+def standardised(columns: Array) -> Doubles:
+    """Columns less their mean, in standard deviations, float64; 0 for a column that does not vary."""
+    x = columns.astype(np.float64)
+    varies = x.max(axis=0, initial=-np.inf) > x.min(axis=0, initial=np.inf)
+    z = (x - x.mean(axis=0)) / np.where(varies, x.std(axis=0), 1)
+    return np.asarray(np.where(varies, z, 0))
+
+
 def softmax(x: Array, temperature: float = 1.0) -> Floats:
-    """softmax(x / temperature) over the last axis of [rows, columns], computed in float64, given as float32."""
+    """softmax(x / temperature) over the last axis of [rows, columns], computed in float64, returned as float32."""
     result = np.empty(x.shape, dtype=np.float32)
     for part in chunks(len(x), x.shape[1]):
         result[part] = special.softmax(x[part].astype(np.float64) / temperature, axis=-1)

@@ -25,7 +25,8 @@ from and_retrieval.clips.files import UnreadableAudioError
 from and_retrieval.clips.source import held_out, load_clips, read_clip
 from and_retrieval.network.dictionary import Dictionary, save_dictionary
 from and_retrieval.network.hooks import forward, tensor_of, trace
-from and_retrieval.network.layers import LayerPlan, plan_layers
+from and_retrieval.network.layers import plan_layers
+from and_retrieval.network.plan import LayerPlan
 from and_retrieval.progress import Progress, silent, terminal_progress
 from and_retrieval.targets import load_target
 from and_retrieval.types import Clip, Target
@@ -84,7 +85,7 @@ def layer_vectors(
             continue
         with torch.inference_mode(), trace(target.module, (plan.name,), take) as seen:
             forward(target, [sound])
-        found.append(seen[plan.name].clone())
+        found.append(torch.cat(seen[plan.name]))
         progress(number + 1, len(clips))
     return torch.cat(found)
 

@@ -215,7 +215,7 @@ def test_units_without_anything_to_test() -> None:
     _, similarity = world(rng, 80)
     units = rng.standard_normal((80, 4))
     units[:, 1] = 3  # constant
-    units[5, 2] = np.nan
+    units[:, 2] = np.nan
     found = faithfulness(units, similarity, np.array([-1, 0, 0, 0]))
     for name in FIGURES[:-3]:
         assert np.isnan(getattr(found, name)[:3]).all(), name

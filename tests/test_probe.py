@@ -531,15 +531,15 @@ def test_a_layer_is_recorded_before_the_next_one_overwrites_it_and_alike_in_any_
     assert after == run(target, plan_layers(target, ["4.linear1", "5"]), waves)["5"][0].tobytes()
 
 
-def test_a_shared_module_counts_with_its_last_call() -> None:
+def test_a_shared_module_shows_all_its_calls() -> None:
     shared = nn.Linear(8, 8)
     target = target_of(nn.Sequential(shared, nn.Sigmoid(), shared), frames)
     waves = noises(2, 0.2)
-    out = run(target, plan_layers(target, ["0"]), waves)
-    np.testing.assert_allclose(out["0"][0], target.module(frames(waves)).mean(1), atol=1e-6)
     with trace(target.module, ["0", "1"], lambda _, output: output) as seen:
-        forward(target, waves)
+        result = forward(target, waves)
     assert list(seen) == ["1", "0"]
+    assert [len(calls) for calls in seen.values()] == [1, 2]
+    torch.testing.assert_close(seen["0"][-1], result)
 
 
 def test_keyword_inputs_reach_the_network() -> None:

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ..concepts import ConceptBank, load_bank
+import numpy as np
+
+from ..concepts import DEFAULT_BANK, ConceptBank, load_bank
 from ..config import LabelConfig, OpenConceptConfig, SummaryConfig
 from ..language.llm import LlamaModel
 from ..language.rank import check_rank
@@ -14,7 +16,8 @@ from ..progress import Announce, no_progress, silent
 from ..recording.recording import Recording
 from ..types import Explanation, Kept, LayerEvidence, Shown, reliability
 from .acoustics import measured_acoustics
-from .label_tests import caption_tests, sound_tests
+from .cross_fit import cross_fitted_tests
+from .label_tests import LEAST_HELD_OUT, caption_tests, sound_tests, unit_kinds
 from .labels import (
     DescribedClips,
     check_evidence,
@@ -27,10 +30,10 @@ from .labels import (
 from .manifest import ExplanationManifest, LayerAcoustics
 from .meanings import MeaningFinder, meaning_finder
 from .open_concepts import OpenConceptFinder, open_concept_finder
+from .profiles import measured_profiles
 from .stored import Explained, ExplanationWriter
 from .summaries import load_language_model, with_summaries
-
-DEFAULT_BANK = "audioset"
+from .tuning import measured_tunings
 
 
 def explain(
@@ -118,7 +121,14 @@ class _Explainer:
     def explain(self, layer: LayerEvidence) -> tuple[list[Explanation], LayerAcoustics | None]:
         """One record per unit of a layer, each stage adding its fields, and the acoustics of the whole layer."""
         words, acoustics = measured_acoustics(self.recording, layer.name)
-        units = _with(self._tested(layer, self._labelled(layer)), acoustics=words)
+        tuning, words = measured_tunings(self.recording, layer.name, words)
+        units = _with(
+            self._tested(layer, self._labelled(layer)),
+            acoustics=words,
+            tuning=tuning,
+            profile=measured_profiles(self.recording, layer.name),
+        )
+        units = self._rivalled(layer, units)
         meanings, spread = self.meanings.find(layer)
         units = _with(units, meanings=meanings, polysemanticity=spread)
         progress = self.announce(f"writing {layer.name}", "sentences")
@@ -150,7 +160,12 @@ class _Explainer:
         similarity = self.clips.similarity(self.labelling.evidence)
         concepts, clips = self.bank.concepts, self.clips
         against = clips.against(self.labelling.evidence), clips.against("captions")
-        by_sound = sound_tests(self.recording, layer.name, similarity, concepts, labels, against[0])
+        if len(self.recording.held_out_rows) < LEAST_HELD_OUT:
+            by_sound = cross_fitted_tests(
+                self.recording, layer, clips, self.bank, self.labelling, labels, against[0]
+            )
+        else:
+            by_sound = sound_tests(self.recording, layer.name, similarity, concepts, labels, against[0])
         by_captions = caption_tests(
             self.recording, layer.name, clips.text, concepts, labels, against[1], clips.captioned
         )
@@ -160,6 +175,18 @@ class _Explainer:
             reliable=list(map(reliability, by_sound)),
             caption_faithfulness=by_captions,
         )
+
+    def _rivalled(self, layer: LayerEvidence, units: Sequence[Explanation]) -> list[Explanation]:
+        """The units with their kinds; the label of a unit that measured sound explains better does not hold."""
+        labels = [unit.labels for unit in units]
+        similarity = self.clips.similarity(self.labelling.evidence)
+        holds = np.array([unit.reliable == "holds" for unit in units])
+        kinds = unit_kinds(self.recording, layer.name, similarity, self.bank.concepts, labels, holds)
+        reliable = [
+            "fails" if kind == "acoustic" and unit.reliable == "holds" else unit.reliable
+            for unit, kind in zip(units, kinds, strict=True)
+        ]
+        return _with(units, kind=kinds, reliable=reliable)
 
 
 def _with(units: Sequence[Explanation], **columns: Sequence[Any]) -> list[Explanation]:

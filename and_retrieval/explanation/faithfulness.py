@@ -45,25 +45,19 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-from ..numerics import Array, Doubles, chunks
+from ..numerics import Array, Bools, Doubles, by_presence, chunks
+from .permutations import PERMUTATIONS, ROUNDING, GroupPermutations
 
-Bools = npt.NDArray[np.bool_]
 Indices = npt.NDArray[np.int64]
 
 POSITIVE_SHARE = 0.2  # of the clips, the strongest, that a unit is said to respond to
 BEST_OF = 10  # random labels, the best of which a reliable label has to beat
 BANK = 521  # concepts up to which these are so many; with a larger bank their number grows in proportion
 LEVEL = 0.05  # expected share of wrong ones among the labels that pass the permutation test
-PERMUTATIONS = (
-    20_000  # so that 0.1 % of the units are enough for `LEVEL` to be reached, whatever their number
-)
-FIRST_PERMUTATIONS = 2_000  # for every unit; only those rarely exceeded go on
-EXCEEDED = 20  # times in the first permutations: that p-value is exact enough
 LABEL_SETS = 500  # random sets of labels that units with several labels are compared with
 AUPRC_WORK = 1_000_000_000  # clips x units x concepts up to which every concept is a random label
 LEAST_AUPRC_LABELS = 64  # random labels otherwise
 CHUNK_BYTES = 8 * 2**20  # of one working array; a dozen are held at most
-ROUNDING = 1e-9  # correlations closer than this are equal
 
 
 @dataclass(frozen=True)
@@ -74,7 +68,7 @@ class Faithfulness:
     and `best_`, the expected maximum over `best_of(bank)` of them drawn without replacement.
 
     Attributes:
-        clips: Number of clips it was measured on.
+        clips: Number of clips it was measured on; fewer for a unit that gave no finite number for some.
         pearson: float64 [units], Pearson's, of prediction and activation, -1..1.
         correlation: float64 [units], Pearson's, of prediction and `exponential_scores` of the activation,
             -1..1: what is tested.
@@ -110,6 +104,7 @@ def faithfulness(
     rivals: Array | None = None,
     bank: int | None = None,
     groups: Array | None = None,
+    predictions: Array | None = None,
     permutations: int = PERMUTATIONS,
     seed: int = 0,
 ) -> Faithfulness:
@@ -117,7 +112,8 @@ def faithfulness(
 
     A unit with m > 1 labels is compared with random sets of m labels, `LABEL_SETS` of them, since a maximum
     over more labels is another kind of prediction. Beyond the inputs and a float64 copy of `similarity`,
-    memory does not grow with the number of units. The same seed gives the same result.
+    memory does not grow with the number of units. The same seed gives the same result. A unit that gave no finite
+    number for some clips is measured on the others.
 
     Args:
         activations: float [clips, units]; clips that are NaN for all units are left out.
@@ -128,6 +124,8 @@ def faithfulness(
         groups: int [clips], for example the file or the place that a clip comes from. Clips of one group are
             dealt out together and in order, to groups of as many clips, since only these are
             interchangeable. A group whose size no other has stays where it is, which costs power only.
+        predictions: float [units, clips], what the labels say of each clip where that is not one column of
+            `similarity`: labels of cross-fitting differ between the folds. `labels` then only says who has one.
         permutations: Number of permutations, about; the smallest p-value is its inverse.
         seed: Of permutations and random labels.
 
@@ -137,24 +135,16 @@ def faithfulness(
     labels = labels.reshape(len(labels), -1)
     _check(activations, similarity, labels, groups)
     read = _readable(activations)
-    concepts = _standardised(similarity[read].T)
-    shuffles = _Shuffles(np.arange(len(read)) if groups is None else groups[read], permutations, seed)
-    others = None if rivals is None else _standardised(rivals[read].T)
-    draws = best_of(bank or similarity.shape[1], similarity.shape[1])
     table = np.full((len(_COLUMNS), len(labels)), np.nan)
     table[_COLUMNS.index("p_value")] = 1
-    counts = (labels >= 0).sum(axis=1)
-    for count in np.unique(counts[counts > 0]) if len(read) > 1 else ():
-        pool = _random_predictions(concepts, int(count), seed)
-        few = _some(pool, activations.size, seed)
-        beside = None if others is None else _random_predictions(others, int(count), seed)
-        chance = _Chance(pool, few, beside, draws)
-        alike = np.flatnonzero(counts == count)
-        width = max(len(read), len(pool), 0 if beside is None else len(beside))
-        for part in (alike[rows] for rows in chunks(len(alike), width, CHUNK_BYTES)):
-            chosen = np.sort(labels[part], axis=1)[:, -count:]
-            values = np.ascontiguousarray(activations[read[:, None], part].T, dtype=np.float64)
-            table[:, part] = _measure(values, _prediction(concepts, chosen), chance, shuffles)
+    groups = np.arange(len(activations)) if groups is None else groups
+    every = _Clips(similarity, groups, rivals, predictions)
+    settings = _Settings(best_of(bank or similarity.shape[1], similarity.shape[1]), permutations, seed)
+    for clips, units in by_presence(activations):
+        shown = np.flatnonzero(clips)
+        if len(shown) > 1:
+            table[:, units] = _measured(activations, labels, units, shown, every.at(shown), settings)
+    read = _readable(activations)
     return _conclusion(len(read), dict(zip(_COLUMNS, table, strict=True)))
 
 
@@ -177,26 +167,27 @@ def left_over(activations: Array, similarity: Array, others: Array) -> Doubles:
 
     The exponential scores of the activation, less the part that goes with the prediction by the others (their greatest
     standardised similarity) by least squares, as in a partial correlation; nothing is taken off where that would
-    be negative. Clips that are NaN for all units stay NaN. Tested by `faithfulness`, labels that had nothing to do
-    with permuted activations of YAMNet on ESC-10, or with made-up ones driven by the other label alone, got
-    p <= 0.05 in 4 to 5 of 100 cases.
+    be negative. What is NaN stays NaN: each unit counts over the clips on which it is finite. Tested by `faithfulness`,
+    labels that had nothing to do with permuted activations of YAMNet on ESC-10, or with made-up ones driven by the
+    other label alone, got p <= 0.05 in 4 to 5 of 100 cases.
 
     Args:
         activations: float [clips, units].
         similarity: float [clips, concepts].
         others: int [units, labels], columns of `similarity`; -1 for none.
     """
-    read = _readable(activations)
     rest = np.full(activations.shape, np.nan)
-    if not read.size or not len(others):
+    if not len(others):
         return rest
-    scores = exponential_scores(activations[read].T.astype(np.float64))
-    concepts = _standardised(similarity[read].T)
-    each = np.where((others >= 0)[:, :, None], concepts[others], -np.inf)
-    best = each.max(axis=1, initial=-np.inf)
-    told = _standardised(np.where(np.isfinite(best), best, 0))
-    slope = np.maximum(np.einsum("uc,uc->u", scores, told) / len(read), 0)
-    rest[read] = (scores - slope[:, None] * told).T
+    for clips, units in by_presence(activations):
+        scores = exponential_scores(activations[clips][:, units].T.astype(np.float64))
+        concepts = _standardised(similarity[clips].T)
+        of_unit = others[units]
+        each = np.where((of_unit >= 0)[:, :, None], concepts[of_unit], -np.inf)
+        best = each.max(axis=1, initial=-np.inf)
+        predicted = _standardised(np.where(np.isfinite(best), best, 0))
+        slope = np.maximum(np.einsum("uc,uc->u", scores, predicted) / scores.shape[1], 0)
+        rest[np.ix_(clips, units)] = (scores - slope[:, None] * predicted).T
     return rest
 
 
@@ -271,67 +262,42 @@ def strongest(values: Array) -> Bools:
     return np.asarray((values >= least) & (values > values.min(axis=1, keepdims=True)))
 
 
-class _Shuffles:
-    """Permutations of the clips, the same for every unit.
+_COLUMNS = tuple(Faithfulness.__dataclass_fields__)[1:-2]
 
-    Every cyclic shift of a random permutation is a random permutation too, and one Fourier transform gives
-    the sums of products for all shifts. So each order that is drawn stands for as many permutations as
-    there are clips. Of groups, those of one size are shifted as wholes among themselves.
+
+@dataclass(frozen=True)
+class _Clips:
+    """What is known of the clips that units are measured on, see `faithfulness`.
+
+    Attributes:
+        similarity: float [clips, concepts].
+        groups: int [clips].
+        rivals: float [clips, other concepts], or None.
+        predictions: float [units, clips], or None.
     """
 
-    def __init__(self, groups: Array, permutations: int, seed: int) -> None:
-        self.strata = _strata(groups)
-        self.width = max((len(rows) for rows in self.strata), default=1)
-        self.draws = -(-permutations // self.width)
-        self.first = min(-(-FIRST_PERMUTATIONS // self.width), self.draws)
-        self.seed = seed
+    similarity: Array
+    groups: Array
+    rivals: Array | None
+    predictions: Array | None
 
-    def p_values(self, activation: Doubles, prediction: Doubles, correlation: Doubles) -> Doubles:
-        """(1 + permutations that correlate at least as well) / (1 + permutations), float64 [units].
-
-        Units exceeded often in the first permutations stop there (after Besag and Clifford, 1991).
-        """
-        if self.width == 1:
-            return np.ones(len(correlation))
-        least = (correlation - ROUNDING) * activation.shape[1]
-        exceeding = self._exceeding(range(self.first), activation, prediction, least)
-        dealt = np.full(len(least), self.first * self.width)
-        rare = np.flatnonzero(exceeding < EXCEEDED)
-        rest = range(self.first, self.draws)
-        exceeding[rare] += self._exceeding(rest, activation[rare], prediction[rare], least[rare])
-        dealt[rare] = self.draws * self.width
-        return np.asarray((1 + exceeding) / (1 + dealt))
-
-    def _exceeding(
-        self, draws: range, activation: Doubles, prediction: Doubles, least: Doubles
-    ) -> npt.NDArray[np.int64]:
-        spectra = [np.fft.rfft(activation[:, rows.T]) for rows in self.strata]
-        exceeding = np.zeros(len(least), dtype=np.int64)
-        for draw in draws:
-            rng = np.random.default_rng([self.seed, draw])
-            sums = np.zeros((len(least), self.width))
-            for rows, spectrum in zip(self.strata, spectra, strict=True):
-                product = np.fft.rfft(prediction[:, rng.permutation(rows).T])
-                np.conjugate(product, out=product)
-                product *= spectrum
-                shifted = np.fft.irfft(product.sum(axis=1), len(rows))
-                whole = len(rows) == self.width
-                sums += shifted if whole else shifted[:, rng.integers(len(rows), size=self.width)]
-            exceeding += (sums >= least[:, None]).sum(axis=1)
-        return exceeding
+    def at(self, rows: Indices) -> _Clips:
+        """Some of the clips."""
+        return _Clips(
+            self.similarity[rows],
+            self.groups[rows],
+            None if self.rivals is None else self.rivals[rows],
+            None if self.predictions is None else self.predictions[:, rows],
+        )
 
 
-def _strata(groups: Array) -> list[Indices]:
-    """Rows of the clips, int64 [groups, clips of each], for every size of group."""
-    _, which, sizes = np.unique(groups, return_inverse=True, return_counts=True)
-    rows = np.split(np.argsort(which, kind="stable"), np.cumsum(sizes)[:-1])
-    return [
-        np.stack([own for own, size in zip(rows, sizes, strict=True) if size == same])
-        for same in np.unique(sizes)
-    ]
+@dataclass(frozen=True)
+class _Settings:
+    """How many random labels the best of which is to be beaten, about how many permutations, and the seed."""
 
-
-_COLUMNS = tuple(Faithfulness.__dataclass_fields__)[1:-2]
+    draws: int
+    permutations: int
+    seed: int
 
 
 @dataclass(frozen=True)
@@ -356,7 +322,44 @@ class _Chance:
         return best if by_other is None else np.maximum(best, expected_best(by_other, self.draws))
 
 
-def _measure(values: Doubles, prediction: Doubles, chance: _Chance, shuffles: _Shuffles) -> Doubles:
+def _measured(
+    activations: Array, labels: Array, units: Array, rows: Indices, clips: _Clips, settings: _Settings
+) -> Doubles:
+    """The columns of `_COLUMNS` for units that are finite on all of the clips `rows`, float64 [columns, units].
+
+    Args:
+        activations: float [all clips, all units].
+        labels: int [all units, labels].
+        units: int, the units.
+        rows: int, the clips.
+        clips: Of these clips alone.
+        settings: See there.
+    """
+    table = np.full((len(_COLUMNS), len(units)), np.nan)
+    table[_COLUMNS.index("p_value")] = 1
+    concepts = _standardised(clips.similarity.T)
+    others = None if clips.rivals is None else _standardised(clips.rivals.T)
+    shuffles = GroupPermutations(clips.groups, settings.permutations, settings.seed)
+    counts = (labels[units] >= 0).sum(axis=1)
+    for count in np.unique(counts[counts > 0]):
+        pool = _random_predictions(concepts, int(count), settings.seed)
+        few = _some(pool, activations.size, settings.seed)
+        beside = None if others is None else _random_predictions(others, int(count), settings.seed)
+        chance = _Chance(pool, few, beside, settings.draws)
+        alike = np.flatnonzero(counts == count)
+        width = max(len(rows), len(pool), 0 if beside is None else len(beside))
+        for part in (alike[some] for some in chunks(len(alike), width, CHUNK_BYTES)):
+            own = units[part]
+            values = np.ascontiguousarray(activations[rows[:, None], own].T, dtype=np.float64)
+            if clips.predictions is None:
+                prediction = _prediction(concepts, np.sort(labels[own], axis=1)[:, -count:])
+            else:
+                prediction = _standardised(clips.predictions[own])
+            table[:, part] = _measure(values, prediction, chance, shuffles)
+    return table
+
+
+def _measure(values: Doubles, prediction: Doubles, chance: _Chance, shuffles: GroupPermutations) -> Doubles:
     """The columns of `_COLUMNS` for some units, float64 [columns, units]."""
     columns = []
     raw = _standardised(values)
@@ -453,8 +456,8 @@ def _last_of_run(ranked: Array) -> Indices:
 
 
 def _readable(activations: Array) -> Indices:
-    """Clips that are not NaN for all units, int64."""
-    return np.flatnonzero([not np.isnan(row).all() for row in activations])
+    """Clips on which some unit gave a finite number, int64."""
+    return np.flatnonzero([np.isfinite(row).any() for row in activations])
 
 
 def _standardised(x: Array) -> Doubles:

@@ -154,7 +154,10 @@ def _chunk_groups(space: Space, rows: Ints, weights: Floats) -> tuple[Ints, Floa
     spread = _polysemanticity(space, cosines, files, weights)
     cluster = _joined(np.where(present[:, :, None] & present[:, None, :], cosines, -np.inf), space.apart)
     member = (cluster[:, None, :] == np.arange(rows.shape[1])[:, None]) & present[:, None, :]
-    share = (member * weights[:, None, :]).sum(axis=2) / np.maximum(weights.sum(axis=1), 1e-30)[:, None]
+    total = weights.sum(axis=1, dtype=np.float64)
+    share = (member * weights[:, None, :]).sum(axis=2, dtype=np.float64) / np.where(total > 0, total, 1)[
+        :, None
+    ]
     kept = (member.sum(axis=2) >= LEAST_CLIPS) & (_file_count(member, files) >= LEAST_FILES)
     kept &= share >= LEAST_SHARE
     heaviest = np.argsort(np.argsort(-np.where(kept, share, -1), axis=1, kind="stable"), axis=1)

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..recording.activations import HELD_OUT
+from ..recording.activations import HELD_OUT, SEEN
 from ..recording.recording import Recording
-from ..types import Floats, Label, UnitFaithfulness
+from ..types import Floats, Kind, Label, UnitFaithfulness
 from .faithfulness import Faithfulness, faithfulness, left_over
+from .kinds import kinds, rivals
 
 Array = npt.NDArray[Any]
 
@@ -98,8 +99,8 @@ def _tests(
     activations = recording.activations(layer, HELD_OUT)
     activations = activations if len(among) == len(activations) else activations[among]
     groups = recording.files_of(rows)
-    chosen = _columns(concepts, labels)
-    return _per_unit(_measured(activations, similarity, chosen, rows, groups, against))
+    chosen = first_columns(concepts, labels)
+    return unit_tests(_measured(activations, similarity, chosen, rows, groups, against), activations)
 
 
 def _measured(
@@ -115,6 +116,37 @@ def _measured(
     return faithfulness(
         activations, similarity[rows], chosen, rivals=rivals, bank=against.bank, groups=groups
     )
+
+
+def unit_kinds(
+    recording: Recording,
+    layer: str,
+    similarity: Floats,
+    concepts: Sequence[str],
+    labels: Sequence[Sequence[Label]],
+    holds: npt.NDArray[np.bool_],
+) -> list[Kind | None]:
+    """What explains each unit of a layer best, its first label or measured sound; None where that was not tested.
+
+    Args:
+        recording: Its activations and qualities are read.
+        layer: The layer's name.
+        similarity: float32 [clips, concepts], all clips of the index.
+        concepts: The columns' names.
+        labels: Per unit, best first.
+        holds: bool [units], whether the label passed its own test.
+    """
+    rows = recording.held_out_rows
+    if len(rows) < LEAST_HELD_OUT:
+        return [None] * len(labels)
+    parts = [
+        (recording.activations(layer, part), recording.qualities[of_part])
+        for part, of_part in ((SEEN, recording.seen_rows), (HELD_OUT, rows))
+    ]
+    chosen = first_columns(concepts, labels)
+    predictions = np.where(chosen[:, None] >= 0, similarity[rows][:, chosen].T, 0)
+    found = rivals(parts[0], parts[1], predictions, recording.files_of(rows))
+    return kinds(holds, found)
 
 
 def meaning_tests(
@@ -143,13 +175,13 @@ def meaning_tests(
     rows = recording.held_out_rows
     if len(rows) < LEAST_HELD_OUT or not len(units):
         return [None] * len(units)
-    chosen = _columns(concepts, labels)
+    chosen = first_columns(concepts, labels)
     activations = recording.activations(layer, HELD_OUT)[:, units]
     rest = left_over(activations, similarity[rows], _others(chosen, units))
-    return _per_unit(_measured(rest, similarity, chosen, rows, recording.files_of(rows), against))
+    return unit_tests(_measured(rest, similarity, chosen, rows, recording.files_of(rows), against), rest)
 
 
-def _columns(concepts: Sequence[str], labels: Sequence[Sequence[Label]]) -> npt.NDArray[np.intp]:
+def first_columns(concepts: Sequence[str], labels: Sequence[Sequence[Label]]) -> npt.NDArray[np.intp]:
     """The column of every first label, -1 where there is none."""
     column = {concept: number for number, concept in enumerate(concepts)}
     return np.array([column[unit[0].concept] if unit else -1 for unit in labels], np.intp)
@@ -167,7 +199,14 @@ def _others(chosen: npt.NDArray[np.intp], units: npt.NDArray[np.intp]) -> npt.ND
     return table
 
 
-def _per_unit(found: Faithfulness) -> list[UnitFaithfulness | None]:
+def unit_tests(found: Faithfulness, activations: Array) -> list[UnitFaithfulness | None]:
+    """One record per unit; a clip on which a unit gave no finite number does not count for it.
+
+    Args:
+        found: Of the units.
+        activations: float [clips, units] that it was measured on.
+    """
+    clips = np.isfinite(activations).sum(axis=0).tolist()
     columns = {
         "correlation": found.correlation,
         "random_correlation": found.random_correlation,
@@ -179,7 +218,7 @@ def _per_unit(found: Faithfulness) -> list[UnitFaithfulness | None]:
     tested: npt.NDArray[np.bool_] = np.all(np.isfinite(list(columns.values())), axis=0)
     return [
         UnitFaithfulness(
-            clips=found.clips,
+            clips=clips[unit],
             reliable=bool(found.reliable[unit]),
             **{name: round(float(column[unit]), 6) for name, column in columns.items()},
         )

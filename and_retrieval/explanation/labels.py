@@ -9,24 +9,25 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from ..choices import EVIDENCE, known_name
 from ..clips.index import ClipIndex
-from ..concepts import ConceptBank, load_bank, merge_banks
+from ..concepts import OWN_LABELS, ConceptBank, load_bank, merge_banks
 from ..config import LabelConfig
-from ..errors import InputError, unknown_name
+from ..errors import InputError
 from ..language.rank import CANDIDATES, ScoringModel, rank_labels
 from ..language.templates import without_templates
+from ..numerics import Array
 from ..progress import Progress, silent
 from ..recording.recording import Recording
 from ..types import Evidence, Floats, Label, LayerEvidence
 from ..vocabulary import known_words
 from .label_tests import Against
-from .scores import find_scorer, label_units
+from .scores import effective_clips, find_scorer, label_units
+from .space import centred, clip_centre, text_centre
 
 _log = logging.getLogger(__name__)
 
 DESCRIBED_BY = 3  # concepts that stand for the caption of a clip that has none
-OWN_LABELS = "labels"  # name of the bank made of the index's own clip labels
-EVIDENCE = ("audio", "captions", "both")
 NAMES = 0.85
 """Area under the ROC curve from which words that many captions share name a sound: so well do they tell the clips that
 have them from the others by sound alone. Else they are a template, see `language.templates`."""
@@ -39,8 +40,9 @@ class DescribedClips:
 
     Attributes:
         captions: One phrase a clip: its caption without templates, else the concepts nearest to its sound.
-        audio: float32 [clips, concepts], cosine of the clip's sound and the concept (text-audio based in the paper).
-        text: float32 [clips, concepts], cosine of the clip's phrase and the concept (description based).
+        audio: float32 [clips, concepts], cosine of the clip's sound and the concept (text-audio based in the paper),
+            each without what all clips or all texts share, see `space`.
+        text: float32 [clips, concepts], cosine of the clip's phrase and the concept (description based), likewise.
         captioned: bool [clips], whether the phrase is the clip's own caption.
         rivals: The same clips and other concepts, which labels have to beat as well, or None.
         bank: Number of concepts that the bank had before unknown ones were left out; None where none were.
@@ -64,8 +66,7 @@ class DescribedClips:
         Raises:
             InputError: Another name.
         """
-        if evidence not in EVIDENCE:
-            raise unknown_name("evidence", evidence, EVIDENCE)
+        known_name("evidence", evidence, EVIDENCE)
         if evidence == "both":
             mean: Floats = (self.audio + self.text * (self.audio.std() / self.text.std())) / 2
             return mean
@@ -82,8 +83,9 @@ def describe_clips(
         bank: The concepts.
         captions: Per clip what `plain_captions` gives, where it is at hand.
     """
-    concepts = index.text_vectors(bank.concepts)
-    audio = index.vectors() @ concepts.T
+    centre = text_centre(index)
+    concepts = centred(index.text_vectors(bank.concepts), centre)
+    audio = centred(index.vectors(), clip_centre(index)) @ concepts.T
     plain = plain_captions(index) if captions is None else captions
     nearest = np.argsort(-audio, axis=1, kind="stable")[:, :DESCRIBED_BY]
     phrases = tuple(
@@ -91,7 +93,7 @@ def describe_clips(
         for row, caption in enumerate(plain)
     )
     distinct, place = np.unique(phrases, return_inverse=True)
-    text = index.text_vectors(distinct.tolist()) @ concepts.T
+    text = centred(index.text_vectors(distinct.tolist()), centre) @ concepts.T
     return DescribedClips(phrases, audio, text[place], np.array([bool(caption) for caption in plain], bool))
 
 
@@ -116,8 +118,7 @@ def check_evidence(evidence: str, index: ClipIndex, captions: Sequence[str | Non
     Raises:
         InputError: Another evidence, or captions are asked for and no clip has one that says anything.
     """
-    if evidence not in EVIDENCE:
-        raise unknown_name("evidence", evidence, EVIDENCE)
+    known_name("evidence", evidence, EVIDENCE)
     count = sum(bool(caption) for caption in captions)
     if evidence == "audio" or count == len(captions):
         return
@@ -139,11 +140,33 @@ def layer_labels(
     recording: Recording, layer: LayerEvidence, clips: DescribedClips, bank: ConceptBank, config: LabelConfig
 ) -> list[tuple[Label, ...]]:
     """The labels of every unit of a layer, best first, by the evidence and the score that `config` names."""
-    seen = None if find_scorer(config.score).from_top else recording.seen_activations(layer.name)
+    return labels_of(layer, *recording.seen_activations(layer.name), clips, bank, config)
+
+
+def labels_of(
+    layer: LayerEvidence,
+    rows: npt.NDArray[np.intp],
+    activations: Array,
+    clips: DescribedClips,
+    bank: ConceptBank,
+    config: LabelConfig,
+) -> list[tuple[Label, ...]]:
+    """The labels of every unit, best first, from its evidence and its activations on the clips it was found among.
+
+    Args:
+        layer: Top and bottom clips of the units.
+        rows: int [n], rows of the index that `activations` belong to.
+        activations: float [n, units], NaN where a unit gave no finite number.
+        clips: Similarity of every clip of the index to the concepts.
+        bank: The concepts.
+        config: Evidence, score, k and number of labels.
+    """
+    from_top = find_scorer(config.score).from_top
+    k = effective_clips(activations) if from_top and config.k is None else None
 
     def label(similarity: Floats) -> list[tuple[Label, ...]]:
-        read = None if seen is None else (similarity[seen[0]], seen[1])
-        return label_units(similarity, layer, bank.concepts, config, read)
+        seen = None if from_top else (similarity[rows], activations)
+        return label_units(similarity, layer, bank.concepts, config, seen, k)
 
     return from_evidence(clips, config.evidence, label)
 
@@ -182,7 +205,7 @@ def from_evidence(
 
     Args:
         clips: How near every clip is to every concept.
-        evidence: One of `EVIDENCE`.
+        evidence: One of `choices.EVIDENCE`.
         label: Similarity, float32 [clips, concepts] -> labels per unit.
 
     Raises:

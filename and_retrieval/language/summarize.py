@@ -477,6 +477,8 @@ def _words(texts: Iterable[str]) -> list[str]:
     return [w.lower() for text in texts for w in _WORD.findall(text.translate(_PLAIN).replace("_", " "))]
 
 
+# Not the tagger's lemma: spaCy is an extra, and what a sentence says must not depend on whether it is installed. Nor
+# does a lemma join "laughter" to "laughing", "people" to "person" or "speech" to "speaking".
 def stem(word: str) -> str:
     """A word without plural and verb endings: barking, barked and barks become bark; of 3 letters at least.
 

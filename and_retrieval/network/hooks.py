@@ -1,6 +1,6 @@
 """Hooks and forward passes: what a target's layers put out while it hears waveforms.
 
-A module that is called more than once per forward pass counts with its last call. A module registered
+A module may be called several times in a forward pass; all its calls are seen, in their order. A module registered
 under several names has the first of them.
 """
 
@@ -22,19 +22,22 @@ T = TypeVar("T")
 
 
 @contextmanager
-def trace(module: nn.Module, layers: Iterable[str], take: Callable[[str, Any], T]) -> Iterator[dict[str, T]]:
-    """Within the context, every call of a layer puts `take(name, output)` into the yielded dict.
+def trace(
+    module: nn.Module, layers: Iterable[str], take: Callable[[str, Any], T]
+) -> Iterator[dict[str, list[T]]]:
+    """Within the context, every call of a layer appends `take(name, output)` to its list in the yielded dict.
 
-    `take` sees the output before later layers can change it in place. The dict is in the order of last
-    calls. PyTorch's fused attention, which skips the submodules, is off meanwhile; what is recorded thus
-    does not depend on which layers are recorded.
+    `take` sees the output before later layers can change it in place. The lists are in the order of calls, the
+    dict in that of last calls. PyTorch's fused attention, which skips the submodules, is off meanwhile; what is
+    recorded thus does not depend on which layers are recorded.
     """
-    seen: dict[str, T] = {}
+    seen: dict[str, list[T]] = {}
 
     def hook_for(name: str) -> Callable[[nn.Module, Any, Any], None]:
         def hook(_module: nn.Module, _inputs: Any, output: Any) -> None:
-            seen.pop(name, None)
-            seen[name] = take(name, output)
+            calls = seen.pop(name, [])
+            calls.append(take(name, output))
+            seen[name] = calls
 
         return hook
 
@@ -47,6 +50,20 @@ def trace(module: nn.Module, layers: Iterable[str], take: Callable[[str, Any], T
         yield seen
 
 
+@contextmanager
+def users_code(failed: str) -> Iterator[None]:
+    """Within the context, what a user's code raises becomes an `InputError`: `failed`, and what happened, in one line.
+
+    That includes SystemExit, which would end the program without a word. An interrupt from the keyboard passes.
+    """
+    try:
+        yield
+    except AndRetrievalError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise InputError(f"{failed}: {type(error).__name__}: {' '.join(str(error).split())[:300]}") from error
+
+
 def forward(target: Target, waveforms: Sequence[Floats], device: str | torch.device = "cpu") -> Any:
     """The network's output for equally long waveforms at the target's rate.
 
@@ -54,14 +71,8 @@ def forward(target: Target, waveforms: Sequence[Floats], device: str | torch.dev
         InputError: Preprocessing or network failed; names the target, the input and what happened.
     """
     shape = f"{len(waveforms)} waveforms of {len(waveforms[0])} samples"
-    try:
+    with users_code(f"target {target.name!r}: preprocess failed on {shape}"):
         inputs = _to_device(target.preprocess(list(waveforms)), device)
-    except AndRetrievalError:
-        raise
-    except Exception as error:
-        raise InputError(
-            f"target {target.name!r}: preprocess failed on {shape}: {_one_line(error)}"
-        ) from error
     if isinstance(inputs, torch.Tensor):
         shape += f", input {list(inputs.shape)}"
     elif isinstance(inputs, dict):
@@ -70,14 +81,19 @@ def forward(target: Target, waveforms: Sequence[Floats], device: str | torch.dev
         raise InputError(
             f"target {target.name!r}: preprocess returned {type(inputs).__name__}, not a tensor or a dict of tensors"
         )
-    try:
+    with users_code(f"target {target.name!r}: the network failed on {shape}"):
         return target.module(**inputs) if isinstance(inputs, dict) else target.module(inputs)
-    except AndRetrievalError:
-        raise
-    except Exception as error:
-        raise InputError(
-            f"target {target.name!r}: the network failed on {shape}: {_one_line(error)}"
-        ) from error
+
+
+def class_logits(target: Target, output: Any) -> torch.Tensor:
+    """What `target.logits` reads from the network's output, [clips, classes]; the target must have it.
+
+    Raises:
+        InputError: Reading failed; names the target and what happened.
+    """
+    assert target.logits is not None
+    with users_code(f"target {target.name!r}: logits failed"):
+        return target.logits(output)
 
 
 def tensor_of(layer: str, output: Any) -> torch.Tensor:
@@ -103,7 +119,3 @@ def _to_device(inputs: Any, device: str | torch.device) -> Any:
     if isinstance(inputs, Mapping):
         return {k: v.to(device) if isinstance(v, torch.Tensor) else v for k, v in inputs.items()}
     return inputs.to(device) if isinstance(inputs, torch.Tensor) else inputs
-
-
-def _one_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"

@@ -3,65 +3,43 @@
 Every output has a batch axis, a unit axis and, where there is one, a time axis; whatever is left
 (frequency, mostly) is averaged. The batch may be multiplied: a network that cuts a clip into m segments
 shows its layers [n * m, ...] for n clips, all segments of the first clip first. The segments then are the
-slow part of time, in front of the layer's own time steps.
+slow part of time, in front of the layer's own time steps. So are the calls of a module that a network calls once
+for every stretch of the clip.
 """
 
 from __future__ import annotations
 
 import difflib
 import logging
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from types import MappingProxyType
-from typing import Any, get_args
+from typing import Any
 
 import torch
 from torch import nn
 from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 
-from ..errors import InputError, unknown_name
+from ..choices import POOLINGS, known_name
+from ..errors import InputError
 from ..targets import layer_names
 from ..types import Pooling, StepSeconds, Target
-from .axes import Outputs, Shape, defined_in, noise, overlap_of, time_axes_of, unit_axes_of
+from .axes import Outputs, defined_in, overlap_of, time_axes_of, unit_axes_of
+from .bursts import CLEARLY, Marks, mark, noise
 from .hooks import forward, tensor_of, trace
 from .names import matches
+from .plan import Calls, LayerPlan, Shape
+from .timing import timed
 
 TRIAL_SECONDS = (1.0, 2.0, 3.0)
 """Lengths of the noise that finds out which axis of an output runs over time."""
-Trial = dict[str, Shape | InputError]
-"""Shape of every layer's output in one forward pass, in the order in which they ran."""
+Trial = dict[str, list[Shape | InputError]]
+"""Shapes of every layer's outputs in one forward pass, one a call, in the order in which the layers ran."""
 
 NO_ALIASES: Mapping[str, str] = MappingProxyType({})
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class LayerPlan:
-    """How one layer's output is read; axes count as in the output, from 0.
-
-    Attributes:
-        name: Dotted name of the module.
-        units: Number of units.
-        unit_axis: Axis of the units.
-        time_axis: Axis of the time steps (or tokens) within a segment, or None.
-        pooling: How time becomes one number.
-        batch_axis: Axis of the clips; 1 in sequence-first networks, otherwise 0.
-        overlap: Share of a segment that the next one repeats, 0..1; 0 without segments.
-        shape: What the layer put out for one short clip.
-        step_seconds: When the time axis' steps are, see `Target.step_seconds`, or None: they divide the clip.
-    """
-
-    name: str
-    units: int
-    unit_axis: int
-    time_axis: int | None
-    pooling: Pooling
-    batch_axis: int = 0
-    overlap: float = 0.0
-    shape: Shape = ()
-    step_seconds: StepSeconds | None = None
 
 
 def match_layers(
@@ -127,8 +105,7 @@ def resolve_pooling(
         InputError: An override names an unknown pooling or matches none of `layers`.
     """
     for glob, pooling in overrides:
-        if pooling not in get_args(Pooling):
-            raise unknown_name("pooling", pooling, get_args(Pooling))
+        known_name("pooling", pooling, POOLINGS)
         if not any(matches(layer, glob, target.aliases) for layer in layers):
             raise _no_such_layer(glob, layers)
     rules = [*overrides, *target.pooling.items()]
@@ -149,14 +126,15 @@ def plan_layers(
 
     Units: the target's `unit_axis`; else convolutions, batch and group norms and pooling have them on axis 1;
     linear layers, layer norms, embeddings, attention and recurrent layers on the last one; any other module
-    where the module that ran last before it with an equal output has them, else by dimensions (2: axis 1,
-    3: the last, more: axis 1, avoiding an axis that grows with the sound). Time: the target's `time_axis`,
-    else the axis that grows with the sound (of several the one closest to proportional), else, in a layer of
-    fixed length, the axis along which a burst, when it moves in time, moves the output of this layer or of one
-    with equal outputs.
+    where the module that ran last before it with an equal output has them, else on the only axis that is left when
+    the one that grows with the sound, or moves with a burst, is taken out; of several, axis 1 in outputs of four
+    axes or more. Time: the target's `time_axis`, else the axis that grows with the sound (of several the one
+    closest to proportional), else, in a layer of fixed length, the axis along which a burst, when it moves in time,
+    moves the output of this layer or of one with equal outputs. When the steps are follows from where bursts are
+    answered, see `timing.timed`.
 
-    Layers that never run, or put out the same however many clips there are, are left out, with a warning
-    in the log.
+    Layers that never run, have no units, put out the same however many clips there are, or are called several times
+    on the same stretch of the clip, are left out, with a warning in the log.
 
     Args:
         target: Its module is in eval mode and on `device`.
@@ -167,14 +145,15 @@ def plan_layers(
             it may take no other.
 
     Raises:
-        InputError: The network accepts no length or is in training mode, no layer runs, or a layer's
-            output cannot be read.
+        InputError: The network accepts no length or is in training mode, no layer runs, a layer's output cannot be
+            read, its units cannot be told from other axes, or it is called several times with outputs of different
+            widths.
     """
     if any(m.training for m in target.module.modules()):
         raise InputError(f"target {target.name!r} is in training mode: call module.eval() first")
     pooling = resolve_pooling(target, layers, overrides)
     runs, single, pair = _trial_runs(target, device, seconds)
-    outputs = _read_outputs(runs, single, pair, layers)
+    outputs = _read_outputs(target, runs, single, pair, layers)
     chosen = [name for name in layers if name in outputs]
     if not chosen:
         raise InputError(
@@ -183,30 +162,111 @@ def plan_layers(
     if len(chosen) < len(layers):
         rest = ", ".join(name for name in layers if name not in outputs)
         _log.warning("target %r does not run these layers on clips, they are left out: %s", target.name, rest)
-    unit_axes = unit_axes_of(target, outputs)
-    time_axes = time_axes_of(target, outputs, unit_axes, pooling, device, single)
-    plans = []
-    for name in chosen:
-        out, unit = outputs[name], unit_axes[name]
-        if out.grows(unit):
-            raise InputError(
-                f"layer {name!r} has no fixed number of units: its output {list(out.shapes[0])} "
-                f"becomes {list(out.shapes[-1])} in longer sounds; leave it out of --layers"
-            )
-        plans.append(
-            LayerPlan(
-                name,
-                units=out.shapes[0][unit],
-                unit_axis=unit,
-                time_axis=time_axes[name],
-                pooling=pooling[name],
-                batch_axis=out.batch_axis,
-                overlap=overlap_of(out),
-                shape=out.shapes[0],
-                step_seconds=step_seconds_of(target, name),
-            )
+    kinds = {outputs[name].alike for name in chosen}
+    witnesses = {name: out for name, out in outputs.items() if out.alike in kinds}
+    marks = _marks(target, witnesses, device, single)
+    chosen = _joinable(target, chosen, outputs, marks)
+    unit_axes = unit_axes_of(target, outputs, marks, chosen)
+    time_axes = time_axes_of(target, outputs, unit_axes, marks, pooling)
+    plans = [
+        _plan(target, name, outputs[name], unit_axes[name], time_axes[name], pooling[name]) for name in chosen
+    ]
+    plans = _with_units(target, plans)
+    later = seconds[-1] if seconds[-1] in runs else max(runs)
+
+    def marks_later() -> dict[str, Marks]:
+        return (
+            {} if later == single else _marks(target, {p.name: outputs[p.name] for p in plans}, device, later)
         )
-    return tuple(plans)
+
+    return timed(target, plans, marks, marks_later)
+
+
+def _plan(
+    target: Target, name: str, out: Outputs, unit: int, time: int | None, pooling: Pooling
+) -> LayerPlan:
+    if out.grows(unit):
+        raise InputError(
+            f"layer {name!r} has no fixed number of units: its output {list(out.shapes[0])} "
+            f"becomes {list(out.shapes[-1])} in longer sounds; leave it out of --layers"
+        )
+    if len({shape[unit] for shape in out.each}) > 1:
+        raise _of_different_widths(name, out.each)
+    return LayerPlan(
+        name,
+        units=out.shapes[0][unit],
+        unit_axis=unit,
+        time_axis=time,
+        pooling=pooling,
+        batch_axis=out.batch_axis,
+        overlap=overlap_of(out),
+        shape=out.shapes[0],
+        step_seconds=step_seconds_of(target, name),
+        calls=out.calls,
+    )
+
+
+def _with_units(target: Target, plans: Sequence[LayerPlan]) -> list[LayerPlan]:
+    """The plans of layers that have units at all.
+
+    Raises:
+        InputError: None has.
+    """
+    empty = [plan.name for plan in plans if not plan.units]
+    if len(empty) == len(plans):
+        raise InputError(f"layer {empty[0]!r} of target {target.name!r} has no units; name others")
+    if empty:
+        _log.warning(
+            "target %r: these layers have no units, they are left out: %s", target.name, ", ".join(empty)
+        )
+    return [plan for plan in plans if plan.units]
+
+
+def _marks(
+    target: Target, outputs: Mapping[str, Outputs], device: str | torch.device, seconds: float
+) -> dict[str, Marks]:
+    axes = {name: out.batch_axis for name, out in outputs.items()}
+    longest = max(1.0, seconds / min(next(iter(outputs.values())).seconds)) if outputs else 1.0
+    sizes = {name: round(math.prod(out.shapes[0]) * len(out.each) * longest) for name, out in outputs.items()}
+    return mark(target, axes, sizes, device, seconds)
+
+
+def _joinable(
+    target: Target, chosen: Sequence[str], outputs: Mapping[str, Outputs], marks: Mapping[str, Marks]
+) -> list[str]:
+    """The layers whose calls in one pass are one, or successive stretches of the clip; the log names the others.
+
+    Raises:
+        InputError: A layer puts out outputs of different widths, or no layer is left.
+    """
+    joined: list[str] = []
+    others: list[str] = []
+    for name in chosen:
+        out = outputs[name]
+        several = out.calls == "stretches" and len(out.each) > 1
+        depth = several and name in marks and marks[name].move_over_calls() < CLEARLY
+        if len({len(shape) for shape in out.each}) > 1 or (depth and len(set(out.each)) > 1):
+            raise _of_different_widths(name, out.each)
+        (others if depth else joined).append(name)
+    if not others:
+        return joined
+    count = len(outputs[others[0]].each)
+    why = (
+        f"layer {others[0]!r} is called {count} times a pass, and not on successive stretches of the clip, so its "
+        "calls cannot be joined along time; give each call its own module, or name other layers"
+    )
+    if not joined:
+        raise InputError(why)
+    _log.warning("target %r: %s; left out: %s", target.name, why, ", ".join(others))
+    return joined
+
+
+def _of_different_widths(name: str, shapes: Sequence[Shape]) -> InputError:
+    distinct = " and ".join(str(list(shape)) for shape in dict.fromkeys(shapes))
+    return InputError(
+        f"layer {name!r} is called {len(shapes)} times a pass with outputs of different widths ({distinct}); leave it "
+        "out or give each its own module"
+    )
 
 
 def step_seconds_of(target: Target, layer: str) -> StepSeconds | None:
@@ -244,43 +304,84 @@ def _trial_runs(
 
 
 def _read_outputs(
-    runs: Mapping[float, Trial], single: float, pair: Trial, layers: Sequence[str]
+    target: Target, runs: Mapping[float, Trial], single: float, pair: Trial, layers: Sequence[str]
 ) -> dict[str, Outputs]:
     """The layers that put something out for every clip, in the order in which they ran.
 
     Raises:
         InputError: One of `layers` puts out what cannot be read.
     """
+    modules = dict(target.module.named_modules())
     outputs: dict[str, Outputs] = {}
     for name in runs[single]:
-        trials = [run.get(name) for run in (*runs.values(), pair)]
-        shapes = [shape for shape in trials if isinstance(shape, tuple)]
-        problem = next((error for error in trials if isinstance(error, InputError)), None)
-        problem = problem or _misshapen(name, shapes)
+        trials = [run.get(name, []) for run in (*runs.values(), pair)]
+        calls = [[shape for shape in trial if isinstance(shape, tuple)] for trial in trials]
+        problem = next((error for trial in trials for error in trial if isinstance(error, InputError)), None)
+        problem = problem or _misshapen(name, modules[name], calls)
         if problem and name in layers:
             raise problem
-        if problem or None in trials:
+        if problem or not all(trials):
             continue
-        one, two = shapes[list(runs).index(single)], shapes.pop()
-        doubled = [axis for axis in range(len(one)) if two == _doubled(one, axis)]
-        if doubled:  # else it computes something all clips share, such as a table of positions
-            outputs[name] = Outputs(tuple(shapes), tuple(runs), doubled[0])
+        place = list(runs).index(single)
+        batch = _batch_of(modules[name], calls[place], calls[-1])
+        if batch is not None:  # else it computes something all clips share, such as a table of positions
+            axis, kind = batch
+            several = any(len(trial) > 1 for trial in calls[:-1])
+            outputs[name] = Outputs(
+                shapes=tuple(map(_largest, calls[:-1])),
+                seconds=tuple(runs),
+                batch_axis=axis,
+                rows=tuple(sum(shape[axis] for shape in trial) for trial in calls[:-1]),
+                calls=kind if kind == "clips" else "stretches" if several else "once",
+                each=tuple(max(calls[:-1], key=lambda trial: len(set(trial)))),
+            )
     return outputs
+
+
+def _batch_of(module: nn.Module, one: Sequence[Shape], two: Sequence[Shape]) -> tuple[int, Calls] | None:
+    """The axis of the clips in a layer's outputs for one clip and for two, and whether calls are clips; or None."""
+    first = next(iter(one))
+    if len(two) == 2 * len(one) and list(two) == [*one, *one]:
+        # Called for clip after clip. Sequence-first recurrent layers have the one clip on axis 1.
+        turned = defined_in(module, ("rnn",)) and not getattr(module, "batch_first", True) and len(first) == 3
+        return int(turned), "clips"
+    if len(two) != len(one):
+        return None
+    for axis in range(len(first)):
+        if all(b == _doubled(a, axis) for a, b in zip(one, two, strict=True)):
+            return axis, "once"
+    return None
+
+
+def _largest(shapes: Sequence[Shape]) -> Shape:
+    return tuple(map(max, zip(*shapes, strict=True))) if len({len(s) for s in shapes}) == 1 else shapes[-1]
 
 
 def _doubled(shape: Shape, axis: int) -> Shape:
     return (*shape[:axis], 2 * shape[axis], *shape[axis + 1 :])
 
 
-def _misshapen(name: str, shapes: Sequence[Shape]) -> InputError | None:
-    if len({len(shape) for shape in shapes}) > 1:
+def _misshapen(name: str, module: nn.Module, calls: Sequence[Sequence[Shape]]) -> InputError | None:
+    shapes = [shape for trial in calls for shape in trial]
+    if len({len(trial[-1]) for trial in calls if trial}) > 1:
         return InputError(
             f"layer {name!r}: the number of axes of its output depends on the clips; does the network squeeze "
             "away a batch of one? Give squeeze() the axis"
         )
-    if any(len(shape) < 2 for shape in shapes):
+    short = next((shape for shape in shapes if len(shape) < 2), None)
+    if short is not None:
         return InputError(
-            f"layer {name!r} puts out {list(shapes[0])}: it needs an axis of clips and one of units; "
+            f"layer {name!r} puts out {list(short)}: it needs an axis of clips and one of units; "
             "leave it out of --layers"
+        )
+    kernel = getattr(module, "kernel_size", ())
+    if (
+        isinstance(kernel, tuple)
+        and shapes
+        and defined_in(module, ("conv",))
+        and len(shapes[0]) < len(kernel) + 2
+    ):
+        return InputError(
+            f"layer {name!r} puts out {list(shapes[0])}, without an axis of clips; give it batches of one: unsqueeze(0)"
         )
     return None

@@ -13,7 +13,7 @@ from torch import nn
 from ..errors import InputError
 from ..types import Target
 from .hooks import NAMED_OUTPUTS, tensor_of
-from .layers import LayerPlan
+from .plan import LayerPlan
 
 Units = Mapping[str, Sequence[int]]
 """Layer -> units of it; one unit named twice counts once."""

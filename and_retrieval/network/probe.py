@@ -1,13 +1,14 @@
 """The probe: clips -> one activation and one peak time per unit, for all layers in one pass.
 
-Peaks take a layer's time axis to span exactly the clip unless the target says when its steps are; a network that
-pads clips to a fixed length without saying so therefore peaks too early by the share of its padding.
+Peaks take a layer's time axis to span exactly the clip, unless the target says when its steps are or its plan has found
+that the network pads or cuts clips inside.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -17,8 +18,10 @@ from ..config import ClipConfig
 from ..errors import InputError
 from ..progress import Progress
 from ..types import Clip, Floats, Ints, Pooling, Skipped, Target
-from .hooks import forward, tensor_of, trace
-from .layers import LayerPlan, match_layers, plan_layers, resolve_pooling
+from .hooks import forward, tensor_of, trace, users_code
+from .layers import match_layers, plan_layers, resolve_pooling
+from .plan import LayerPlan
+from .timing import even_seconds
 
 __all__ = [
     "LayerPlan",
@@ -85,6 +88,19 @@ def read_batches(
         progress(done, len(clips))
 
 
+@dataclass(frozen=True, slots=True)
+class Response:
+    """What one call of a layer put out, without what is left beside units and time.
+
+    Attributes:
+        mean: Mean over the rest (frequency, mostly), float32 [rows, steps, units].
+        largest: Largest value over the rest, the same shape; only where the pooling needs it, else `mean`.
+    """
+
+    mean: torch.Tensor
+    largest: torch.Tensor
+
+
 def pool(output: torch.Tensor, n: int, plan: LayerPlan, duration: float) -> tuple[torch.Tensor, torch.Tensor]:
     """A layer's output for n equally long clips -> activations and peaks, both float32 [n, units].
 
@@ -100,51 +116,90 @@ def pool(output: torch.Tensor, n: int, plan: LayerPlan, duration: float) -> tupl
     Raises:
         InputError: The batch is no multiple of n, the number of units is not the planned one, or no step counts.
     """
-    x = _arranged(output, n, plan)
-    if plan.step_seconds is not None and plan.time_axis is not None:
-        return _pooled_steps(x, plan, duration)
-    response = x.mean(3)
-    segments = output.shape[plan.batch_axis] // n
-    peaks = _seconds(response.argmax(1), segments, x.shape[1] // segments, plan.overlap, duration)
-    return _pooled(x, response, plan.pooling), peaks
+    return pool_calls([response_of(output, plan)], n, plan, duration)
 
 
-def _pooled_steps(x: torch.Tensor, plan: LayerPlan, duration: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """`pool` of [n, steps, units, rest] where steps have times of their own."""
+def pool_calls(
+    calls: Sequence[Response], n: int, plan: LayerPlan, duration: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """As `pool`, of all calls of a layer in one pass.
+
+    Calls are joined along time in their order, or, where they are no stretches of time (`LayerPlan.calls`) but a batch
+    in parts, along the batch.
+
+    Raises:
+        InputError: As `pool`.
+    """
+    response, segments = _joined(calls, n, plan)
+    if plan.step_seconds is not None and (plan.time_axis is not None or response.mean.shape[1] > 1):
+        return _pooled_steps(response, plan, duration)
+    seconds = even_seconds(response.mean.shape[1], segments, plan.overlap if segments > 1 else 0.0, duration)
+    when = torch.from_numpy(seconds).to(response.mean.device)
+    return _pooled(response, plan.pooling), when[response.mean.argmax(1)].float()
+
+
+def response_of(output: torch.Tensor, plan: LayerPlan) -> Response:
+    """The response over time of what one call of a layer put out.
+
+    Raises:
+        InputError: The number of units is not the planned one, or there is nothing to take a mean of.
+    """
+    x = _arranged(output, plan)
+    mean = x.mean(3)
+    return Response(mean, x.amax(3) if plan.pooling == "max" else mean)
+
+
+def _joined(calls: Sequence[Response], n: int, plan: LayerPlan) -> tuple[Response, int]:
+    """The calls of one pass as one response [n, steps, units], and in how many equal segments the steps lie."""
+    sizes = [tuple(call.mean.shape[:2]) for call in calls]
+    rows = sum(size[0] for size in sizes)
+    if rows % n:
+        raise InputError(f"layer {plan.name!r} put out {rows} rows for {n} clips, which is no multiple")
+    along_time = plan.calls == "stretches" and not any(size[0] % n for size in sizes)
+    count = n if along_time else -1
+
+    def join(parts: Sequence[torch.Tensor]) -> torch.Tensor:
+        if len(parts) == 1:
+            return parts[0].reshape(n, -1, plan.units)
+        if along_time:
+            return torch.cat(
+                [part.reshape(count, part.numel() // (n * plan.units), plan.units) for part in parts], 1
+            )
+        return torch.cat(list(parts)).reshape(n, -1, plan.units)
+
+    mean = join([call.mean for call in calls])
+    largest = join([call.largest for call in calls]) if plan.pooling == "max" else mean
+    alike = len({size[1] for size in sizes}) == 1
+    return Response(mean, largest), rows // n if alike else 1
+
+
+def _pooled_steps(response: Response, plan: LayerPlan, duration: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """`pool_calls` where steps have times of their own."""
     assert plan.step_seconds is not None
-    seconds = torch.from_numpy(plan.step_seconds(duration, x.shape[1])).to(x.device)
+    steps = response.mean.shape[1]
+    with users_code(f"layer {plan.name!r}: step_seconds failed on {steps} steps of {duration:g} s"):
+        seconds = torch.from_numpy(plan.step_seconds(duration, steps)).to(response.mean.device)
     counted = torch.isfinite(seconds).nonzero()[:, 0]
     if not len(counted):
-        raise InputError(
-            f"layer {plan.name!r}: all {x.shape[1]} steps of a clip of {duration:g} s are padding"
-        )
-    real = x[:, counted]
-    response = real.mean(3)
-    peaks = seconds[counted].float()[response.argmax(1)]
+        raise InputError(f"layer {plan.name!r}: all {steps} steps of a clip of {duration:g} s are padding")
+    real = Response(response.mean[:, counted], response.largest[:, counted])
+    peaks = seconds[counted].float()[real.mean.argmax(1)]
     if plan.pooling == "first":
-        return x[:, 0].mean(2), peaks
-    return _pooled(real, response, plan.pooling), peaks
+        return response.mean[:, 0].contiguous(), peaks
+    return _pooled(real, plan.pooling), peaks
 
 
-def _pooled(x: torch.Tensor, response: torch.Tensor, pooling: Pooling) -> torch.Tensor:
-    """[n, steps, units, rest] and its mean over the rest -> [n, units]."""
+def _pooled(response: Response, pooling: Pooling) -> torch.Tensor:
+    """[n, steps, units] -> [n, units]."""
     if pooling == "mean":
-        return response.mean(1)
+        return response.mean.mean(1)
     if pooling == "max":
-        return x.amax((1, 3))
-    return response[:, 0 if pooling == "first" else -1].contiguous()
+        return response.largest.amax(1)
+    return response.mean[:, 0 if pooling == "first" else -1].contiguous()
 
 
-def _seconds(step: torch.Tensor, segments: int, steps: int, overlap: float, duration: float) -> torch.Tensor:
-    """Centre in seconds of a step out of segments * steps, float32."""
-    hop = 1 - overlap  # in segments
-    start = torch.div(step, steps, rounding_mode="floor") * hop
-    within = (step % steps + 0.5) / steps
-    return ((start + within) * (duration / ((segments - 1) * hop + 1))).float()
-
-
-def _arranged(output: torch.Tensor, n: int, plan: LayerPlan) -> torch.Tensor:
-    """Output -> float32 [n, steps, units, rest], steps running over segments, then over time within one."""
+def _arranged(output: torch.Tensor, plan: LayerPlan) -> torch.Tensor:
+    """Output -> float32 [rows, steps, units, rest]."""
     time = [] if plan.time_axis is None else [plan.time_axis]
     named = {plan.batch_axis, plan.unit_axis, *time}
     if output.ndim <= max(named) or output.shape[plan.unit_axis] != plan.units:
@@ -152,13 +207,16 @@ def _arranged(output: torch.Tensor, n: int, plan: LayerPlan) -> torch.Tensor:
             f"layer {plan.name!r} put out {list(output.shape)} where {plan.units} units on axis {plan.unit_axis} "
             "were expected; its shape must not depend on the clip's length or the batch"
         )
-    rows = output.shape[plan.batch_axis]
-    if rows % n:
-        raise InputError(f"layer {plan.name!r} put out {rows} rows for {n} clips, which is no multiple")
+    if not output.numel():
+        raise InputError(
+            f"layer {plan.name!r} put out {list(output.shape)}, which holds nothing: clips are too short"
+        )
     rest = [axis for axis in range(output.ndim) if axis not in named]
-    steps = rows // n * math.prod(output.shape[axis] for axis in time)
     x = output.float().permute(plan.batch_axis, *time, plan.unit_axis, *rest)
-    return x.reshape(n, steps, plan.units, math.prod(output.shape[axis] for axis in rest))
+    steps = math.prod(output.shape[axis] for axis in time)
+    return x.reshape(
+        output.shape[plan.batch_axis], steps, plan.units, math.prod(output.shape[axis] for axis in rest)
+    )
 
 
 def probe(
@@ -166,6 +224,7 @@ def probe(
     plans: Sequence[LayerPlan],
     batches: Iterable[tuple[Ints, Sequence[Floats]]],
     device: str | torch.device = "cpu",
+    refused: list[tuple[int, InputError]] | None = None,
 ) -> Iterator[tuple[Ints, dict[str, tuple[Floats, Floats]]]]:
     """Shows the network batch after batch; one forward pass serves all layers.
 
@@ -174,6 +233,8 @@ def probe(
         plans: From `plan_layers`.
         batches: Rows and their waveforms at the target's rate, equally long within a batch.
         device: Where the network is.
+        refused: Where it is given, a batch that fails is shown clip by clip, and filled with the rows that fail and
+            why; otherwise the first failure is raised.
 
     Yields:
         The rows, and per layer its activations and peaks (seconds), both float32 [n, units]. On a CPU the
@@ -182,20 +243,61 @@ def probe(
     Raises:
         InputError: The network failed on a batch, or a layer's output does not fit its plan.
     """
-    plan_of = {plan.name: plan for plan in plans}
     for rows, waveforms in batches:
-        n, duration = len(waveforms), len(waveforms[0]) / target.sample_rate
+        try:
+            yield rows, probed(target, plans, waveforms, device)
+        except InputError as error:
+            if refused is None:
+                raise
+            if len(rows) == 1:
+                refused.append((int(rows[0]), error))
+                continue
+            alone = ((rows[i : i + 1], [waveform]) for i, waveform in enumerate(waveforms))
+            yield from probe(target, plans, alone, device, refused)
 
-        def take(
-            name: str, output: Any, n: int = n, duration: float = duration
-        ) -> tuple[torch.Tensor, torch.Tensor]:
-            return pool(tensor_of(name, output), n, plan_of[name], duration)
 
-        # Not around the yield: inference mode would leak into whoever consumes the batches.
-        with torch.inference_mode(), trace(target.module, plan_of, take) as pooled:
-            forward(target, waveforms, device)
-        if missing := [name for name in plan_of if name not in pooled]:
-            raise InputError(
-                f"layer {missing[0]!r} did not run on {n} waveforms of {duration:g} s; leave it out of --layers"
-            )
-        yield rows, {name: (pooled[name][0].cpu().numpy(), pooled[name][1].cpu().numpy()) for name in plan_of}
+def probed(
+    target: Target,
+    plans: Sequence[LayerPlan],
+    waveforms: Sequence[Floats],
+    device: str | torch.device = "cpu",
+    held: Collection[str] = (),
+) -> dict[str, tuple[Floats, Floats]]:
+    """Per layer the activations and peaks of equally long clips, see `probe`.
+
+    Args:
+        target: Its module is in eval mode and on `device`.
+        plans: From `plan_layers`.
+        waveforms: At the target's rate.
+        device: Where the network is.
+        held: Layers that are called several times although their plans say once.
+
+    Raises:
+        InputError: As `probe`.
+    """
+    plan_of = {plan.name: plan for plan in plans}
+    n, duration = len(waveforms), len(waveforms[0]) / target.sample_rate
+
+    def take(name: str, output: Any) -> Response | tuple[torch.Tensor, torch.Tensor]:
+        plan = plan_of[name]
+        response = response_of(tensor_of(name, output), plan)
+        # Pooled at once where that is all: responses of all layers together would take much memory.
+        once = plan.calls == "once" and name not in held and len(response.mean) % n == 0
+        return pool_calls([response], n, plan, duration) if once else response
+
+    with torch.inference_mode(), trace(target.module, plan_of, take) as seen:
+        forward(target, waveforms, device)
+    if missing := [name for name in plan_of if name not in seen]:
+        raise InputError(
+            f"layer {missing[0]!r} did not run on {n} waveforms of {duration:g} s; leave it out of --layers"
+        )
+    again = {name for name, calls in seen.items() if len(calls) > 1 and not isinstance(calls[0], Response)}
+    if again:
+        return probed(target, plans, waveforms, device, {*held, *again})
+    results = {}
+    for name, plan in plan_of.items():
+        first, *more = seen[name]
+        calls = [call for call in (first, *more) if isinstance(call, Response)]
+        values, peaks = pool_calls(calls, n, plan, duration) if isinstance(first, Response) else first
+        results[name] = values.cpu().numpy(), peaks.cpu().numpy()
+    return results

@@ -1,7 +1,9 @@
 """Activations of all layers on all clips: one safetensors file, written and read through a memory map.
 
-A layer has two tensors, float16 [clips, units]: `seen/NUMBER` and `held_out/NUMBER`, NUMBER its place among the
+A layer has two tensors, float32 [clips, units]: `seen/NUMBER` and `held_out/NUMBER`, NUMBER its place among the
 layers. One file holds them all, however many layers there are, so the limit of open files is never reached.
+Activations are kept as they are computed: in half precision, a network whose layers put out 10^5 or 10^-9 would lose
+its verdicts. What is no finite number is NaN.
 """
 
 from __future__ import annotations
@@ -13,19 +15,17 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from ..errors import InputError
+from ..types import Floats
 
 FILE = "activations.safetensors"
 Part = Literal["seen", "held_out"]
 SEEN: Part = "seen"
 HELD_OUT: Part = "held_out"
 
-Halves = npt.NDArray[np.float16]
-LARGEST = float(np.finfo(np.float16).max)
 ALIGNMENT = 8  # bytes; the tensors begin at a multiple of it, as safetensors asks
-_WIDTH = np.dtype(np.float16).itemsize
+_WIDTH = np.dtype(np.float32).itemsize
 
 
 class Activations:
@@ -34,13 +34,14 @@ class Activations:
     The map is closed when the last array taken from it is gone.
     """
 
-    def __init__(self, tensors: Mapping[str, Halves]) -> None:
+    def __init__(self, tensors: Mapping[str, Floats]) -> None:
         self._tensors = tensors
 
-    def layer(self, number: int, part: Part) -> Halves:
-        """Activations of a layer on the `seen` or the `held_out` clips, float16 [clips, units].
+    def layer(self, number: int, part: Part) -> Floats:
+        """Activations of a layer on the `seen` or the `held_out` clips, float32 [clips, units].
 
-        Rows are in the order of the index; those of a clip that could not be read are NaN.
+        Rows are in the order of the index; those of a clip that could not be read are NaN, and so is every value
+        that was no finite number.
         """
         return self._tensors[f"{part}/{number}"]
 
@@ -63,7 +64,7 @@ def new_activations(path: Path, units: Sequence[int], seen: int, held_out: int) 
         for part, clips in ((SEEN, seen), (HELD_OUT, held_out)):
             begin, end = end, end + clips * count * _WIDTH
             header[f"{part}/{number}"] = {
-                "dtype": "F16",
+                "dtype": "F32",
                 "shape": [clips, count],
                 "data_offsets": [begin, end],
             }
@@ -101,12 +102,7 @@ def open_activations(path: Path, mode: Literal["r", "r+"] = "r") -> Activations:
         tensors = {}
         for name, entry in header.items():
             begin, end = entry["data_offsets"]
-            tensors[name] = raw[begin:end].view(np.float16).reshape(entry["shape"])
+            tensors[name] = raw[begin:end].view(np.float32).reshape(entry["shape"])
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, MemoryError):
         raise InputError(f"{path} is damaged; make the recording again") from None
     return Activations(tensors)
-
-
-def clipped(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Values within the range of float16; NaN stays NaN."""
-    return np.clip(values, -LARGEST, LARGEST)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +11,28 @@ import numpy as np
 import numpy.typing as npt
 from safetensors.numpy import load_file, save_file
 
-from ..network.layers import LayerPlan
+from ..network.plan import LayerPlan
 from ..types import Floats, Ints, Kept, LayerEvidence, Moments
-from .activations import HELD_OUT, SEEN, Activations, clipped
+from .activations import HELD_OUT, SEEN, Activations
 from .manifest import RecordedLayer
 from .topk import RunningMoments, RunningTopK
 
 Batch = tuple[Ints, Mapping[str, tuple[Floats, Floats]]]
+
+
+@dataclass(frozen=True, slots=True)
+class GatheredLayer:
+    """What one pass over the clips leaves of a layer.
+
+    Attributes:
+        evidence: Top and bottom clips and moments.
+        missing_units: Units that gave NaN or infinity on some clip; such clips do not count for them.
+        missing_clips: Clips on which some unit did.
+    """
+
+    evidence: LayerEvidence
+    missing_units: int
+    missing_clips: int
 
 
 class _Tape:
@@ -30,21 +46,27 @@ class _Tape:
         self.low = RunningTopK(plan.units, top_k, largest=False)
         self.moments = RunningMoments(plan.units)
         self.place = np.where(held, np.cumsum(held), np.cumsum(~held)) - 1
+        self.missing_units = np.zeros(plan.units, bool)
+        self.missing_clips = 0
         self.seen, self.held_out = (activations.layer(number, part) for part in (SEEN, HELD_OUT))
 
     def add(self, rows: Ints, out: npt.NDArray[np.bool_], values: Floats, peaks: Floats) -> None:
-        """Take in a batch; `out` marks its held-out clips."""
+        """Take in a batch; `out` marks its held-out clips. What is no finite number is missing, here as everywhere."""
+        finite = np.isfinite(values)
+        self.missing_units |= ~finite.all(axis=0)
+        self.missing_clips += int((~finite.all(axis=1)).sum())
+        values = np.where(finite, values, np.float32(np.nan))
         self.top.update(rows[~out], values[~out], peaks[~out])
         self.low.update(rows[~out], values[~out], peaks[~out])
         self.moments.update(values[~out])
-        halves = clipped(values)
-        self.seen[self.place[rows[~out]]] = halves[~out]
-        self.held_out[self.place[rows[out]]] = halves[out]
+        self.seen[self.place[rows[~out]]] = values[~out]
+        self.held_out[self.place[rows[out]]] = values[out]
 
-    def evidence(self) -> LayerEvidence:
+    def gathered(self) -> GatheredLayer:
         """The evidence of all clips taken in."""
         top, low, moments = self.top.kept(), self.low.kept(), self.moments.moments()
-        return LayerEvidence(self.plan.name, self.plan.pooling, top, low, moments)
+        evidence = LayerEvidence(self.plan.name, self.plan.pooling, top, low, moments)
+        return GatheredLayer(evidence, int(self.missing_units.sum()), self.missing_clips)
 
 
 def gather(
@@ -53,7 +75,7 @@ def gather(
     held: npt.NDArray[np.bool_],
     top_k: int,
     activations: Activations,
-) -> tuple[LayerEvidence, ...]:
+) -> tuple[GatheredLayer, ...]:
     """The evidence of all layers from one pass over batches of activations; memory is O(units x k).
 
     Args:
@@ -61,14 +83,14 @@ def gather(
         plans: The layers.
         held: bool [clips]; these clips never become evidence.
         top_k: Clips kept per unit at either end.
-        activations: Filled as the batches come, see `activations.new_activations`. Values beyond float16's range
-            are clipped to it; clips that could not be read stay NaN.
+        activations: Filled as the batches come, see `activations.new_activations`; clips that could not be read stay
+            NaN.
     """
     tapes = {plan.name: _Tape(plan, number, held, top_k, activations) for number, plan in enumerate(plans)}
     for rows, recorded in batches:
         for name, (values, peaks) in recorded.items():
             tapes[name].add(rows, held[rows], values, peaks)
-    return tuple(tape.evidence() for tape in tapes.values())
+    return tuple(tape.gathered() for tape in tapes.values())
 
 
 def save_evidence(layers: Sequence[LayerEvidence], path: Path) -> None:

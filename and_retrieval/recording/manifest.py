@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..config import ClipConfig, RecordConfig
+from ..network.plan import Calls
 from ..store import Stored
 from ..types import AttachedDictionary, Pooling, Skipped
 
@@ -14,15 +15,19 @@ EVIDENCE = "evidence.safetensors"
 
 @dataclass(frozen=True, slots=True)
 class RecordedLayer:
-    """A recorded layer and how its output was read; axes count as in the output, from 0.
+    """A recorded layer, and how its output was read; axes are those of the output, from 0.
 
     Attributes:
         name: Dotted name of the module.
         units: Number of units.
-        pooling: How time became one number.
-        output: Shape of what the layer put out for one short clip.
+        pooling: How the values over time became one number.
+        output: Shape of the layer's output for one short clip.
         unit_axis, time_axis, batch_axis, overlap: See `network.layers.LayerPlan`.
-        clips: Number of seen clips that its statistics are made of.
+        clips: Number of seen clips in the layer's statistics.
+        calls: What its calls in one forward pass stand for, see `network.plan.LayerPlan`.
+        step, side: If the network pads or cuts clips inside, see `network.plan.SteadySteps`; else None and 0.
+        missing_units: Number of units that gave NaN or infinity on some clip; such clips do not count for them.
+        missing_clips: Number of clips on which some unit did.
     """
 
     name: str
@@ -34,24 +39,39 @@ class RecordedLayer:
     batch_axis: int
     overlap: float
     clips: int
+    calls: Calls = "once"
+    step: float | None = None
+    side: float = 0.0
+    missing_units: int = 0
+    missing_clips: int = 0
+
+    @property
+    def missing(self) -> str | None:
+        """What was no finite number, in words, or None."""
+        if not self.missing_units:
+            return None
+        units = f"{self.missing_units} unit{'s' * (self.missing_units > 1)}"
+        clips = f"{self.missing_clips} clip{'s' * (self.missing_clips > 1)}"
+        return f"{units} gave NaN or infinity on {clips}, which do not count for them"
 
 
 @dataclass(frozen=True, slots=True)
 class RecordingManifest:
-    """What a recording says of itself.
+    """The manifest of a recording.
 
     Attributes:
-        target: What the user typed to get the network.
+        target: The text by which the user named the network.
         weights: `targets.weights_hash` of the network.
+        changing: Entries of its state dict that change when it runs; they are left out of the hash.
         aliases: Short name -> layer, see `Target.aliases`.
         dictionaries: Learned dictionaries that were attached to the network.
-        index_clips: Number of clips of the index when it was recorded; later clips are not part of it.
+        index_clips: Number of clips in the index at the time; clips added later are not part of the recording.
         index_digest: `ClipIndex.digest` of these clips.
-        held_out_rows: Rows of the clips kept out of the evidence, ascending.
+        held_out_rows: Rows of the held-out clips, ascending.
         cut: How the clips were cut and read.
-        settings: What was asked for: layers by full name, k, pooling, held-out share, batch, device.
+        settings: The settings: layers by full name, k, pooling, held-out share, batch, device.
         skipped: Clips that could not be read, with the reason.
-        layers: In the order in which they are recorded.
+        layers: Recorded layers, in recorded order.
     """
 
     target: str
@@ -65,10 +85,11 @@ class RecordingManifest:
     settings: RecordConfig
     skipped: tuple[Skipped, ...]
     layers: tuple[RecordedLayer, ...]
+    changing: tuple[str, ...] = ()
 
     @property
     def read_clips(self) -> int:
-        """Number of clips the network was shown."""
+        """Number of clips that the network heard."""
         return self.index_clips - len(self.skipped)
 
 

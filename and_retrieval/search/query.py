@@ -24,34 +24,21 @@ import numpy as np
 import numpy.typing as npt
 
 from ..clips.files import UnreadableAudioError
+from ..clips.index import ClipIndex
 from ..clips.source import file_windows
-from ..concepts import load_bank
 from ..config import ClipConfig
 from ..errors import InputError
+from ..explanation.space import centred, clip_centre, text_centre
 from ..faiss_index import Rows
 from ..types import Embedder, Floats
 from ..vocabulary import known_words
+from .thresholds import NO_THRESHOLDS, Thresholds
 
 _log = logging.getLogger(__name__)
 
 CANDIDATES = 10_000
 """Vectors scored exactly where a query has several terms. Among a million, the ten best for two unrelated texts are
 among them in 7 of 10 cases (`bench search`); a run of up to as many units is searched exactly."""
-
-BACKGROUND = "audioset"
-"""The bank of texts that a text's cosine with a unit is held against."""
-
-TEXT_NEEDS = 6.0
-SOUND_NEEDS = 12.0
-"""Standard deviations above the background from which a unit is said to listen for a text, or for a sound or what
-another unit hears: sounds lie nearer to sounds than texts do. Both were chosen on the demo set, where 0.81 of the
-classes' names and 0.15 of absent sounds' reach them, 0.99 of held-out clips and 0.25 of absent clips; on ESC-10 it is
-1.00 and 0.03, 1.00 and 0.06 (`bench queries`)."""
-
-CLIP_TEXT_NEEDS = 8.0
-CLIP_SOUND_NEEDS = 15.0
-"""The same for clips, chosen on the demo set too: 0.86 of the classes' names reach it, 0.26 of absent sounds' that were
-collected for that set, and no absent text of `bench/absent.csv` that is no sound; on ESC-10 it is 1.00, 0.07 and 0."""
 
 QUIET = 1e-3
 """A window of a sound that is asked for counts as silent below this share of its loudest window's level."""
@@ -113,13 +100,15 @@ class Terms:
     Attributes:
         plus: float32 [terms, dim], unit length.
         minus: float32 [terms, dim], unit length.
-        needs: float32 [plus terms], see `TEXT_NEEDS`.
+        needs: float32 [plus terms], the z from which a unit listens for each, see `thresholds`.
+        text_needs: The same for texts, those to lack included.
         unknown: Texts, to have or to lack, that the embedder does not know; nothing matches such a query.
     """
 
     plus: Floats
     minus: Floats
     needs: Floats
+    text_needs: float = np.inf
     unknown: tuple[str, ...] = ()
 
     @property
@@ -143,36 +132,29 @@ class Terms:
         return scores
 
 
-def embed_query(
-    query: Query,
-    embedder: Embedder,
-    units: Floats,
-    cut: ClipConfig | None = None,
-    needs: tuple[float, float] = (TEXT_NEEDS, SOUND_NEEDS),
-) -> Terms:
-    """The query's terms.
+def embed_query(query: Query, index: ClipIndex, units: Floats, needs: Thresholds = NO_THRESHOLDS) -> Terms:
+    """The terms of a query, texts and sounds less what all texts and all clips share, see `explanation.space`.
 
     Args:
         query: What is searched for.
-        embedder: The one of the clip index.
+        index: Its embedder makes the vectors.
         units: float32 [units of the query, dim], their neuron vectors.
-        cut: How sounds are cut into windows, as those of the clip index.
-        needs: What texts, and what sounds and units have to reach.
+        needs: The z from which a unit listens.
 
     Raises:
         InputError: A sound file cannot be read, or is silent.
     """
     texts = [*query.texts, *query.minus]
-    none = np.zeros((0, embedder.dim), np.float32)
-    vectors = embedder.embed_text(texts) if texts else none
-    heard = [sound_vector(Path(sound), embedder, cut or ClipConfig()) for sound in query.sounds]
-    plus, minus = np.split(vectors, [len(query.texts)])
-    needed = [needs[0]] * len(plus) + [needs[1]] * (len(heard) + len(units))
+    vectors = index.text_vectors(texts)
+    plus, minus = np.split(centred(vectors, text_centre(index)), [len(query.texts)])
+    heard = np.zeros((0, index.dim), np.float32)
+    if query.sounds:
+        sounds = [sound_vector(Path(sound), index.embedder, index.cut) for sound in query.sounds]
+        heard = centred(np.stack(sounds), clip_centre(index))
+    needed = [needs.text] * len(plus) + [needs.sound] * (len(heard) + len(units))
+    unknown = known_words(index.embedder).unknown(texts, vectors) if texts else ()
     return Terms(
-        np.concatenate([plus, *(vector[None] for vector in heard), units]),
-        minus,
-        np.array(needed, np.float32),
-        known_words(embedder).unknown(texts, vectors) if texts else (),
+        np.concatenate([plus, heard, units]), minus, np.array(needed, np.float32), needs.text, unknown
     )
 
 
@@ -182,7 +164,7 @@ def sound_vector(path: Path, embedder: Embedder, cut: ClipConfig) -> Floats:
     Windows are cut as those of an index; how many are silent is logged in one line.
 
     Raises:
-        InputError: It cannot be read, or all of it is silent.
+        InputError: The file cannot be read, or all of it is silent.
     """
     if not path.is_file():
         raise InputError(f"{path} does not exist; give a sound file")
@@ -206,24 +188,24 @@ def sound_vector(path: Path, embedder: Embedder, cut: ClipConfig) -> Floats:
     return vector
 
 
-def ranked(terms: Terms, nearest: Nearest, vectors: Callable[[Rows], Floats], k: int) -> tuple[Floats, Rows]:
-    """Scores and rows of the k best vectors, best first; for a single term the cosines themselves."""
-    if len(terms.plus) == 1 and not len(terms.minus):
+def ranked(
+    terms: Terms, nearest: Nearest, vectors: Callable[[Rows], Floats], k: int, rescore: bool = False
+) -> tuple[Floats, Rows]:
+    """Scores and rows of the k best vectors, best first; for a single term the cosines themselves.
+
+    Args:
+        terms: The query.
+        nearest: Finds candidates.
+        vectors: The vectors of some rows.
+        k: Results wanted.
+        rescore: Whether the candidates' own cosines are not yet those of `vectors`.
+    """
+    if len(terms.plus) == 1 and not len(terms.minus) and not rescore:
         return nearest(terms.plus[0], k)
     _, rows = nearest(terms.vector, max(k, CANDIDATES))
     scores = terms.scores(vectors(rows))
     best = np.argsort(-scores, kind="stable")[:k]
     return scores[best], rows[best]
-
-
-def background(embedder: Embedder) -> Floats:
-    """Vectors of the background's texts, float32 [texts, dim]; embedded once per process."""
-    if embedder.fingerprint not in _backgrounds:
-        _backgrounds[embedder.fingerprint] = embedder.embed_text(load_bank(BACKGROUND).concepts)
-    return _backgrounds[embedder.fingerprint]
-
-
-_backgrounds: dict[str, Floats] = {}
 
 
 @dataclass(frozen=True)
@@ -243,14 +225,13 @@ class Calibrated:
     listens: npt.NDArray[np.bool_]
 
 
-def calibrated(terms: Terms, vectors: Floats, texts: Floats, unwanted: float = TEXT_NEEDS) -> Calibrated:
+def calibrated(terms: Terms, vectors: Floats, texts: Floats) -> Calibrated:
     """Hold the cosines of a query's terms against those of the background.
 
     Args:
         terms: The query.
         vectors: float32 [units, dim], the units' neuron vectors.
-        texts: float32 [texts, dim], see `background`.
-        unwanted: Standard deviations above the background from which a vector has what it is to lack.
+        texts: float32 [texts, dim], the background, see `explanation.space.background_texts`, less what texts share.
     """
     other = vectors @ texts.T
     mean, spread = other.mean(axis=1), other.std(axis=1)
@@ -262,5 +243,5 @@ def calibrated(terms: Terms, vectors: Floats, texts: Floats, unwanted: float = T
     return Calibrated(
         z=plus[weakest, np.arange(len(vectors))].astype(np.float32),
         needed=terms.needs[weakest],
-        listens=(share >= 1).all(axis=0) & (minus < unwanted).all(axis=0) & (not terms.unknown),
+        listens=(share >= 1).all(axis=0) & (minus < terms.text_needs).all(axis=0) & (not terms.unknown),
     )

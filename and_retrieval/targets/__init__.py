@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import importlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import torch
@@ -13,8 +13,8 @@ from torch import nn
 
 from ..errors import InputError, unknown_name
 from ..types import Target
-from . import archive, huggingface
-from .user import call_function, checked_target
+from . import archive, huggingface, user
+from .user import checked_target
 
 REGISTRY: Mapping[str, str] = {"yamnet": "and_retrieval.targets.yamnet:load"}
 """Name -> `module:function`, imported only when asked for; the function returns a `Target`."""
@@ -47,7 +47,7 @@ def load_target(spec: str, device: str = "cpu", trust_remote_code: bool = False)
     elif spec.startswith("torch:"):
         target = archive.load(spec.removeprefix("torch:"))
     elif ":" in spec or spec.endswith(".py"):
-        target = checked_target(call_function(spec), spec)
+        target = user.load(spec)
     else:
         raise unknown_name("target", spec, REGISTRY, f"or name {FORMS}")
     module = target.module.eval().requires_grad_(False)
@@ -80,16 +80,37 @@ def layer_names(module: nn.Module) -> tuple[str, ...]:
     return tuple(name for name, _ in module.named_modules() if name)
 
 
-def weights_hash(module: nn.Module) -> str:
+def weights_hash(module: nn.Module, without: Collection[str] = ()) -> str:
     """16 hex digits of the sha256 over names, dtypes, shapes and bytes of the state dict.
 
     It tells weights apart, not code: two networks without parameters hash alike.
+
+    Args:
+        module: The network.
+        without: Entries of the state dict that are left out, such as a counter of calls.
     """
     digest = hashlib.sha256()
     for name, value in sorted(module.state_dict().items()):
+        if name in without:
+            continue
         digest.update(f"{name}\n".encode())
         _feed(digest, value)
     return digest.hexdigest()[:16]
+
+
+def entry_hashes(module: nn.Module) -> dict[str, str]:
+    """Entry of the state dict -> 16 hex digits of the sha256 of its content."""
+    hashes = {}
+    for name, value in module.state_dict().items():
+        digest = hashlib.sha256()
+        _feed(digest, value)
+        hashes[name] = digest.hexdigest()[:16]
+    return hashes
+
+
+def changed_entries(before: Mapping[str, str], after: Mapping[str, str]) -> tuple[str, ...]:
+    """Entries that differ between two `entry_hashes`, or are in one of them only, in order."""
+    return tuple(sorted(name for name in {*before, *after} if before.get(name) != after.get(name)))
 
 
 def _feed(digest: Any, value: Any) -> None:

@@ -88,12 +88,12 @@ def preferences(
     every = np.ones((activations.shape[1], qualities.shape[1]), dtype=np.bool_)
     with threadpool_limits(1):  # the products are small; threads would only wait for each other
         rho, p_value = _tested(activations, qualities, files, every, FIRST_LOOK, seed)
-        q_value, before = _q_values(p_value), FIRST_LOOK
+        q_value, before = q_values(p_value), FIRST_LOOK
         for permutations, fewer, above in LATER_LOOKS:
             undecided = (p_value < fewer / before) & (q_value > above)
             finer = _tested(activations, qualities, files, undecided, permutations, seed)[1]
             p_value, before = np.where(undecided, finer, p_value), permutations
-            q_value = _q_values(p_value)
+            q_value = q_values(p_value)
     return Preferences(rho.astype(np.float32), q_value.astype(np.float32))
 
 
@@ -137,7 +137,7 @@ def _comparable(
                 yield present, own, np.flatnonzero((asked == column[:, None]).all(axis=0))
 
 
-def _q_values(p_value: Doubles) -> Doubles:
+def q_values(p_value: Doubles) -> Doubles:
     """Benjamini and Hochberg's q-values over the pairs that were tested, 1 for the others."""
     tested = np.isfinite(p_value)
     q_value = np.ones(p_value.shape)

@@ -21,7 +21,7 @@ from ..numerics import Array, Bools, Doubles, by_presence, chunks
 from ..recording.activations import SEEN
 from ..recording.recording import Recording
 from ..types import Floats, Tuning
-from .acoustics import filled_ranks
+from .acoustics import filled_ranks, q_values
 from .curves import CENTRES, CONFIDENCE, WIDTHS, Bins, binned, curves_of, shapes_of, standardised
 
 Indices = npt.NDArray[np.intp]
@@ -219,7 +219,7 @@ def _tested(
                 place = units[part], number
                 values = standardised(_values(activations, bins.rows, units[part]))
                 effect[place], p_value[place] = _against_chance(values, bins, permutations, seed)
-        q_value, before = _q_values(p_value), permutations
+        q_value, before = q_values(p_value), permutations
     return effect, q_value
 
 
@@ -269,14 +269,6 @@ def _orders(files: Indices, permutations: int, width: int, seed: int) -> Iterato
             dealt = rng.permuted(np.tile(np.arange(len(same)), (len(order), 1)), axis=1)
             order[:, same.ravel()] = same[dealt].reshape(len(order), -1)
         yield order
-
-
-def _q_values(p_value: Doubles) -> Doubles:
-    """Benjamini and Hochberg's q-values over the pairs that were tested, 1 for the others."""
-    tested = np.isfinite(p_value)
-    q_value = np.ones(p_value.shape)
-    q_value[tested] = stats.false_discovery_control(p_value[tested])
-    return q_value
 
 
 def _described(

@@ -127,6 +127,7 @@ class Target:
         aliases: Short name -> layer; globs match either.
         layers: Globs recorded when the user names none; empty means all layers with weights.
         name: What the user typed to get it.
+        stored_as: Type in which its checkpoint stores the weights, where the network runs in another; exports keep it.
     """
 
     module: torch.nn.Module
@@ -141,6 +142,7 @@ class Target:
     aliases: Mapping[str, str] = field(default_factory=dict)
     layers: tuple[str, ...] = ()
     name: str = "target"
+    stored_as: torch.dtype | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,13 +196,24 @@ class Moments:
 
 @dataclass(frozen=True, slots=True)
 class LayerEvidence:
-    """What a layer responded to: per unit the top-k and bottom-k clips, and moments."""
+    """What a layer responded to: per unit the top-k and bottom-k clips, and moments.
+
+    Attributes:
+        name: Of the layer.
+        pooling: How time became one number.
+        top, low: The strongest and the weakest clips.
+        moments: Over all clips that may serve as evidence.
+        missing_units: Units that gave NaN or infinity on some clip; such clips do not count for them.
+        missing_clips: Clips on which some unit did.
+    """
 
     name: str
     pooling: Pooling
     top: Kept
     low: Kept
     moments: Moments
+    missing_units: int = 0
+    missing_clips: int = 0
 
     @property
     def units(self) -> int:

@@ -126,7 +126,7 @@ class TestOnDisk:
                 assert array.tobytes() == again[name].tobytes()
 
     @pytest.mark.parametrize("size", [1, 4, 100])
-    def test_activations_are_those_of_the_network_in_half_precision(self, size: int, folder: Folder) -> None:
+    def test_activations_are_those_of_the_network(self, size: int, folder: Folder) -> None:
         unread = [2, 11, 17]
         network = Network(30, unread=unread)
         committed(network, folder, size=size)
@@ -139,8 +139,8 @@ class TestOnDisk:
                 kept = activations.layer(number, part)
                 assert isinstance(kept, np.memmap)
                 assert not kept.flags.writeable
-                assert kept.dtype == np.float16
-                expected = network.values[plan.name][rows].astype(np.float16)
+                assert kept.dtype == np.float32
+                expected = network.values[plan.name][rows]
                 np.testing.assert_array_equal(kept[~missing], expected[~missing])
                 assert np.isnan(kept[missing]).all()
 
@@ -163,14 +163,15 @@ class TestOnDisk:
         assert activations.layer(0, SEEN).shape == (6 * (not everything), 7)
         assert evidence_in(folder)[0].moments.count == 6 * (not everything)
 
-    def test_activations_beyond_half_precision_are_clipped(self, folder: Folder) -> None:
-        network = Network(4)
-        network.held[:] = [True, True, True, False]
-        network.values["head"][:, 0] = [1e6, -1e6, 1e-9, 1e6]
+    def test_activations_of_any_scale_stay_and_infinity_is_missing(self, folder: Folder) -> None:
+        network = Network(5)
+        network.held[:] = [True, True, True, False, True]
+        network.values["head"][:, 0] = np.array([1e6, -1e30, 1e-9, 1e6, np.inf], np.float32)
         evidence = committed(network, folder)
-        kept: Floats = np.asarray(activations_in(folder).layer(1, HELD_OUT)[:, 0], np.float32)
-        np.testing.assert_array_equal(kept, [65504, -65504, 0])
-        assert evidence[1].top.values[0, 0] == 1e6  # the evidence keeps float32
+        kept = activations_in(folder).layer(1, HELD_OUT)[:, 0]
+        np.testing.assert_array_equal(kept, np.array([1e6, -1e30, 1e-9, np.nan], np.float32))
+        assert evidence[1].top.values[0, 0] == 1e6
+        assert (evidence[1].missing_units, evidence[1].missing_clips) == (1, 1)
 
     def test_recording_again_with_fewer_layers_leaves_nothing_behind(self, folder: Folder) -> None:
         network = Network(12)

@@ -254,5 +254,5 @@ def test_a_layer_without_units_is_left_out(caplog: pytest.LogCaptureFixture) -> 
         plans = plan_layers(target, ("conv", "empty"))
     assert [plan.name for plan in plans] == ["conv"]
     assert "no units, they are left out: empty" in caplog.text
-    with pytest.raises(InputError, match="'empty' .* has no units"):
+    with pytest.raises(InputError, match=r"'empty' .* has no units"):
         plan_layers(target, ("empty",))

@@ -129,7 +129,7 @@ def test_chance_names_the_layer(name: str) -> None:
 
 def test_chance_in_preprocess() -> None:
     def cropped(waveforms: list[Floats]) -> torch.Tensor:
-        start = np.random.randint(100)  # noqa: NPY002
+        start = np.random.randint(100)
         return wave(waveforms)[..., start : start + 800]
 
     with pytest.raises(InputError, match=r"layer '0' .* same clip is shown again.*preprocess"):
@@ -335,8 +335,11 @@ def test_normalising_by_the_loudest_moment_is_no_padding(caplog: pytest.LogCaptu
     loud = lambda x: x / x.abs().amax(2, keepdim=True)  # noqa: E731
     target = target_of(Front(loud))
     recurrent = nn.Sequential(
-        nn.Conv1d(1, 8, 20, 20), nn.InstanceNorm1d(8), Function(lambda x: x.transpose(1, 2)), nn.LSTM(8, 4, batch_first=True)
-    )  # fmt: skip
+        nn.Conv1d(1, 8, 20, 20),
+        nn.InstanceNorm1d(8),
+        Function(lambda x: x.transpose(1, 2)),
+        nn.LSTM(8, 4, batch_first=True),
+    )
     with caplog.at_level(logging.WARNING):
         plans = plan_layers(target, ("conv", "act", "deep"))
         plans += plan_layers(target_of(recurrent), ("0", "1", "3"))

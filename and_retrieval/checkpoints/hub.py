@@ -101,10 +101,10 @@ def load_pickled(path: Path, what: str, also: Sequence[Any] = ()) -> Any:
         with torch.serialization.safe_globals(list(also)):
             return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except pickle.UnpicklingError as error:
-        named = re.search(r"(?:GLOBAL|class) ([\w.]+\.\w+)", str(error))
-        what_else = (
-            f"holds more than weights ({named[1]})" if named else "is written in a way that may hide code"
-        )
+        named = re.search(r"(?:GLOBAL|class) (\w[\w.]*)", str(error))
+        what_else = "is written in a way that may hide code"
+        if named and "." in named[1]:
+            what_else = f"holds more than weights ({named[1].rstrip('.')})"
         raise InputError(
             f"{what}: {path} {what_else}; reading it could run anything, so get the checkpoint as safetensors"
         ) from None

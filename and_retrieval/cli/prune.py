@@ -96,6 +96,7 @@ def _text(result: Pruned, picture: Path | None) -> str:
             lines.append(
                 "no more than random units would do: the network does not keep this in these layers alone"
             )
+    lines += [f"note: {note}" for note in result.notes]
     if result.lost:
         lines.append(
             "lost most besides: " + ", ".join(f"{name} {change:+.3f}" for name, change in result.lost)

@@ -149,8 +149,8 @@ def left_over(activations: Array, similarity: Array, others: Array) -> Doubles:
     The exponential scores of the activation, less the part that goes with the prediction by the others (their greatest
     standardised similarity) by least squares, as in a partial correlation; nothing is taken off where that would
     be negative. What is NaN stays NaN: each unit counts over the clips on which it is finite. Tested by `faithfulness`,
-    labels that had nothing to do with permuted activations of YAMNet on ESC-10, or with made-up ones driven by the other
-    label alone, got p <= 0.05 in 4 to 5 of 100 cases.
+    labels that had nothing to do with permuted activations of YAMNet on ESC-10, or with made-up ones driven by the
+    other label alone, got p <= 0.05 in 4 to 5 of 100 cases.
 
     Args:
         activations: float [clips, units].

@@ -7,8 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
+from ..clips.index import place_of
 from ..errors import InputError
+from ..network.hooks import forward
 from ..network.mask import Units
 from ..network.plan import LayerPlan
 from ..network.probe import read_batches
@@ -18,7 +21,8 @@ from ..types import Floats, Target
 from .effect import OutputClass, Truth, masked_logits
 from .matching import Vocabulary
 
-BATCH = 16
+BATCH = 16  # or fewer, where fewer were recorded at a time
+PLAIN_CLIPS = 16
 KNEE_CLIPS = 128  # at most, of those that were seen
 EFFECT_CLIPS = 2000  # at most, of those that were held out
 
@@ -183,12 +187,30 @@ def one_batch(run: Recording, target: Target, count: int = 4) -> list[Floats]:
     return batch[:count]
 
 
+def plain_output(run: Recording, target: Target, device: str = "cpu") -> Floats:
+    """What the target gives as logits for a few clips of the run, as it gives them: float32 [clips, classes].
+
+    Raises:
+        InputError: No clip can be read, or the target has no classes.
+    """
+    if target.logits is None:
+        raise InputError(f"target {target.name!r} has no classes")
+    with torch.inference_mode():
+        output = target.logits(forward(target, one_batch(run, target, PLAIN_CLIPS), device))
+    rows: Floats = output.float().cpu().numpy()
+    return rows
+
+
 def _sounds(
     run: Recording, target: Target, rows: Sequence[int], order: list[int], progress: Progress
 ) -> Iterator[list[Floats]]:
     """Waveforms in batches of equal length; `order` is filled with their rows."""
+    # What was skipped when it was recorded, the network does not take.
+    skipped = {miss.path for miss in run.manifest.skipped}
+    rows = [row for row in rows if place_of(run.index.clips[row]) not in skipped]
     clips = [run.index.clips[row] for row in rows]
-    for places, sounds in read_batches(clips, target.sample_rate, BATCH, run.manifest.cut, [], progress):
+    batch = min(BATCH, run.manifest.settings.batch)
+    for places, sounds in read_batches(clips, target.sample_rate, batch, run.manifest.cut, [], progress):
         order += [rows[place] for place in places]
         yield sounds
 

@@ -113,6 +113,7 @@ class Pruned:
         removed: Concepts nearest to the units removed at the chosen budget, with their number, most frequent first.
         export: The file written, or None.
         source: Hash of the target's weights.
+        notes: What to know of the measurement, a line each.
     """
 
     run: str
@@ -129,6 +130,7 @@ class Pruned:
     removed: tuple[tuple[str, int], ...]
     export: str | None
     source: str
+    notes: tuple[str, ...] = ()
 
     @property
     def best(self) -> BudgetEffect:

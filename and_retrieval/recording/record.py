@@ -27,10 +27,10 @@ from ..network.trial import check_independent, check_repeatable
 from ..progress import Announce, Progress, no_progress
 from ..store import Writer
 from ..targets import changed_entries, entry_hashes, resolve_device, weights_hash
-from ..types import Floats, Ints, Skipped, Target
+from ..types import Floats, Ints, LayerEvidence, Skipped, Target
 from .activations import FILE as ACTIVATIONS
 from .activations import new_activations
-from .evidence import Batch, GatheredLayer, gather, save_evidence
+from .evidence import Batch, gather, save_evidence
 from .manifest import EVIDENCE, RecordedLayer, RecordingManifest
 from .recording import QUALITIES_FILE, Recording
 from .unit_index import FILE as UNIT_INDEX
@@ -80,9 +80,8 @@ def record(
         sizes = [plan.units for plan in plans]
         activations = new_activations(scratch, sizes, int((~held).sum()), int(held.sum()))
         recorded = _recorded_clips(target, plans, batches, device, index, skipped, qualities)
-        gathered = gather(recorded, plans, held, config.top_k, activations)
+        evidence = gather(recorded, plans, held, config.top_k, activations)
         del activations  # flushes and closes the map
-        evidence = tuple(layer.evidence for layer in gathered)
         changing = changed_entries(before, entry_hashes(target.module))
         if changing:
             _log.warning(
@@ -100,7 +99,7 @@ def record(
             cut=index.cut,
             settings=replace(config, layers=names, device=device.type),
             skipped=tuple(skipped),
-            layers=tuple(_recorded(*pair) for pair in zip(plans, gathered, strict=True)),
+            layers=tuple(_recorded(*pair) for pair in zip(plans, evidence, strict=True)),
             changing=changing,
         )
         unit_index = build_unit_index(evidence, index.vectors())
@@ -158,7 +157,7 @@ def _recorded_clips(
         skipped.append(Skipped(place_of(index.clips[row]), str(error)))
 
 
-def _recorded(plan: LayerPlan, layer: GatheredLayer) -> RecordedLayer:
+def _recorded(plan: LayerPlan, layer: LayerEvidence) -> RecordedLayer:
     steady = plan.step_seconds if isinstance(plan.step_seconds, SteadySteps) else None
     return RecordedLayer(
         name=plan.name,
@@ -169,7 +168,7 @@ def _recorded(plan: LayerPlan, layer: GatheredLayer) -> RecordedLayer:
         time_axis=plan.time_axis,
         batch_axis=plan.batch_axis,
         overlap=plan.overlap,
-        clips=layer.evidence.moments.count,
+        clips=layer.moments.count,
         calls=plan.calls,
         step=steady.step if steady else None,
         side=steady.side if steady else 0.0,

@@ -8,7 +8,6 @@ the feed-forward network adds. `block3.intermediate` thus names a layer of any a
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -43,18 +42,27 @@ LAST_BLOCKS = 2
 def block_aliases(network: nn.Module) -> dict[str, str]:
     """`blockN.kind` -> name of the module, for every block found, in order."""
     kind_of = {suffix: kind for kind, suffixes in KINDS.items() for suffix in suffixes}
-    found: dict[str, dict[str, str]] = {}
+    blocks: dict[int, dict[str, str]] = {}
     for name, _ in network.named_modules():
-        place = re.fullmatch(r"(?:.*\.)?(\d+)\.((?:\w*[a-z]\w*\.?)+)", name)
-        if place and place[2] in kind_of:
-            kind = kind_of[place[2]]
-            found.setdefault(place[1], {})[kind] = _called(network, name, kind)
+        number, within = _place(name)
+        if number is not None and within in kind_of:
+            kind = kind_of[within]
+            blocks.setdefault(number, {})[kind] = _called(network, name, kind)
     return {
         f"block{number}.{kind}": layers[kind]
-        for number, layers in sorted(found.items(), key=lambda item: int(item[0]))
+        for number, layers in sorted(blocks.items())
         for kind in KINDS
         if kind in layers
     }
+
+
+def _place(name: str) -> tuple[int | None, str]:
+    """The number of the block that a module is in, the last in its name, and its name within the block."""
+    parts = name.split(".")
+    numbers = [place for place, part in enumerate(parts) if part.isascii() and part.isdigit()]
+    if not numbers:
+        return None, name
+    return int(parts[numbers[-1]]), ".".join(parts[numbers[-1] + 1 :])
 
 
 def default_layers(network: nn.Module, aliases: Mapping[str, str], classes: int | None) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ encoder is taken. The network runs in float32, whatever the weights were stored 
 
 from __future__ import annotations
 
+import inspect
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import safe_open
 from torch import nn
 
 from ..checkpoints import torchaudio_shim  # noqa: F401  (before transformers: AST's feature extractor needs torchaudio)
@@ -26,6 +28,8 @@ from .steps import Steps, steps_of
 
 SOUND_INPUTS = ("input_values", "input_features")
 """What transformers calls a waveform or a spectrogram among a model's inputs."""
+LONGER = "is_longer"
+"""What CLAP calls the mark of clips that are longer than its window."""
 TRAINING_ONLY = ("masked_spec_embed",)
 """Weights that an encoder in eval mode never reads; a checkpoint may lack them."""
 SHARED = ("sampling_rate", "num_mel_bins", "max_length")
@@ -48,12 +52,13 @@ def load(place: str, trust_remote_code: bool = False) -> Target:
     """
     what = f"target 'hf:{place}'"
     folder = local_model(place, what, (CONFIG, WEIGHTS), trust_remote_code)
-    config = _config(folder, what, trust_remote_code)
+    config, tower = _config(folder, what, trust_remote_code)
     local_model(place, what, (CONFIG, WEIGHTS, FEATURES), trust_remote_code)
     extractor = _extractor(folder, what, trust_remote_code)
     _check_agreement(config, extractor, what)
-    network, classes = _network(folder, config, what, trust_remote_code)
-    steps = steps_of(config, extractor)
+    network, classes = _network(folder, config, tower, what, trust_remote_code)
+    heard = getattr(network, "config", config)
+    steps = steps_of(heard, extractor)
     if steps is None:
         _warn_of_padding(extractor, what)
         steps = Steps()
@@ -61,7 +66,7 @@ def load(place: str, trust_remote_code: bool = False) -> Target:
     return Target(
         module=network.eval().requires_grad_(False),
         sample_rate=extractor.sampling_rate,
-        preprocess=_Preprocess(extractor),
+        preprocess=_Preprocess(extractor, network),
         class_names=_class_names(config) if classes else None,
         logits=_logits if classes else None,
         pooling=steps.pooling,
@@ -70,18 +75,28 @@ def load(place: str, trust_remote_code: bool = False) -> Target:
         aliases=aliases,
         layers=default_layers(network, aliases, config.num_labels if classes else None),
         name=f"hf:{place}",
+        stored_as=_stored_type(folder, config),
     )
 
 
 class _Preprocess:
-    """Waveforms -> keyword arguments of the network, by the model's own feature extractor."""
+    """Waveforms -> keyword arguments of the network, by the model's own feature extractor.
 
-    def __init__(self, extractor: Any) -> None:
+    Extractors give what some of their models take, such as masks; what this network does not take is left out.
+    """
+
+    def __init__(self, extractor: Any, network: nn.Module | None = None) -> None:
         self.extractor = extractor
+        self.takes = set() if network is None else set(inspect.signature(network.forward).parameters)
 
     def __call__(self, waveforms: list[Floats]) -> dict[str, Any]:
         rate = self.extractor.sampling_rate
-        return dict(self.extractor(list(waveforms), sampling_rate=rate, return_tensors="pt"))
+        inputs = dict(self.extractor(list(waveforms), sampling_rate=rate, return_tensors="pt"))
+        if LONGER in inputs:
+            # Where none is, CLAP's extractor marks one clip of the batch at random.
+            longer = [[len(waveform) > self.extractor.nb_max_samples] for waveform in waveforms]
+            inputs[LONGER] = torch.tensor(longer)
+        return {name: value for name, value in inputs.items() if name in self.takes or name in SOUND_INPUTS}
 
 
 def _logits(output: Any) -> torch.Tensor:
@@ -89,19 +104,49 @@ def _logits(output: Any) -> torch.Tensor:
     return logits
 
 
-def _config(folder: Path, what: str, trust: bool) -> Any:
+def _config(folder: Path, what: str, trust: bool) -> tuple[Any, str | None]:
+    """The model's settings, and, where it takes more than sound, the name of the part that hears."""
     from transformers import MODEL_MAPPING, AutoConfig
 
     with _explained(what, f"{folder / CONFIG} cannot be used"):
         config = AutoConfig.from_pretrained(folder, trust_remote_code=trust, local_files_only=True)
-    if type(config) in MODEL_MAPPING:
-        model = MODEL_MAPPING[type(config)]
-        takes = model.main_input_name
-        if takes not in SOUND_INPUTS:
-            raise InputError(
-                f"{what}: {config.model_type!r} models hear no sound, their input is {takes}; name an audio model"
-            )
-    return config
+    if type(config) not in MODEL_MAPPING:
+        return config, None
+    takes = MODEL_MAPPING[type(config)].main_input_name
+    if takes in SOUND_INPUTS:
+        return config, None
+    with _explained(what, f"{config.model_type!r} cannot be built"):
+        tower = _audio_tower(config)
+    if tower is None:
+        raise InputError(
+            f"{what}: {config.model_type!r} models hear no sound, their input is {takes}; name an audio model"
+        )
+    return config, tower
+
+
+def _audio_tower(config: Any) -> str | None:
+    """The outermost part of a model that is a model of sound itself, as CLAP's `audio_model`; built without weights."""
+    import transformers
+
+    with torch.device("meta"):
+        whole = transformers.AutoModel.from_config(config)
+    for name, part in whole.named_modules():
+        is_model = isinstance(part, transformers.PreTrainedModel) and part.main_input_name in SOUND_INPUTS
+        if name and is_model and set(SOUND_INPUTS) & set(inspect.signature(part.forward).parameters):
+            return str(name)
+    return None
+
+
+def _stored_type(folder: Path, config: Any) -> torch.dtype | None:
+    """The type that a checkpoint stores its weights in, if that is not float32."""
+    types = set()
+    for path in folder.glob("*.safetensors"):
+        with safe_open(path, framework="pt") as stored:
+            types |= {stored.get_slice(name).get_dtype() for name in stored.keys()}  # noqa: SIM118
+    narrow = {"F16": torch.float16, "BF16": torch.bfloat16}
+    kinds = {narrow.get(kind, torch.float32) for kind in types if kind in (*narrow, "F32", "F64")}
+    known = kinds.pop() if len(kinds) == 1 else getattr(config, "dtype", None) if not types else None
+    return known if known in narrow.values() else None
 
 
 def _extractor(folder: Path, what: str, trust: bool) -> Any:
@@ -131,8 +176,8 @@ def _check_agreement(config: Any, extractor: Any, what: str) -> None:
             )
 
 
-def _network(folder: Path, config: Any, what: str, trust: bool) -> tuple[nn.Module, bool]:
-    """The network, and whether it has classes."""
+def _network(folder: Path, config: Any, tower: str | None, what: str, trust: bool) -> tuple[nn.Module, bool]:
+    """The network, or the part of it that hears, and whether it has classes."""
     import transformers
 
     classes = _classifies(config)
@@ -147,9 +192,11 @@ def _network(folder: Path, config: Any, what: str, trust: bool) -> tuple[nn.Modu
             weights_only=True,
             output_loading_info=True,
         )
-    if config.is_encoder_decoder and not classes:
+    if tower is not None:
+        network = network.get_submodule(tower)
+    elif config.is_encoder_decoder and not classes and hasattr(network, "get_encoder"):
         network = network.get_encoder()
-    inner = {name for name, _ in network.named_parameters()}
+    inner = {name if tower is None else f"{tower}.{name}" for name, _ in network.named_parameters()}
     missing = sorted(
         key
         for key in info["missing_keys"]

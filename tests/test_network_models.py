@@ -98,7 +98,7 @@ def _clap(t: Any) -> tuple[Any, Any]:
         "vocab_size": 50, "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16,
     }  # fmt: skip
     config = t.ClapConfig(audio_config=audio, text_config=text, projection_dim=8)
-    return t.ClapModel(config), t.ClapFeatureExtractor()
+    return t.ClapModel(config), t.ClapFeatureExtractor(truncation="rand_trunc")
 
 
 MODELS: dict[str, Callable[[Any], tuple[Any, Any]]] = {"encodec": _encodec, "dac": _dac, "clap": _clap}
@@ -148,3 +148,41 @@ def test_the_type_of_stored_weights_is_known(tmp_path: Path) -> None:
     assert load_target(f"hf:{folder}").stored_as is None
     save_file({name: value.half() for name, value in load_file(path).items()}, path, {"format": "pt"})
     assert load_target(f"hf:{folder}").stored_as is torch.float16
+
+
+def patterns() -> list[str]:
+    """Every regular expression that stands as text in a call of `re` in the package."""
+    import ast
+
+    import and_retrieval
+
+    found = set()
+    for path in Path(and_retrieval.__file__).parent.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute) or not node.args:
+                continue
+            of_re = isinstance(node.func.value, ast.Name) and node.func.value.id == "re"
+            if of_re and isinstance(node.args[0], ast.Constant) and isinstance(node.args[0].value, str):
+                found.add(node.args[0].value)
+    return sorted(found)
+
+
+@pytest.mark.parametrize("pattern", patterns())
+def test_no_pattern_explodes(pattern: str) -> None:
+    import re
+
+    begin = time.perf_counter()
+    for text in (
+        "a" * 2_000,
+        "a." * 1_000,
+        "_1a" * 700,
+        " " * 2_000,
+        "(" * 2_000,
+        "a, " * 700,
+        "0" * 2_000,
+        "a-" * 1_000,
+    ):
+        for end in ("", "!", "\x00"):
+            re.search(pattern, text + end)
+            re.fullmatch(pattern, text + end)
+    assert time.perf_counter() - begin < 2

@@ -18,6 +18,7 @@ from ..progress import Progress
 from ..types import Explanation, Floats, Label, LanguageModel, Meaning, Summary
 
 WITHOUT = Summary(None, True, "the unit never responded")
+WITHOUT_NUMBERS = Summary(None, True, "the unit gave no finite number for any clip")
 UNRELIABLE = Summary(None, True, "its label does not predict it on clips it was not made from")
 
 Place = tuple[int, int | None]
@@ -78,8 +79,13 @@ def with_summaries(
     beyond = Summary(None, True, f"not among the {config.units} units asked for per layer")
 
     def summary(place: Place, described: Explanation | Meaning) -> Summary:
-        without = beyond if _describable(described) else UNRELIABLE if described.labels else WITHOUT
-        return answers.get(place, without)
+        if place in answers:
+            return answers[place]
+        if _describable(described):
+            return beyond
+        if described.labels:
+            return UNRELIABLE
+        return WITHOUT if isinstance(described, Meaning) or described.top else WITHOUT_NUMBERS
 
     return [
         replace(

@@ -1,4 +1,4 @@
-"""What is recorded of odd networks: units of any scale, units that are no numbers, clips too short, weights that change."""
+"""What is recorded of odd networks: any scale, what is no number, clips too short, weights that change."""
 
 from __future__ import annotations
 

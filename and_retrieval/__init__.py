@@ -7,7 +7,7 @@
     run.explain()
     run.search("water drops", k=5)
 
-Names are loaded when they are first used, so that importing the package costs nothing.
+Names are loaded at their first use, so importing the package is fast.
 """
 
 from __future__ import annotations

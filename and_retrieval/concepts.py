@@ -1,4 +1,4 @@
-"""Concept banks: lists of short texts that a unit may be labelled with."""
+"""Concept banks: lists of short texts with which a unit may be labelled."""
 
 from __future__ import annotations
 
@@ -12,32 +12,34 @@ from pathlib import Path
 from .errors import InputError, unknown_name
 
 BUILT_IN = ("acoustic", "audioset", "esc50")
+DEFAULT_BANK = "audioset"
+OWN_LABELS = "labels"
+"""Name of the bank that consists of the labels of the index's clips."""
 COLUMNS = ("concept", "name", "label", "display_name")
-_FORMS = "give one of .txt (one concept a line), .csv (a column named concept) or .json (a list of strings)"
+_FORMS = "give one of .txt (one concept per line), .csv (a column named concept) or .json (a list of strings)"
 
 
 @dataclass(frozen=True, slots=True)
 class ConceptBank:
-    """A named list of concepts, each once, in the order of the source."""
+    """A named list of distinct concepts, in the order of the source."""
 
     name: str
     concepts: tuple[str, ...]
 
 
 def load_bank(name_or_path: str) -> ConceptBank:
-    """Reads a built-in bank or a file of the user's, UTF-8.
+    """Read a built-in bank or a UTF-8 file of the user's.
 
-    A .txt holds one concept a line; what follows a `#` at the start of a line or after a space is a
-    comment. A .csv has a column `concept` (or `name`, `label`, `display_name`; the first of these
-    that it has). A .json holds a list of strings, or an object with that list under `concepts`. In
-    every concept `_` becomes a space; concepts that differ only in case are taken once, as first seen.
+    A .txt file holds one concept per line; a `#` at the start of a line or after a space begins a comment. A .csv file
+    has a column `concept`, `name`, `label` or `display_name`; the first of these that it has is read. A .json file
+    holds a list of strings, or an object with that list under `concepts`. In every concept, `_` becomes a space. Of
+    concepts that differ only in case, the first is kept.
 
     Raises:
-        InputError: There is no such bank or file, or it cannot be read as one.
+        InputError: There is no such bank or file, or the file cannot be read as a bank.
     """
     if name_or_path in BUILT_IN:
-        text = (files(__package__) / "banks" / f"{name_or_path}.txt").read_text(encoding="utf-8")
-        return ConceptBank(name_or_path, _distinct(_lines(text)))
+        return ConceptBank(name_or_path, bank_lines(name_or_path))
     path = Path(name_or_path)
     if not path.is_file():
         if path.suffix or path.name != name_or_path:
@@ -47,12 +49,18 @@ def load_bank(name_or_path: str) -> ConceptBank:
         )
     concepts = _distinct(_read(path))
     if not concepts:
-        raise InputError(f"concept bank {name_or_path!r} is empty; write one concept a line")
+        raise InputError(f"concept bank {name_or_path!r} is empty; write one concept per line")
     return ConceptBank(path.stem, concepts)
 
 
+def bank_lines(name: str) -> tuple[str, ...]:
+    """The texts of a list that the package brings (`banks/NAME.txt`), each once."""
+    text = (files(__package__) / "banks" / f"{name}.txt").read_text(encoding="utf-8")
+    return _distinct(_lines(text))
+
+
 def merge_banks(banks: Iterable[ConceptBank]) -> ConceptBank:
-    """One bank with the concepts of all, in order, named `a+b`; a concept in several is taken once.
+    """One bank with the concepts of all banks, in order, named `a+b`; a concept of several banks is kept once.
 
     Raises:
         InputError: `banks` is empty.
@@ -68,7 +76,7 @@ def _read(path: Path) -> Iterator[str]:
     readers = {".txt": _lines, ".csv": _column, ".json": _list}
     reader = readers.get(path.suffix.lower())
     if reader is None:
-        raise InputError(f"concept bank {str(path)!r}: its form is not known; {_FORMS}")
+        raise InputError(f"concept bank {str(path)!r}: its format is not known; {_FORMS}")
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
@@ -105,14 +113,14 @@ def _column(text: str) -> Iterator[str]:
 
 def _list(text: str) -> Iterator[str]:
     try:
-        found = json.loads(text)
+        content = json.loads(text)
     except json.JSONDecodeError as error:
         raise ValueError(f"not JSON (line {error.lineno}: {error.msg}); correct it") from None
-    if isinstance(found, dict):
-        found = found.get("concepts")
-    if not isinstance(found, list) or not all(isinstance(concept, str) for concept in found):
+    if isinstance(content, dict):
+        content = content.get("concepts")
+    if not isinstance(content, list) or not all(isinstance(concept, str) for concept in content):
         raise ValueError('not a list of strings; write ["dog", "rain"] or {"concepts": ["dog", "rain"]}')
-    yield from found
+    yield from content
 
 
 def _distinct(texts: Iterable[str]) -> tuple[str, ...]:

@@ -1,4 +1,7 @@
-"""One frozen dataclass of settings per stage, and the fingerprint that names a setting for good."""
+"""A frozen dataclass of settings for every stage, and the fingerprint that identifies settings.
+
+Settings that no stage can work with raise an `InputError` when they are created, see `choices`.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,25 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from .types import Pooling
+from .choices import (
+    AMPLITUDE,
+    COUNT,
+    COUNT_OR_NONE,
+    EVIDENCE,
+    OPEN_CONCEPTS,
+    POOLINGS,
+    RANKS,
+    SCORES,
+    SECONDS,
+    WINDOW,
+    Pooling,
+    check_hold_out,
+    known_name,
+)
+
+DEFAULT_SELECTOR = "selective"
+DRAWS = 5  # random choices of units that a selector's choice is compared with
+REPORT_MEGABYTES = 25.0
 
 
 @dataclass(frozen=True)
@@ -17,13 +38,18 @@ class ClipConfig:
 
     Attributes:
         window: Longest clip in seconds; longer files are cut into windows of this length.
-        min_duration: Shorter clips, and shorter last windows of a long file, are left out, seconds.
-        silence: A clip whose loudest sample is below this is silent and skipped, 0..1.
+        min_duration: Shortest clip in seconds; shorter files, and shorter last windows of long files, are left out.
+        silence: Least amplitude of the loudest sample, 0..1; a clip below it is silent and skipped.
     """
 
     window: float = 10.0
     min_duration: float = 0.1
     silence: float = 1e-5
+
+    def __post_init__(self) -> None:
+        WINDOW.check("window", self.window)
+        SECONDS.check("min_duration", self.min_duration)
+        AMPLITUDE.check("silence", self.silence)
 
 
 @dataclass(frozen=True)
@@ -31,11 +57,11 @@ class RecordConfig:
     """What is recorded.
 
     Attributes:
-        layers: Globs over the target's named modules; empty takes the target's own default.
-        top_k: Clips kept per unit at either end.
-        pooling: (layer glob, pooling) pairs that override the target's, first match wins.
-        hold_out: Share of files kept out of the evidence (0..0.9), `fold:NAME`, or `auto`: the last
-            fold where clips carry folds, else 0.2.
+        layers: Globs over the target's named modules; if empty, the target's default.
+        top_k: Number of top clips, and of bottom clips, kept for every unit.
+        pooling: (layer glob, pooling) pairs that override the target's pooling; the first match wins.
+        hold_out: Share of files to hold out (0..0.9), `fold:NAME`, or `auto`: the last fold if clips have folds,
+            else 0.2.
         batch: Clips per forward pass.
         device: auto, cpu or cuda.
     """
@@ -47,24 +73,41 @@ class RecordConfig:
     batch: int = 16
     device: str = "auto"
 
+    def __post_init__(self) -> None:
+        COUNT.check("top_k", self.top_k)
+        COUNT.check("batch", self.batch)
+        check_hold_out("hold_out", self.hold_out)
+        for _, pooling in self.pooling:
+            known_name("pooling", pooling, POOLINGS)
+
 
 @dataclass(frozen=True)
 class LabelConfig:
     """How concepts are scored.
 
     Attributes:
-        score: Name of the score, see `explanation.scores.SCORES`.
-        evidence: What is held against the concepts: the clips' `audio`, their `captions`, or `both`.
-        k: Top clips that are looked at; at most what was recorded.
-        count: Labels kept per unit.
-        rank: What orders a unit's best labels: their `score`, the language model (`llm`), or `both`, see `rank`.
+        score: Name of the score, see `explanation.scores.SCORES`; underscores in it become dashes.
+        evidence: What the concepts are compared with: the clips' `audio`, their `captions`, or `both`.
+        k: Number of top clips that are scored, at most the number recorded. None chooses it for every unit by the
+            number of clips that the unit mainly responds to, see `explanation.scores.effective_clips`.
+        count: Number of labels kept for every unit.
+        rank: What orders a unit's best labels: their `score`, the language model (`llm`), or `both`; see
+            `language.rank`.
     """
 
     score: str = "soft-wpmi"
     evidence: str = "audio"
-    k: int = 20
+    k: int | None = None
     count: int = 5
     rank: str = "score"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "score", known_name("score", self.score, SCORES))
+        known_name("evidence", self.evidence, EVIDENCE)
+        if self.k is not None:
+            COUNT.check("k", self.k)
+        COUNT.check("count", self.count)
+        known_name("rank", self.rank, RANKS)
 
 
 @dataclass(frozen=True)
@@ -73,17 +116,21 @@ class SummaryConfig:
 
     Attributes:
         llm: Model name, path of a GGUF file, or `none`.
-        clips: Top clips, and as many bottom clips, shown to the model.
-        max_tokens: Cap of an answer.
-        seed: Seed of the sampler; answers are greedy, so it decides nothing but ties.
-        units: Units per layer that get a sentence, those with the clearest labels first; None for all.
+        clips: Number of top clips, and of bottom clips, in a prompt.
+        max_tokens: Longest answer in tokens.
+        units: Number of units in every layer that get a sentence, those with the clearest labels first; None for all.
     """
 
     llm: str = "gemma3"
     clips: int = 5
     max_tokens: int = 40
-    seed: int = 0
     units: int | None = None
+
+    def __post_init__(self) -> None:
+        COUNT.check("clips", self.clips)
+        COUNT.check("max_tokens", self.max_tokens)
+        if self.units is not None:
+            COUNT_OR_NONE.check("units", self.units)
 
 
 @dataclass(frozen=True)
@@ -91,15 +138,19 @@ class OpenConceptConfig:
     """Which open concepts are kept.
 
     Attributes:
-        wanted: `auto` finds them where the tagger is installed, `yes` fails where it is not, `no` finds none.
-        most: Words per unit.
-        ask_adjectives: Whether the language model is asked which adjectives that are not listed can describe a
-            sound; the others are left out.
+        wanted: `auto` finds open concepts if the tagger is installed, `yes` fails if it is not, `no` finds none.
+        most: Largest number of words for a unit.
+        ask_adjectives: Whether the language model decides which unlisted adjectives can describe a sound; without
+            it, unlisted adjectives are left out.
     """
 
     wanted: str = "auto"
     most: int = 8
     ask_adjectives: bool = False
+
+    def __post_init__(self) -> None:
+        known_name("setting of open concepts", self.wanted, OPEN_CONCEPTS)
+        COUNT.check("most", self.most)
 
 
 def fingerprint(*parts: Any) -> str:

@@ -1,6 +1,6 @@
-"""Errors that a user can mend: one line that names the thing and the remedy.
+"""Errors that a user can fix: each is one line that names the problem and the remedy.
 
-Only `cli` catches them: it prints the line on stderr and leaves with exit code 2.
+Only `cli` catches them: it prints the line on stderr and exits with code 2.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 
 class AndRetrievalError(Exception):
-    """Base of every error whose message is meant for the person at the keyboard."""
+    """Base of all errors whose message is meant for the user."""
 
 
 class InputError(AndRetrievalError):
@@ -18,7 +18,7 @@ class InputError(AndRetrievalError):
 
 
 class MissingExtraError(AndRetrievalError):
-    """An optional package is not installed; `remedy` is the pip command that mends it."""
+    """An optional package is not installed; `remedy` is the pip command that installs it."""
 
     def __init__(self, what: str, extra: str) -> None:
         self.remedy = f"pip install 'and-retrieval[{extra}]'"
@@ -26,7 +26,7 @@ class MissingExtraError(AndRetrievalError):
 
 
 class ChecksumError(AndRetrievalError):
-    """A file is not the one the manifest describes."""
+    """The content of a file is not what its manifest describes."""
 
 
 class StaleError(AndRetrievalError):
@@ -34,7 +34,7 @@ class StaleError(AndRetrievalError):
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str], remedy: str = "") -> InputError:
-    """An `InputError` for a name that does not exist, naming close matches or all that exist."""
+    """An `InputError` for a name that does not exist; its message lists close matches, or all known names."""
     known = sorted(known)
     close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(close)}?" if close else f"known: {', '.join(known) or 'none'}"

@@ -1,4 +1,4 @@
-"""FAISS inner-product indexes over unit-length vectors, exact or approximate, and their brute-force twin for tests."""
+"""FAISS inner-product indexes over unit-length vectors, exact or approximate, and a brute-force search to test them."""
 
 from __future__ import annotations
 
@@ -15,35 +15,35 @@ from .types import Floats
 Rows = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
 
-APPROXIMATE_FROM = 50_000  # vectors; an exact search of as many takes 10 ms, less than embedding its query
+APPROXIMATE_FROM = 50_000  # vectors; an exact search over these takes 10 ms, less than embedding the query
 
-# Of an approximate index. `bench search` measures what they give over a million vectors.
-REDUCED = 176  # dimensions that are compared first
-LISTS_PER_ROOT = 8  # times the square root of the number of vectors: lists they are divided into
-PROBES = 64  # lists looked into
-CANDIDATES = 250  # vectors whose exact scores are then compared, besides as many as are wanted
-TRAINED_ON = 20  # vectors per list that the lists' centres are made from
-ROUNDS = 6  # of k-means
-SCANNED = 20_000  # as few rows to choose from are compared one by one
+# Settings of an approximate index. `bench search` measures their effect over a million vectors.
+REDUCED = 176  # dimensions of the first comparison
+LISTS_PER_ROOT = 8  # the number of lists is this times the square root of the number of vectors
+PROBES = 64  # least number of lists searched for a query
+CANDIDATES = 250  # vectors whose exact scores are computed, in addition to the number of results
+TRAINED_ON = 20  # vectors for every list from which the centres are computed
+ROUNDS = 6  # iterations of k-means
+SCANNED = 20_000  # up to this number of allowed rows, all of them are compared
 CHUNK = 65_536  # vectors added at a time
 
 
 def build(vectors: Floats) -> faiss.Index:
-    """Exact inner-product index over float32 [n, dim]; on unit vectors the score is the cosine."""
+    """Exact inner-product index over float32 [n, dim]; for unit-length vectors the score is the cosine."""
     index = faiss.IndexFlatIP(vectors.shape[1])
     index.add(np.ascontiguousarray(vectors, dtype=np.float32))
     return index
 
 
 def build_approximate(vectors: Floats) -> faiss.Index:
-    """Inner-product index over float32 [n, dim] that compares a query with a small part of the vectors.
+    """Inner-product index over float32 [n, dim] that compares a query with only a small part of the vectors.
 
-    Vectors are reduced to their principal directions, held in 16 bits a dimension, and divided into lists around
-    k-means centres (FAISS IVF); the lists nearest to a query are searched, and the exact scores of the best
-    candidates decide. Scores are therefore exact, rows may be missed. The principal directions are those of the
-    vectors as they are: inner products with the centred ones, which FAISS's own PCA takes, would be others.
+    Vectors are reduced to their principal directions, stored with 16 bits per dimension, and divided into lists around
+    k-means centres (FAISS IVF). The lists nearest to a query are searched, and the best candidates are ranked by their
+    exact scores. So scores are exact, but rows may be missed. The principal directions are those of the vectors without
+    centring; FAISS's PCA centres the vectors, which changes their inner products.
 
-    One thread builds it, so that the same vectors give the same bytes.
+    The index is built by one thread, so that the same vectors give the same bytes.
     """
     rows, dim = vectors.shape
     lists = max(1, round(LISTS_PER_ROOT * rows**0.5))
@@ -76,19 +76,19 @@ def search(index: faiss.Index, queries: Floats, k: int, among: Mask | None = Non
     """The nearest rows of each query: scores float32 and rows int64, both [queries, min(k, rows)], best first.
 
     Args:
-        index: Exact or approximate.
-        queries: [queries, dim].
-        k: Results wanted.
-        among: bool [n], the rows to choose from; None for all.
+        index: An exact or approximate index.
+        queries: Query vectors, [queries, dim].
+        k: Number of results.
+        among: bool [n], the rows to choose from; None for all rows.
 
     Raises:
-        InputError: The queries' length is not the index's, or k is below 1.
+        InputError: The queries have other dimensions than the index, or k is below 1.
     """
     if k < 1:
-        raise InputError(f"{k} results asked for; ask for 1 or more")
+        raise InputError(f"{k} results were asked for; ask for 1 or more")
     if queries.shape[1] != index.d:
         raise InputError(
-            f"query vectors have {queries.shape[1]} dimensions, the index {index.d}; use its embedder"
+            f"query vectors have {queries.shape[1]} dimensions, the index {index.d}; use the index's embedder"
         )
     queries = np.ascontiguousarray(queries, dtype=np.float32)
     rows = index.ntotal if among is None else int(among.sum())
@@ -97,7 +97,7 @@ def search(index: faiss.Index, queries: Floats, k: int, among: Mask | None = Non
         return np.zeros((len(queries), 0), np.float32), np.zeros((len(queries), 0), np.int64)
     if among is not None and rows <= SCANNED:
         return _scanned(index, np.flatnonzero(among), queries, k)
-    # A bit for every row; FAISS keeps only a pointer to it.
+    # One bit for every row; FAISS keeps only a pointer to the array.
     bits = None if among is None else np.packbits(among, bitorder="little")
     chosen = None if bits is None else faiss.IDSelectorBitmap(bits.size, faiss.swig_ptr(bits))
     if not isinstance(index, faiss.IndexRefineFlat):
@@ -105,14 +105,14 @@ def search(index: faiss.Index, queries: Floats, k: int, among: Mask | None = Non
         parameters.sel = chosen
         return index.search(queries, k, params=parameters)
     lists = faiss.extract_index_ivf(index.base_index).nlist
-    scores, found = _refined(index, queries, k, chosen, _probes(lists, index.ntotal, rows, k))
-    if (found < 0).any():  # the lists looked into hold fewer than k of the rows to choose from
-        scores, found = _refined(index, queries, k, chosen, lists)
-    return scores, found
+    scores, nearest = _refined(index, queries, k, chosen, _probes(lists, index.ntotal, rows, k))
+    if (nearest < 0).any():  # the searched lists hold fewer than k of the allowed rows
+        scores, nearest = _refined(index, queries, k, chosen, lists)
+    return scores, nearest
 
 
 def brute_force(vectors: Floats, queries: Floats, k: int, among: Mask | None = None) -> tuple[Floats, Rows]:
-    """What `search` must return, by one matrix product and a stable sort."""
+    """The result that `search` must give, computed by a matrix product and a stable sort."""
     chosen = np.arange(len(vectors)) if among is None else np.flatnonzero(among)
     scores = queries @ vectors[chosen].T
     best = np.argsort(-scores, axis=1, kind="stable")[:, :k]
@@ -120,7 +120,7 @@ def brute_force(vectors: Floats, queries: Floats, k: int, among: Mask | None = N
 
 
 def stored(index: faiss.Index, rows: Rows | None = None) -> Floats:
-    """The vectors of an index, float32 [n, dim], or those of some rows."""
+    """The vectors of an index, float32 [n, dim], or those of the given rows."""
     if rows is None:
         vectors: Floats = index.reconstruct_n(0, index.ntotal)
     else:
@@ -137,7 +137,7 @@ def load(path: Path) -> faiss.Index:
     """Read an index from a file.
 
     Raises:
-        InputError: Not an index.
+        InputError: The file is not an index.
     """
     try:
         return faiss.read_index(str(path))
@@ -146,7 +146,7 @@ def load(path: Path) -> faiss.Index:
 
 
 def _probes(lists: int, total: int, rows: int, k: int) -> int:
-    """Lists to look into: more where more results are wanted, and where fewer of the rows may be chosen."""
+    """Number of lists to search: it grows with the number of results, and as fewer rows are allowed."""
     needed = max(PROBES, 2 * (k + CANDIDATES) * lists / total)
     return min(lists, int(np.ceil(needed * total / rows)))
 
@@ -170,7 +170,7 @@ def _scanned(index: faiss.Index, rows: Rows, queries: Floats, k: int) -> tuple[F
 
 
 def _principal(sample: Floats, count: int) -> Floats:
-    """The directions in which the inner products of float32 [n, dim] mostly lie, float32 [count, dim]."""
+    """The directions that carry most of the inner products of float32 [n, dim]; float32 [count, dim]."""
     _, directions = np.linalg.eigh((sample.T @ sample).astype(np.float64))
     return np.ascontiguousarray(directions[:, ::-1][:, :count].T, dtype=np.float32)
 

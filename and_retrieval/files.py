@@ -1,17 +1,21 @@
-"""Files: written whole or not at all, and hashed."""
+"""Files: hashing, checking output paths, and writing a file in full or not at all."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
+import re
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from .errors import InputError
+
 CHUNK = 1 << 20  # bytes read at a time
 READABLE = 0o644
+_ESCAPED = re.compile(rb"\\x([89a-f][0-9a-f])")
 SCRATCH = ".tmp"  # suffix of a file that is still being written
 
 
@@ -24,17 +28,38 @@ def sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
+def plain_name(path: str | os.PathLike[str]) -> str:
+    """A path as valid text: bytes that are not UTF-8 are written like ``\\xe9``, as Python shows them."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def named_file(name: str | os.PathLike[str]) -> Path:
+    """The path for which `plain_name` returned `name`."""
+    path = Path(name)
+    text = os.fspath(path)
+    if "\\x" not in text or os.path.lexists(path):
+        return path
+    return Path(os.fsdecode(_ESCAPED.sub(lambda escape: bytes([int(escape[1], 16)]), os.fsencode(text))))
+
+
+def one_line(text: str) -> str:
+    """Text as one line that any terminal can show: unprintable characters become escapes."""
+    return "".join(
+        c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in text
+    )
+
+
 def scratch_path(path: Path) -> Path:
-    """A hidden name beside `path` that no other process or call uses, to write to until the content is complete."""
+    """A hidden path beside `path` for content that is not complete yet; no other process or call uses it."""
     return path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}{SCRATCH}")
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A scratch file to write to; when the block ends without an error, it takes the place of `path` in one step.
+    """A scratch file to write to; if the block ends without an error, it replaces `path` in one step.
 
-    The content is on disk before the name is, so a crash leaves the old file or the new one, never a part. After
-    an error nothing is left behind. The folder of `path` is made where there is none.
+    The content is on disk before the name changes, so a crash leaves the old file or the new one, never a part.
+    After an error, nothing is left behind. The folder of `path` is created if missing.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = scratch_path(path)
@@ -45,8 +70,43 @@ def replacing(path: Path) -> Iterator[Path]:
         scratch.unlink(missing_ok=True)
 
 
+def output_path(name: str, path: str | Path, suffixes: Sequence[str] = ()) -> Path:
+    """The path, with `~` expanded, of a file that the user wants to write.
+
+    Args:
+        name: Name of the setting, for the message.
+        path: The file; it need not exist.
+        suffixes: Allowed suffixes, in any case; empty allows all.
+
+    Raises:
+        InputError: The path is a folder, lies in a folder that does not exist, or has another suffix.
+    """
+    path = Path(path).expanduser()
+    if path.is_dir():
+        raise InputError(f"{name} {path}: this is a folder; give the name of a file")
+    if suffixes and path.suffix.lower() not in suffixes:
+        raise InputError(f"{name} {path}: give a name that ends in {' or '.join(suffixes)}")
+    if not path.parent.is_dir():
+        raise InputError(f"{name} {path}: the folder {path.parent} does not exist; make it first")
+    return path
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[Path]:
+    """Like `replacing`, for a file that the user named.
+
+    Raises:
+        InputError: The file cannot be written, for lack of permission or space.
+    """
+    try:
+        with replacing(path) as scratch:
+            yield scratch
+    except OSError as error:
+        raise InputError(f"{path} cannot be written ({error.strerror}); choose another place") from None
+
+
 def settle(scratch: Path, path: Path) -> None:
-    """Give a finished scratch file its final name, once its content is on disk and others may read it."""
+    """Flush a finished scratch file to disk, make it readable for others, and give it its final name."""
     with scratch.open("rb") as stream:
         os.fsync(stream.fileno())
     scratch.chmod(READABLE)  # some writers make private files
@@ -54,7 +114,7 @@ def settle(scratch: Path, path: Path) -> None:
 
 
 def write_text(path: Path, text: str) -> Path:
-    """Write UTF-8 text in one step, line ends as they are; returns the path."""
+    """Write UTF-8 text in one step, with line ends unchanged; returns the path."""
     with replacing(path) as scratch:
         scratch.write_text(text, encoding="utf-8", newline="")
     return path

@@ -1,47 +1,59 @@
-"""Progress of long work on stderr, with rate and time left; silent when nobody watches."""
+"""Progress of long work, with rate and time left; silent if nobody is watching."""
 
 from __future__ import annotations
 
 import sys
 import time
 from collections.abc import Callable
+from typing import Any
 
 Progress = Callable[[int, int], None]
 """Called with (done, total) as work proceeds."""
 
-INTERVAL = 0.2  # seconds between two redraws
+INTERVAL = 0.2  # seconds between redraws
 
 
 def silent(done: int, total: int) -> None:
-    """Progress that nobody sees."""
+    """Show no progress."""
 
 
 Announce = Callable[[str, str], Progress]
-"""(what is done, unit of counting) -> the progress to call; lets one verb show several bars."""
+"""(name of the work, what is counted) -> the progress to call; so one verb can show several bars."""
 
 
 def no_progress(what: str, unit: str) -> Progress:  # noqa: ARG001
-    """Announces nothing."""
+    """Announce nothing."""
     return silent
 
 
 def terminal_progress(what: str, unit: str, quiet: bool = False) -> Progress:
-    """Progress drawn on one line of the terminal, or `silent` when stderr is none."""
-    if quiet or not sys.stderr.isatty():
+    """A bar with rate and time left, on a terminal or in a notebook; elsewhere `silent`.
+
+    The bar appears at the first call and closes at the call in which `done` reaches `total`.
+    """
+    if quiet or not (sys.stderr.isatty() or _in_notebook()):
         return silent
-    begin = time.monotonic()
-    drawn = 0.0
+    from tqdm.auto import tqdm
+
+    begin = time.time()  # the clock that tqdm uses
+    bar: Any = None
 
     def draw(done: int, total: int) -> None:
-        nonlocal drawn
-        now = time.monotonic()
-        if done < total and now - drawn < INTERVAL:
-            return
-        drawn = now
-        rate = done / max(now - begin, 1e-6)
-        left = f"{(total - done) / rate:.0f} s left" if 0 < done < total else f"{now - begin:.1f} s"
-        end = "\n" if done >= total else ""
-        sys.stderr.write(f"\r\x1b[K{what} {done}/{total} {unit}, {rate:.1f} {unit}/s, {left}{end}")
-        sys.stderr.flush()
+        nonlocal bar
+        if bar is None:
+            options = {"mininterval": INTERVAL, "miniters": 1, "smoothing": 0, "dynamic_ncols": True}
+            bar = tqdm(desc=what, total=total, unit=f" {unit}", **options)
+            bar.start_t = bar.last_print_t = begin  # the time before the first call counts too
+        bar.total = total
+        bar.update(done - bar.n)
+        if done >= total:
+            bar.close()
+            bar = None
 
     return draw
+
+
+def _in_notebook() -> bool:
+    """Whether this process is the kernel of a notebook, which shows stderr although it is not a terminal."""
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    return shell is not None and "IPKernelApp" in shell.config

@@ -1,4 +1,4 @@
-"""The facade: what users of the package call, each stage as a function or a method of `Run`."""
+"""The facade for users of the package: every stage as a function or a method of `Run`."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from .clips.index import ClipIndex
-from .concepts import ConceptBank
+from .concepts import DEFAULT_BANK, ConceptBank
 from .config import RecordConfig
-from .explanation.explain import DEFAULT_BANK, explain
+from .explanation.explain import explain
 from .explanation.stored import Explained, load_explained
 from .progress import Announce, no_progress
 from .pruning.prune import prune
@@ -26,18 +26,18 @@ from .types import Target
 
 @dataclass(frozen=True)
 class Run(Recording):
-    """A recording with the stages that follow as methods: the user's NAME/RUN."""
+    """The user's NAME/RUN: a recording, with the later stages as methods."""
 
     def explain(self, *banks: str | ConceptBank, **settings: Any) -> Explained:
         """`explanation.explain.explain` of this run, by default over the bank `audioset`."""
         return explain(self, banks or (DEFAULT_BANK,), **settings)
 
     def explanations(self) -> Explained:
-        """What `explain` said of the units, a sequence in layer and unit order.
+        """The explanations that `explain` made, a sequence in the order of layers and units.
 
         Raises:
-            InputError: `explain` was not run yet.
-            StaleError: The network was recorded again since.
+            InputError: The run is not explained yet.
+            StaleError: The network was recorded again after that.
         """
         return load_explained(self)
 
@@ -48,7 +48,7 @@ class Run(Recording):
     def prune(
         self, *concepts: str, device: str = "cpu", trust_remote_code: bool = False, **settings: Any
     ) -> Pruned:
-        """`pruning.prune.prune` of this run's network, which is loaded again; several concepts go together."""
+        """Load the run's network and prune it, see `pruning.prune.prune`; several concepts are pruned together."""
         target = load_recorded_target(self, device, trust_remote_code)
         return prune(self, target, concepts, device=device, **settings)
 
@@ -65,6 +65,6 @@ def record(
     run: str | None = None,
     announce: Announce = no_progress,
 ) -> Run:
-    """Show the network every clip of the index once, see `recording.record.record`; gives the run."""
+    """Play every clip of the index to the network once, see `recording.record.record`; returns the run."""
     recording = record_network(target, index, layers, config, run, announce)
     return Run(recording.stored, recording.index)

@@ -1,12 +1,12 @@
-"""The only owner of the folder layout: where indexes and recordings live, and how they get there whole.
+"""The folder layout, which only this module knows: where indexes and recordings are, and how they are written.
 
     HOME/NAME/manifest.json, vectors-*.faiss, clips-*.jsonl             a clip index
     HOME/NAME/runs/RUN/manifest.json, evidence-*.safetensors, ...       a recording: one network on that index
-    HOME/NAME/runs/RUN/explanation.json, units-*.parquet, ...           what `explain` says of its units
-    HOME/NAME/runs/RUN/report.html, prune-*.json                        what people read
+    HOME/NAME/runs/RUN/explanation.json, units-*.parquet, ...           what `explain` says about its units
+    HOME/NAME/runs/RUN/report.html, prune-*.json                        files for people to read
 
-Files are written under the hash of their own content. The manifest that names them is renamed into place last, so a
-crash leaves either the old state or the new one. A manifest is a frozen dataclass, checked once, when it is read.
+The name of a file contains a hash of its content. The manifest that lists the files is renamed into place last, so a
+crash leaves either the old state or the new state. A manifest is a frozen dataclass, checked once, when it is read.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ INDEX, RECORDING = "clip index", "recording"
 REPORT = "report.html"
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 CHECKED_UP_TO = 256 << 20
-"""Bytes. Larger files (activations, memory-mapped) are checked by size alone: hashing them would take longer than
-what is done with them."""
+"""Bytes. Larger files (memory-mapped activations) are checked only by their size: hashing them would take longer than
+the work that uses them."""
 ABANDONED = 24 * 3600.0
-"""Seconds after which a scratch file that nobody wrote to counts as left behind by a process that died."""
+"""Seconds without a write after which a scratch file counts as left behind by a process that died."""
 
 Content = TypeVar("Content")
 Writer = Callable[[Path], None]
@@ -49,15 +49,15 @@ class Home:
 
     @classmethod
     def find(cls, chosen: str | Path | None = None) -> Home:
-        """The home the user means."""
+        """The home that the user chose, else the environment's, else the default."""
         return cls(Path(chosen or os.environ.get(HOME_VARIABLE) or DEFAULT_HOME))
 
     def index(self, name: str) -> Folder:
-        """Folder of a clip index, existing or not."""
+        """Folder of a clip index, whether it exists or not."""
         return Folder(self.path / _checked(name), INDEX)
 
     def run(self, name: str, run: str) -> Folder:
-        """Folder of a recording on an index, existing or not."""
+        """Folder of a recording on an index, whether it exists or not."""
         return self.index(name).run(run)
 
     def indexes(self) -> list[str]:
@@ -69,7 +69,7 @@ class Home:
         return sorted(p.parent.name for p in (self.path / _checked(name)).glob("runs/*/manifest.json"))
 
     def require_index(self, name: str) -> Folder:
-        """Folder of an index that exists, else an error with the names that do."""
+        """Folder of an existing index; for an unknown name, raises InputError with the names of the known indexes."""
         folder = self.index(name)
         if not folder.exists():
             remedy = f"make it: and-retrieval index SOURCE --name {name} (looked in {self.path})"
@@ -77,7 +77,7 @@ class Home:
         return folder
 
     def require_run(self, name: str, run: str) -> Folder:
-        """Folder of a run that exists, else an error with the names that do."""
+        """Folder of an existing run; for an unknown name, raises InputError with the names of the known runs."""
         self.require_index(name)
         folder = self.run(name, run)
         if not folder.exists():
@@ -89,7 +89,7 @@ class Home:
 
 @dataclass(frozen=True, slots=True)
 class StoredFile:
-    """A committed file as the manifest names it: name within the folder, size in bytes, sha256 in hex."""
+    """A committed file as the manifest lists it: name within the folder, size in bytes, sha256 in hex."""
 
     path: str
     size: int
@@ -98,14 +98,14 @@ class StoredFile:
 
 @dataclass(frozen=True, slots=True)
 class _Version:
-    """What every manifest of every format holds."""
+    """The fields of every manifest of every format."""
 
     format: int
 
 
 @dataclass(frozen=True, slots=True)
 class _Head:
-    """What every manifest of this format holds besides its content."""
+    """The fields of every manifest of this format, besides its content."""
 
     format: int
     kind: str
@@ -114,10 +114,10 @@ class _Head:
 
 @dataclass(frozen=True)
 class Stored(Generic[Content]):
-    """The state of a folder as its manifest described it when it was opened.
+    """The state of a folder, as its manifest described it when the folder was opened.
 
     Attributes:
-        folder: Where it lies.
+        folder: The folder.
         manifest: The content of the manifest.
         files: Plain name -> committed file.
     """
@@ -128,11 +128,11 @@ class Stored(Generic[Content]):
     _verified: set[str] = field(default_factory=set, repr=False, compare=False)
 
     def file(self, name: str) -> Path:
-        """Path of a committed file by its plain name, verified when it is first asked for.
+        """Path of a committed file by its plain name; the file is verified at the first call.
 
         Raises:
             InputError: The folder has no such file.
-            ChecksumError: The file is missing or was changed.
+            ChecksumError: The file is missing or has changed.
         """
         remedy = f"make the {self.folder.kind} again"
         if name not in self.files:
@@ -152,9 +152,9 @@ class Folder:
     """A folder whose files belong together and are described by a manifest.
 
     Attributes:
-        path: Where it lies, existing or not.
-        kind: What is stored there, in words.
-        manifest_name: File name of the manifest; several kinds may share a folder under different names.
+        path: Path of the folder, which need not exist.
+        kind: What the folder holds, in words.
+        manifest_name: File name of the manifest; several kinds may share a folder under different manifests.
     """
 
     path: Path
@@ -163,22 +163,22 @@ class Folder:
 
     @property
     def manifest_path(self) -> Path:
-        """Where the manifest lies."""
+        """Path of the manifest."""
         return self.path / self.manifest_name
 
     def run(self, name: str) -> Folder:
-        """Folder of a recording on the clip index in this folder, existing or not."""
+        """Folder of a recording on the clip index in this folder, whether it exists or not."""
         return Folder(self.path / "runs" / _checked(name), RECORDING)
 
     def exists(self) -> bool:
-        """Whether something was committed here."""
+        """Whether anything has been committed to this folder."""
         return self.manifest_path.is_file()
 
     def open(self, content: type[Content]) -> Stored[Content]:
         """The committed state, its manifest checked against the types of the dataclass `content`.
 
         Raises:
-            StaleError: Another format version, or another kind of folder.
+            StaleError: The manifest has another format, or the folder is of another kind.
             InputError: The manifest is missing, is not JSON, or a field is missing or has another type.
         """
         try:
@@ -190,7 +190,7 @@ class Folder:
         version = self._parsed(text, _Version).format
         if version != FORMAT:
             raise StaleError(
-                f"{self.manifest_path} has format {version}, this version reads format {FORMAT}; "
+                f"{self.manifest_path} has format {version}, but this version reads format {FORMAT}; "
                 f"make the {self.kind} again"
             )
         head = self._parsed(text, _Head)
@@ -199,24 +199,26 @@ class Folder:
         return Stored(self, self._parsed(text, content), head.files)
 
     def _parsed(self, text: bytes, content: type[Content]) -> Content:
-        from pydantic import TypeAdapter, ValidationError  # 0.1 s that `--help` does not need
+        from pydantic import TypeAdapter, ValidationError  # takes 0.1 s, which `--help` can save
 
         try:
             return TypeAdapter(content).validate_json(text, strict=True)
         except ValidationError as error:
             flaw = error.errors(include_url=False, include_input=False)[0]
             place = ".".join(map(str, flaw["loc"]))
-            raise InputError(
-                f"{self.manifest_path} is damaged ({place + ': ' if place else ''}{flaw['msg']}); "
-                f"make the {self.kind} again"
-            ) from None
+            raise self._damaged(f"{place + ': ' if place else ''}{flaw['msg']}") from None
+        except InputError as error:  # a setting that no stage can work with
+            raise self._damaged(str(error)) from None
+
+    def _damaged(self, flaw: str) -> InputError:
+        return InputError(f"{self.manifest_path} is damaged ({flaw}); make the {self.kind} again")
 
     def commit(self, files: Mapping[str, Writer | str | Path], content: Any) -> None:
-        """Write files and then the manifest that names them; files of the state before are removed.
+        """Write files and then the manifest that lists them; files of the previous state are removed.
 
         Args:
-            files: Plain name -> text, a function that writes to the path it is given, or the path of a
-                finished scratch file, which is moved.
+            files: Plain name -> text, a function that writes to a given path, or the path of a finished
+                scratch file, which is moved.
             content: A dataclass, the content of the manifest.
         """
         before = self._committed()
@@ -227,11 +229,11 @@ class Folder:
         self._sweep(before, {name: entry.path for name, entry in entries.items()})
 
     def write_text(self, name: str, text: str) -> Path:
-        """Write a file that people or other programs read, in one step; returns its path."""
+        """Write a file for people or other programs in one step; returns its path."""
         return write_text(self.path / name, text)
 
     def scratch(self, name: str) -> Path:
-        """A new empty file in this folder to write to until it is committed."""
+        """Create an empty file in this folder, to be written to and then committed."""
         self.path.mkdir(parents=True, exist_ok=True)
         path = scratch_path(self.path / name)
         path.touch(exist_ok=False)
@@ -252,7 +254,7 @@ class Folder:
         return entry
 
     def _committed(self) -> set[str]:
-        """Names of the files of the state before; none where its manifest cannot be read."""
+        """Names of the files of the current state; empty if its manifest cannot be read."""
         try:
             files = json.loads(self.manifest_path.read_text(encoding="utf-8"))["files"]
             return {str(entry["path"]) for entry in files.values()}
@@ -260,7 +262,7 @@ class Folder:
             return set()
 
     def _sweep(self, before: set[str], current: Mapping[str, str]) -> None:
-        """Remove the files of the state before, of commits that broke off, and abandoned scratch files."""
+        """Remove the files of the previous state and of interrupted commits, and abandoned scratch files."""
         plain = [(re.escape(Path(name).stem), re.escape(Path(name).suffix)) for name in current]
         placed = re.compile("|".join(f"{stem}-[0-9a-f]{{12}}{suffix}" for stem, suffix in plain))
         oldest = time.time() - ABANDONED

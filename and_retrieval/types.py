@@ -1,6 +1,6 @@
 """The nouns of the project: frozen records and the protocols that join its stages.
 
-Nothing here imports more than NumPy, so every module may import this one.
+Nothing here needs more than NumPy, so every module may import this one.
 Times are seconds, audio is float32 in [-1, 1], vectors have unit length.
 """
 
@@ -13,18 +13,21 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from .choices import Evidence as Evidence
+from .choices import Pooling as Pooling
+
 if TYPE_CHECKING:
     import torch
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int32]
 
-Pooling = Literal["mean", "max", "first", "last"]
-Evidence = Literal["audio", "captions", "both"]
 Reliability = Literal["holds", "fails", "untested"]
+Kind = Literal["concept", "acoustic", "both"]
+TuningShape = Literal["peak", "rising", "falling", "valley"]
 
 StepSeconds = Callable[[float, int], npt.NDArray[np.float64]]
-"""(duration of a clip in seconds, steps on a layer's time axis) -> when each step is, see `Target.step_seconds`."""
+"""(duration of a clip in seconds, steps on a layer's time axis) -> time of each step, see `Target.step_seconds`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,13 +37,13 @@ class Clip:
     Attributes:
         id: 16 hex digits from relative path, file content and start: the same on every machine.
         root: Absolute folder that `path` starts from.
-        path: Audio file, POSIX style, relative to `root`.
-        start: Where the clip begins in the file, seconds.
+        path: Audio file, POSIX style, relative to `root`, written as by `files.plain_name`.
+        start: Start of the clip in the file, seconds.
         duration: Length in seconds.
         label: Class name, or None.
         caption: One sentence that describes the sound, or None.
-        fold: Name of the fold the file belongs to, or None.
-        sha256: Of the whole file, hex.
+        fold: Name of the fold that the file belongs to, or None.
+        sha256: Hash of the whole file, hex.
     """
 
     id: str
@@ -61,7 +64,7 @@ class Clip:
 
 @dataclass(frozen=True, slots=True)
 class Skipped:
-    """A file, or a window of one, that could not be used, and why."""
+    """A file, or a window of a file, that could not be used, and the reason."""
 
     path: str
     reason: str
@@ -69,20 +72,32 @@ class Skipped:
 
 @dataclass(frozen=True, slots=True)
 class ProbeSet:
-    """The clips a network is shown, and the files that could not be used."""
+    """The clips that a network hears, and the files that could not be used.
+
+    Attributes:
+        clips: The clips, in a fixed order.
+        skipped: Files that look like sound but are missing from the clips, in whole or in part, with the reason.
+        columns: The columns among label, caption and fold that a table has, even if all their cells are empty.
+        notes: Further remarks on the source, in sentences.
+    """
 
     clips: tuple[Clip, ...]
     skipped: tuple[Skipped, ...] = ()
+    columns: frozenset[str] = frozenset()
+    notes: tuple[str, ...] = ()
 
 
 class Embedder(Protocol):
     """Maps audio and text into one vector space.
 
+    It may have an attribute `shared_networks`, a tuple of names of targets whose weights it uses to hear: its labels
+    agree with such a network more than those of an independent embedder would, and the report says so.
+
     Attributes:
-        name: What the user typed to get it.
-        dim: Length of the vectors.
-        sample_rate: Rate in Hz at which `embed_audio` expects waveforms.
-        fingerprint: Hash of weights and settings; vectors are comparable only when it is equal.
+        name: The name by which the user loaded it.
+        dim: Number of dimensions of a vector.
+        sample_rate: Sample rate in Hz of the waveforms that `embed_audio` takes.
+        fingerprint: Hash of weights and settings; only vectors with equal fingerprints are comparable.
     """
 
     @property
@@ -109,25 +124,25 @@ class Target:
 
     Attributes:
         module: The network, in eval mode; its `named_modules()` are the layers.
-        sample_rate: Rate in Hz of the waveforms that `preprocess` takes.
-        preprocess: List of equally long 1-D float32 waveforms -> what `module` is called with:
+        sample_rate: Sample rate in Hz of the waveforms that `preprocess` takes.
+        preprocess: List of equally long 1-D float32 waveforms -> the input of `module`:
             a tensor (batch first), or a dict of keyword arguments.
         class_names: Names of the output classes, or None.
-        logits: Output of `module` -> [n, classes], or None when there are no classes.
-        pooling: Layer glob -> how its activations over time become one number; first match wins.
+        logits: Output of `module` -> [n, classes], or None if there are no classes.
+        pooling: Layer glob -> how the layer's activations over time become one number; the first match wins.
             Layers that no glob matches are pooled by their type.
-        time_axis: Layer glob -> axis of that layer's output that runs over time, for layers
-            where it cannot be found by showing the network a longer sound; None where no axis does.
-        unit_axis: Layer glob -> axis of that layer's output that the units lie on, for layers where neither
-            the module's type nor its neighbours tell.
-        step_seconds: Layer glob -> function that says when the steps of the layer's time axis are, for networks
-            that pad their input or mix special tokens with time: centre of every step in seconds from the clip's
-            start, float64 [steps], NaN for padding and special tokens, which then count in no mean, no maximum
-            and no peak. Without it the steps divide the clip evenly.
+        time_axis: Layer glob -> axis of the layer's output that runs over time, or None if no axis does. Needed
+            only if the axis cannot be found by playing a longer sound to the network.
+        unit_axis: Layer glob -> axis of the layer's output that the units lie on. Needed only if neither
+            the module's type nor its neighbours determine it.
+        step_seconds: Layer glob -> function that returns the times of the steps on the layer's time axis, for
+            networks that pad their input or mix special tokens with time: the centre of every step in seconds from
+            the clip's start, float64 [steps], NaN for padding and special tokens, which then count in no mean, no
+            maximum and no peak. Without such a function, the steps divide the clip evenly.
         aliases: Short name -> layer; globs match either.
-        layers: Globs recorded when the user names none; empty means all layers with weights.
-        name: What the user typed to get it.
-        stored_as: Type in which its checkpoint stores the weights, where the network runs in another; exports keep it.
+        layers: Globs of the layers to record if the user names none; empty means all layers with weights.
+        name: The name by which the user loaded it.
+        stored_as: Type in which its checkpoint stores the weights, if the network runs in another; exports keep it.
     """
 
     module: torch.nn.Module
@@ -147,13 +162,13 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class AttachedDictionary:
-    """A learned dictionary of a target as a recording names it, see `network.dictionary`.
+    """A target's learned dictionary, as stored in the manifest of a recording; see `network.dictionary`.
 
     Attributes:
-        layer: Dotted name of the layer that it reads.
-        path: Absolute path of its file, or None when it was made in Python.
-        sha256: Of the file.
-        unit_axis, time_axis: Of the layer's output.
+        layer: Dotted name of the layer that the dictionary reads.
+        path: Absolute path of the dictionary's file, or None if it was made in Python.
+        sha256: Hash of the file.
+        unit_axis, time_axis: Axes of the layer's output.
     """
 
     layer: str
@@ -168,7 +183,7 @@ class Kept:
     """The k strongest (or weakest) clips of every unit of a layer, strongest (weakest) first.
 
     Attributes:
-        rows: int32 [units, k], row of the clip in the clip index; -1 where fewer than k were seen.
+        rows: int32 [units, k], row of the clip in the clip index; -1 beyond the last clip if fewer than k were seen.
         values: float32 [units, k], the activation; NaN where `rows` is -1.
         peaks: float32 [units, k], seconds from the clip's start at which the unit was strongest.
     """
@@ -180,7 +195,7 @@ class Kept:
 
 @dataclass(frozen=True, slots=True)
 class Moments:
-    """Statistics of every unit over all clips that may serve as evidence.
+    """Statistics of every unit over all seen clips, that is, those not held out.
 
     Attributes:
         count: Number of clips seen.
@@ -196,24 +211,13 @@ class Moments:
 
 @dataclass(frozen=True, slots=True)
 class LayerEvidence:
-    """What a layer responded to: per unit the top-k and bottom-k clips, and moments.
-
-    Attributes:
-        name: Of the layer.
-        pooling: How time became one number.
-        top, low: The strongest and the weakest clips.
-        moments: Over all clips that may serve as evidence.
-        missing_units: Units that gave NaN or infinity on some clip; such clips do not count for them.
-        missing_clips: Clips on which some unit did.
-    """
+    """What a layer responded to: the top-k and bottom-k clips of every unit, and moments."""
 
     name: str
     pooling: Pooling
     top: Kept
     low: Kept
     moments: Moments
-    missing_units: int = 0
-    missing_clips: int = 0
 
     @property
     def units(self) -> int:
@@ -222,18 +226,18 @@ class LayerEvidence:
 
     @property
     def fired(self) -> npt.NDArray[np.bool_]:
-        """bool [units, k], at which top clips the unit is stronger than at its weakest; others say nothing about it."""
+        """bool [units, k], whether a top clip is stronger than the unit's weakest clip; otherwise it shows nothing."""
         return np.asarray(self.top.values > self.low.values[:, :1])
 
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """A concept with its score for a unit; scores compare within one run and score name only.
+    """A concept with its score for a unit; only scores of the same run and kind can be compared.
 
     Attributes:
         concept: A short text.
         score: Higher is better.
-        evidence: Which source puts the concept among the unit's best: the clips' sound, their captions, or both
+        evidence: Source that puts the concept among the unit's best: the clips' sound, their captions, or both
             (each alone, or only the two together).
     """
 
@@ -247,7 +251,7 @@ class Shown:
     """A clip among the evidence of a unit.
 
     Attributes:
-        row: Of the clip in the clip index; its path, start and caption are there.
+        row: Row of the clip in the clip index, which holds its path, start and caption.
         peak: Seconds from the clip's start at which the unit was strongest.
         activation: How strongly the unit responded.
     """
@@ -262,12 +266,12 @@ class Summary:
     """One sentence about a unit, or the reason why there is none.
 
     Attributes:
-        text: The sentence, or None when abstained.
-        abstained: True when no usable sentence was made.
-        reason: Why it abstained, or None.
-        raw: The model's unedited answers that could not be used, one a line, or None.
-        origin: Whether the model wrote the text at once or when asked again, or the text was composed of
-            the evidence's own words because neither answer could be used; None when abstained.
+        text: The sentence, or None if abstained.
+        abstained: True if no usable sentence was made.
+        reason: Why there is no sentence, or None.
+        raw: The model's unedited answers that could not be used, one per line, or None.
+        origin: `written` if the model's first answer was used, `repaired` if its second answer was, and `composed`
+            if neither was usable and the text was put together from words of the evidence; None if abstained.
     """
 
     text: str | None
@@ -282,17 +286,19 @@ NOT_ASKED = Summary(None, True, "no sentence was asked for")
 
 @dataclass(frozen=True, slots=True)
 class UnitFaithfulness:
-    """How well a unit's first label predicts it on clips it was not made from, see `faithfulness`.
+    """How well a unit's first label predicts its activations on clips that the label was not made from.
+
+    See `explanation.faithfulness`.
 
     Attributes:
-        clips: Held-out clips it was tested on.
-        correlation: Pearson's, of the label's clip similarity and the activation's exponential scores, that is,
-            ranks that weigh the strongest responses most; -1..1.
-        random_correlation: The same for a random label of the bank, on average.
-        best_correlation: The same for the best of ten random labels, expected.
-        auprc: Average precision at which the label finds the unit's strongest fifth of the clips, 0..1.
-        base_rate: That share: the precision without any order.
-        q_value: Of the permutation test, false discovery rate over the layer's units, 0..1.
+        clips: Number of held-out clips in the test.
+        correlation: Pearson correlation of the label's similarity to the clips with the exponential scores of the
+            activations, that is, ranks that weigh the strongest responses most; -1..1.
+        random_correlation: Mean correlation of a random label of the bank.
+        best_correlation: Expected correlation of the best of ten random labels.
+        auprc: Average precision with which the label finds the fifth of the clips with the strongest activations, 0..1.
+        base_rate: Share of these clips, which is the precision of a random order.
+        q_value: False discovery rate of the permutation test over the layer's units, 0..1.
         reliable: Whether the label beat both chance over clips and chance over labels.
     """
 
@@ -307,7 +313,7 @@ class UnitFaithfulness:
 
 
 def reliability(test: UnitFaithfulness | None) -> Reliability:
-    """What a test says of a label: it `holds` or `fails` on clips it was not made from, or was left `untested`."""
+    """Result of a test: the label `holds` or `fails` on clips it was not made from; without a test it is `untested`."""
     if test is None:
         return "untested"
     return "holds" if test.reliable else "fails"
@@ -315,14 +321,14 @@ def reliability(test: UnitFaithfulness | None) -> Reliability:
 
 @dataclass(frozen=True, slots=True)
 class Meaning:
-    """One of several things a unit answers to: a group of its top clips that lie together in embedding space.
+    """One of several things that a unit responds to: a group of its top clips that lie together in embedding space.
 
     Attributes:
         labels: Concepts of this group, best first.
         clips: Places in `Explanation.top` of the group's clips, strongest first.
-        summary: One sentence about this group, or why there is none.
-        faithfulness: Of its own first label, tested on what the unit's other meanings leave of its activation; None
-            where that could not be tested.
+        summary: One sentence about this group, or the reason why there is none.
+        faithfulness: Test of the group's first label on the part of the unit's activation that its other meanings do
+            not explain; None if it could not be tested.
     """
 
     labels: tuple[Label, ...]
@@ -332,29 +338,65 @@ class Meaning:
 
     @property
     def reliable(self) -> Reliability:
-        """Whether its first label passed its test."""
+        """Whether the first label of the group passed its test."""
         return reliability(self.faithfulness)
 
 
 @dataclass(frozen=True, slots=True)
-class Explanation:
-    """All that is said about one unit. A new field is stored and exported without further code.
+class Tuning:
+    """The shape of a unit's mean response over a measured quality, see `explanation.tuning`.
 
     Attributes:
-        layer, unit: The unit.
-        top, low: The clips it responded to most and least, strongest and weakest first.
-        labels: Concepts, best first; empty when the unit never responded.
-        faithfulness: Test of the first label on held-out clips, by the evidence that labels were made from (sound
-            unless asked otherwise). None where there is no label, or were too few clips to test it on.
-        reliable: Whether the first label passed this test.
-        caption_faithfulness: The same label, tested by the held-out clips' own captions: a second opinion where the
-            label came from sound. None where the clips carry none.
-        acoustics: Which measured qualities go with its activation, in words, or None.
-        meanings: Two or more where the top clips fall into distinct groups, the one with the strongest clip
-            first; otherwise empty.
-        polysemanticity: 0..1, how far apart the top clips lie: 0 identical, 1 as clips drawn at random, see
-            `explanation.groups.Groups`; None where there are too few.
-        summary: One sentence, or why there is none.
+        quality: pitch, brightness, level or modulation_rate; its values are in Hz or dB.
+        shape: `peak` if a middle value beats both ends, `valley` if it loses to both, else `rising` or `falling`.
+        best: Value with the strongest response (for a valley, the weakest); for rising and falling, the mean of the bin
+            at the strong end.
+        low, high: Range at half height of the peak or valley; for rising and falling, the range in which the mean
+            response is in its upper half.
+        effect: Share of the unit's variance that the quality explains beyond chance, 0..1.
+        q_value: False discovery rate over the layer's units and qualities, 0..1.
+        centres: Mean quality of the clips in each bin.
+        means: Mean activation of the clips in each bin.
+        margins: Half-width of the 95 % interval of each mean.
+    """
+
+    quality: str
+    shape: TuningShape
+    best: float
+    low: float
+    high: float
+    effect: float
+    q_value: float
+    centres: tuple[float, ...] = ()
+    means: tuple[float, ...] = ()
+    margins: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """Everything that the project says about one unit. A new field is stored and exported without further code.
+
+    Attributes:
+        layer, unit: Name of the layer, and number of the unit in it.
+        top, low: The clips that the unit responded to most and least, strongest and weakest first.
+        labels: Concepts, best first; empty if the unit never responded.
+        faithfulness: Test of the first label on held-out clips, by the source that labels were made from (sound
+            by default). None if there is no label, or too few clips to test it on.
+        reliable: Whether the first label passed this test, and says more about the unit than measured sound does: a
+            label fails if `kind` is "acoustic".
+        kind: What explains the unit best, see `explanation.kinds`: its label (`concept`), measured qualities of the
+            sound (`acoustic`), or each as well as the other (`both`); None if nothing does, or it was not tested.
+        caption_faithfulness: Test of the same label by the captions of the held-out clips: a second opinion if the
+            label came from sound. None if the clips have no captions.
+        acoustics: Measured qualities that the unit's activation follows, in words, or None.
+        tuning: Measured qualities that the unit's mean response depends on, strongest first.
+        profile: Partial correlation of the activation with the level of every mel band of `clips.bands`, the other
+            bands held constant, -1..1; empty if it cannot be measured.
+        meanings: If the top clips fall into distinct groups, two or more groups, that of the strongest clip first;
+            otherwise empty.
+        polysemanticity: How far apart the top clips lie: 0 if identical, 1 if as far as random clips, see
+            `explanation.groups.Groups`; None if there are too few.
+        summary: One sentence, or the reason why there is none.
         open_concepts: Words of the captions and the summary that describe the unit, most frequent first.
     """
 
@@ -365,8 +407,11 @@ class Explanation:
     labels: tuple[Label, ...] = ()
     faithfulness: UnitFaithfulness | None = None
     reliable: Reliability = "untested"
+    kind: Kind | None = None
     caption_faithfulness: UnitFaithfulness | None = None
     acoustics: str | None = None
+    tuning: tuple[Tuning, ...] = ()
+    profile: tuple[float, ...] = ()
     meanings: tuple[Meaning, ...] = ()
     polysemanticity: float | None = None
     summary: Summary = NOT_ASKED
@@ -374,7 +419,7 @@ class Explanation:
 
 
 class LanguageModel(Protocol):
-    """A local text model: the same prompts give the same answers."""
+    """A local text model that always gives the same answers to the same prompts."""
 
     @property
     def name(self) -> str: ...

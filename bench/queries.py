@@ -30,10 +30,18 @@ from and_retrieval.clips.source import load_clips
 from and_retrieval.config import RecordConfig, fingerprint
 from and_retrieval.embed import load_embedder
 from and_retrieval.errors import InputError
+from and_retrieval.explanation.space import (
+    background_texts,
+    centred,
+    centred_background,
+    clip_centre,
+    text_centre,
+)
 from and_retrieval.recording.activations import HELD_OUT
 from and_retrieval.recording.recording import Recording
 from and_retrieval.run import record
-from and_retrieval.search.query import SOUND_NEEDS, TEXT_NEEDS, Terms, background, calibrated
+from and_retrieval.search.query import Terms, calibrated
+from and_retrieval.search.thresholds import run_thresholds
 from and_retrieval.store import Home
 from and_retrieval.targets import load_target
 from and_retrieval.types import Clip, Floats
@@ -81,20 +89,21 @@ def run(
     texts = {kind: _listed(set, kind) for kind in ("text", "nonsense")}
     names = own_names(classes_of(index.clips, source)).names
     held = index.vectors()[recorded.held_out_rows]
+    needs, of_texts, of_clips = run_thresholds(recorded), text_centre(index), clip_centre(index)
     asked = {
-        "texts: classes": (loaded.embed_text(names), TEXT_NEEDS),
-        "texts: absent": (loaded.embed_text(texts["text"]), TEXT_NEEDS),
-        "texts: nonsense": (loaded.embed_text(texts["nonsense"]), TEXT_NEEDS),
-        "texts: background": (background(loaded), TEXT_NEEDS),
-        "sounds: held-out clips": (held, SOUND_NEEDS),
+        "texts: classes": (centred(loaded.embed_text(names), of_texts), needs.text),
+        "texts: absent": (centred(loaded.embed_text(texts["text"]), of_texts), needs.text),
+        "texts: nonsense": (centred(loaded.embed_text(texts["nonsense"]), of_texts), needs.text),
+        "texts: background": (centred(background_texts(index), of_texts), needs.text),
+        "sounds: held-out clips": (centred(held, of_clips), needs.sound),
     }
     if absent is not None:
-        asked["sounds: absent"] = (absent, SOUND_NEEDS)
+        asked["sounds: absent"] = (centred(absent, of_clips), needs.sound)
     best = {name: best_share(recorded, vectors, needs) for name, (vectors, needs) in asked.items()}
     return {
         "settings": {
             "embedder": embedder, "fingerprint": loaded.fingerprint, "set": set, "seed": seed,
-            "absent": fingerprint(ABSENT.read_text()), "needs": [TEXT_NEEDS, SOUND_NEEDS],
+            "absent": fingerprint(ABSENT.read_text()), "needs": [round(needs.text, 3), round(needs.sound, 3)],
             "others": digest(foreign.clips) if foreign else None,
         },
         "data": digest(index.clips),
@@ -105,7 +114,7 @@ def run(
 
 def best_share(run: Recording, vectors: Floats, needs: float) -> Floats:
     """Per query, the largest z among the ten units found, over what it needs: from 1 on, a unit listens."""
-    texts = background(run.index.embedder)
+    texts = centred_background(run.index)
     shares = []
     for vector in vectors:
         terms = Terms(vector[None], vector[None][:0], np.array([needs], np.float32))
@@ -138,7 +147,9 @@ def joined_figures(run: Recording, texts: Floats, seed: int) -> dict[str, Any]:
         [run.activations(layer.name, HELD_OUT).astype(np.float32) for layer in run.layers], axis=1
     )
     cosines = texts @ vectors.T
-    present = np.flatnonzero((best_share(run, texts, TEXT_NEEDS) >= 1) & np.isin(np.arange(len(classes)), of))
+    present = np.flatnonzero(
+        (best_share(run, texts, run_thresholds(run).text) >= 1) & np.isin(np.arange(len(classes)), of)
+    )
     pairs = list(permutations(present.tolist(), 2))
     if len(pairs) > PAIRS:
         drawn = np.random.default_rng(seed).choice(len(pairs), PAIRS, replace=False)

@@ -33,12 +33,13 @@ from and_retrieval.clips.source import load_clips
 from and_retrieval.concepts import load_bank
 from and_retrieval.config import RecordConfig, fingerprint
 from and_retrieval.embed import load_embedder
+from and_retrieval.explanation.space import BACKGROUND
 from and_retrieval.faiss_index import Mask
 from and_retrieval.recording.activations import SEEN
 from and_retrieval.recording.recording import Recording
 from and_retrieval.recording.unit_index import UnitIndex
 from and_retrieval.run import record
-from and_retrieval.search.query import CANDIDATES, TEXT_NEEDS, Terms, background, calibrated, ranked
+from and_retrieval.search.query import CANDIDATES, Terms, calibrated, ranked
 from and_retrieval.store import Home
 from and_retrieval.targets import load_target
 from and_retrieval.types import Embedder, Floats
@@ -85,7 +86,7 @@ def run(source: str, embedder: str, units: int, home: str | None, seed: int, ann
         real = real[real.any(axis=1)]
         queries = drawn_queries(loaded, vectors, rng)
         truth = {name: Timed([_brute(vectors, query) for query in asked]) for name, asked in queries.items()}
-        texts = background(loaded)
+        texts = loaded.embed_text(load_bank(BACKGROUND).concepts)
         figures = {
             "brute force": {name: {"milliseconds": timed.milliseconds()} for name, timed in truth.items()},
             **{
@@ -229,7 +230,7 @@ def index_figures(
 
 
 def _terms(plus: Floats) -> Terms:
-    return Terms(plus, np.zeros((0, plus.shape[1]), np.float32), np.full(len(plus), TEXT_NEEDS, np.float32))
+    return Terms(plus, np.zeros((0, plus.shape[1]), np.float32), np.full(len(plus), np.inf, np.float32))
 
 
 def _searched(

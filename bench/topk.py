@@ -1,6 +1,6 @@
-"""Streamed top-k against torch.topk on every batch, and against keeping everything and sorting.
+"""Streamed top-k against torch.topk or a sort on every batch, and against keeping everything and sorting.
 
-All three are given the same activations. Times are wall seconds on one thread, the best of `REPEATS`
+All are given the same activations. Times are wall seconds on one thread, the best of `REPEATS`
 passes taken in turn in one process; bytes are those held between batches. torch.topk breaks ties at
 will, so the share of units for which the same clips were kept can be below 1. `python -m bench.topk`
 prints the result as JSON.
@@ -50,6 +50,19 @@ def topk_per_batch(batches: Batches) -> Result:
     return rows.numpy(), values.nbytes + peaks.nbytes + rows.nbytes
 
 
+def sorted_per_batch(batches: Batches) -> Result:
+    """What was kept and the new batch, sorted by strength and row."""
+    values, peaks = (np.empty((UNITS, 0), np.float32) for _ in range(2))
+    rows = np.empty((UNITS, 0), np.int32)
+    for new_rows, new_values, new_peaks in batches:
+        values = np.concatenate([values, new_values.T], axis=1)
+        peaks = np.concatenate([peaks, new_peaks.T], axis=1)
+        rows = np.concatenate([rows, np.broadcast_to(new_rows, new_values.T.shape)], axis=1)
+        order = np.lexsort((rows, -values), axis=1)[:, :K]
+        values, peaks, rows = (np.take_along_axis(kept, order, axis=1) for kept in (values, peaks, rows))
+    return rows, values.nbytes + peaks.nbytes + rows.nbytes
+
+
 def kept_then_sorted(batches: Batches) -> Result:
     """All activations and peaks kept (the arrays given are counted, not copied), sorted at the end."""
     values = torch.from_numpy(np.concatenate([values for _, values, _ in batches]))
@@ -78,6 +91,7 @@ def run() -> dict[str, object]:
     ways: dict[str, Callable[[Batches], Result]] = {
         "streamed": streamed,
         "torch.topk per batch": topk_per_batch,
+        "sort per batch": sorted_per_batch,
         "keep all, then sort": kept_then_sorted,
     }
     result: dict[str, object] = {

@@ -79,7 +79,8 @@ def commit_batches(
     try:
         sizes = [plan.units for plan in plans]
         activations = new_activations(scratch, sizes, int((~held).sum()), int(held.sum()))
-        evidence = gather(batches, plans, held, top_k, activations)
+        gathered = gather(batches, plans, held, top_k, activations)
+        evidence = tuple(layer.evidence for layer in gathered)
         layers = [
             replace(recorded_layer(layer.name, layer.units, layer.moments.count), pooling=layer.pooling)
             for layer in evidence

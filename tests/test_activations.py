@@ -110,10 +110,10 @@ def damaged(header: object) -> bytes:
     "content",
     [
         b"", b"\x00", b"x" * 40, damaged([]), damaged("text"), damaged({"seen/0": {}}), damaged({"seen/0": []}),
-        damaged({"seen/0": {"data_offsets": [0, 8], "shape": [2, 2]}}),  # there is nothing behind the header
-        damaged({"seen/0": {"data_offsets": ["0", 8], "shape": [2, 2]}}) + bytes(8),
+        damaged({"seen/0": {"data_offsets": [0, 8], "shape": [1, 2]}}),  # there is nothing behind the header
+        damaged({"seen/0": {"data_offsets": ["0", 8], "shape": [1, 2]}}) + bytes(8),
         damaged({"seen/0": {"data_offsets": [0, 8], "shape": [3, 2]}}) + bytes(8),
-        damaged({"seen/0": {"data_offsets": [0, 7], "shape": [2, 2]}}) + bytes(8),
+        damaged({"seen/0": {"data_offsets": [0, 7], "shape": [1, 2]}}) + bytes(8),
         (2**62).to_bytes(8, "little") + b"{}", b"\xff" * 8 + b"{}",
     ],
 )  # fmt: skip
@@ -122,3 +122,11 @@ def test_a_damaged_file_names_itself_and_the_remedy(content: bytes, tmp_path: Pa
     path.write_bytes(content)
     with pytest.raises(InputError, match=r"a\.safetensors is damaged; make the recording again"):
         open_activations(path)
+
+
+def test_values_of_any_size_are_kept_as_they_are(tmp_path: Path) -> None:
+    values = np.array([[1e30, -1e6, 1e-30, 0.1, np.nan]], np.float32)
+    made = new_activations(tmp_path / "a", [5], 1, 0)
+    made.layer(0, SEEN)[:] = values
+    del made
+    np.testing.assert_array_equal(open_activations(tmp_path / "a").layer(0, SEEN), values)

@@ -119,7 +119,7 @@ def test_a_tampered_file_is_refused(content: bytes, install: Install, tmp_path: 
     install({"a.bin": b"raw bytes", "b.bin": b"b"})
     (tmp_path / "site/toy_model/a.bin").write_bytes(content)
     with pytest.raises(
-        ChecksumError, match=r"a\.bin is not the file models/manifest\.toml describes"
+        ChecksumError, match=r"a\.bin is not the file that models/manifest\.toml describes"
     ) as caught:
         locate("toy")
     assert "pip install --force-reinstall 'toy-model==1.0'" in str(caught.value)

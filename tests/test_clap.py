@@ -233,7 +233,9 @@ class TestCheckpoints:
 
     def test_fusion_and_its_extractor_belong_together(self, copied: Path, fused: Path) -> None:
         shutil.copy(fused / "processor_config.json", copied)
-        with pytest.raises(InputError, match="made without fusion, the feature extractor is for one with it"):
+        with pytest.raises(
+            InputError, match="made without fusion, but the feature extractor is for networks with fusion"
+        ):
             load_embedder(f"clap:{copied}")
 
     @pytest.mark.parametrize(
@@ -351,10 +353,10 @@ class TestLaion:
             load_embedder("laion:/nowhere.pt")
         other = tmp_path / "other.pt"
         torch.save({"state_dict": {"weight": torch.ones(2)}}, other)
-        with pytest.raises(InputError, match="no LAION CLAP checkpoint with HTSAT ears"):
+        with pytest.raises(InputError, match="not a LAION CLAP checkpoint with an HTSAT audio tower"):
             load_embedder(f"laion:{other}")
         torch.save({"state_dict": {"audio_branch.conv_block1.conv1.weight": torch.ones(2)}}, other)
-        with pytest.raises(InputError, match="PANN ears"):
+        with pytest.raises(InputError, match="has a PANN tower"):
             load_embedder(f"laion:{other}")
         other.write_bytes(b"not weights")
         with pytest.raises(InputError, match=r"cannot be read|may hide code"):
@@ -380,7 +382,7 @@ class TestLaion:
     @pytest.mark.parametrize(
         ("name", "words"),
         [
-            ("text_branch.pooler.dense.weight", "another text tower than RoBERTa"),
+            ("text_branch.pooler.dense.weight", "text tower other than RoBERTa"),
             ("audio_branch.bn0.weight", "not the shapes of a CLAP"),
             ("audio_branch.norm.weight", "lacks 1 weights"),
         ],
@@ -402,7 +404,7 @@ class TestLaion:
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
         (laion.parent / "vocab.json").unlink()
         with pytest.raises(
-            InputError, match=r"holds no vocabulary; put vocab.json and merges.txt .*HF_HUB_OFFLINE"
+            InputError, match=r"holds no vocabulary; put RoBERTa's vocab.json and merges.txt .*HF_HUB_OFFLINE"
         ):
             load_embedder(f"laion:{laion}")
 

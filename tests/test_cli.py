@@ -196,7 +196,7 @@ def test_search_with_plus_and_minus_like_and_filters(in_built: Path, sounds: Pat
 def test_search_clips_by_text_and_by_sound(in_built: Path, sounds: Path, answer: Answer) -> None:
     result = answer("search", "s", "dial tone")
     assert result["for"] == "clips"
-    assert {"path", "start", "score", "label"} == set(result["results"][0])
+    assert {"path", "start", "score", "z", "needed", "matches", "label"} == set(result["results"][0])
     assert result["results"][0]["label"] == "dial tone"
     sound = sounds.parent / "siren" / "siren-3.flac"
     by_sound = answer("search", "s", "--audio", str(sound))["results"][0]

@@ -213,8 +213,8 @@ def test_a_float_file_in_integer_units_is_still_sound(write_sound: WriteSound) -
     assert np.isfinite(read_window(path, 0.0, 1.0, 16_000)).all()
 
 
-@pytest.mark.parametrize("rate", [1, 8, 100, 500_000, 2_000_000_000])
-def test_rates_nobody_uses(rate: int, write_sound: WriteSound) -> None:
+@pytest.mark.parametrize("rate", [1_000, 500_000, 1_000_000])
+def test_rates_that_hardly_anybody_uses(rate: int, write_sound: WriteSound) -> None:
     path = write_sound("odd.wav", noise(500 / rate, rate), rate)
     sound = read_window(path, 0.0, min(500 / rate, 5.0), 16_000)
     assert np.isfinite(sound).all()

@@ -297,13 +297,14 @@ class TestOpen:
 
     def test_an_embedder_nobody_knows(self, sounds: Path, home: Path, fake: FakeEmbedder) -> None:
         built = ClipIndex.build(sounds, fake, home / "x")
-        assert built.embedder is fake
+        assert built.embedder.fingerprint == fake.fingerprint
         index = ClipIndex.open(home / "x")  # which needs no embedder before it is asked for one
-        with pytest.raises(InputError, match="unknown embedder 'fake'"):
+        with pytest.raises(InputError, match="embedder 'fake'"):
             _ = index.embedder
-        with pytest.raises(InputError, match="unknown embedder 'fake'"):
+        with pytest.raises(InputError, match="embedder 'fake'"):
             index.text_vectors(["rain"])
-        assert index.with_embedder(fake).embedder is ClipIndex.open(home / "x", fake).embedder is fake
+        for opened in (index.with_embedder(fake), ClipIndex.open(home / "x", fake)):
+            assert opened.embedder.fingerprint == fake.fingerprint
         with pytest.raises(InputError, match="3 dimensions"):
             index.search(np.zeros(3, np.float32))
 
@@ -314,7 +315,7 @@ class TestEmbedder:
         other = FakeEmbedder("fake-2")
         for use in (index.with_embedder, lambda e: ClipIndex.open(home / "x", e)):
             with pytest.raises(
-                StaleError, match=r"made with embedder 'fake' \(fake-1\), not 'fake' \(fake-2\)"
+                StaleError, match=r"made with embedder 'fake' \(fake-1\), which has changed since \(fake-2\)"
             ):
                 use(other)
 

@@ -123,7 +123,7 @@ def test_json_keeps_the_first_of_every_distinct_concept(texts: list[str]) -> Non
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("empty.txt", b"# nothing\n\n", r"empty.txt' is empty; write one concept a line"),
+        ("empty.txt", b"# nothing\n\n", r"empty.txt' is empty; write one concept per line"),
         ("empty.csv", b"concept\n", r"is empty"),
         ("empty.json", b"[]", r"is empty"),
         ("latin.txt", "ra\u00e9e\n".encode("latin-1"), r"not UTF-8 \(byte 2\); save it with encoding UTF-8"),
@@ -132,8 +132,8 @@ def test_json_keeps_the_first_of_every_distinct_concept(texts: list[str]) -> Non
         ("torn.json", b'["dog"', r"not JSON \(line 1"),
         ("number.json", b'["dog", 3]', r"not a list of strings; write"),
         ("object.json", b'{"names": ["dog"]}', r"not a list of strings; write"),
-        ("bank.xlsx", b"dog", r"its form is not known; give one of \.txt"),
-        ("bank", b"dog", r"its form is not known; give one of \.txt"),
+        ("bank.xlsx", b"dog", r"its format is not known; give one of \.txt"),
+        ("bank", b"dog", r"its format is not known; give one of \.txt"),
     ],
 )
 def test_unusable_files_are_one_line_with_a_remedy(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -18,6 +19,19 @@ class Terminal(io.StringIO):
         return True
 
 
+OTHERS: dict[str, object] = {
+    "silence": 0.5,
+    "k": 7,
+    "hold_out": "fold:1",
+    "pooling": (("x", "max"),),
+    "score": "cos",
+    "evidence": "both",
+    "rank": "llm",
+    "units": 3,
+}
+"""Another value of the settings that cannot be anything."""
+
+
 @pytest.mark.parametrize("config", [ClipConfig(), RecordConfig(), LabelConfig(), SummaryConfig()])
 def test_a_fingerprint_changes_with_every_setting(config: object) -> None:
     assert dataclasses.is_dataclass(config)
@@ -26,6 +40,7 @@ def test_a_fingerprint_changes_with_every_setting(config: object) -> None:
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
         other = value + 1 if isinstance(value, int | float) else ("x",) if isinstance(value, tuple) else "x"
+        other = OTHERS.get(field.name, other)
         seen.add(fingerprint(dataclasses.replace(config, **{field.name: other})))
     assert len(seen) == 1 + len(dataclasses.fields(config))
     assert all(len(digits) == 16 and int(digits, 16) >= 0 for digits in seen)
@@ -64,20 +79,35 @@ class TestProgress:
     def test_shows_count_rate_and_time_left(self, monkeypatch: pytest.MonkeyPatch) -> None:
         now = [100.0]
         monkeypatch.setattr(sys, "stderr", Terminal())
-        monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+        monkeypatch.setattr("time.time", lambda: now[0])
+        monkeypatch.setattr("tqdm.std.time", lambda: now[0])
         draw = progress.terminal_progress("embedding", "clips")
+        assert sys.stderr.getvalue() == ""
         now[0] = 104.0
         draw(40, 100)
         now[0] = 104.1
         draw(41, 100)  # too soon to draw again
         now[0] = 110.0
         draw(100, 100)
-        assert sys.stderr.getvalue() == (
-            "\r\x1b[Kembedding 40/100 clips, 10.0 clips/s, 6 s left"
-            "\r\x1b[Kembedding 100/100 clips, 10.0 clips/s, 10.0 s\n"
-        )
+        shown = [line.split("|")[-1].strip() for line in sys.stderr.getvalue().split("\r")]
+        assert list(dict.fromkeys(shown))[2:] == [
+            "40/100 [00:04<00:06, 10.00 clips/s]",
+            "100/100 [00:10<00:00, 10.00 clips/s]",
+        ]
+        assert sys.stderr.getvalue().endswith("\n")
+        assert "embedding" in sys.stderr.getvalue()
 
     def test_of_no_work_at_all(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(sys, "stderr", Terminal())
         progress.terminal_progress("embedding", "clips")(0, 0)
-        assert "0/0 clips" in sys.stderr.getvalue()
+        assert "0 clips" in sys.stderr.getvalue()
+        assert sys.stderr.getvalue().endswith("\n")
+
+    def test_a_notebook_sees_bars_too(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(sys, "stderr", io.StringIO())
+        for config, shown in (({"IPKernelApp": {}}, True), ({"TerminalIPythonApp": {}}, False)):
+            shell = SimpleNamespace(config=config)
+            ipython = SimpleNamespace(get_ipython=lambda shell=shell: shell)
+            monkeypatch.setitem(sys.modules, "IPython", ipython)
+            assert (progress.terminal_progress("embedding", "clips") is not progress.silent) is shown
+        assert progress.terminal_progress("embedding", "clips", quiet=True) is progress.silent

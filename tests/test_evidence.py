@@ -88,7 +88,9 @@ def test_batches_give_what_all_activations_at_once_give(
     network = Network(clips, seed, unread=range(0, clips, 7))
     held = int(network.held.sum())
     activations = new_activations(tmp_path_factory.mktemp("any") / "a", SIZES, clips - held, held)
-    evidence = gather(network.batches(size), PLANS, network.held, top_k, activations)
+    gathered = gather(network.batches(size), PLANS, network.held, top_k, activations)
+    assert not any(layer.missing_units or layer.missing_clips for layer in gathered)
+    evidence = [layer.evidence for layer in gathered]
     shown = np.sort(network.rows[~network.held[network.rows]])
     for plan, layer in zip(PLANS, evidence, strict=True):
         values, peaks = network.values[plan.name], network.peaks[plan.name]
@@ -163,15 +165,26 @@ class TestOnDisk:
         assert activations.layer(0, SEEN).shape == (6 * (not everything), 7)
         assert evidence_in(folder)[0].moments.count == 6 * (not everything)
 
-    def test_activations_of_any_scale_stay_and_infinity_is_missing(self, folder: Folder) -> None:
-        network = Network(5)
-        network.held[:] = [True, True, True, False, True]
-        network.values["head"][:, 0] = np.array([1e6, -1e30, 1e-9, 1e6, np.inf], np.float32)
+    def test_activations_of_any_size_are_kept(self, folder: Folder) -> None:
+        network = Network(4)
+        network.held[:] = [True, True, True, False]
+        network.values["head"][:, 0] = [1e6, -1e6, 1e-9, 1e6]
         evidence = committed(network, folder)
-        kept = activations_in(folder).layer(1, HELD_OUT)[:, 0]
-        np.testing.assert_array_equal(kept, np.array([1e6, -1e30, 1e-9, np.nan], np.float32))
+        kept: Floats = np.asarray(activations_in(folder).layer(1, HELD_OUT)[:, 0], np.float32)
+        np.testing.assert_array_equal(kept, np.array([1e6, -1e6, 1e-9], np.float32))
         assert evidence[1].top.values[0, 0] == 1e6
-        assert (evidence[1].missing_units, evidence[1].missing_clips) == (1, 1)
+
+    def test_what_is_no_finite_number_is_missing_for_its_unit_alone(self, folder: Folder) -> None:
+        network = Network(6)
+        network.held[:] = [True, True, False, False, False, False]
+        network.values["head"][[1, 3], 0] = [np.inf, np.nan]
+        evidence = committed(network, folder)
+        held_out, seen = (activations_in(folder).layer(1, part) for part in (HELD_OUT, SEEN))
+        np.testing.assert_array_equal(np.isnan(held_out[:, 0]), [False, True])
+        np.testing.assert_array_equal(np.isnan(seen[:, 0]), [False, True, False, False])
+        assert np.isfinite(seen[:, 1:]).all()
+        assert 3 not in evidence[1].top.rows[0]
+        assert 3 in evidence[1].top.rows[1]
 
     def test_recording_again_with_fewer_layers_leaves_nothing_behind(self, folder: Folder) -> None:
         network = Network(12)

@@ -74,13 +74,14 @@ def test_labels_of_activations_dealt_out_anew_do_not_hold(run: Run, tmp_path: Pa
     )
 
 
-def test_few_held_out_clips_test_nothing(index: ClipIndex) -> None:
+def test_few_held_out_clips_are_cross_fitted(index: ClipIndex) -> None:
     target = load_target(f"{Path(__file__).parent / 'targets' / 'planted.py'}:load")
     few = record(target, index, config=RecordConfig(hold_out="0.05"), run="few")
     assert len(few.held_out_rows) < LEAST_HELD_OUT
     for unit in explain(few, [BANK], LabelConfig(k=5), SILENT):
-        assert unit.faithfulness is None
-        assert unit.reliable == "untested"
+        assert unit.faithfulness is not None
+        assert unit.faithfulness.clips == len(index.clips)
+        assert unit.reliable == "holds"
 
 
 def test_measured_sound_is_named(run: Run) -> None:

@@ -7,6 +7,7 @@ import json
 import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -110,6 +111,18 @@ def loaded_after(program: str) -> Any:
     )
     assert done.returncode == 0, done.stderr[-2000:]
     return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_what_only_development_needs_is_never_imported() -> None:
+    project = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    names = {re.split("[<>=]", line)[0] for line in project["optional-dependencies"]["dev"]}
+    modules = {{"scikit-learn": "sklearn"}.get(name, name) for name in names}
+    assert "sklearn" in modules
+    for path in PACKAGE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            from_there = [node.module or ""] if isinstance(node, ast.ImportFrom) and not node.level else []
+            whole = [alias.name for alias in node.names] if isinstance(node, ast.Import) else from_there
+            assert modules.isdisjoint(name.split(".")[0] for name in whole), path
 
 
 def test_importing_the_package_loads_nothing_heavy() -> None:

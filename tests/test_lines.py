@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from embedders import FakeEmbedder
@@ -77,6 +78,9 @@ def expected() -> list[dict[str, Any]]:
         ],
         "faithfulness": test,
         "reliable": "holds",
+        "kind": None,
+        "tuning": [],
+        "profile": [],
         "caption_faithfulness": test | {"reliable": False, "correlation": 0.25},
         "acoustics": "high sounds",
         "polysemanticity": 0.625,
@@ -137,6 +141,7 @@ def expected() -> list[dict[str, Any]]:
     }
     second = {
         "layer": "conv", "unit": 1, "labels": [], "faithfulness": None, "reliable": "untested",
+        "kind": None, "tuning": [], "profile": [],
         "caption_faithfulness": None, "acoustics": None, "polysemanticity": None, "open_concepts": [],
         "summary": None, "summary_origin": None, "abstained": True, "reason": "no sentence was asked for",
         "raw": None, "meanings": [], "top": [], "low": [],
@@ -212,7 +217,8 @@ class TestFile:
     def test_that_breaks_off_leaves_the_one_before(
         self, form: str, explained: Explained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        path = export_units(explained, form, tmp_path / "out" / "x")
+        (tmp_path / "alone").mkdir()
+        path = export_units(explained, form, tmp_path / "alone" / "x")
         before = path.read_bytes()
 
         def broken(of: Explained) -> Iterator[dict[str, Any]]:
@@ -224,3 +230,11 @@ class TestFile:
             export_units(explained, form, path)
         assert path.read_bytes() == before
         assert list(path.parent.iterdir()) == [path]
+
+
+def test_the_columns_of_a_parquet_file_do_not_depend_on_what_is_in_them() -> None:
+    """A run without acoustics, tests and meanings has the columns of one with all of them, so files combine."""
+    schema = lines.line_schema()
+    assert set(schema.names) == set(expected()[0])
+    for unit in expected():
+        assert pa.Table.from_pylist([unit], schema).to_pylist() == [unit]

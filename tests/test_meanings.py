@@ -34,7 +34,7 @@ BANK = ConceptBank("planted", CONCEPTS)
 @pytest.fixture(scope="module")
 def index(tmp_path_factory: pytest.TempPathFactory, embedder: Embedder) -> ClipIndex:
     folder = tmp_path_factory.mktemp("meanings")
-    source = soundbank.render(folder / "sounds", clips_per_concept=12, concepts=CONCEPTS)
+    source = soundbank.render(folder / "sounds", clips_per_concept=18, concepts=CONCEPTS)
     return ClipIndex.build(source, embedder, folder / "index")
 
 
@@ -47,7 +47,7 @@ def run(index: ClipIndex) -> Run:
     planted = np.stack([np.isin(label, ONE), np.isin(label, TWO), uneven, np.ones(len(label))], axis=1)
     clear = planted + 0.05 * random.random(planted.shape)
     values = np.hstack([clear, random.random((len(label), NOISE))]).astype(np.float32)
-    return Run.open(plant(index, {"planted": values}, held=held_out(index.clips, "auto")), index)
+    return Run.open(plant(index, {"planted": values}, held=held_out(index.clips, "0.5")), index)
 
 
 @pytest.fixture(scope="module")

@@ -54,10 +54,15 @@ def test_labels_out_of_a_large_bank_are_near(run: Run) -> None:
     found = [{label.concept for label in unit.labels} for unit in told]
     for labels, near in zip(
         found,
-        ("Dial tone", "Heart sounds, heartbeat", "Smoke detector, smoke alarm", "White noise"),
+        (
+            {"Dial tone"},
+            {"Heart sounds, heartbeat"},
+            {"Smoke detector, smoke alarm"},
+            {"White noise", "Static"},
+        ),
         strict=True,
     ):
-        assert near in labels
+        assert near & labels
 
 
 @pytest.mark.parametrize(("unit", "concept"), list(enumerate(PLANTED)))

@@ -265,7 +265,7 @@ def test_bad_input_on_the_command_line(
     for line, message in (
         (["s/net", "dial tone", "--budget", "50"], "more than the 8 units"),
         (["s/net", "dial tone", "--plot", "x.gif"], "ends in .svg or .png"),
-        (["s/net", "dial tone", "--draws", "0"], "at least once"),
+        (["s/net", "dial tone", "--draws", "0"], "--draws 0: give a whole number"),
         (["s/nowhere", "dial tone"], "unknown run 'nowhere'"),
         (["s/net", "quarterly tax report"], "far from everything"),
     ):

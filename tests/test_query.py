@@ -4,26 +4,23 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sounds import WriteSound, noise
 
+from and_retrieval.clips.index import ClipIndex
 from and_retrieval.errors import InputError
+from and_retrieval.explanation.space import background_texts, centred, text_centre
 from and_retrieval.faiss_index import brute_force
-from and_retrieval.search import query as module
-from and_retrieval.search.query import (
-    SOUND_NEEDS,
-    TEXT_NEEDS,
-    Query,
-    Terms,
-    background,
-    calibrated,
-    embed_query,
-    ranked,
-)
+from and_retrieval.search.query import Query, Terms, calibrated, embed_query, ranked
+from and_retrieval.search.thresholds import Thresholds, best_z, split, thresholds
 from and_retrieval.types import Floats
+
+TEXT_NEEDS, SOUND_NEEDS = 6.0, 12.0
 
 
 class Drawn:
@@ -49,7 +46,7 @@ def unit(rows: Sequence[Floats] | Floats) -> Floats:
 
 def terms(plus: Floats, minus: Floats | None = None, needs: float = TEXT_NEEDS) -> Terms:
     lacking = np.zeros((0, plus.shape[1]), np.float32) if minus is None else minus
-    return Terms(plus, lacking, np.full(len(plus), needs, np.float32))
+    return Terms(plus, lacking, np.full(len(plus), needs, np.float32), TEXT_NEEDS)
 
 
 class TestParse:
@@ -128,25 +125,68 @@ class TestScore:
             _ = terms(dog, dog).vector
 
 
-class TestEmbed:
-    def test_terms_and_what_they_need(self, write_sound: object) -> None:
-        sound = str(write_sound("x.wav"))  # type: ignore[operator]
-        example = unit(np.ones((1, Drawn.dim)))
-        found = embed_query(Query(("dog",), ("cat", "wind"), (sound,), ("head:1",)), Drawn(), example)
-        assert found.plus.shape == (3, Drawn.dim)
-        np.testing.assert_array_equal(found.minus, Drawn().embed_text(["cat", "wind"]))
-        np.testing.assert_array_equal(
-            found.plus[[0, 2]], np.concatenate([Drawn().embed_text(["dog"]), example])
-        )
-        assert found.needs.tolist() == [TEXT_NEEDS, SOUND_NEEDS, SOUND_NEEDS]
+@pytest.fixture
+def index(tmp_path: Path, write_sound: WriteSound) -> ClipIndex:
+    for number in range(4):
+        write_sound(f"sounds/{number}.wav", noise(0.5, seed=number))
+    return ClipIndex.build(tmp_path / "sounds", Drawn(), tmp_path / "index")
 
-    def test_files_that_are_no_sound(self, tmp_path: object) -> None:
-        path = tmp_path / "x.wav"  # type: ignore[operator]
+
+class TestEmbed:
+    def test_terms_and_what_they_need(self, index: ClipIndex, write_sound: WriteSound) -> None:
+        sound = str(write_sound("x.wav"))
+        example = unit(np.ones((1, Drawn.dim)))
+        needs = Thresholds(TEXT_NEEDS, SOUND_NEEDS)
+        found = embed_query(Query(("dog",), ("cat", "wind"), (sound,), ("head:1",)), index, example, needs)
+        assert found.plus.shape == (3, Drawn.dim)
+        centre = text_centre(index)
+        np.testing.assert_array_equal(found.minus, centred(Drawn().embed_text(["cat", "wind"]), centre))
+        np.testing.assert_array_equal(found.plus[:1], centred(Drawn().embed_text(["dog"]), centre))
+        np.testing.assert_array_equal(found.plus[2:], example)
+        assert found.needs.tolist() == [TEXT_NEEDS, SOUND_NEEDS, SOUND_NEEDS]
+        assert found.text_needs == TEXT_NEEDS
+
+    def test_files_that_are_not_sound(self, index: ClipIndex, tmp_path: Path) -> None:
+        path = tmp_path / "x.wav"
         with pytest.raises(InputError, match="does not exist"):
-            embed_query(Query(sounds=(str(path),)), Drawn(), np.zeros((0, Drawn.dim), np.float32))
+            embed_query(Query(sounds=(str(path),)), index, np.zeros((0, Drawn.dim), np.float32))
         path.write_text("no sound")
         with pytest.raises(InputError, match="give a sound file"):
-            embed_query(Query(sounds=(str(path),)), Drawn(), np.zeros((0, Drawn.dim), np.float32))
+            embed_query(Query(sounds=(str(path),)), index, np.zeros((0, Drawn.dim), np.float32))
+
+    def test_the_background_is_embedded_once(self, index: ClipIndex) -> None:
+        assert background_texts(index).shape == (521, Drawn.dim)
+        asked = index.embedder
+        before = vars(asked).get("asked"), background_texts(index)
+        np.testing.assert_array_equal(background_texts(index), before[1])
+        assert vars(asked).get("asked") == before[0]
+
+
+class TestThresholds:
+    @given(st.integers(0, 1000))
+    def test_two_groups_are_split_between_them(self, seed: int) -> None:
+        random = np.random.default_rng(seed)
+        values = np.concatenate([random.normal(0, 1, 400), random.normal(12, 1, 60)])
+        assert 3 < split(values) < 10
+
+    def test_the_best_z_is_that_of_calibrated(self) -> None:
+        random = np.random.default_rng(0)
+        units, texts, queries = (unit(random.standard_normal((n, 20))) for n in (70, 50, 9))
+        expected = [calibrated(terms(query[None]), units, texts).z.max() for query in queries]
+        np.testing.assert_allclose(best_z(units, queries, texts), expected, atol=1e-4)
+
+    def test_an_offset_of_all_sounds_and_all_texts_changes_little(self) -> None:
+        """What every contrastive embedder adds to its sounds and to its texts says nothing about any of them."""
+        random = np.random.default_rng(1)
+        clips, texts = unit(random.standard_normal((300, 60))), unit(random.standard_normal((500, 60)))
+        texts[:40] = unit(clips[:40] + 0.3 * unit(random.standard_normal((40, 60))))
+        away, other = 0.7 * unit(random.standard_normal((2, 60)))
+        verdicts = []
+        for a, b in ((clips, texts), (unit(clips + away), unit(texts + other))):
+            sounds, words = centred(a, a.mean(axis=0)), centred(b, b.mean(axis=0))
+            needed = thresholds(sounds[:200], words, sounds[200:]).text
+            verdicts.append(best_z(sounds[:200], words, words) >= needed)
+        assert np.mean(verdicts[0] == verdicts[1]) >= 0.96
 
 
 class TestCalibrated:
@@ -185,12 +225,7 @@ class TestCalibrated:
         random = np.random.default_rng(0)
         texts = unit(random.standard_normal((500, 400)))
         dog = unit(random.standard_normal((1, 400)))
-        asked = Terms(np.concatenate([dog, dog]), dog[:0], np.array([TEXT_NEEDS, SOUND_NEEDS], np.float32))
+        asked = Terms(
+            np.concatenate([dog, dog]), dog[:0], np.array([TEXT_NEEDS, SOUND_NEEDS], np.float32), TEXT_NEEDS
+        )
         assert calibrated(asked, dog, texts).needed.tolist() == [SOUND_NEEDS]
-
-    def test_the_background_is_embedded_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(module, "_backgrounds", {})
-        embedder = Drawn()
-        assert background(embedder).shape == (521, Drawn.dim)
-        assert background(Drawn()) is background(embedder)
-        assert embedder.asked == 1

@@ -1,4 +1,4 @@
-"""What the README tells a newcomer to copy works as it stands."""
+"""What the README and docs/ tell a newcomer to copy works as it stands."""
 
 from __future__ import annotations
 
@@ -6,23 +6,22 @@ import re
 from pathlib import Path
 
 import pytest
+from readme_examples import PAGES, ROOT, readme_example, readme_text
 
 from and_retrieval import soundbank
 from and_retrieval.cli import main
 
-README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+LINKED = (*PAGES, *(ROOT / name for name in ("ARCHITECTURE.md", "index/README.md", "bench/README.md")))
 
 
 def test_the_example_network_can_be_recorded_as_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    code = re.search(r"<!-- example: target -->\n```python\n(.*?)```\n<!-- end -->", README, re.DOTALL)
     command = re.search(
-        r"^and-retrieval (record mine --target my_network\.py:load .*)$", README, re.MULTILINE
+        r"^and-retrieval (record mine --target my_network\.py:load .*)$", readme_text(), re.MULTILINE
     )
-    assert code
     assert command
-    (tmp_path / "my_network.py").write_text(code[1])
+    (tmp_path / "my_network.py").write_text(readme_example("target"))
     monkeypatch.chdir(tmp_path)
     source = soundbank.render(tmp_path / "sounds", concepts=["siren", "rain"])
     assert main(["index", str(source), "--name", "mine"]) == 0
@@ -33,9 +32,9 @@ def test_the_example_network_can_be_recorded_as_written(
 
 
 def test_every_verb_of_the_readme_exists(capsys: pytest.CaptureFixture[str]) -> None:
-    verbs = set(re.findall(r"and-retrieval ([a-z]+)", README))
+    verbs = set(re.findall(r"and-retrieval ([a-z]+)", readme_text()))
     assert {
-        "index", "record", "explain", "search", "prune", "compare", "runs", "report", "bench"
+        "index", "record", "explain", "search", "prune", "compare", "export", "runs", "report", "bench"
     } <= verbs  # fmt: skip
     for verb in verbs:
         with pytest.raises(SystemExit) as stop:
@@ -44,6 +43,18 @@ def test_every_verb_of_the_readme_exists(capsys: pytest.CaptureFixture[str]) -> 
     assert "--json" in capsys.readouterr().out
 
 
-def test_the_files_it_points_to_exist() -> None:
-    for place in re.findall(r"\]\(((?!http)[^)]+)\)", README):
-        assert (Path(__file__).parents[1] / place).exists(), place
+@pytest.mark.parametrize("page", LINKED, ids=lambda page: str(page.relative_to(ROOT)))
+def test_the_places_a_page_points_to_exist(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    for place in re.findall(r'\]\(((?!http)[^)]+)\)|(?:href|src)="((?!http)[^"]+)"', text):
+        path, _, heading = "".join(place).partition("#")
+        linked = page.parent / path if path else page
+        assert linked.exists(), "".join(place)
+        if heading:
+            assert heading in headings(linked), "".join(place)
+
+
+def headings(page: Path) -> set[str]:
+    """The anchors that GitHub gives the headings of a page."""
+    titles = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}

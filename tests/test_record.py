@@ -30,11 +30,13 @@ HERE = Path(__file__).parent
 
 @pytest.fixture
 def sounds(tmp_path: Path, write_sound: WriteSound) -> Path:
-    """Tones from loud to hardly there, two files of each."""
+    """Tones from loud to hardly there, two files of each in folds of their own."""
     for number in range(2 * len(LEVELS)):
         sound = tone(300 + 100 * number, 0.4, SAMPLE_RATE, LEVELS[number // 2])
         write_sound(f"sounds/{number}.wav", sound, SAMPLE_RATE, subtype="FLOAT")
-    return tmp_path / "sounds"
+    table = tmp_path / "sounds/clips.csv"
+    table.write_text("path,fold\n" + "".join(f"{number}.wav,{number // 2}\n" for number in range(8)))
+    return table
 
 
 class TestSilence:
@@ -80,27 +82,30 @@ from and_retrieval import ClipIndex, ConceptBank, Run, record
 from and_retrieval.config import OpenConceptConfig, RecordConfig, SummaryConfig
 resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
 index = ClipIndex.open({str(home / "s")!r}, FakeEmbedder())
-record(load(60), index, config=RecordConfig(hold_out="0.4"))
+record(load(60), index, config=RecordConfig(hold_out="fold:0"))
 run = Run.open(index.folder.run("deep"), index)
 parts = [run.activations(layer.name, part) for layer in run.layers for part in ("seen", "held_out")]
 told = run.explain(
     ConceptBank("b", ("loud", "faint")),
     summaries=SummaryConfig(llm="none"), opened=OpenConceptConfig(wanted="no"),
 )
-print(json.dumps([len(run.layers), len(parts), len(told), float(parts[-1].min())]))
+print(json.dumps([len(run.layers), len(told), [list(part.shape) for part in parts], float(parts[-1].min())]))
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-2000:]
-    layers, parts, units, least = json.loads(done.stdout)
-    assert (layers, parts, units) == (60, 120, 60)
-    assert least >= 0
+    layers, units, parts, least = json.loads(done.stdout)
+    assert (layers, units) == (60, 60)
+    assert parts == [[6, 1], [2, 1]] * 60
+    assert least == pytest.approx(0.5 / 2**0.5, rel=0.01)
 
 
 class TestWhatIsKept:
     def test_the_manifest_says_how_it_was_made(self, sounds: Path, home: Path) -> None:
         index = ClipIndex.build(sounds, FakeEmbedder(), home / "s", ClipConfig(window=0.2))
         target = load(3)
-        config = RecordConfig(top_k=2, pooling=(("layers.1", "max"),), hold_out="0.4", batch=2, device="cpu")
+        config = RecordConfig(
+            top_k=2, pooling=(("layers.1", "max"),), hold_out="fold:1", batch=2, device="cpu"
+        )
         run = record(target, index, ("last", "layers.1"), config, "mine")
         made = run.manifest
         assert run.name == "s/mine"
@@ -114,6 +119,7 @@ class TestWhatIsKept:
             ("layers.2", 1, "mean"),
         ]
         assert sorted([*run.seen_rows, *run.held_out_rows]) == list(range(len(index.clips)))
+        assert {index.clips[row].fold for row in run.held_out_rows} == {"1"}
         assert {layer.clips for layer in made.layers} == {len(run.seen_rows)}
         assert run.activations("layers.1", HELD_OUT).shape == (len(run.held_out_rows), 1)
         assert run.matching_layers(["last"]) == ("layers.2",)

@@ -94,7 +94,7 @@ def test_a_changed_dictionary_is_stale(index: ClipIndex, file: Path) -> None:
     run = opened("d", index)
     save_dictionary(Dictionary(torch.eye(4), torch.zeros(4)), file)
     with pytest.raises(
-        StaleError, match=r"d\.safetensors was changed since tones/d .* record tones --target"
+        StaleError, match=r"d\.safetensors has changed since tones/d .* record tones --target"
     ):
         load_recorded_target(run)
     file.unlink()

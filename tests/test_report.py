@@ -18,6 +18,7 @@ import pytest
 import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from and_retrieval.clips.files import UnreadableAudioError
 from and_retrieval.errors import InputError
@@ -286,6 +287,19 @@ def png_pixels(png: bytes) -> tuple[np.ndarray, np.ndarray]:
     return lines[:, 1:], np.frombuffer(chunks[b"PLTE"], np.uint8).reshape(-1, 3)
 
 
+@pytest.mark.parametrize("colours", [24, 256])
+def test_a_picture_holds_the_colours_it_was_made_of(colours: int) -> None:
+    random = np.random.default_rng(colours)
+    levels = random.integers(colours, size=(7, 13)).astype(np.uint8)
+    palette = random.integers(256, size=(colours, 3)).astype(np.uint8)
+    png = media.encode_png(levels, palette)
+    pixels, shades = png_pixels(png)
+    np.testing.assert_array_equal(pixels, levels)
+    np.testing.assert_array_equal(shades[pixels], palette[levels])
+    np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(png)).convert("RGB")), palette[levels])
+    assert media.encode_png(levels, palette) == png
+
+
 def test_pictures_are_png_whose_brightest_spot_is_where_the_tone_is(page: Page) -> None:
     for row in range(CLIPS):
         pixels, palette = png_pixels(base64.b64decode(page.clips[f"clip-{row}"]["image"]))
@@ -416,7 +430,7 @@ def test_reliable_units_get_sound_before_untested_and_unreliable_ones() -> None:
 
 
 def test_text_larger_than_the_budget_is_refused_with_a_remedy() -> None:
-    with pytest.raises(InputError, match=r"max_megabytes=0\.01; allow more"):
+    with pytest.raises(InputError, match=r"and 0\.01 are allowed; give --megabytes [\d.]+ or more"):
         build_report(small(), read_clip, 0.01)
     with pytest.raises(InputError, match="above 0"):
         build_report(small(), read_clip, float("nan"))
@@ -581,7 +595,7 @@ def test_meanings_sources_and_sections_in_a_browser(browser: Any, tmp_path: Path
         two_meanings(units[0]), labels=(Label("rain", 0.9, "both"), Label("wind", 0.1, "captions"))
     )
     picture = Picture(
-        media.write_png(np.zeros((4, 9), np.uint8), np.zeros((24, 3), np.uint8)), "image/png", "a curve"
+        media.encode_png(np.zeros((4, 9), np.uint8), np.zeros((24, 3), np.uint8)), "image/png", "a curve"
     )
     section = Section("Pruning", ("What was lost.",), [["units", "gap"], ["3", "0.5"]], [picture])
     page = opened(

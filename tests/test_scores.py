@@ -289,8 +289,8 @@ def test_unknown_and_unusable_scores_name_the_remedy() -> None:
     similarity, activations, _ = planted(units=1, seed=12)
     names = [f"{i}" for i in range(similarity.shape[1])]
     evidence = evidence_of(activations, 4)
-    with pytest.raises(InputError, match=r"unknown score 'soft_wpmi'; did you mean soft-wpmi"):
-        label_units(similarity, evidence, names, LabelConfig(score="soft_wpmi"))
+    with pytest.raises(InputError, match=r"unknown score 'soft_wpm'; did you mean soft-wpmi"):
+        label_units(similarity, evidence, names, LabelConfig(score="soft_wpm"))
     for name in NEEDS_ALL:
         with pytest.raises(ValueError, match="needs the activations"):
             label_units(similarity, evidence, names, LabelConfig(score=name))

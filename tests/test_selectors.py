@@ -94,7 +94,7 @@ def test_what_is_missing_is_said(known: tuple[Wanted, KnownLayer]) -> None:
         find_selector("open")(wanted, replace(layer, words=None))
     with pytest.raises(InputError, match="unknown selector 'selectve'; did you mean selective"):
         find_selector("selectve")
-    assert find_selector("soft-wpmi") is SELECTORS["soft_wpmi"]
+    assert find_selector("soft_wpmi") is SELECTORS["soft-wpmi"]
 
 
 def test_a_unit_without_words_is_never_taken(known: tuple[Wanted, KnownLayer]) -> None:

@@ -125,3 +125,16 @@ def test_principal_components_hold_the_most_variance() -> None:
     want = np.linalg.svd(values - values.mean(0), full_matrices=False)
     assert np.allclose(np.abs(found), np.abs(want[0][:, :2] * want[1][:2]), atol=1e-4)
     assert principal(values, 10).shape == (50, 6)
+
+
+def test_intervals_are_those_written_out() -> None:
+    values = np.random.default_rng(3).exponential(size=40)
+    drawn = values[np.random.default_rng(7).integers(40, size=(1000, 40))]
+    for statistic in (np.mean, np.median):
+        found = bootstrap(values, statistic, seed=7)
+        assert found is not None
+        assert (found.low, found.high) == pytest.approx(
+            tuple(np.quantile(statistic(drawn, axis=1), [0.025, 0.975])), abs=1e-4
+        )
+    assert bootstrap(np.ones(9)) == Interval(1.0, 1.0, 1.0, 9)
+    assert share(np.arange(10) < 8) == Interval(0.8, 0.4902, 0.9433, 10)  # Wilson 1927

@@ -256,7 +256,8 @@ class TestReading:
             text = str(caught.value)
             assert text.startswith(str(folder.path / "manifest.json"))
             assert (
-                f"has format {other}, this version reads format {FORMAT}; make the clip index again" in text
+                f"has format {other}, but this version reads format {FORMAT}; make the clip index again"
+                in text
             )
 
     @pytest.mark.parametrize("text", DAMAGED)

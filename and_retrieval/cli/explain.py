@@ -1,58 +1,93 @@
-"""The verb `explain`: labels, tests and sentences."""
+"""The verb `explain`: label units, test the labels and write sentences."""
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from typing import Any
 
-from .options import Result, add_device, add_verb, announcer, device_of, opened_run
+from ..choices import COUNT, COUNT_OR_NONE, EVIDENCE, OPEN_CONCEPTS, RANKS, SCORES
+from ..concepts import BUILT_IN, DEFAULT_BANK, OWN_LABELS
+from ..config import LabelConfig, OpenConceptConfig, SummaryConfig
+from .options import (
+    Result,
+    add_device,
+    add_embedder,
+    add_verb,
+    announcer,
+    device_of,
+    listed,
+    number,
+    one_of,
+    opened_run,
+)
+
+UNKNOWN_TOLD = 5
+"""Concepts named that the embedder does not know."""
 
 
 def add(verbs: Any) -> None:
-    """Its options."""
-    verb = add_verb(verbs, "explain", answer, "label every unit and write one sentence about it")
-    verb.add_argument("run", metavar="NAME/RUN")
+    """Add the verb and its options."""
+    verb = add_verb(
+        verbs,
+        "explain",
+        answer,
+        "label every unit, test the label, and write a sentence about the unit",
+        "explain mine/yamnet --concepts audioset --concepts my_words.txt",
+    )
+    verb.add_argument("run", metavar="NAME/RUN", help="run to explain")
     verb.add_argument(
         "--concepts", action="append", default=[], metavar="BANK|FILE",
-        help="audioset (default), esc50, acoustic, labels (of the clips), or a .txt, .csv, .json; repeatable",
+        help=f"what units may be labelled with: {listed(BUILT_IN, DEFAULT_BANK)}, {OWN_LABELS} (of the clips), "
+        "or a .txt, .csv or .json file; repeatable",
     )  # fmt: skip
     verb.add_argument(
-        "--score",
-        default="soft-wpmi",
-        help="soft-wpmi (default), wpmi, top-mean, cos, cos-cubed, rank-reorder, selective",
-    )
-    verb.add_argument(
-        "--evidence", default="audio", metavar="audio|captions|both",
-        help="what is held against the concepts (default: audio)",
+        "--score", type=one_of("--score", "score", SCORES), default=LabelConfig.score, metavar="NAME",
+        help=f"how well a concept describes a unit: {listed(SCORES, LabelConfig.score)}",
     )  # fmt: skip
-    verb.add_argument("-k", type=int, default=20, help="top clips that are looked at (default: 20)")
     verb.add_argument(
-        "--rank", default="score", metavar="score|llm|both",
-        help="what orders a unit's best labels: their score (default), the language model, or both",
+        "--evidence", type=one_of("--evidence", "evidence", EVIDENCE), default=LabelConfig.evidence,
+        metavar="|".join(EVIDENCE),
+        help=f"what is compared with the concepts (default: {LabelConfig.evidence})",
     )  # fmt: skip
-    verb.add_argument("--llm", metavar="NAME|PATH|none", help="language model (default: see `models list`)")
     verb.add_argument(
-        "--summaries", type=int, metavar="N", help="sentences for the N clearest units per layer only"
-    )
+        "-k", type=number("-k", COUNT), default=LabelConfig.k, metavar="K",
+        help="number of top clips to look at (default: as many as the unit mainly responds to)",
+    )  # fmt: skip
     verb.add_argument(
-        "--open-concepts", choices=("auto", "yes", "no"), default="auto", metavar="auto|yes|no",
-        help="words of the captions that describe a unit (default: auto, where the tagger is installed)",
+        "--rank", type=one_of("--rank", "rank", RANKS), default=LabelConfig.rank, metavar="|".join(RANKS),
+        help="what puts a unit's best labels in order: their score, the language model, or both "
+        f"(default: {LabelConfig.rank})",
+    )  # fmt: skip
+    verb.add_argument(
+        "--llm", metavar="NAME|PATH|none",
+        help=f"language model that writes the sentences (default: {SummaryConfig.llm}; see `models list`)",
+    )  # fmt: skip
+    verb.add_argument(
+        "--summaries", type=number("--summaries", COUNT_OR_NONE), metavar="N",
+        help="write sentences only for the N units of each layer with the clearest labels (default: for all)",
+    )  # fmt: skip
+    verb.add_argument(
+        "--open-concepts", type=one_of("--open-concepts", "choice", OPEN_CONCEPTS),
+        default=OpenConceptConfig.wanted, metavar="|".join(OPEN_CONCEPTS),
+        help="find words in the captions that describe a unit "
+        f"(default: {OpenConceptConfig.wanted}, if the tagger is installed)",
     )  # fmt: skip
     verb.add_argument(
         "--ask-adjectives", action="store_true",
-        help="let the language model say which adjectives that are not listed can describe a sound",
+        help="ask the language model whether an adjective that is not listed can describe a sound",
     )  # fmt: skip
+    add_embedder(verb)
     add_device(verb)
 
 
 def answer(args: argparse.Namespace) -> tuple[Result, str]:
-    """Its result as JSON and as text."""
-    from ..config import LabelConfig, OpenConceptConfig, SummaryConfig
-    from ..explanation.explain import DEFAULT_BANK, explain
+    """Run the verb; return its result as JSON and as text."""
+    from ..explanation.explain import explain
 
     run = opened_run(args.run, args, device_of(args))
-    llm = args.llm or SummaryConfig().llm
-    explanations = explain(
+    llm = args.llm or SummaryConfig.llm
+    explained = explain(
         run,
         tuple(args.concepts) or (DEFAULT_BANK,),
         LabelConfig(score=args.score, evidence=args.evidence, k=args.k, rank=args.rank),
@@ -60,19 +95,38 @@ def answer(args: argparse.Namespace) -> tuple[Result, str]:
         announcer(args),
         OpenConceptConfig(wanted=args.open_concepts, ask_adjectives=args.ask_adjectives),
     )
-    units, labelled = len(explanations), sum(bool(e.labels) for e in explanations)
-    abstained = sum(e.summary.abstained for e in explanations)
-    reliable = sum(e.reliable == "holds" for e in explanations)
-    result = {"run": run.name, "units": units, "labelled": labelled, "abstained": abstained, "llm": llm}
-    result["several_meanings"] = sum(bool(e.meanings) for e in explanations)
-    result["reliable"] = reliable if any(e.reliable != "untested" for e in explanations) else None
-    by_captions = [e.caption_faithfulness.reliable for e in explanations if e.caption_faithfulness]
-    result["reliable_by_captions"] = sum(by_captions) if by_captions else None
+    units, labelled = len(explained), sum(bool(unit.labels) for unit in explained)
+    abstained = sum(unit.summary.abstained for unit in explained)
+    reliable = sum(unit.reliable == "holds" for unit in explained)
+    by_captions = [
+        unit.caption_faithfulness.reliable for unit in explained if unit.caption_faithfulness is not None
+    ]
+    result = {
+        "run": run.name,
+        "units": units,
+        "labelled": labelled,
+        "abstained": abstained,
+        "llm": llm,
+        "several_meanings": sum(bool(unit.meanings) for unit in explained),
+        "reliable": reliable if any(unit.reliable != "untested" for unit in explained) else None,
+        "reliable_by_captions": sum(by_captions) if by_captions else None,
+        "unknown_concepts": list(explained.manifest.unknown_concepts),
+    }
+    unknown = explained.manifest.unknown_concepts
     trusted = f"{reliable} of them reliably, " if result["reliable"] is not None else ""
     text = (
         f"{labelled} of {units} units labelled, {trusted}{units - abstained} sentences "
-        f"by {llm} ({run.folder.path})\n"
+        f"by {llm} ({run.folder.path})\n{_left_out(unknown)}"
         f'next     and-retrieval report {run.name}, and-retrieval search {run.name} "water drops",'
         f" and-retrieval export {run.name}"
     )
     return result, text
+
+
+def _left_out(unknown: Sequence[str]) -> str:
+    """A line about the concepts that the embedder does not know; nothing where it knows all."""
+    if not unknown:
+        return ""
+    shown = ", ".join(unknown[:UNKNOWN_TOLD])
+    more = f" and {len(unknown) - UNKNOWN_TOLD} more, see --json" if len(unknown) > UNKNOWN_TOLD else ""
+    return f"{len(unknown)} concepts left out, the embedder does not know them: {shown}{more}\n"

@@ -1,4 +1,4 @@
-"""The verb `models`: the model files that the project knows."""
+"""The verb `models`: the model files that the project uses."""
 
 from __future__ import annotations
 
@@ -6,19 +6,28 @@ import argparse
 from typing import Any
 
 from ..errors import AndRetrievalError, ChecksumError, MissingExtraError
-from .options import Result, add_verb
+from .options import Result, add_verb, one_of
+
+ACTIONS = ("list", "verify")
 
 
 def add(verbs: Any) -> None:
-    """Its options."""
+    """Add the verb and its options."""
     verb = add_verb(
-        verbs, "models", answer, "list the model files the project knows, or verify their checksums"
+        verbs,
+        "models",
+        answer,
+        "list the model files that the project uses, or verify their checksums",
+        "models verify",
     )
-    verb.add_argument("what", choices=("list", "verify"))
+    verb.add_argument(
+        "what", type=one_of("models", "action", ACTIONS), metavar="|".join(ACTIONS),
+        help="name the files and their licences, or check that those installed are intact",
+    )  # fmt: skip
 
 
 def answer(args: argparse.Namespace) -> tuple[Result, str]:
-    """Its result as JSON and as text."""
+    """Run the verb; return its result as JSON and as text."""
     from ..checkpoints.bundled import locate, manifest
 
     rows, damaged = [], []

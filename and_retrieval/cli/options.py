@@ -1,15 +1,22 @@
-"""What several verbs share: their options, how they open indexes and runs, how they say what was skipped."""
+"""What several verbs share: options and their values, opening indexes and runs, and the text of what was skipped.
+
+Everything an option takes is checked while the line is parsed, before any work is done: `number`, `one_of`, `glob`
+and `new_file` make the `type=` functions for that. Their errors name the option, its value and what to give.
+"""
 
 from __future__ import annotations
 
 import argparse
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..choices import Numbers, known_name
 from ..errors import InputError
+from ..files import one_line, output_path
 from ..progress import Progress, terminal_progress
 from ..store import DEFAULT_HOME, Home
+from .parser import VerbFormatter
 
 if TYPE_CHECKING:
     from ..clips.index import ClipIndex
@@ -20,38 +27,119 @@ Announce = Callable[[str, str], Progress]
 
 
 def add_verb(
-    verbs: Any, name: str, answer: Callable[[argparse.Namespace], tuple[Result, str]], text: str
+    verbs: Any,
+    name: str,
+    answer: Callable[[argparse.Namespace], tuple[Result, str]],
+    text: str,
+    example: str,
 ) -> Any:
-    """A verb with the options all of them have; `answer` gives its result as JSON and as text."""
-    verb = verbs.add_parser(name, help=text, description=text)
+    """Add a verb with the options that all verbs have.
+
+    Args:
+        verbs: The parsers of all verbs.
+        name: What the user types.
+        answer: Runs the verb; returns its result as JSON and as text.
+        text: What the verb does.
+        example: A command line, without the name of the program, that `--help` ends with.
+    """
+    verb = verbs.add_parser(
+        name,
+        help=text,
+        description=text,
+        epilog=f"example: and-retrieval {example}",
+        formatter_class=VerbFormatter,
+    )
     verb.add_argument("--home", metavar="DIR", help=f"folder of all indexes (default: ./{DEFAULT_HOME})")
     verb.add_argument("--json", action="store_true", help="print one JSON object instead of text")
     verb.set_defaults(verb=answer, timed=True)
     return verb
 
 
+def number(option: str, numbers: Numbers) -> Callable[[str], float]:
+    """A `type=` function: text -> a number that the option may be, an int where the text is one.
+
+    The function raises an `InputError` for anything else.
+    """
+
+    def read(text: str) -> float:
+        try:
+            value = int(text) if numbers.whole else float(text)
+        except ValueError:
+            raise numbers.refusal(option, text) from None
+        if not numbers.allow(value):
+            raise numbers.refusal(option, text)
+        return value
+
+    return read
+
+
+def one_of(option: str, kind: str, names: Iterable[str]) -> Callable[[str], str]:
+    """A `type=` function: text -> one of the names of that kind, with dashes where underscores were typed.
+
+    The function raises an `InputError` for anything else.
+    """
+
+    def read(text: str) -> str:
+        try:
+            return known_name(kind, text, names)
+        except InputError as error:
+            raise InputError(f"{option}: {error}") from None
+
+    return read
+
+
+def glob(option: str) -> Callable[[str], str]:
+    """A `type=` function: text -> the same text; it raises an `InputError` where that is empty."""
+
+    def read(text: str) -> str:
+        if not text.strip():
+            raise InputError(
+                f"{option} {text!r}: give the name of a layer, or a quoted glob such as 'block*'"
+            )
+        return text
+
+    return read
+
+
+def new_file(option: str, suffixes: Sequence[str] = ()) -> Callable[[str], Path]:
+    """A `type=` function: text -> the path of a file to write, see `files.output_path`."""
+    return lambda text: output_path(option, text, suffixes)
+
+
+def listed(names: Iterable[str], default: str) -> str:
+    """Names as `--help` lists them, the default marked."""
+    return ", ".join(f"{name} (default)" if name == default else name for name in names)
+
+
 def add_device(verb: Any) -> None:
-    """The option `--device`."""
+    """Add the option `--device`."""
     verb.add_argument(
         "--device", default="auto", metavar="auto|cpu|cuda", help="where networks run (default: auto)"
     )
 
 
+def add_embedder(verb: Any) -> None:
+    """The option `--embedder` of verbs that open an index."""
+    verb.add_argument(
+        "--embedder", metavar="SPEC", help="the embedder of the index, if it cannot be found where it was"
+    )
+
+
 def add_trust(verb: Any) -> None:
-    """The option `--trust-remote-code`."""
+    """Add the option `--trust-remote-code`."""
     verb.add_argument(
         "--trust-remote-code", action="store_true",
-        help="run program code that a Hugging Face model brings along",
+        help="allow a Hugging Face model to run the program code it comes with",
     )  # fmt: skip
 
 
 def announcer(args: argparse.Namespace) -> Announce:
-    """Progress bars on the terminal, none with `--json`."""
+    """Progress bars on the terminal, or none with `--json`."""
     return lambda what, unit: terminal_progress(what, unit, quiet=args.json)
 
 
 def device_of(args: argparse.Namespace) -> str:
-    """The device meant by `--device`."""
+    """The device that `--device` names, or the best one there is."""
     from ..targets import resolve_device
 
     return str(resolve_device(args.device))
@@ -72,14 +160,12 @@ def built(
     args: argparse.Namespace,
     announce: Callable[[str, str], Progress],
 ) -> ClipIndex:
-    """The index of that name, made or added to."""
+    """Build the index of that name, or add to it."""
     from ..clips.index import ClipIndex
     from ..config import ClipConfig
     from ..embed import load_embedder
 
     window = getattr(args, "window", None)
-    if window is not None and not 0.1 <= window < math.inf:
-        raise InputError(f"--window {window:g}: give a number of seconds, 0.1 or more")
     config = None if window is None else ClipConfig(window=window)
     folder = home.index(name)
     loaded = load_embedder(embedder, device_of(args))
@@ -87,15 +173,15 @@ def built(
 
 
 def opened(name: str, args: argparse.Namespace, device: str = "cpu") -> ClipIndex:
-    """The index of that name; its embedder runs on `device`."""
+    """Open the index of that name; its embedder runs on `device`."""
     folder = Home.find(args.home).require_index(name)
     from ..clips.index import ClipIndex
 
-    return ClipIndex.open(folder.path, device=device)
+    return ClipIndex.open(folder.path, getattr(args, "embedder", None), device)
 
 
 def opened_run(where: str, args: argparse.Namespace, device: str = "cpu") -> Run:
-    """The run meant by NAME/RUN; the embedder of its index runs on `device`."""
+    """Open the run that NAME/RUN names; the embedder of its index runs on `device`."""
     name, _, run_name = where.partition("/")
     home = Home.find(args.home)
     if not run_name:
@@ -119,21 +205,23 @@ def only_run(name: str, args: argparse.Namespace) -> str:
 
 
 def index_result(index: ClipIndex) -> Result:
-    """What `index` says of an index, as JSON."""
+    """The facts about an index that `index` and `demo` return as JSON."""
     return {
         "name": index.name,
         "path": str(index.folder.path),
         "clips": len(index.clips),
         "skipped": [{"path": miss.path, "reason": miss.reason} for miss in index.skipped],
+        "changed": index.changed,
+        "notes": list(index.notes),
         "embedder": index.embedder_name,
         "dim": index.dim,
     }
 
 
 def skipped_text(skipped: Sequence[dict[str, str]], shown: int = 5) -> str:
-    """The first few files that could not be used, as lines to append."""
+    """Lines that name the first few files that could not be used, to append to a result."""
     if not skipped:
         return ""
-    lines = [f"  {miss['path']}: {miss['reason']}" for miss in skipped[:shown]]
+    lines = [one_line(f"  {miss['path']}: {miss['reason']}") for miss in skipped[:shown]]
     more = [f"  and {len(skipped) - shown} more, see --json"] if len(skipped) > shown else []
     return "\n".join([f"\n{len(skipped)} skipped:", *lines, *more])

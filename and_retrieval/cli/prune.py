@@ -1,57 +1,81 @@
-"""The verb `prune`: find the units of a concept, mask them, say what is lost, export the network without them."""
+"""The verb `prune`: find the units of a concept, mask them, measure the cost, export the network without them."""
 
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from ..errors import InputError
-from .options import Result, add_device, add_trust, add_verb, announcer, device_of, opened_run
+from ..choices import BUDGET, COUNT, PICTURES, SELECTORS
+from ..config import DEFAULT_SELECTOR, DRAWS
+from .options import (
+    Result,
+    add_device,
+    add_embedder,
+    add_trust,
+    add_verb,
+    announcer,
+    device_of,
+    glob,
+    listed,
+    new_file,
+    number,
+    one_of,
+    opened_run,
+    skipped_text,
+)
 
 if TYPE_CHECKING:
-    from ..pruning.result import Pruned
+    from pathlib import Path
 
-PICTURES = (".svg", ".png")
+    from ..pruning.result import Pruned
 
 
 def add(verbs: Any) -> None:
-    """Its options."""
-    verb = add_verb(verbs, "prune", answer, "remove a concept from a network and measure what that costs")
-    verb.add_argument("run", metavar="NAME/RUN")
-    verb.add_argument("concepts", nargs="+", metavar="CONCEPT", help="a few words; several go together")
+    """Add the verb and its options."""
+    verb = add_verb(
+        verbs,
+        "prune",
+        answer,
+        "remove a concept from a network and measure what that costs",
+        'prune mine/yamnet "dog bark" --budget 0.12 --export without_dog.safetensors',
+    )
+    verb.add_argument("run", metavar="NAME/RUN", help="run of the network")
     verb.add_argument(
-        "--selector", default="selective", metavar="NAME",
-        help="selective (default), soft_wpmi, cos_cubed, captions, retrieval, open, random, oracle",
-    )  # fmt: skip
-    verb.add_argument(
-        "--layers", action="append", default=[], metavar="GLOB",
-        help="recorded layers, repeatable (default: all but the class units)",
-    )  # fmt: skip
-    verb.add_argument(
-        "--budget", action="append", default=[], type=float, metavar="N",
-        help="units, or a share below 1; repeatable (default: several, the knee is marked)",
-    )  # fmt: skip
-    verb.add_argument("--draws", type=int, default=5, help="of random units, to compare with (default: 5)")
-    verb.add_argument(
-        "--export", metavar="FILE.safetensors", help="weights without the units at the knee, and a card"
+        "concepts", nargs="+", metavar="CONCEPT", help="a few words; several concepts are removed together"
     )
     verb.add_argument(
-        "--plot", metavar="FILE.svg|png", help="curves (default: beside the result in the run's folder)"
-    )
+        "--selector", type=one_of("--selector", "selector", SELECTORS), default=DEFAULT_SELECTOR, metavar="NAME",
+        help=f"how the units are found: {listed(SELECTORS, DEFAULT_SELECTOR)}",
+    )  # fmt: skip
+    verb.add_argument(
+        "--layers", type=glob("--layers"), action="append", default=[], metavar="GLOB",
+        help="layers to remove units from; repeatable (default: all recorded ones except the class units)",
+    )  # fmt: skip
+    verb.add_argument(
+        "--budget", type=number("--budget", BUDGET), action="append", default=[], metavar="N",
+        help="how many units to remove, or which share of them (below 1); repeatable (default: six shares, with the "
+        "knee of the curve marked)",
+    )  # fmt: skip
+    verb.add_argument(
+        "--draws", type=number("--draws", COUNT), default=DRAWS, metavar="N",
+        help=f"how often random units are removed for comparison (default: {DRAWS})",
+    )  # fmt: skip
+    verb.add_argument(
+        "--export", type=new_file("--export", (".safetensors",)), metavar="FILE.safetensors",
+        help="write the weights without the units removed at the knee, and a card that describes them",
+    )  # fmt: skip
+    verb.add_argument(
+        "--plot", type=new_file("--plot", PICTURES), metavar="FILE.svg|.png",
+        help="draw the curves into this file (default: beside the result in the run's folder)",
+    )  # fmt: skip
     add_trust(verb)
+    add_embedder(verb)
     add_device(verb)
 
 
 def answer(args: argparse.Namespace) -> tuple[Result, str]:
-    """Its result as JSON and as text."""
-    if args.draws < 1:
-        raise InputError(f"--draws {args.draws}: draw random units at least once")
-    plot = Path(args.plot).expanduser() if args.plot else None
-    if plot and plot.suffix not in PICTURES:
-        raise InputError(f"--plot {plot}: give a name that ends in .svg or .png")
-    if plot and not plot.parent.is_dir():
-        raise InputError(f"{plot.parent} does not exist; make it first")
+    """Run the verb; return its result as JSON and as text."""
     from ..pruning.curves import plotted
 
     run = opened_run(args.run, args, device_of(args))
@@ -66,16 +90,16 @@ def answer(args: argparse.Namespace) -> tuple[Result, str]:
         trust_remote_code=args.trust_remote_code,
         progress=announcer(args)("masking", "clips"),
     )
-    picture = plotted(run, result, plot)
+    picture = plotted(run, result, args.plot)
     facts = result.plain()
-    # One name for one concept, which is what most callers ask for.
-    told = {
-        "concept": " + ".join(result.concepts),
+    answered = {
+        "concept": " + ".join(result.concepts),  # most callers ask for one
         **facts,
         "layers": list(result.layers),
         "sizes": facts["layers"],
+        "plot": str(picture) if picture else None,
     }
-    return {**told, "plot": str(picture) if picture else None}, _text(result, picture)
+    return answered, _text(result, picture)
 
 
 def _text(result: Pruned, picture: Path | None) -> str:
@@ -84,22 +108,23 @@ def _text(result: Pruned, picture: Path | None) -> str:
     if result.unmeasured:
         lines.append(f"{best.units} units found; the effect is not measured: {result.unmeasured}")
     else:
-        own, rest = result.clips
+        of_concept, rest = result.clips
         meant = ", ".join(dict.fromkeys(name for name in result.classes if name))
         lines.append(
-            f"class {meant}, {own} held-out clips, {rest} of other classes; change of mean probability, "
+            f"class {meant}, {of_concept} held-out clips, {rest} of other classes; change of mean probability, "
             "gap = rest - target"
         )
         lines.append(result.table())
         lines.append(f"* the knee: {best.units} units")
         if best.beats_random is False:
             lines.append(
-                "no more than random units would do: the network does not keep this in these layers alone"
+                "random units do as much: the network does not keep this concept in these layers alone"
             )
     lines += [f"note: {note}" for note in result.notes]
     if result.lost:
         lines.append(
-            "lost most besides: " + ", ".join(f"{name} {change:+.3f}" for name, change in result.lost)
+            "other classes that lost most: "
+            + ", ".join(f"{name} {change:+.3f}" for name, change in result.lost)
         )
     if result.removed:
         removed = ", ".join(f"{name} ({count})" for name, count in result.removed)
@@ -108,4 +133,4 @@ def _text(result: Pruned, picture: Path | None) -> str:
         lines.append(f"curves   {picture}")
     if result.export:
         lines.append(f"exported {result.export}")
-    return "\n".join(lines)
+    return "\n".join(lines) + skipped_text([asdict(miss) for miss in result.skipped])

@@ -7,15 +7,20 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from ..choices import COUNT, POOLINGS, Pooling, check_hold_out
+from ..config import RecordConfig
 from ..errors import InputError
 from .options import (
     Result,
     add_device,
+    add_embedder,
     add_trust,
     add_verb,
     announcer,
     device_of,
+    glob,
     named_target,
+    number,
     opened,
     skipped_text,
 )
@@ -25,40 +30,55 @@ if TYPE_CHECKING:
     from ..recording.manifest import RecordedLayer
     from ..types import Target
 
-POOLINGS = ("mean", "max", "first", "last")
-
 
 def add(verbs: Any) -> None:
-    """Its options."""
-    verb = add_verb(verbs, "record", answer, "show a network the clips and keep what its units respond to")
-    verb.add_argument("index", metavar="NAME", help="clip index")
+    """Add the verb and its options."""
+    verb = add_verb(
+        verbs,
+        "record",
+        answer,
+        "show a network all clips of an index and keep what its units respond to",
+        "record mine --target my_network.py:load --layers 'block*' --pooling 'block*=max'",
+    )
+    verb.add_argument("index", metavar="NAME", help="name of the clip index")
     verb.add_argument(
         "--target",
         required=True,
         metavar="TARGET",
-        help="yamnet, hf:ORG/NAME, hf:FOLDER, torch:FILE.pt2, or file.py:function",
+        help="the network: yamnet, hf:ORG/NAME, hf:FOLDER, torch:FILE.pt2, or file.py:function",
     )
     add_trust(verb)
     verb.add_argument(
-        "--layers", action="append", default=[], metavar="GLOB", help="layers by name, repeatable"
-    )
-    verb.add_argument(
-        "--dictionary", action="append", default=[], metavar="LAYER=FILE.safetensors",
-        help="sparse autoencoder behind a layer, whose features are recorded too; repeatable",
+        "--layers", type=glob("--layers"), action="append", default=[], metavar="GLOB",
+        help="layers to record; repeatable (default: those the target names, or all convolutions and linear layers)",
     )  # fmt: skip
-    verb.add_argument("--pooling", action="append", default=[], metavar="GLOB=mean|max|first|last")
-    verb.add_argument("--top-k", type=int, default=20, metavar="K", help="clips kept per unit (default: 20)")
     verb.add_argument(
-        "--hold-out", default="auto", metavar="SHARE|fold:NAME", help="kept out (default: last fold or 0.2)"
-    )
-    verb.add_argument("--batch", type=int, default=16, help="clips per forward pass (default: 16)")
-    verb.add_argument("--run", metavar="RUN", help="name of the run (default: the target's)")
+        "--dictionary", type=_dictionary, action="append", default=[], metavar="LAYER=FILE.safetensors",
+        help="put a sparse autoencoder behind a layer and record its features too; repeatable",
+    )  # fmt: skip
+    verb.add_argument(
+        "--pooling", type=_pooling, action="append", default=[], metavar=f"GLOB={'|'.join(POOLINGS)}",
+        help="how the values over time become one per clip; repeatable (default: what the target says, or mean)",
+    )  # fmt: skip
+    verb.add_argument(
+        "--top-k", type=number("--top-k", COUNT), default=RecordConfig.top_k, metavar="K",
+        help=f"number of strongest and of weakest clips kept per unit (default: {RecordConfig.top_k})",
+    )  # fmt: skip
+    verb.add_argument(
+        "--hold-out", type=_hold_out, default=RecordConfig.hold_out, metavar="SHARE|fold:NAME|auto",
+        help="files kept for testing the explanations (default: auto, the last fold if all clips have one, else 0.2)",
+    )  # fmt: skip
+    verb.add_argument(
+        "--batch", type=number("--batch", COUNT), default=RecordConfig.batch, metavar="N",
+        help=f"clips per forward pass (default: {RecordConfig.batch})",
+    )  # fmt: skip
+    verb.add_argument("--run", metavar="RUN", help="name of the run (default: made from the target's)")
+    add_embedder(verb)
     add_device(verb)
 
 
 def answer(args: argparse.Namespace) -> tuple[Result, str]:
-    """Its result as JSON and as text."""
-    from ..config import RecordConfig
+    """Run the verb; return its result as JSON and as text."""
     from ..run import record
 
     device = device_of(args)
@@ -66,7 +86,7 @@ def answer(args: argparse.Namespace) -> tuple[Result, str]:
     config = RecordConfig(
         layers=tuple(args.layers),
         top_k=args.top_k,
-        pooling=tuple(_pooling(text) for text in args.pooling),
+        pooling=tuple(args.pooling),
         hold_out=args.hold_out,
         batch=args.batch,
         device=device,
@@ -98,27 +118,42 @@ def answer(args: argparse.Namespace) -> tuple[Result, str]:
 
 
 def _listed(layer: RecordedLayer) -> str:
-    """The line of a layer: its name, its units, and how the shape it puts out for a short clip became one number."""
+    """The line about a layer: its name, its units, and how the output for a short clip became one number per unit."""
     shape = list(layer.output)
     over = shape if layer.time_axis is None else f"{layer.pooling} over axis {layer.time_axis} of {shape}"
     return f"  {layer.name}  {layer.units} units, {over}{f'; {layer.missing}' if layer.missing else ''}"
 
 
-def _pooling(text: str) -> tuple[str, Any]:
-    glob, _, pooling = text.rpartition("=")
-    if not glob or pooling not in POOLINGS:
-        raise InputError(f"--pooling {text!r}: write GLOB=POOLING with one of {', '.join(POOLINGS)}")
-    return glob, pooling
+def _pooling(text: str) -> tuple[str, Pooling]:
+    """GLOB=POOLING as a pair."""
+    layers, _, name = text.rpartition("=")
+    pooling = next((known for known in POOLINGS if known == name), None)
+    if not layers or pooling is None:
+        raise InputError(f"--pooling {text}: write GLOB=POOLING with one of {', '.join(POOLINGS)}")
+    return layers, pooling
 
 
-def _with_dictionaries(target: Target, chosen: Sequence[str], device: str, index: ClipIndex) -> Target:
+def _dictionary(text: str) -> tuple[str, str]:
+    """LAYER=FILE as a pair."""
+    layer, _, file = text.partition("=")
+    if not layer or not file:
+        raise InputError(f"--dictionary {text}: write LAYER=FILE.safetensors")
+    return layer, file
+
+
+def _hold_out(text: str) -> str:
+    check_hold_out("--hold-out", text)
+    return text
+
+
+def _with_dictionaries(
+    target: Target, files: Sequence[tuple[str, str]], device: str, index: ClipIndex
+) -> Target:
+    """The target with the dictionary in each file behind its layer."""
     from ..network.dictionary import attach, load_dictionary
     from ..network.layers import TRIAL_SECONDS
 
-    for text in chosen:
-        layer, _, file = text.partition("=")
-        if not layer or not file:
-            raise InputError(f"--dictionary {text!r}: write LAYER=FILE.safetensors")
-        seconds = (*TRIAL_SECONDS, index.clips[0].duration)
+    seconds = (*TRIAL_SECONDS, index.clips[0].duration)
+    for layer, file in files:
         target = attach(target, layer, load_dictionary(file), device=device, seconds=seconds)
     return target

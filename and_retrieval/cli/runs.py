@@ -1,4 +1,4 @@
-"""The verb `runs`: what is there."""
+"""The verb `runs`: the indexes and runs in the home folder."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 
 
 def add(verbs: Any) -> None:
-    """Its options."""
-    verb = add_verb(verbs, "runs", answer, "list the indexes and the runs on them")
-    verb.add_argument("name", nargs="?", metavar="NAME", help="of one index only")
+    """Add the verb and its options."""
+    verb = add_verb(verbs, "runs", answer, "list the indexes and their runs", "runs mine")
+    verb.add_argument("name", nargs="?", metavar="NAME", help="list only this index")
 
 
 def answer(args: argparse.Namespace) -> tuple[Result, str]:
-    """Its result as JSON and as text."""
+    """Run the verb; return its result as JSON and as text."""
     home = Home.find(args.home)
     names = [args.name] if args.name else home.indexes()
     if args.name:
@@ -66,7 +66,7 @@ def _run(folder: Folder, index: str) -> Result:
 
 
 def _explained(recording: Stored[RecordingManifest]) -> bool:
-    """Whether there are explanations, made since the run was recorded."""
+    """Whether there are explanations that were made after the run was recorded."""
     from ..explanation.manifest import ExplanationManifest, explanation_folder
     from ..recording.manifest import identity
 

@@ -4,72 +4,121 @@ from __future__ import annotations
 
 import argparse
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from ..choices import COUNT
 from ..errors import InputError
-from .options import Result, add_device, add_verb, device_of, only_run, opened, opened_run
+from .options import (
+    Result,
+    add_device,
+    add_embedder,
+    add_verb,
+    device_of,
+    glob,
+    number,
+    one_of,
+    only_run,
+    opened,
+    opened_run,
+)
 
 if TYPE_CHECKING:
     from ..search.query import Query
     from ..search.search import Filters
 
-NEAREST_TOLD = 3
-"""Units named when none listens for the query."""
+NEAREST_NAMED = 3
+"""Number of units or clips that are named when none matches the query."""
+DEFAULT_RESULTS = 10
+SEARCHED = ("neurons", "clips")
 
 
 def add(verbs: Any) -> None:
-    """Its options."""
-    verb = add_verb(verbs, "search", answer, "find units or clips by words, by a sound, or by another unit")
-    verb.add_argument("where", metavar="NAME[/RUN]")
-    verb.add_argument("query", nargs="*", metavar="QUERY", help="a few words; several: all of them")
-    verb.add_argument("--minus", action="append", default=[], metavar="TEXT", help="but not this; repeatable")
-    verb.add_argument(
-        "--audio", action="append", default=[], metavar="FILE", help="like this sound; repeatable"
+    """Add the verb and its options."""
+    verb = add_verb(
+        verbs,
+        "search",
+        answer,
+        "find units or clips by words, by a sound, or by another unit",
+        'search mine/yamnet "dog" --minus "indoor" -k 5',
     )
     verb.add_argument(
-        "--like", action="append", default=[], metavar="LAYER:UNIT", help="like this unit; repeatable"
+        "where", metavar="NAME[/RUN]", help="a run, to search its units, or an index, to search its clips"
     )
     verb.add_argument(
-        "--for", dest="want", choices=("neurons", "clips"), help="default: neurons when a RUN is named"
+        "query", nargs="*", default=[], metavar="QUERY", help="a few words; with several, all of them count"
     )
-    verb.add_argument("-k", type=int, default=10, help="number of results (default: 10)")
     verb.add_argument(
-        "--layers", action="append", default=[], metavar="GLOB", help="only units of these layers; repeatable"
+        "--minus", action="append", default=[], metavar="TEXT", help="words to stay away from; repeatable"
     )
-    verb.add_argument("--reliable", action="store_true", help="only units whose label holds on unseen clips")
+    verb.add_argument(
+        "--audio", action="append", default=[], metavar="FILE", help="sound file to be similar to; repeatable"
+    )
+    verb.add_argument(
+        "--like", action="append", default=[], metavar="LAYER:UNIT", help="unit to be similar to; repeatable"
+    )
+    verb.add_argument(
+        "--for", dest="want", type=one_of("--for", "choice", SEARCHED), metavar="|".join(SEARCHED),
+        help="what to search for (default: neurons if a RUN is named, else clips)",
+    )  # fmt: skip
+    verb.add_argument(
+        "-k", type=number("-k", COUNT), default=DEFAULT_RESULTS, metavar="K",
+        help=f"number of results (default: {DEFAULT_RESULTS})",
+    )  # fmt: skip
+    verb.add_argument(
+        "--layers", type=glob("--layers"), action="append", default=[], metavar="GLOB",
+        help="only units of these layers; repeatable",
+    )  # fmt: skip
+    verb.add_argument(
+        "--reliable", action="store_true", help="only units whose label holds on held-out clips"
+    )
     meanings = verb.add_mutually_exclusive_group()
     meanings.add_argument(
-        "--monosemantic", action="store_true", help="only units whose top clips are of one kind"
+        "--monosemantic", action="store_true", help="only units whose top clips are all of one kind"
     )
     meanings.add_argument(
         "--polysemantic", action="store_true", help="only units whose top clips are of several kinds"
     )
     verb.add_argument(
-        "--polysemanticity", metavar="LOW:HIGH", help="only units in this range: 0 one kind, 1 as at random"
-    )
+        "--polysemanticity", type=_range, metavar="LOW:HIGH",
+        help="only units in this range, where 0 means identical top clips and 1 clips picked at random",
+    )  # fmt: skip
+    add_embedder(verb)
     add_device(verb)
 
 
 def answer(args: argparse.Namespace) -> tuple[Result, str]:
-    """Its result as JSON and as text."""
-    from ..search.search import NO_FILTERS, search_clips, search_neurons
+    """Run the verb; return its result as JSON and as text."""
+    from ..search.search import NO_FILTERS, search_clips, search_neurons, unknown_texts
 
-    if args.k < 1:
-        raise InputError(f"-k {args.k}: ask for at least one result")
     query, filters = _query(args), _filters(args)
     name, _, run_name = args.where.partition("/")
     want = args.want or ("neurons" if run_name else "clips")
     if want == "neurons":
         run = opened_run(args.where if run_name else only_run(name, args), args, device_of(args))
         results = search_neurons(run, query, args.k, filters)
-        nothing = not any(found["listens"] for found in results)
-        text = _nothing(query, results) if nothing else "\n".join(map(_unit_line, results))
-        return {"query": str(query), "for": want, "nothing": nothing, "results": results}, text
+        return _verdict(query, want, results, "listens", unknown_texts(run.index, query))
     if filters != NO_FILTERS:
-        raise InputError("clips have no layers and no explanations; leave the filters out, or name NAME/RUN")
+        raise InputError("clips have no layers and no explanations; leave out the filters, or name NAME/RUN")
     index = opened(name, args, device_of(args))
     results = search_clips(index, query, args.k)
-    return {"query": str(query), "for": want, "results": results}, "\n".join(map(_clip_line, results))
+    return _verdict(query, want, results, "matches", unknown_texts(index, query))
+
+
+def _verdict(
+    query: Query, want: str, results: list[Result], verdict: str, unknown: Sequence[str]
+) -> tuple[Result, str]:
+    """The results with what they are worth: whether nothing here matches, and why."""
+    nothing = not any(result[verdict] for result in results)
+    answer: Result = {"query": str(query), "for": want, "nothing": nothing, "results": results}
+    if not nothing:
+        line = _unit_line if want == "neurons" else _clip_line
+        return answer, "\n".join(map(line, results))
+    if unknown:
+        answer["reason"] = f"the embedder does not know {', '.join(map(repr, unknown))}"
+    else:
+        answer["reason"] = "nothing comes near enough: all z are below what is needed"
+    return answer, _nothing(query, want, results, answer["reason"] if unknown else "")
 
 
 def _query(args: argparse.Namespace) -> Query:
@@ -87,11 +136,12 @@ def _filters(args: argparse.Namespace) -> Filters:
         layers=tuple(args.layers),
         reliable=args.reliable,
         meanings="several" if args.polysemantic else "one" if args.monosemantic else None,
-        polysemanticity=None if args.polysemanticity is None else _range(args.polysemanticity),
+        polysemanticity=args.polysemanticity,
     )
 
 
 def _range(text: str) -> tuple[float, float]:
+    """LOW:HIGH as a pair; either may be left out."""
     low, _, high = text.partition(":")
     try:
         bounds = float(low or "-inf"), float(high or "inf")
@@ -102,28 +152,39 @@ def _range(text: str) -> tuple[float, float]:
     return bounds
 
 
-def _nothing(query: Query, results: list[Result]) -> str:
+def _nothing(query: Query, want: str, results: list[Result], reason: str) -> str:
+    def name(result: Result) -> str:
+        if want == "neurons":
+            return f"{result['layer']}:{result['unit']}{_labels(result, ' ')}"
+        return f"{result['path']}{_start(result)}"
+
     nearest = "; ".join(
-        f"{found['layer']}:{found['unit']}{_labels(found, ' ')}, z {found['z']:.1f} of {found['needed']:g}"
-        for found in results[:NEAREST_TOLD]
+        f"{name(near)}, z {near['z']:.1f} of {near['needed']:.1f}" for near in results[:NEAREST_NAMED]
     )
-    return f'nothing here listens for "{query}" (nearest: {nearest})'
+    verb = "listens for" if want == "neurons" else "sounds like"
+    return f'nothing here {verb} "{query}"{": " + reason if reason else ""} (nearest: {nearest})'
 
 
-def _unit_line(found: Result) -> str:
-    told = found["summary"] or ("(unreliable)" if found["reliable"] is False else "")
-    heard = "" if found["listens"] else f"(z below {found['needed']:g})"
-    line = (
-        f"{found['score']:6.3f}  z {found['z']:5.1f}  {found['layer']}:{found['unit']}{_labels(found, '  ')}"
-    )
-    return "  ".join(part for part in (line, told, heard) if part)
+def _unit_line(unit: Result) -> str:
+    sentence = unit["summary"] or ""
+    if unit["label_kind"] == "acoustic":
+        sentence = f"{sentence}  (measured sound explains it better than these labels)".strip()
+    elif unit["reliable"] is False:
+        sentence = f"{sentence}  (unreliable)".strip()
+    doubt = "" if unit["listens"] else f"(z below {unit['needed']:.1f})"
+    place = f"{unit['score']:6.3f}  z {unit['z']:5.1f}  {unit['layer']}:{unit['unit']}{_labels(unit, '  ')}"
+    return "  ".join(part for part in (place, sentence, doubt) if part)
 
 
-def _labels(found: Result, before: str) -> str:
-    labels = ", ".join(label["concept"] for label in found["labels"][:3])
+def _labels(unit: Result, before: str) -> str:
+    labels = ", ".join(label["concept"] for label in unit["labels"][:3])
     return before + labels if labels else ""
 
 
-def _clip_line(found: Result) -> str:
-    start = f" at {found['start']:g} s" if found["start"] else ""
-    return f"{found['score']:6.3f}  {found['path']}{start}  {found['label'] or ''}".rstrip()
+def _clip_line(clip: Result) -> str:
+    doubt = "" if clip["matches"] else f"  (z below {clip['needed']:.1f})"
+    return f"{clip['score']:6.3f}  {clip['path']}{_start(clip)}  {clip['label'] or ''}".rstrip() + doubt
+
+
+def _start(clip: Result) -> str:
+    return f" at {clip['start']:g} s" if clip["start"] else ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -16,16 +17,19 @@ import numpy as np
 
 from .. import faiss_index
 from ..config import ClipConfig
-from ..embed import load_embedder
+from ..embed import checked_embedder, load_embedder
 from ..errors import InputError, StaleError
+from ..files import named_file, plain_name
 from ..progress import Progress, silent
 from ..store import INDEX, Folder
-from ..types import Clip, Embedder, Floats, Skipped
+from ..types import Clip, Embedder, Floats, ProbeSet, Skipped
 from .files import UnreadableAudioError
 from .manifest import IndexManifest
-from .source import load_clips, read_clip
+from .source import NO_FILE, load_clips, read_clip
 
 BATCH = 32  # clips read, decoded and embedded at a time
+
+_PART = re.compile(r"(.*) (?:at|from) [0-9.e+]+ s", re.DOTALL)
 
 Record = TypeVar("Record", Clip, Skipped)
 
@@ -40,10 +44,13 @@ class ClipIndex:
             only clips whose file has changed.
         skipped: Files and windows that could not be used, with the reason.
         faiss: Inner-product index; row i is the unit-length vector of clip i.
-        embedder_name: Name to load the embedder by.
+        embedder_name: Name to load the embedder by, as it was when the index was made.
         embedder_fingerprint: Of the embedder that made the vectors.
         cut: How files were cut into clips.
         device: Where the embedder runs when it is loaded by name.
+        embedder_spec: Name to load it by now, where that is another one.
+        changed: Clips whose label, caption or fold was another before this index was built again.
+        notes: What else there was to say of the source when it was built.
     """
 
     folder: Folder
@@ -54,6 +61,9 @@ class ClipIndex:
     embedder_fingerprint: str
     cut: ClipConfig
     device: str = "cpu"
+    embedder_spec: str | None = None
+    changed: int = field(default=0, compare=False)
+    notes: tuple[str, ...] = field(default=(), compare=False)
     _embedded: dict[str, Floats] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
@@ -67,24 +77,29 @@ class ClipIndex:
     ) -> ClipIndex:
         """Embed a source's clips into the index at `path`; clips it already holds are not embedded again.
 
+        What a table says of them by now is taken over: labels, captions and folds, also where it says none any more.
+        The names of folders are taken where a clip has no label yet.
+
         Args:
             source: Folder, glob or CSV, see `clips.source.load_clips`.
-            embedder: Makes the vectors, and stays with the index.
+            embedder: Makes the vectors, and stays with the index. It may be an object of yours, see `types.Embedder`.
             path: Folder of the index, new or existing.
             config: How files are cut into clips; by default as the existing index was, else as `ClipConfig` says.
             progress: Called with the number of clips done and the total.
 
         Raises:
-            InputError: The source holds no usable audio, or the index was cut under other settings.
+            InputError: The source holds no usable audio, the index was cut under other settings, or `embedder` is
+                none or makes vectors that cannot be used.
             StaleError: The index was made with another embedder.
         """
+        embedder = checked_embedder(embedder)
         folder = Folder(Path(path), INDEX)
         old = cls.open(path, embedder) if folder.exists() else None
         if old is not None and config is not None:
             old.check_cut(config)
         config = old.cut if old else config or ClipConfig()
         probe = load_clips(source, config)
-        rows_kept, kept = _still_valid(old.clips if old else (), probe.clips)
+        rows_kept, kept, changed = _still_valid(old.clips if old else (), probe)
         known = {clip.id for clip in kept}
         new = [clip for clip in probe.clips if clip.id not in known]
         rows, matrix, skipped = _embed(new, embedder, config, progress)
@@ -95,8 +110,7 @@ class ClipIndex:
             raise InputError(
                 f"no usable audio in {source}: all {len(skipped)} clips were skipped ({skipped[0].reason})"
             )
-        looked_at = {place_of(clip) for clip in probe.clips} | {miss.path for miss in probe.skipped}
-        earlier = (miss for miss in (old.skipped if old else ()) if miss.path not in looked_at)
+        earlier = _still_missed(old.skipped if old else (), probe, source)
         misses = dict.fromkeys((*earlier, *probe.skipped, *skipped))
         index = cls(
             folder,
@@ -106,22 +120,24 @@ class ClipIndex:
             embedder.name,
             embedder.fingerprint,
             config,
+            changed=changed,
+            notes=probe.notes,
         )
         index._save()
         return index.with_embedder(embedder)
 
     @classmethod
-    def open(cls, path: str | Path, embedder: Embedder | None = None, device: str = "cpu") -> ClipIndex:
+    def open(cls, path: str | Path, embedder: Embedder | str | None = None, device: str = "cpu") -> ClipIndex:
         """The index stored at `path`.
 
         Args:
             path: Its folder.
-            embedder: The embedder that the index was made with. Without it, the embedder is loaded by its name when
-                it is first needed.
+            embedder: The embedder that the index was made with, or a name for it, see `embed.load_embedder`. Without
+                it, or by name, it is loaded when it is first needed.
             device: Where an embedder that is loaded by name runs.
 
         Raises:
-            InputError: There is no index, or it is damaged.
+            InputError: There is no index, it is damaged, or `embedder` is none.
             StaleError: It has another format version, or `embedder` is not the one it was made with.
             ChecksumError: A file of it was changed.
         """
@@ -135,9 +151,17 @@ class ClipIndex:
                 f"{path} holds {len(clips)} clips but {vectors.ntotal} vectors; make the index again"
             )
         index = cls(
-            stored.folder, clips, skipped, vectors, made.embedder, made.embedder_fingerprint, made.cut, device
+            folder=stored.folder,
+            clips=clips,
+            skipped=skipped,
+            faiss=vectors,
+            embedder_name=made.embedder,
+            embedder_fingerprint=made.embedder_fingerprint,
+            cut=made.cut,
+            device=device,
+            embedder_spec=embedder if isinstance(embedder, str) else None,
         )
-        return index if embedder is None else index.with_embedder(embedder)
+        return index if embedder is None or isinstance(embedder, str) else index.with_embedder(embedder)
 
     @property
     def name(self) -> str:
@@ -153,6 +177,12 @@ class ClipIndex:
         """Unit-length vectors of all clips, float32 [clips, dim]."""
         return faiss_index.stored(self.faiss)
 
+    @cached_property
+    def vector_sum(self) -> Floats:
+        """Sum of the vectors of all clips, float32 [dim]."""
+        total: Floats = self.vectors().sum(axis=0)
+        return total
+
     def digest(self, count: int | None = None) -> str:
         """Hash of the first `count` clips and the embedder: equal as long as those rows mean the same."""
         ids = [clip.id for clip in self.clips[:count]]
@@ -166,9 +196,20 @@ class ClipIndex:
             InputError: No embedder of that name can be loaded here.
             StaleError: Its weights or its recipe have changed.
         """
-        embedder = load_embedder(self.embedder_name, self.device)
+        embedder = self._loaded_embedder()
         self.check_embedder(embedder)
         return embedder
+
+    def _loaded_embedder(self) -> Embedder:
+        if self.embedder_spec:
+            return load_embedder(self.embedder_spec, self.device)
+        try:
+            return load_embedder(self.embedder_name, self.device)
+        except InputError as error:
+            raise InputError(
+                f"the embedder of index {self.name!r} cannot be loaded: {error}; if it has moved, name it with "
+                "--embedder (in Python: ClipIndex.open(path, embedder))"
+            ) from error
 
     def text_vectors(self, texts: Sequence[str]) -> Floats:
         """Unit-length vectors of texts, float32 [texts, dim]; a text that was embedded before is not embedded again."""
@@ -189,8 +230,10 @@ class ClipIndex:
         """The same index with an embedder that is already loaded.
 
         Raises:
+            InputError: `embedder` is none.
             StaleError: The index was made with another embedder.
         """
+        embedder = checked_embedder(embedder)
         self.check_embedder(embedder)
         index = replace(self)
         vars(index)["embedder"] = embedder  # where `cached_property` looks first
@@ -198,10 +241,19 @@ class ClipIndex:
 
     def check_embedder(self, embedder: Embedder) -> None:
         """Raise StaleError unless `embedder` makes vectors that compare with the stored ones."""
+        made = f"index {self.name!r} was made with embedder {self.embedder_name!r}"
         if embedder.fingerprint != self.embedder_fingerprint:
+            same = embedder.name == self.embedder_name
+            other = "which has changed since" if same else f"not {embedder.name!r}"
+            remedy = "restore it" if same else "use that one"
             raise StaleError(
-                f"index {self.name!r} was made with embedder {self.embedder_name!r} ({self.embedder_fingerprint}), "
-                f"not {embedder.name!r} ({embedder.fingerprint}); use that one or another --name"
+                f"{made} ({self.embedder_fingerprint}), {other} ({embedder.fingerprint}); {remedy}, or make an index "
+                "under another --name"
+            )
+        if embedder.dim != self.dim:
+            raise StaleError(
+                f"{made}, whose vectors had {self.dim} numbers, not {embedder.dim} as now; let its fingerprint change "
+                "with its vectors, and make an index under another --name"
             )
 
     def check_cut(self, config: ClipConfig) -> None:
@@ -257,7 +309,7 @@ def read_in_order(
                 sounds.append(read_clip(clips[row], sample_rate, config))
                 good.append(row)
             except UnreadableAudioError as error:
-                misses.append(Skipped(place_of(clips[row]), str(error)))
+                misses.append(Skipped(clip_place(clips[row]), str(error)))
         return good, sounds, misses
 
     with ThreadPoolExecutor(max_workers=1) as pool:
@@ -271,19 +323,52 @@ def read_in_order(
             yield ahead.result()
 
 
-def _still_valid(old: Sequence[Clip], new: Sequence[Clip]) -> tuple[list[int], list[Clip]]:
+def _still_valid(old: Sequence[Clip], probe: ProbeSet) -> tuple[list[int], list[Clip], int]:
     """Rows and clips that stay: those whose file still has the content they were embedded from.
 
-    A clip that is found in another place now (the whole folder moved) is read from there.
+    A clip that is found in another place now (the whole folder moved) is read from there. What the source says of it
+    now is taken over; the number of clips of which that is something else comes last.
     """
-    roots = {clip.id: clip.root for clip in new}
-    content = {(clip.root, clip.path): clip.sha256 for clip in new}
-    rows = [
-        row
-        for row, clip in enumerate(old)
-        if clip.id in roots or content.get((clip.root, clip.path), clip.sha256) == clip.sha256
-    ]
-    return rows, [replace(old[row], root=roots.get(old[row].id, old[row].root)) for row in rows]
+    found = {clip.id: clip for clip in probe.clips}
+    content = {(clip.root, clip.path): clip.sha256 for clip in probe.clips}
+    rows: list[int] = []
+    kept: list[Clip] = []
+    changed = 0
+    for row, clip in enumerate(old):
+        now = found.get(clip.id)
+        if now is None and content.get((clip.root, clip.path), clip.sha256) != clip.sha256:
+            continue
+        rows.append(row)
+        if now is not None:
+            corrected = _corrected(clip, now, probe.columns)
+            changed += corrected != clip
+            clip = replace(corrected, root=now.root)
+        kept.append(clip)
+    return rows, kept, changed
+
+
+def _corrected(clip: Clip, now: Clip, columns: frozenset[str]) -> Clip:
+    """A clip as a source describes it now, in the columns that this has."""
+    label = now.label if "label" in columns else clip.label or now.label
+    caption = now.caption if "caption" in columns else clip.caption
+    fold = now.fold if "fold" in columns else clip.fold
+    return replace(clip, label=label, caption=caption, fold=fold)
+
+
+def _still_missed(old: Sequence[Skipped], probe: ProbeSet, source: str | Path) -> Iterator[Skipped]:
+    """What an earlier source could not use, as far as this one did not look at the same files and they still exist."""
+    looked_at = {clip.file for clip in probe.clips} | {_file(miss) for miss in probe.skipped}
+    looked_at.add(plain_name(Path(source).expanduser().absolute()))
+    for miss in old:
+        file = _file(miss)
+        if file not in looked_at and (miss.reason == NO_FILE or named_file(file).exists()):
+            yield miss
+
+
+def _file(miss: Skipped) -> str:
+    """The file that was skipped, whole or from some second on."""
+    found = _PART.fullmatch(miss.path)
+    return found[1] if found else miss.path
 
 
 def _embed(
@@ -302,8 +387,8 @@ def _embed(
     return rows, np.concatenate(parts), skipped
 
 
-def place_of(clip: Clip) -> str:
-    """Where a clip is, in words: its file, and where it begins in it."""
+def clip_place(clip: Clip) -> str:
+    """Where a clip lies, as the list of the skipped says it: its file, and the second where it does not begin at 0."""
     return f"{clip.file} at {clip.start:g} s" if clip.start else clip.file
 
 

@@ -24,6 +24,8 @@ Doubles = npt.NDArray[np.float64]
 
 WINDOW, HOP, BLOCK = 0.064, 0.016, 0.005  # seconds: spectrum, its step, envelope
 SILENCE = 1e-5  # a peak below this is silence, 0..1
+SILENT_BLOCK = 0.01  # seconds
+SILENT_LEVEL = 1e-4  # root mean square re the peak: -80 dB
 QUIETEST = -120.0  # dB, the loudness of silence
 SOUNDING = 20.0  # dB below the loudest moment; what is weaker is background
 LOUDNESS_GATE = 10.0  # dB below the mean; weaker frames do not count (ITU-R BS.1770-4)
@@ -71,6 +73,7 @@ QUALITIES: Mapping[str, Quality] = MappingProxyType(
         "decay": Quality("s", "quick-fading", "slow-fading", "fading"),
         "modulation": Quality("depth", "steady", "fluctuating", "course"),
         "modulation_rate": Quality("Hz", "slowly-pulsing", "fast-pulsing", "pulse"),
+        "silence": Quality("share of the clip", "gapless", "mostly-silent", "silence"),
     }
 )
 
@@ -93,6 +96,7 @@ def measure(waveform: Floats, sample_rate: int) -> Floats:
     - decay: time to fall from -5 to -25 dB after the peak, times 3. The sound's own decay and the room's.
     - modulation, modulation_rate: depth of the envelope's course at 1-20 Hz (m for 1 + m cos; pulses exceed
       1); rate of its highest autocorrelation, if at least 0.45.
+    - silence: share of blocks of 10 ms 80 dB below the peak: digital silence, padding.
 
     Args:
         waveform: Mono float32 [samples], finite.
@@ -108,12 +112,20 @@ def measure(waveform: Floats, sample_rate: int) -> Floats:
     centred = waveform - (np.mean(waveform, dtype=np.float64) if len(waveform) else 0.0)
     peak = float(np.abs(centred).max(initial=0.0))
     if peak < SILENCE:
-        found = {"loudness": QUIETEST, "onset_rate": 0.0, "duration": 0.0}
+        found = {"loudness": QUIETEST, "onset_rate": 0.0, "duration": 0.0, "silence": 1.0}
     else:
         sound = (centred / peak).astype(np.float32)
         found = {**_spectral(sound, sample_rate), **_temporal(sound, sample_rate)}
+        found["silence"] = _silent_share(sound, sample_rate)
         found["loudness"] = max(found["loudness"] + 20 * float(np.log10(peak)), QUIETEST)
     return np.array([found.get(name, np.nan) for name in QUALITIES], np.float32)
+
+
+def _silent_share(waveform: Floats, sample_rate: int) -> float:
+    """Share of blocks of `SILENT_BLOCK` seconds whose level is below `SILENT_LEVEL`; 0..1."""
+    size = min(max(round(SILENT_BLOCK * sample_rate), 1), len(waveform))
+    blocks = waveform[: len(waveform) // size * size].reshape(-1, size)
+    return float((np.square(blocks).mean(axis=1) < SILENT_LEVEL**2).mean())
 
 
 @dataclass(frozen=True)

@@ -1,1 +1,1 @@
-"""Two runs side by side: layer by layer, unit by unit, and what may be claimed of them."""
+"""Compares two runs: layer by layer, unit by unit, and says what may be claimed of them."""

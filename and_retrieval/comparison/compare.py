@@ -1,9 +1,10 @@
-"""Two runs side by side: their layers in figures, their units matched, and what of it is more than chance.
+"""Compares two runs: puts their layers in figures, matches their units, and says which differences exceed chance.
 
-Findings are sentences made of the numbers, and only where 95 % intervals over units lie apart. The paper asks two
-things of networks: whether units lean on basic acoustic qualities or on whole concepts, and whether training with
-labels narrows units where self-supervised training leaves them polysemantic (arXiv 2406.16990, section 5). The second
-is asked of any two runs here; how they were trained is not known to this module.
+Findings are sentences built from the figures. A difference is a finding only if the 95 % intervals over units do not
+overlap. The paper asks two questions about networks: whether units respond to basic acoustic qualities or to whole
+concepts, and whether training with labels narrows units while self-supervised training leaves them polysemantic
+(arXiv 2406.16990, section 5). This module asks the second question of any two runs; it does not know how the networks
+were trained.
 """
 
 from __future__ import annotations
@@ -22,12 +23,12 @@ from .match import Matched, match_units
 from .profile import LayerProfile, profile
 
 CAVEATS = (
-    "Intervals cover 95 % over units; units of one network are not independent, so the true ones are wider.",
-    "Intervals of single comparisons: among many layers some lie apart by chance.",
-    "Figures hold for these clips and these concepts.",
+    "Intervals cover 95 % over units; units of one network are not independent, so the true intervals are wider.",
+    "Each interval is for a single comparison: among many layers, some differ by chance.",
+    "Figures hold for these clips and these concepts only.",
 )
 SAME_EARS = (
-    "The embedder hears with {0}: units of {0} go with concepts more than another embedder would show."
+    "The embedder is built on {0}: it ties units of {0} to concepts more closely than another embedder would."
 )
 NO_SAME_CLIPS = "the runs were not recorded and tested on the same clips"
 LABELLING = ("score", "evidence", "k")
@@ -36,17 +37,17 @@ NO_SAME_CONCEPTS = f"the runs were explained with other concepts, {', '.join(LAB
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Two runs side by side.
+    """The comparison of two runs.
 
     Attributes:
         a, b: NAME/RUN.
-        target_a, target_b: What was recorded.
-        layers_a, layers_b: Their layers in figures.
-        pairs: Layers held against each other.
-        matched: None where the clips differ.
-        findings: Sentences that the numbers bear out.
+        target_a, target_b: Names of the recorded networks.
+        layers_a, layers_b: Figures of their layers.
+        pairs: Layers compared with each other.
+        matched: Units of the runs matched to each other; None if the clips differ.
+        findings: Sentences that the figures support.
         left_out: What was not compared, and why.
-        caveats: What to bear in mind.
+        caveats: What limits the findings.
     """
 
     a: str
@@ -63,11 +64,11 @@ class Comparison:
 
 
 def compare(a: Recording, b: Recording, seed: int = 0) -> Comparison:
-    """Hold two explained runs against each other.
+    """Compare two explained runs.
 
     Args:
-        a, b: Runs on indexes of the same embedder, best on the same clips and explained with the same concepts.
-        seed: Of random pairs and shuffles.
+        a, b: Runs on indexes of the same embedder; most is compared if clips and concepts are the same, too.
+        seed: Seed of random pairs and shuffles.
 
     Raises:
         InputError: The embedders differ, or a run is not explained yet.
@@ -76,14 +77,19 @@ def compare(a: Recording, b: Recording, seed: int = 0) -> Comparison:
     if a.index.embedder_fingerprint != b.index.embedder_fingerprint:
         raise InputError(
             f"{a.name} and {b.name} are on indexes of different embedders ({a.index.embedder_name}, "
-            f"{b.index.embedder_name}), whose vectors do not compare; record both on one index"
+            f"{b.index.embedder_name}), so their vectors cannot be compared; record both on one index"
         )
     explained = load_explained(a), load_explained(b)
-    same_clips = _evidence_clips(a) == _evidence_clips(b)
+    same_clips = _recorded_clips(a) == _recorded_clips(b)
     same_concepts = _labelling(explained[0].manifest) == _labelling(explained[1].manifest)
-    concepts = tuple(dict.fromkeys(concept for run in explained for concept in run.manifest.concepts))
+    concepts = tuple(
+        dict.fromkeys(concept for explained_run in explained for concept in explained_run.manifest.concepts)
+    )
     texts = a.index.text_vectors(concepts)
-    layers_a, layers_b = (profile(run, run.recording.index.vectors() @ texts.T) for run in explained)
+    layers_a, layers_b = (
+        profile(explained_run, explained_run.recording.index.vectors() @ texts.T)
+        for explained_run in explained
+    )
     pairs = layer_pairs(layers_a, layers_b, same_concepts)
     matched = match_units(*explained, same_concepts, seed) if same_clips else None
     left_out = _left_out(same_clips, same_concepts, layers_a + layers_b)
@@ -92,7 +98,7 @@ def compare(a: Recording, b: Recording, seed: int = 0) -> Comparison:
         names = (a.name, b.name)
         findings += (*contrasts(names, layers_a, layers_b, pairs, same_concepts), *movement(matched))
     targets = a.manifest.target, b.manifest.target
-    own_ears = tuple(SAME_EARS.format(name) for name in shared_networks(a.index.embedder) if name in targets)
+    same_ears = tuple(SAME_EARS.format(name) for name in shared_networks(a.index.embedder) if name in targets)
     return Comparison(
         a.name,
         b.name,
@@ -103,36 +109,38 @@ def compare(a: Recording, b: Recording, seed: int = 0) -> Comparison:
         matched,
         findings,
         left_out,
-        (*own_ears, *CAVEATS),
+        (*same_ears, *CAVEATS),
     )
 
 
 def as_json(comparison: Comparison) -> dict[str, Any]:
-    """A comparison as JSON-able figures, without the labels that were counted."""
+    """A comparison as JSON-able figures, without the counted labels."""
     plain = asdict(comparison)
     for layer in (*plain["layers_a"], *plain["layers_b"]):
         del layer["counted"]
     return plain
 
 
-def _evidence_clips(run: Recording) -> tuple[Any, ...]:
-    return run.manifest.index_digest, run.manifest.index_clips, run.manifest.held_out_rows
+def _recorded_clips(recording: Recording) -> tuple[Any, ...]:
+    return recording.manifest.index_digest, recording.manifest.index_clips, recording.manifest.held_out_rows
 
 
-def _labelling(made: ExplanationManifest) -> tuple[Any, ...]:
-    return sorted(made.concepts), [getattr(made.labelling, name) for name in LABELLING]
+def _labelling(manifest: ExplanationManifest) -> tuple[Any, ...]:
+    return sorted(manifest.concepts), [getattr(manifest.labelling, name) for name in LABELLING]
 
 
 def _left_out(same_clips: bool, same_concepts: bool, layers: Iterable[LayerProfile]) -> tuple[str, ...]:
-    found = []
+    left_out = []
     if not same_clips:
-        found.append(f"matched units and all claims about one run against the other: {NO_SAME_CLIPS}")
+        left_out.append(f"matched units and all claims about one run against the other: {NO_SAME_CLIPS}")
     if not same_concepts:
-        found.append(f"claims about labels, numbers of concepts, and which units moved: {NO_SAME_CONCEPTS}")
+        left_out.append(
+            f"claims about labels, numbers of concepts, and which units moved: {NO_SAME_CONCEPTS}"
+        )
     if any(layer.correlation is None for layer in layers):
-        found.append("faithfulness of some layers: too few held-out clips or tested units")
+        left_out.append("faithfulness of some layers: too few held-out clips or tested units")
     if any(layer.polysemanticity is None for layer in layers):
-        found.append("polysemanticity of some layers: too few top clips or units")
+        left_out.append("polysemanticity of some layers: too few top clips or units")
     if any(layer.leaning is None for layer in layers):
-        found.append("acoustics against concepts in some layers: too few clips or units")
-    return tuple(found)
+        left_out.append("acoustics against concepts in some layers: too few clips or units")
+    return tuple(left_out)

@@ -1,4 +1,4 @@
-"""Units of two runs matched by what they answer to: each other's nearest by neuron vector, whatever their layer."""
+"""Matches the units of two runs: pairs that are each other's nearest by neuron vector, in whatever layers they are."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SHOWN_MOVED = 20
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A unit and its first label; None where it has none, or one that does not hold on held-out clips."""
+    """A unit and its first label; the label is None if the unit has none, or if it fails on held-out clips."""
 
     layer: str
     unit: int
@@ -36,21 +36,21 @@ class Moved:
 
 @dataclass(frozen=True, slots=True)
 class Matched:
-    """Units of two runs that are each other's nearest, by neuron vector.
+    """Figures of the units of two runs that are each other's nearest by neuron vector.
 
     Attributes:
-        pairs: How many.
-        share_a, share_b: Of the units that responded at all.
-        cosine: Mean over pairs; beside it
-        random_cosine: of random pairs, and
-        shuffled_cosine: of nearest units when the clips of one run are dealt out at random; what a nearest unit
-            among many has by chance.
-        shuffled_share: Of the units that are matched then.
-        labelled: Pairs of which both have a label that holds.
-        moved: Pairs whose first labels differ; None where labels cannot be compared.
-        moved_share: Of `labelled`; beside it
-        random_moved_share: of random pairs.
-        examples: The nearest of the moved pairs.
+        pairs: Number of matched pairs.
+        share_a, share_b: Share of matched units among the units that responded at all.
+        cosine: Mean cosine of the pairs.
+        random_cosine: Mean cosine of random pairs.
+        shuffled_cosine: Mean cosine of the pairs when the clips of one run are shuffled: what the nearest of many units
+            reaches by chance.
+        shuffled_share: Share of matched units when the clips are shuffled.
+        labelled: Number of pairs in which both units have a label that does not fail.
+        moved: Number of pairs whose first labels differ; None if labels cannot be compared.
+        moved_share: Share of moved pairs among the labelled.
+        random_moved_share: Share of random pairs whose first labels differ.
+        examples: The moved pairs with the highest cosines.
     """
 
     pairs: int
@@ -68,7 +68,13 @@ class Matched:
 
 
 def match_units(a: Explained, b: Explained, labels_compare: bool, seed: int = 0) -> Matched:
-    """Match the units of two runs on the same clips by their neuron vectors, whatever layer they are in."""
+    """Match the units of two runs on the same clips by neuron vector, across layers.
+
+    Args:
+        a, b: Explained runs.
+        labels_compare: Whether both runs were labelled the same way.
+        seed: Seed of the shuffled clips.
+    """
     random = np.random.default_rng(seed)
     units_a, units_b = _places(a), _places(b)
     vectors_a, vectors_b = _vectors(a.recording), _vectors(b.recording)
@@ -76,32 +82,36 @@ def match_units(a: Explained, b: Explained, labels_compare: bool, seed: int = 0)
     of_a, cosine = nearest(vectors_a, vectors_b, same[0])
     of_b, _ = nearest(vectors_b, vectors_a, same[1])
     rows = mutual(of_a, of_b)
-    dealt = _vectors(b.recording, random.permutation(b.recording.manifest.index_clips))
-    nobody = np.full(len(units_a), -1), np.full(len(units_b), -1)
-    dealt_a, dealt_cosine = nearest(vectors_a, dealt, nobody[0])
-    dealt_rows = mutual(dealt_a, nearest(dealt, vectors_a, nobody[1])[0])
-    heard_a, heard_b = np.flatnonzero(vectors_a.any(axis=1)), np.flatnonzero(vectors_b.any(axis=1))
-    labelled = [(units_a[i], units_b[of_a[i]], cosine[i]) for i in rows]
-    labelled = [one for one in labelled if one[0].label and one[1].label]
+    shuffled = _vectors(b.recording, random.permutation(b.recording.manifest.index_clips))
+    none_same = np.full(len(units_a), -1), np.full(len(units_b), -1)
+    shuffled_a, shuffled_cosine = nearest(vectors_a, shuffled, none_same[0])
+    shuffled_rows = mutual(shuffled_a, nearest(shuffled, vectors_a, none_same[1])[0])
+    responding_a, responding_b = np.flatnonzero(vectors_a.any(axis=1)), np.flatnonzero(vectors_b.any(axis=1))
+    pairs = [(units_a[i], units_b[of_a[i]], cosine[i]) for i in rows]
+    labelled = [pair for pair in pairs if pair[0].label and pair[1].label]
     moved = [
-        Moved(one, other, round(float(near), 4)) for one, other, near in labelled if one.label != other.label
+        Moved(unit_a, unit_b, round(float(near), 4))
+        for unit_a, unit_b, near in labelled
+        if unit_a.label != unit_b.label
     ]
-    own_a, own_b = ([unit.label for unit in units if unit.label] for units in (units_a, units_b))
+    labels_a, labels_b = ([unit.label for unit in units if unit.label] for units in (units_a, units_b))
     return Matched(
         pairs=len(rows),
-        share_a=_share(len(rows), len(heard_a)),
-        share_b=_share(len(rows), len(heard_b)),
+        share_a=_share(len(rows), len(responding_a)),
+        share_b=_share(len(rows), len(responding_b)),
         cosine=_rounded_mean(cosine[rows]),
         random_cosine=round(
-            float(vectors_a.sum(axis=0) @ vectors_b.sum(axis=0)) / max(len(heard_a) * len(heard_b), 1), 4
+            float(vectors_a.sum(axis=0) @ vectors_b.sum(axis=0))
+            / max(len(responding_a) * len(responding_b), 1),
+            4,
         ),
-        shuffled_cosine=_rounded_mean(dealt_cosine[dealt_rows]),
-        shuffled_share=_share(len(dealt_rows), len(heard_a)),
+        shuffled_cosine=_rounded_mean(shuffled_cosine[shuffled_rows]),
+        shuffled_share=_share(len(shuffled_rows), len(responding_a)),
         labelled=len(labelled),
         moved=len(moved) if labels_compare else None,
         moved_share=_share(len(moved), len(labelled)) if labels_compare else None,
-        random_moved_share=round(1 - share_alike(own_a, own_b), 4) if labels_compare else None,
-        examples=tuple(sorted(moved, key=lambda one: -one.cosine)[:SHOWN_MOVED]) if labels_compare else (),
+        random_moved_share=round(1 - share_alike(labels_a, labels_b), 4) if labels_compare else None,
+        examples=tuple(sorted(moved, key=lambda pair: -pair.cosine)[:SHOWN_MOVED]) if labels_compare else (),
     )
 
 
@@ -116,11 +126,11 @@ def _places(explained: Explained) -> list[Place]:
     ]
 
 
-def _vectors(run: Recording, dealt: Rows | None = None) -> Floats:
-    """Neuron vectors of all units, as recorded, or with each clip standing for the one it is dealt to."""
-    clips = run.index.vectors()[: run.manifest.index_clips]
-    clips = clips if dealt is None else clips[dealt]
-    return np.concatenate([neuron_vectors(layer, clips) for layer in run.layers])
+def _vectors(recording: Recording, order: Rows | None = None) -> Floats:
+    """Neuron vectors of all units, as recorded, or with the clip vectors taken in another order."""
+    clips = recording.index.vectors()[: recording.manifest.index_clips]
+    clips = clips if order is None else clips[order]
+    return np.concatenate([neuron_vectors(layer, clips) for layer in recording.layers])
 
 
 def _same_unit(units: Sequence[Place], others: Sequence[Place]) -> Rows:

@@ -1,4 +1,4 @@
-"""A comparison as one picture: a row per layer of either run, a column per figure, chance beside each."""
+"""A comparison as one picture: a row for every layer of both runs, a column for every figure, with chance levels."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..errors import InputError
+from ..choices import PICTURES
+from ..files import output_path, writing
 from .compare import Comparison
 from .profile import LayerProfile
 from .statistics import Interval
 
-FORMATS = (".png", ".svg")
 COLOURS = "#3b6fb6", "#c8553d"  # first run, second run
 CHANCE = "#8a8a8a"
-ROW, TOP = 0.32, 1.9  # inches: a layer, and what stands above and below
+ROW, TOP = 0.32, 1.9  # inches: height of a layer, and of everything above and below the layers
 LONGEST_NAME = 32
 
 Dot = tuple[str, str, Callable[[LayerProfile], "Interval | float | None"]]
-"""(what it is, marker, what it shows of a layer)"""
+"""(name, marker, layer -> the figure to draw)"""
 
 PANELS: Sequence[tuple[str, Sequence[Dot]]] = (
     ("explained reliably\n(share of units)", (("", "o", lambda layer: layer.reliable),)),
@@ -49,19 +49,13 @@ PANELS: Sequence[tuple[str, Sequence[Dot]]] = (
 )
 
 
-def check_format(out: Path) -> None:
-    """Refuse a picture of a kind that is not drawn."""
-    if out.suffix.lower() not in FORMATS:
-        raise InputError(f"--out {out}: name a file that ends in {' or '.join(FORMATS)}")
-
-
 def draw(comparison: Comparison, out: Path) -> Path:
     """Write the picture as .png or .svg; the same comparison gives the same bytes. Returns the path.
 
     Raises:
-        InputError: Another kind of file, or a folder that cannot be written to.
+        InputError: The file is of another kind, or cannot be written.
     """
-    check_format(out)
+    out = output_path("--out", out, PICTURES)
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
@@ -84,12 +78,10 @@ def draw(comparison: Comparison, out: Path) -> Path:
             f"independent{_matched(comparison)}",
             fontsize=10,
         )
-        # Neither format is to name the time or the version it was drawn with.
-        nothing = {"Date": None} if out.suffix.lower() == ".svg" else {"Software": None}
-        try:
-            figure.savefig(out, dpi=120, metadata=nothing)
-        except OSError as error:
-            raise InputError(f"{out} cannot be written: {error}") from None
+        # Keep the date and matplotlib's version out of the file.
+        metadata = {"Date": None} if out.suffix.lower() == ".svg" else {"Software": None}
+        with writing(out) as scratch:
+            figure.savefig(scratch, format=out.suffix[1:].lower(), dpi=120, metadata=metadata)
     return out
 
 
@@ -97,31 +89,32 @@ def _panel(axis: Any, title: str, dots: Sequence[Dot], rows: Sequence[tuple[int,
     axis.set_title(title, fontsize=9)
     axis.grid(axis="x", alpha=0.3)
     axis.spines[["top", "right"]].set_visible(False)
-    for what, marker, figure_of in dots:
-        chance = marker in "|x" or what == "shuffled"
-        named = what
+    for name, marker, figure_of in dots:
+        chance = marker in "|x" or name == "shuffled"
+        legend = name
         for row, (run, layer) in enumerate(rows):
-            shown = figure_of(layer)
-            if shown is None:
+            figure = figure_of(layer)
+            if figure is None:
                 continue
             colour = CHANCE if chance else COLOURS[run]
-            value = shown.value if isinstance(shown, Interval) else shown
-            if isinstance(shown, Interval):
-                axis.plot([shown.low, shown.high], [row, row], color=colour, linewidth=1.5)
+            value = figure.value if isinstance(figure, Interval) else figure
+            if isinstance(figure, Interval):
+                axis.plot([figure.low, figure.high], [row, row], color=colour, linewidth=1.5)
             hollow = {"markerfacecolor": "white"} if marker == "s" else {}
-            axis.plot([value], [row], marker, color=colour, markersize=6, label=named or None, **hollow)
-            named = ""
+            axis.plot([value], [row], marker, color=colour, markersize=6, label=legend or None, **hollow)
+            legend = ""
     axis.set_xlim(left=min(axis.get_xlim()[0], 0.0))
-    if any(what for what, _, _ in dots):
+    if any(name for name, _, _ in dots):
         axis.legend(fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.12), frameon=False, ncols=1)
 
 
 def _matched(comparison: Comparison) -> str:
-    found = comparison.matched
-    if found is None:
+    matched = comparison.matched
+    if matched is None:
         return ""
-    moved = "" if found.moved_share is None else f", {found.moved_share:.0%} of those with labels moved"
-    return f"\n{found.pairs} matched units, {found.share_a:.0%} and {found.share_b:.0%} of those that respond{moved}"
+    moved = "" if matched.moved_share is None else f", {matched.moved_share:.0%} of those with labels moved"
+    shares = f"{matched.share_a:.0%} and {matched.share_b:.0%}"
+    return f"\n{matched.pairs} matched units, {shares} of those that respond{moved}"
 
 
 def _short(name: str) -> str:

@@ -1,9 +1,9 @@
-"""A run in figures, layer by layer: how many units are explained, how well, how narrowly, and by what.
+"""Figures of a run, layer by layer: how many units are explained, how well, how narrowly, and by what.
 
-What a unit answers to, acoustic qualities or whole concepts, is asked by three regressions of its activations over
-the clips: on the measured qualities, on as many principal components of the clips' similarities to the concepts, and
-on both together, with the same folds and the same ridge (`explained_by_acoustics`). Clips of one kind are
-alike in both, so what either adds to the other says more than either alone.
+Whether units respond to acoustic qualities or to whole concepts is tested by three regressions of their activations:
+on the measured qualities of the clips, on as many principal components of the clips' similarities to the concepts, and
+on both together, with the same folds and the same ridge (`acoustics.accounted_for`). Clips of one kind resemble each
+other in both respects, so what one adds to the other says more than either does alone.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ Array = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Accounted:
-    """How much of a layer's units a set of predictors accounts for: R² on clips not fitted to.
+    """How much of a layer's activations a set of predictors explains: R² on clips that were not used in the fit.
 
     Attributes:
         r2: Median over units, at most 1.
-        shuffled: The same with the clips' predictors dealt out at random; below 0.
+        shuffled: The same with the predictors shuffled over the clips; usually below 0.
     """
 
     r2: Interval
@@ -39,13 +39,13 @@ class Accounted:
 
 @dataclass(frozen=True, slots=True)
 class Leaning:
-    """Whether a layer's units go with measured qualities or with concepts.
+    """Whether measured qualities or concepts explain a layer's units better.
 
     Attributes:
-        dims: Predictors of either kind.
-        acoustics, concepts, both: What they account for.
-        concepts_over_acoustics: Median over units of the difference of the two R²; above 0 leans to concepts.
-        acoustics_add, concepts_add: Median over units of what one kind adds to the other.
+        dims: Number of predictors of each kind.
+        acoustics, concepts, both: What these predictors explain.
+        concepts_over_acoustics: Median over units of R² by concepts minus R² by acoustics.
+        acoustics_add, concepts_add: Median over units of the R² that one kind adds to the other.
     """
 
     dims: int
@@ -59,20 +59,20 @@ class Leaning:
 
 @dataclass(frozen=True, slots=True)
 class LayerProfile:
-    """A layer in figures; None where it could not be measured.
+    """Figures of a layer; a figure that could not be measured is None.
 
     Attributes:
-        name, units: Of the layer.
+        name, units: The layer's name and number of units.
         reliable: Share of the tested units whose label holds on held-out clips.
-        correlation: Mean of `UnitFaithfulness.correlation` over tested units; beside it
-        random_correlation, best_correlation: a random label's, and the best's of ten.
-        polysemanticity: Mean over units, 0..1; beside it
-        random_polysemanticity: that of random clips, median.
+        correlation: Mean of `UnitFaithfulness.correlation` over tested units.
+        random_correlation, best_correlation: The same for a random label, and for the best of ten random labels.
+        polysemanticity: Mean over units, 0..1.
+        random_polysemanticity: Median polysemanticity of random clips.
         several_meanings: Share of units whose top clips fall into distinct groups.
-        counted: First labels, of the reliable units where labels were tested, else of all that have one.
-        concepts, effective_concepts: How many different ones, and `statistics.effective_number` of them.
-        acoustic_units: Share of units that some measured quality goes with.
-        leaning: What the units go with.
+        counted: First labels of the reliable units; if labels were not tested, of all units that have one.
+        concepts, effective_concepts: Number of different labels counted, and their `statistics.effective_number`.
+        acoustic_units: Share of units that follow a measured quality.
+        leaning: Whether concepts or measured qualities explain the units better.
     """
 
     name: str
@@ -95,8 +95,8 @@ def profile(explained: Explained, similarity: Floats) -> tuple[LayerProfile, ...
     """The figures of every layer of an explained run.
 
     Args:
-        explained: Its explanations.
-        similarity: float32 [clips, concepts], of the clips of the run's index to concepts.
+        explained: The explained run.
+        similarity: float32 [clips, concepts], similarity of the index's clips to the concepts.
     """
     recording = explained.recording
     return tuple(
@@ -136,20 +136,20 @@ def _layer_profile(
     )
 
 
-def _leaning(run: Recording, layer: str, similarity: Floats) -> Leaning | None:
-    """None where there are too few clips to cross-validate, or too few units that vary."""
-    seen = run.seen_rows
-    activations = run.activations(layer, SEEN)
-    qualities = run.qualities[seen]
+def _leaning(recording: Recording, layer: str, similarity: Floats) -> Leaning | None:
+    """The leaning of a layer; None if there are too few clips to cross-validate, or too few units that vary."""
+    seen = recording.seen_rows
+    activations = recording.activations(layer, SEEN)
+    qualities = recording.qualities[seen]
     dims = min(qualities.shape[1], similarity.shape[1])
     acoustics = qualities if dims == qualities.shape[1] else principal(filled_ranks(qualities), dims)
     concepts = principal(similarity[seen], dims)
     kinds = (acoustics, concepts, np.concatenate([acoustics, concepts], axis=1))
-    found = [fit for kind in kinds if (fit := accounted_for(run, activations, kind)) is not None]
-    if not found:
+    fits = [fit for kind in kinds if (fit := accounted_for(recording, activations, kind)) is not None]
+    if not fits:
         return None
-    by_acoustics, by_concepts, by_both = (one.r2.astype(np.float64) for one in found)
-    shuffled = [finite_median(one.shuffled) for one in found]
+    by_acoustics, by_concepts, by_both = (fit.r2.astype(np.float64) for fit in fits)
+    shuffled = [finite_median(fit.shuffled) for fit in fits]
     medians = [
         bootstrap(values, np.median)
         for values in (
@@ -157,11 +157,13 @@ def _leaning(run: Recording, layer: str, similarity: Floats) -> Leaning | None:
             by_concepts - by_acoustics, by_both - by_concepts, by_both - by_acoustics,
         )
     ]  # fmt: skip
-    whole = [median for median in medians if median is not None]
-    if len(whole) < len(medians):
+    measured = [median for median in medians if median is not None]
+    if len(measured) < len(medians):
         return None
-    one, other, together = (Accounted(r2, chance) for r2, chance in zip(whole[:3], shuffled, strict=True))
-    return Leaning(dims, one, other, together, *whole[3:])
+    of_acoustics, of_concepts, of_both = (
+        Accounted(r2, chance) for r2, chance in zip(measured[:3], shuffled, strict=True)
+    )
+    return Leaning(dims, of_acoustics, of_concepts, of_both, *measured[3:])
 
 
 def _mean(values: Sequence[float]) -> float | None:

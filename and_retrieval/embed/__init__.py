@@ -1,48 +1,86 @@
-"""Embedders by name: audio and text into one vector space."""
+"""Loads embedders by name: they map audio and text into one vector space."""
 
 from __future__ import annotations
 
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
 from ..errors import unknown_name
 from ..types import Embedder
+from .user import checked_embedder, load_user_embedder
 
-NAMES = ("embedded", "clap", "clap:ORG/NAME", "clap:/folder", "clap+bf16:...", "laion:/file.pt")
+__all__ = ["DEFAULT", "EMBEDDERS", "NAMES", "checked_embedder", "load_embedder", "shared_networks"]
+
+
+@dataclass(frozen=True, slots=True)
+class EmbedderKind:
+    """A kind of embedder, typed as KIND[+PRECISION][:PLACE].
+
+    Attributes:
+        load: Name of the module in this package whose `load(place, device, precision)` returns a `types.Embedder`;
+            imported only when needed. Place and precision are empty if the user named none.
+        forms: How the user types it, for messages.
+        place: Whether a place follows: a file, a folder, or a name on the hub.
+        precisions: Precisions to choose from; empty if there is no choice.
+    """
+
+    load: str
+    forms: tuple[str, ...]
+    place: Literal["none", "optional", "needed"] = "none"
+    precisions: tuple[str, ...] = ()
+
+    def takes(self, place: str, precision: str) -> bool:
+        """Whether a user may type this place and this precision; either may be empty."""
+        fits = self.place == "optional" or bool(place) == (self.place == "needed")
+        return fits and precision in ("", *self.precisions)
+
+
+EMBEDDERS: Mapping[str, EmbedderKind] = {
+    "embedded": EmbedderKind("embedded", ("embedded",)),
+    "clap": EmbedderKind(
+        "clap", ("clap", "clap:ORG/NAME", "clap:/folder", "clap+bf16:..."), "optional", ("fp32", "bf16")
+    ),
+    "laion": EmbedderKind("laion", ("laion:/file.pt",), "needed", ("fp32", "bf16")),
+}
+"""Name of a kind -> how to load embedders of that kind."""
+DEFAULT = "embedded"
+NAMES = tuple(form for kind in EMBEDDERS.values() for form in kind.forms)
+
+
+def load_embedder(spec: str = DEFAULT, device: str = "cpu") -> Embedder:
+    """Load the embedder of that name.
+
+    Args:
+        spec: `embedded`; `clap` (laion/clap-htsat-unfused), `clap:ORG/NAME` on the Hugging Face hub or
+            `clap:/folder` for a saved `ClapModel`; `laion:/file.pt` for an official LAION checkpoint; or
+            `path/to/file.py:function` or `package.module:function` for an embedder of the user's. Such a function
+            takes no arguments, or `device`, and returns a `types.Embedder`; it is executed because the user named it.
+            `clap+bf16` and `laion+bf16` run the audio tower in bfloat16: this is two to three times as fast, and
+            changes the vectors in the third decimal (cosine above 0.9999).
+        device: The device to run on.
+
+    Raises:
+        InputError: The name is unknown; the checkpoint cannot be used, see `clap.load` and `laion.load`; or the
+            function is missing, failed, or did not return an embedder, see `user.load_user_embedder`.
+        MissingExtraError: The weights are not installed.
+    """
+    kind, _, place = spec.partition(":")
+    kind, _, precision = kind.partition("+")
+    if kind in EMBEDDERS:
+        if EMBEDDERS[kind].takes(place, precision):
+            module = importlib.import_module(f"{__name__}.{EMBEDDERS[kind].load}")
+            embedder: Embedder = module.load(place, device, precision)
+            return embedder
+    elif ":" in spec or spec.endswith(".py"):
+        return load_user_embedder(spec, device)
+    raise unknown_name("embedder", spec, NAMES, "or name your own 'file.py:function'")
 
 
 def shared_networks(embedder: Embedder) -> tuple[str, ...]:
-    """Targets whose weights the embedder hears with, by the names that `targets.load_target` knows.
+    """Names of the targets (as `targets.load_target` takes them) whose weights the embedder uses to hear.
 
-    An embedder says so by an attribute `shared_networks`; without it, it shares none.
+    An embedder declares them in its attribute `shared_networks`; without this attribute, there are none.
     """
     return tuple(getattr(embedder, "shared_networks", ()))
-
-
-def load_embedder(name: str = "embedded", device: str = "cpu") -> Embedder:
-    """The embedder of that name.
-
-    Args:
-        name: `embedded`; `clap` (laion/clap-htsat-unfused), `clap:ORG/NAME` on the Hugging Face hub or
-            `clap:/folder` for a saved `ClapModel`; `laion:/file.pt` for an official LAION checkpoint.
-            `clap+bf16` and `laion+bf16` run the audio tower in bfloat16: two to three times as fast, and
-            other vectors in the third decimal (cosine above 0.9999).
-        device: Where it runs.
-
-    Raises:
-        InputError: Unknown name, or its checkpoint cannot be used, see `clap.load_clap` and `laion.load_laion`.
-        MissingExtraError: Its weights are not installed.
-    """
-    kind, _, place = name.partition(":")
-    kind, _, precision = kind.partition("+")
-    if name == "embedded":
-        from .embedded import EmbeddedEmbedder
-
-        return EmbeddedEmbedder(device)
-    if kind in ("clap", "laion") and precision in ("", "fp32", "bf16"):
-        if kind == "clap":
-            from .clap import load_clap
-
-            return load_clap(place, device, precision or "fp32")
-        if place:
-            from .laion import load_laion
-
-            return load_laion(place, device, precision or "fp32")
-    raise unknown_name("embedder", name, NAMES)

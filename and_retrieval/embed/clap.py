@@ -1,6 +1,6 @@
-"""CLAP as the embedder: a `transformers.ClapModel` from a folder or the Hugging Face hub.
+"""CLAP as an embedder: a `transformers.ClapModel` from a folder or the Hugging Face hub.
 
-The same file has the same vector whatever is embedded beside it: windows are fixed, nothing is cropped at random,
+A file always gets the same vector, whatever else is embedded with it: windows are fixed, nothing is cropped at random,
 every forward pass has the same shape, and texts are never padded.
 """
 
@@ -26,32 +26,32 @@ from .clap_mel import MelFrontEnd
 from .text_cache import cached_vectors
 
 DEFAULT = "laion/clap-htsat-unfused"
-RECIPE = "clap-1"  # changes with anything here that changes vectors
+RECIPE = "clap-1"  # to be changed with any change of this file that changes vectors
 
-# Rows of every forward pass; one that is not full is filled up. On a CPU one window of 10 s keeps the cores busy in
-# fp32, and in bf16 four take a quarter less time each.
+# Windows in every forward pass; a batch that is not full is padded. On a CPU, one window of 10 s keeps the cores busy
+# in fp32; in bf16, each of four windows takes a quarter less time.
 WINDOWS = {"fp32": 1, "bf16": 4}
 WINDOWS_ELSEWHERE = 16
 TEXTS = 8
-CACHED_FROM = 100  # texts
+CACHED_FROM = 100  # texts; longer lists are cached
 
-# Buffers that the network computes itself; checkpoints carry them or not, as versions of transformers went.
+# Buffers that the network computes itself; whether a checkpoint carries them depends on the version of transformers.
 COMPUTED = ("position_ids", "token_type_ids", "relative_position_index")
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A CLAP checkpoint on the disk.
+    """A CLAP checkpoint on disk.
 
     Attributes:
-        name: What `load_embedder` takes to get it again, from any folder.
-        config: Its `transformers.ClapConfig`.
-        extractor: Its `transformers.ClapFeatureExtractor`.
-        tokenizer: Its tokenizer.
-        files: All that decides the vectors; the fingerprint is made of their content.
+        name: The name by which `load_embedder` loads it again, from any working folder.
+        config: A `transformers.ClapConfig`.
+        extractor: A `transformers.ClapFeatureExtractor`.
+        tokenizer: The tokenizer.
+        files: All files that determine the vectors; the fingerprint is a hash of their content.
         load: Reads the weights into a `transformers.ClapModel`.
-        max_tokens: Longer texts are cut.
-        quantised: Whether samples are rounded to 16 bits first, as the official LAION code does.
+        max_tokens: Longest text in tokens; longer texts are cut.
+        quantised: Whether samples are rounded to 16 bits first, as in the official LAION code.
     """
 
     name: str
@@ -68,8 +68,8 @@ class ClapEmbedder:
     """A CLAP checkpoint as `types.Embedder`.
 
     Sounds longer than the checkpoint's window (10 s) are cut into windows; the outputs of the audio tower are
-    averaged over them before they get unit length. A checkpoint with fusion hears each window without it, as the
-    official code does with sounds up to 10 s: for longer ones its fusion draws random crops.
+    averaged over the windows and then scaled to unit length. A checkpoint with fusion processes each window without
+    fusion, as the official code does for sounds up to 10 s; on longer sounds its fusion uses random crops.
     """
 
     def __init__(self, checkpoint: Checkpoint, device: str = "cpu", precision: str = "fp32") -> None:
@@ -101,25 +101,25 @@ class ClapEmbedder:
             rows.append(row)
             windows.append(window)
             if len(rows) == self._batch:
-                np.add.at(total, rows, self._heard(windows))
+                np.add.at(total, rows, self._audio_output(windows))
                 rows, windows = [], []
         if rows:
-            np.add.at(total, rows, self._heard(windows))
-        return _unit(total)  # a mean over windows has the direction of the sum
+            np.add.at(total, rows, self._audio_output(windows))
+        return _unit(total)  # the mean over windows has the same direction as the sum
 
     def embed_text(self, texts: Sequence[str]) -> Floats:
-        """Texts, as they are -> [n, dim], rows of unit length; long ones are cut.
+        """Texts, taken literally -> [n, dim], rows of unit length; long texts are cut.
 
         Raises:
             InputError: The checkpoint cannot be read.
         """
         if len(texts) > CACHED_FROM:
-            return cached_vectors("clap", [self.fingerprint], texts, self.dim, self._read)
-        return self._read(texts)
+            return cached_vectors("clap", [self.fingerprint], texts, self.dim, self._text_vectors)
+        return self._text_vectors(texts)
 
     @cached_property
     def _network(self) -> Any:
-        """Read when the first sound or text comes."""
+        """Loaded with the first sound or text."""
         return self._checkpoint.load().eval().requires_grad_(False).to(self._device)
 
     def _windows(self, waveforms: Sequence[Floats]) -> Iterator[tuple[int, Floats]]:
@@ -127,12 +127,12 @@ class ClapEmbedder:
             sound = through_int16(waveform) if self._checkpoint.quantised else waveform
             yield from ((row, window) for window in self._front.windows(sound))
 
-    def _heard(self, windows: list[Floats]) -> Floats:
+    def _audio_output(self, windows: list[Floats]) -> Floats:
         """Outputs of the audio tower, not normalised, float32 [n, dim]."""
         network = self._network
         mel = self._front.log_mel(np.stack(windows))
         mel = torch.nn.functional.pad(mel, (0, 0, 0, 0, 0, 0, 0, self._batch - len(mel)))
-        # No window is longer than a window: a checkpoint with fusion leaves it out.
+        # No input is longer than a window, so a checkpoint with fusion skips its fusion.
         longer = torch.zeros(len(mel), 1, dtype=torch.bool, device=self._device)
         half = self._precision == "bf16"
         with torch.inference_mode(), torch.autocast(self._device.type, torch.bfloat16, enabled=half):
@@ -140,7 +140,7 @@ class ClapEmbedder:
             output = network.audio_projection(pooled)
         return np.asarray(output[: len(windows)].float().cpu().numpy())
 
-    def _read(self, texts: Sequence[str]) -> Floats:
+    def _text_vectors(self, texts: Sequence[str]) -> Floats:
         result = np.zeros((len(texts), self.dim), np.float32)
         if not texts:
             return result
@@ -153,11 +153,11 @@ class ClapEmbedder:
         for rows in same_length.values():
             for first in range(0, len(rows), TEXTS):
                 part = rows[first : first + TEXTS]
-                result[part] = self._understood([tokens[row] for row in part])
+                result[part] = self._token_vectors([tokens[row] for row in part])
         return result
 
-    def _understood(self, tokens: list[list[int]]) -> Floats:
-        """Token ids, lists of one length -> rows of unit length."""
+    def _token_vectors(self, tokens: list[list[int]]) -> Floats:
+        """Token ids, in lists of equal length -> rows of unit length."""
         network = self._network
         filled = tokens + tokens[-1:] * (TEXTS - len(tokens))
         with torch.inference_mode():
@@ -166,18 +166,18 @@ class ClapEmbedder:
         return _unit(output[: len(tokens)].double().cpu().numpy())
 
 
-def load_clap(place: str = "", device: str = "cpu", precision: str = "fp32") -> ClapEmbedder:
-    """The embedder of a `ClapModel` that was saved with its processor.
+def load(place: str = "", device: str = "cpu", precision: str = "") -> ClapEmbedder:
+    """Load the embedder of a `ClapModel` that was saved with its processor.
 
     Args:
         place: Folder, or name on the hub; by default `DEFAULT`.
-        device: Where it runs.
-        precision: fp32, or bf16 for the audio tower.
+        device: The device to run on.
+        precision: fp32 (the default), or bf16 for the audio tower.
 
     Raises:
-        InputError: See `local_model`; or the model is no CLAP, its parts do not fit, or they are damaged.
+        InputError: See `local_model`; or the model is not a CLAP, or its parts do not fit together or are damaged.
     """
-    spec = place or DEFAULT
+    spec, precision = place or DEFAULT, precision or "fp32"
     kind = "clap" if precision == "fp32" else f"clap+{precision}"
     what = f"embedder '{kind}:{spec}'"
     folder = local_model(spec, what, (CONFIG, WEIGHTS, FEATURES, TOKENIZER))
@@ -208,24 +208,24 @@ def check_pair(checkpoint: Checkpoint) -> None:
     audio, extractor, name = checkpoint.config.audio_config, checkpoint.extractor, checkpoint.name
     if extractor.feature_size != audio.num_mel_bins:
         raise InputError(
-            f"embedder {name!r}: the feature extractor makes {extractor.feature_size} mel bands, the network takes "
+            f"embedder {name!r}: the feature extractor makes {extractor.feature_size} mel bands, but the network takes "
             f"{audio.num_mel_bins}"
         )
     if (extractor.truncation == "fusion") != audio.enable_fusion:
         raise InputError(
-            f"embedder {name!r}: the network was made {'with' if audio.enable_fusion else 'without'} fusion, the "
-            f"feature extractor is for one {'without' if audio.enable_fusion else 'with'} it (truncation "
-            f"{extractor.truncation!r}); take the extractor that belongs to the checkpoint"
+            f"embedder {name!r}: the network was made {'with' if audio.enable_fusion else 'without'} fusion, but the "
+            f"feature extractor is for networks {'without' if audio.enable_fusion else 'with'} fusion (truncation "
+            f"{extractor.truncation!r}); use the extractor that belongs to the checkpoint"
         )
     frames = extractor.nb_max_samples // extractor.hop_length + 1
     most = audio.spec_size * (audio.spec_size // audio.num_mel_bins)
     if frames > most:
         raise InputError(
-            f"embedder {name!r}: the feature extractor makes {frames} frames, the network takes at most {most}"
+            f"embedder {name!r}: the feature extractor makes {frames} frames, but the network takes at most {most}"
         )
     if len(checkpoint.tokenizer) > checkpoint.config.text_config.vocab_size:
         raise InputError(
-            f"embedder {name!r}: the tokenizer knows {len(checkpoint.tokenizer)} tokens, the network only "
+            f"embedder {name!r}: the tokenizer has {len(checkpoint.tokenizer)} tokens, but the network only "
             f"{checkpoint.config.text_config.vocab_size}"
         )
 
@@ -237,10 +237,10 @@ def through_int16(waveform: Floats) -> Floats:
 
 
 def _weights(folder: Path) -> tuple[Path, ...]:
-    """The files the network is read from: safetensors if there are any."""
+    """The files that hold the weights: the safetensors, if there are any."""
     for pattern in ("model*.safetensors", "pytorch_model*.bin"):
-        if found := tuple(folder.glob(pattern)):
-            return found
+        if files := tuple(folder.glob(pattern)):
+            return files
     return ()
 
 
@@ -260,16 +260,16 @@ def _load_network(folder: Path, what: str) -> Any:
 
 
 def check_complete(missing: Sequence[str], what: str, place: Path) -> None:
-    """Raise InputError where weights are missing that a network does not compute itself."""
-    lost = sorted(name for name in missing if not name.endswith(COMPUTED))
-    if lost:
+    """Raise InputError if weights are missing that a network does not compute itself."""
+    needed = sorted(name for name in missing if not name.endswith(COMPUTED))
+    if needed:
         raise InputError(
-            f"{what}: {place} lacks {len(lost)} weights of a CLAP model, such as {lost[0]}; it is not a whole one"
+            f"{what}: {place} lacks {len(needed)} weights of a CLAP model, such as {needed[0]}; it is incomplete"
         )
 
 
 def read_part(what: str, folder: Path, load: Callable[[], Any]) -> Any:
-    """What `load` gives; its errors, of many kinds, as one of ours."""
+    """The result of `load`; an error of any kind becomes an InputError."""
     try:
         return load()
     except Exception as error:

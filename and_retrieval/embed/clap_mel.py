@@ -1,8 +1,8 @@
-"""CLAP's front end in torch: waveforms of one window's length -> log-mel spectrograms, as a batch.
+"""CLAP's front end in torch: turns a batch of windows of sound into log-mel spectrograms.
 
-It takes every setting, filter banks included, from the checkpoint's own `ClapFeatureExtractor` and equals that
-extractor's output within 1e-4 dB on any sound. Only float64 does: in float32 the rounding of the Fourier transform
-lifts what should lie at the floor of -100 dB, by tenths of a dB beside a pure tone.
+It takes every setting, filter banks included, from the checkpoint's `ClapFeatureExtractor`, and equals the output of
+that extractor within 1e-4 dB on any sound. Only float64 achieves this: in float32, rounding in the Fourier transform
+raises values that should lie at the floor of -100 dB, by tenths of a dB beside a pure tone.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ..errors import InputError
 from ..types import Floats
 
 FLOOR = 1e-10  # of the mel power: -100 dB
-LEAST_LAST = 0.1  # of a window; what is left of a long sound is heard from this share on, as in `clips`
+LEAST_LAST = 0.1  # of a window; the end of a long sound is dropped if it is shorter, as in `clips`
 PADDINGS = ("repeatpad", "repeat", "pad")
 
 
@@ -30,10 +30,10 @@ class MelFrontEnd:
     """
 
     def __init__(self, extractor: Any, device: str | torch.device = "cpu") -> None:
-        """From a `transformers.ClapFeatureExtractor`.
+        """Make the front end of a `transformers.ClapFeatureExtractor`.
 
         Raises:
-            InputError: It pads in a way that is not known.
+            InputError: The extractor pads in an unknown way.
         """
         if extractor.padding not in PADDINGS:
             raise InputError(f"feature extractor pads by {extractor.padding!r}; known: {', '.join(PADDINGS)}")
@@ -48,11 +48,11 @@ class MelFrontEnd:
         self._taper = torch.hann_window(self._size, periodic=True, dtype=torch.float64, device=device)
 
     def windows(self, waveform: Floats) -> list[Floats]:
-        """A waveform of any length -> windows, each float32 [window].
+        """A waveform of any length -> windows without overlap, each float32 [window].
 
-        They follow each other without overlap. One that is not full is padded: by default (`repeatpad`) it is
-        repeated as often as it fits whole, and the rest is zero. A last one shorter than a tenth of a window is
-        left out, unless it is the only one.
+        A part shorter than a window is padded: by default (`repeatpad`) it is repeated as many whole times as it
+        fits, and the rest is zero. A last part shorter than a tenth of a window is left out, unless it is the only
+        part.
         """
         if not len(waveform):
             raise InputError("an empty waveform has no vector")

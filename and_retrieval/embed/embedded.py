@@ -1,8 +1,9 @@
-"""The embedded embedder: YAMNet's class posteriors as ears, MiniLM's nearness to class names as words.
+"""The embedded embedder: YAMNet's class posteriors describe sounds, MiniLM's nearness to class names describes texts.
 
-Both sides live in the space of YAMNet's 521 AudioSet classes. Audio is the standardised square root of the
-class posteriors; text is the class-name mixture that kernel regression gives for it. It needs no download and
-no CLAP weights, and it is weaker than CLAP on sounds AudioSet does not name; `bench retrieval` says by how much.
+Both live in the space of YAMNet's 521 AudioSet classes. The vector of a sound is the standardised square root of its
+class posteriors; the vector of a text is the mixture of class names that kernel regression assigns to it. The embedder
+needs no download and no CLAP weights. It is weaker than CLAP on sounds that AudioSet does not name; `bench retrieval`
+measures by how much.
 """
 
 from __future__ import annotations
@@ -36,13 +37,13 @@ SHARPNESS = 1.5  # of the text kernel exp(SHARPNESS * (cosine - 1))
 RIDGE = 0.03
 QUIET = 1e-3  # patches quieter than this share of the loudest are dropped
 QUIET_FLOOR = 1e-6
-SIGMA_FLOOR = 3.0  # in medians of sigma, added to every sigma
+SIGMA_FLOOR = 3.0  # multiple of the median sigma that is added to every sigma
 BATCH_PATCHES = 64
-CACHED_FROM = 100  # sentences
+CACHED_FROM = 100  # sentences; longer lists are cached
 
 
 class EmbeddedEmbedder:
-    """The offline default (`types.Embedder`): 521-d, 16 kHz, any length of sound."""
+    """The offline default (a `types.Embedder`): 521 dimensions, sounds of any length at 16 kHz."""
 
     name = "embedded"
     shared_networks = ("yamnet",)
@@ -55,7 +56,7 @@ class EmbeddedEmbedder:
 
     @cached_property
     def _network(self) -> Yamnet:
-        """Loaded when the first sound comes: a search by text does not need it."""
+        """Loaded with the first sound: a search by text does not need it."""
         return load_yamnet().to(self._device)
 
     @cached_property
@@ -72,7 +73,7 @@ class EmbeddedEmbedder:
         """Waveforms, 1-D float32 at 16 kHz -> [n, 521], rows of unit length.
 
         a = (q - mean) / (std + 3 median(std)) with q = `posterior_roots`; mean and std are those of synthetic
-        signals, so that a class which answers to everything counts for little.
+        signals, so that a class that responds to everything counts for little.
         """
         q = posterior_roots(self._network, waveforms, self._device)
         return _unit((q - self._mean) / (self._std + SIGMA_FLOOR * np.median(self._std)))
@@ -84,18 +85,18 @@ class EmbeddedEmbedder:
         four prompts of the cosine between text and class name in the same prompt.
         """
         plain = [text.lower().replace("_", " ") for text in texts]
-        asked = self._sentence_vectors([prompt.format(text) for prompt in PROMPTS for text in plain])
-        by_prompt = asked.reshape(len(PROMPTS), len(plain), DIM)
+        vectors = self._sentence_vectors([prompt.format(text) for prompt in PROMPTS for text in plain])
+        by_prompt = vectors.reshape(len(PROMPTS), len(plain), DIM)
         nearness = np.einsum("pnd,pcd->nc", by_prompt, self._class_vectors) / len(PROMPTS)
         return _unit(_kernel(nearness) @ self._inverse)
 
     def _sentence_vectors(self, texts: list[str]) -> Floats:
-        """Banks are asked again by every run and kept, single queries are not."""
+        """Sentence vectors, cached for long lists such as banks, which are needed again, but not for single queries."""
         return (cached_sentence_vectors if len(texts) > CACHED_FROM else sentence_vectors)(texts)
 
     @cached_property
     def _class_vectors(self) -> Floats:
-        """[prompts, classes, 384]."""
+        """Sentence vectors of the class names, [prompts, classes, 384]."""
         names = [name.lower() for name in class_names()]
         vectors = cached_sentence_vectors([prompt.format(name) for prompt in PROMPTS for name in names])
         return vectors.reshape(len(PROMPTS), len(names), -1)
@@ -107,10 +108,20 @@ class EmbeddedEmbedder:
         return np.linalg.inv(kernel + RIDGE * np.eye(self.dim)).astype(np.float32)
 
 
-def posterior_roots(network: Yamnet, waveforms: Sequence[Floats], device: str = "cpu") -> Floats:
-    """Square roots of YAMNet's class posteriors, one row a waveform, float32 [n, 521] in [0, 1].
+def load(place: str = "", device: str = "cpu", precision: str = "") -> EmbeddedEmbedder:  # noqa: ARG001
+    """Load the embedder on `device`; it has no choice of place or precision.
 
-    Per class the mean of the loudest half of its patch logits; quiet patches are left out first.
+    Raises:
+        MissingExtraError: The weights are not installed.
+    """
+    return EmbeddedEmbedder(device)
+
+
+def posterior_roots(network: Yamnet, waveforms: Sequence[Floats], device: str = "cpu") -> Floats:
+    """Square roots of YAMNet's class posteriors, one row per waveform, float32 [n, 521] in [0, 1].
+
+    A class's posterior is the sigmoid of the mean over the top half of its patch logits; quiet patches are left out
+    first.
     """
     rows: dict[int, list[int]] = defaultdict(list)
     for row, waveform in enumerate(waveforms):
@@ -131,7 +142,7 @@ def _posterior_roots(network: Yamnet, waveforms: list[Floats], device: str) -> F
         logits = network(patches.to(device)).cpu()
     floor = torch.clamp(QUIET * rms.amax(dim=1, keepdim=True), min=QUIET_FLOOR)
     heard = rms >= floor
-    heard |= ~heard.any(dim=1, keepdim=True)  # all quiet: better a faint vector than none
+    heard |= ~heard.any(dim=1, keepdim=True)  # if all are quiet, a faint vector is better than none
     strongest = logits.masked_fill(~heard.unsqueeze(2), -torch.inf).sort(dim=1, descending=True).values
     count = (heard.sum(dim=1, keepdim=True) + 1) // 2
     kept = torch.arange(logits.shape[1]).unsqueeze(0) < count

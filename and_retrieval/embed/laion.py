@@ -1,8 +1,8 @@
 """LAION's own CLAP checkpoints (`630k-audioset-best.pt` and the like) as a `transformers.ClapModel`.
 
-The file's keys are renamed, joined projections are split, and the size of the network is read off the shapes, so
-that HTSAT-tiny, -base and -large load alike, with fusion or without. Parts that do not decide an embedding (the
-tagging head, `*_transform`) are left out. The file is read without executing anything in it.
+The file's keys are renamed, joined projections are split, and the size of the network is read from the shapes, so
+that HTSAT-tiny, -base and -large load in the same way, with or without fusion. Parts that do not affect an embedding
+(the tagging head, `*_transform`) are left out. Nothing in the file is executed.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from ..checkpoints.hub import TOKENIZER, load_pickled, local_model
 from ..errors import InputError
 from .clap import Checkpoint, ClapEmbedder, check_complete, read_part
 
-MAX_TOKENS = 77  # what the checkpoints were trained with
-LOWEST = 50  # Hz, of the mel bands
+MAX_TOKENS = 77  # as in training
+LOWEST = 50  # Hz, lower edge of the mel bands
 HEAD = 64  # size of a RoBERTa attention head
 TOKENIZERS = ("laion/clap-htsat-unfused", "FacebookAI/roberta-base")
 
@@ -47,21 +47,22 @@ RENAMED = (
 )
 
 
-def load_laion(place: str, device: str = "cpu", precision: str = "fp32") -> ClapEmbedder:
-    """The embedder of an official LAION checkpoint.
+def load(place: str, device: str = "cpu", precision: str = "") -> ClapEmbedder:
+    """Load the embedder of an official LAION checkpoint.
 
-    Such a file holds no vocabulary: the tokenizer's files are taken from beside it, else from the hub's names in
-    `TOKENIZERS`, which carry RoBERTa's.
+    Such a file holds no vocabulary: the tokenizer's files are taken from the same folder, else from a model of
+    `TOKENIZERS` on the hub, which has the vocabulary of RoBERTa.
 
     Args:
         place: The .pt file.
-        device: Where it runs.
-        precision: fp32, or bf16 for the audio tower.
+        device: The device to run on.
+        precision: fp32 (the default), or bf16 for the audio tower.
 
     Raises:
-        InputError: There is no such file, it holds code, it is no CLAP with HTSAT ears and a RoBERTa, or there is
-            no tokenizer.
+        InputError: There is no such file, it holds code, it is not a CLAP with HTSAT and RoBERTa, or no tokenizer can
+            be loaded.
     """
+    precision = precision or "fp32"
     path = Path(os.path.abspath(Path(place).expanduser()))  # noqa: PTH100 (keeps links, takes `..` away)
     name = f"laion{'' if precision == 'fp32' else '+' + precision}:{path}"
     what = f"embedder {name!r}"
@@ -89,10 +90,10 @@ def load_laion(place: str, device: str = "cpu", precision: str = "fp32") -> Clap
 
 
 def read_state(path: Path, what: str) -> State:
-    """The weights of a checkpoint under their own names, without the prefix of distributed training.
+    """The weights of a checkpoint by name, without the prefix of distributed training.
 
     Raises:
-        InputError: There is no such file, it is damaged or no checkpoint, or reading it would run code.
+        InputError: There is no such file, it is damaged, it is not a checkpoint, or reading it would run code.
     """
     if not path.is_file():
         raise InputError(f"{what}: there is no file {path}")
@@ -109,47 +110,56 @@ def config_of(state: State, what: str) -> Any:
     """The `transformers.ClapConfig` that fits the shapes of a checkpoint.
 
     Raises:
-        InputError: It has shapes that a CLAP with HTSAT and RoBERTa does not have.
+        InputError: The shapes are not those of a CLAP with HTSAT and RoBERTa.
     """
     import transformers
 
-    ears, words = "audio_branch.", "text_branch."
     try:
-        depths = [
-            _count(state, rf"{ears}layers\.{stage}\.blocks\.(\d+)\.")
-            for stage in range(_count(state, rf"{ears}layers\.(\d+)\."))
-        ]
-        tables = [
-            state[f"{ears}layers.{s}.blocks.0.attn.relative_position_bias_table"] for s in range(len(depths))
-        ]
-        patches = state[f"{ears}patch_embed.proj.weight"]
-        vocabulary, width = state[f"{words}embeddings.word_embeddings.weight"].shape
-        audio = {
-            "depths": depths,
-            "num_attention_heads": [table.shape[1] for table in tables],
-            "window_size": (math.isqrt(tables[0].shape[0]) + 1) // 2,
-            "patch_embeds_hidden_size": patches.shape[0],
-            "patch_size": patches.shape[2],
-            "patch_stride": [patches.shape[2]] * 2,
-            "hidden_size": patches.shape[0] * 2 ** (len(depths) - 1),
-            "num_hidden_layers": len(depths),
-            "num_mel_bins": state[f"{ears}bn0.weight"].shape[0],
-            "enable_fusion": any(".fusion_model." in key for key in state),
-            "fusion_type": "aff_2d",
-        }
-        text = {
-            "vocab_size": vocabulary,
-            "hidden_size": width,
-            "num_hidden_layers": _count(state, rf"{words}encoder\.layer\.(\d+)\."),
-            "num_attention_heads": width // HEAD,
-            "intermediate_size": state[f"{words}encoder.layer.0.intermediate.dense.weight"].shape[0],
-            "max_position_embeddings": state[f"{words}embeddings.position_embeddings.weight"].shape[0],
-            "layer_norm_eps": 1e-5,
-        }
+        audio, text = _audio_settings(state), _text_settings(state)
         joint = state["audio_projection.2.weight"].shape[0]
     except (KeyError, IndexError, ValueError) as error:
         raise InputError(f"{what}: not the shapes of a CLAP with HTSAT and RoBERTa ({error})") from None
     return transformers.ClapConfig(text_config=text, audio_config=audio, projection_dim=joint)
+
+
+def _audio_settings(state: State) -> dict[str, Any]:
+    tower = "audio_branch."
+    depths = [
+        _count(state, rf"{tower}layers\.{stage}\.blocks\.(\d+)\.")
+        for stage in range(_count(state, rf"{tower}layers\.(\d+)\."))
+    ]
+    tables = [
+        state[f"{tower}layers.{stage}.blocks.0.attn.relative_position_bias_table"]
+        for stage in range(len(depths))
+    ]
+    patches = state[f"{tower}patch_embed.proj.weight"]
+    return {
+        "depths": depths,
+        "num_attention_heads": [table.shape[1] for table in tables],
+        "window_size": (math.isqrt(tables[0].shape[0]) + 1) // 2,
+        "patch_embeds_hidden_size": patches.shape[0],
+        "patch_size": patches.shape[2],
+        "patch_stride": [patches.shape[2]] * 2,
+        "hidden_size": patches.shape[0] * 2 ** (len(depths) - 1),
+        "num_hidden_layers": len(depths),
+        "num_mel_bins": state[f"{tower}bn0.weight"].shape[0],
+        "enable_fusion": any(".fusion_model." in key for key in state),
+        "fusion_type": "aff_2d",
+    }
+
+
+def _text_settings(state: State) -> dict[str, Any]:
+    tower = "text_branch."
+    vocabulary, width = state[f"{tower}embeddings.word_embeddings.weight"].shape
+    return {
+        "vocab_size": vocabulary,
+        "hidden_size": width,
+        "num_hidden_layers": _count(state, rf"{tower}encoder\.layer\.(\d+)\."),
+        "num_attention_heads": width // HEAD,
+        "intermediate_size": state[f"{tower}encoder.layer.0.intermediate.dense.weight"].shape[0],
+        "max_position_embeddings": state[f"{tower}embeddings.position_embeddings.weight"].shape[0],
+        "layer_norm_eps": 1e-5,
+    }
 
 
 def renamed(state: State) -> State:
@@ -186,13 +196,13 @@ def _network(path: Path, what: str) -> Any:
     check_complete(missing, what, path)
     if unknown:
         raise InputError(
-            f"{what}: {path} holds {len(unknown)} weights that a CLAP does not, such as {unknown[0]}"
+            f"{what}: {path} holds {len(unknown)} weights that a CLAP does not have, such as {unknown[0]}"
         )
     return network
 
 
 def _computed(config: Any, network: Any) -> State:
-    """Buffers that checkpoints carry or not, as versions of transformers went."""
+    """Buffers that a checkpoint may lack, depending on the version of transformers."""
     positions = torch.arange(config.text_config.max_position_embeddings).expand(1, -1)
     buffers = {"position_ids": positions, "token_type_ids": torch.zeros_like(positions)}
     computed = {f"text_model.embeddings.{name}": value for name, value in buffers.items()}
@@ -204,27 +214,30 @@ def _computed(config: Any, network: Any) -> State:
 
 def _check_kind(state: State, path: Path, what: str) -> None:
     if not any(key.startswith("audio_branch.patch_embed.") for key in state):
-        found = "PANN ears" if any(key.startswith("audio_branch.conv") for key in state) else "none here"
-        raise InputError(f"{what}: {path} is no LAION CLAP checkpoint with HTSAT ears ({found})")
+        is_pann = any(key.startswith("audio_branch.conv") for key in state)
+        raise InputError(
+            f"{what}: {path} is not a LAION CLAP checkpoint with an HTSAT audio tower "
+            f"({'it has a PANN tower' if is_pann else 'it has no audio tower'})"
+        )
     if (
         "text_branch.embeddings.LayerNorm.weight" not in state
         or "text_branch.pooler.dense.weight" not in state
     ):
-        raise InputError(f"{what}: {path} has another text tower than RoBERTa, which is not supported")
+        raise InputError(f"{what}: {path} has a text tower other than RoBERTa, which is not supported")
     vocabulary = state["text_branch.embeddings.word_embeddings.weight"].shape[0]
     if state["text_branch.embeddings.token_type_embeddings.weight"].shape[0] != 1:
-        raise InputError(f"{what}: {path} has another text tower than RoBERTa (vocabulary of {vocabulary})")
+        raise InputError(f"{what}: {path} has a text tower other than RoBERTa (vocabulary of {vocabulary})")
     if any(".fusion_model." in key for key in state) and not any(".mel_conv2d." in key for key in state):
         raise InputError(f"{what}: {path} was made with a fusion other than aff_2d, which is not supported")
 
 
 def _check_filters(state: State, extractor: Any, what: str) -> None:
-    """The checkpoint keeps the mel filters of its own front end: they must be those that ours uses."""
-    kept = state.get("audio_branch.logmel_extractor.melW")
-    if kept is None or extractor.truncation == "fusion":  # with fusion the file's filters are not used
+    """Raise InputError unless the mel filters stored in the checkpoint equal those of the feature extractor."""
+    stored = state.get("audio_branch.logmel_extractor.melW")
+    if stored is None or extractor.truncation == "fusion":  # with fusion the file's filters are not used
         return
-    ours = extractor.mel_filters_slaney
-    if kept.shape != ours.shape or not np.allclose(kept.numpy(), ours, atol=1e-6):
+    filters = extractor.mel_filters_slaney
+    if stored.shape != filters.shape or not np.allclose(stored.numpy(), filters, atol=1e-6):
         raise InputError(
             f"{what}: made with other mel bands than LAION's (64 from 50 Hz to 14 kHz at 48 kHz)"
         )
@@ -240,18 +253,18 @@ def _tokenizer_folder(path: Path, what: str) -> Path:
         except InputError as error:
             reasons.append(str(error))
     raise InputError(
-        f"{what}: a LAION file holds no vocabulary; put vocab.json and merges.txt (or tokenizer.json) of RoBERTa into "
+        f"{what}: a LAION file holds no vocabulary; put RoBERTa's vocab.json and merges.txt (or tokenizer.json) into "
         f"{path.parent}. Also tried {' and '.join(TOKENIZERS)}: {reasons[-1]}"
     )
 
 
 def _count(state: State, pattern: str) -> int:
-    """How many numbers, from 0 on, stand at a place in the names."""
-    return 1 + max(int(found[1]) for key in state if (found := re.match(pattern, key)))
+    """Number of consecutive indices, from 0, that the names hold where `pattern` captures one."""
+    return 1 + max(int(match[1]) for key in state if (match := re.match(pattern, key)))
 
 
 def _numbers() -> list[Any]:
-    """NumPy's scalars, which the optimizer's settings in these files are: data, no code."""
+    """NumPy's scalar types, in which these files store the optimizer's settings; they are data, not code."""
     scalar = np.float64(0).__reduce__()[0]
     kinds = [type(np.dtype(kind)) for kind in ("f4", "f8", "i4", "i8", "?")]
     names = ("numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar")  # before NumPy 2, and since

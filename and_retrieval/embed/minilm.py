@@ -1,4 +1,4 @@
-"""Sentence vectors by all-MiniLM-L6-v2, from the files a wheel brings, without a hub."""
+"""Sentence vectors by all-MiniLM-L6-v2, loaded from the files of a wheel, without a hub."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def _model() -> Any:
     from sentence_transformers import SentenceTransformer
     from transformers.utils import logging
 
-    logging.disable_progress_bar()  # a bar of its own for a load of 0.1 s
-    # Not by HF_HUB_OFFLINE: that would keep another model of the same process from being downloaded.
+    logging.disable_progress_bar()  # loading takes 0.1 s
+    # HF_HUB_OFFLINE is not set: it would keep the process from downloading other models.
     return SentenceTransformer(str(folder), device="cpu", local_files_only=True)
 
 
@@ -40,6 +40,6 @@ def sentence_vectors(texts: Sequence[str]) -> Floats:
 
 
 def cached_sentence_vectors(texts: Sequence[str]) -> Floats:
-    """The same, kept in the cache folder; for texts that every run needs again. Saves loading the model."""
+    """`sentence_vectors` through the cache on disk, for texts that are needed again; a hit saves loading the model."""
     weights = [file.sha256 for file in manifest()["minilm"].files]
     return cached_vectors("minilm", weights, texts, DIM, sentence_vectors)

@@ -1,9 +1,9 @@
-"""Makes `models/embedded_statistics.csv`: how YAMNet's classes answer to sound that means nothing.
+"""Makes `models/embedded_statistics.csv`: how YAMNet's classes respond to sound that means nothing.
 
 About 400 synthetic signals of 5 s (coloured and band noise, harmonic tones, chirps, formant voices,
-inharmonic bells, chord sequences, each times a random envelope) stand for "any sound"; a class is then
-counted only by how much more it answers than it does to those. No recording is involved, so the numbers
-cannot leak any test set.
+inharmonic bells, chord sequences, each times a random envelope) stand for "any sound"; a class then counts
+only by how much more strongly it responds than it does to these. No recorded sound is involved, so the
+statistics cannot leak any test set.
 
     python -m and_retrieval.embed.statistics
 """

@@ -1,4 +1,4 @@
-"""Text vectors kept in the cache folder: those of banks and class names, which every run needs again."""
+"""A cache of text vectors on disk, for the texts of banks and class names, which are needed again and again."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ def cached_vectors(
     dim: int,
     embed: Callable[[Sequence[str]], Floats],
 ) -> Floats:
-    """`embed(texts)`, float32 [n, dim], kept under a hash of the model and the texts.
+    """`embed(texts)`, float32 [n, dim], cached under a hash of the model and the texts.
 
     Args:
         kind: Word that the file's name begins with.
-        model: What tells the model apart, such as hashes of its files.
-        texts: What is embedded.
-        dim: Length of the vectors.
-        embed: Called when there is no such file yet, or it is damaged.
+        model: Identifies the model, for example by the hashes of its files.
+        texts: The texts to embed.
+        dim: Dimensions of the vectors.
+        embed: Called if there is no such file yet, or it is damaged.
     """
     key = hashlib.sha256("\0".join([*model, *texts]).encode()).hexdigest()[:24]
     path = cache_folder() / "text" / f"{kind}-{key}.safetensors"
     with contextlib.suppress(OSError, SafetensorError):
-        kept = load_file(path).get("vectors")
-        if kept is not None and kept.shape == (len(texts), dim):
-            return np.asarray(kept, dtype=np.float32)
+        cached = load_file(path).get("vectors")
+        if cached is not None and cached.shape == (len(texts), dim):
+            return np.asarray(cached, dtype=np.float32)
     vectors = embed(texts)
-    with contextlib.suppress(OSError, SafetensorError):  # a cache that cannot be written costs time alone
+    with contextlib.suppress(OSError, SafetensorError):  # without the cache, only time is lost
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as scratch:
             save_file({"vectors": vectors}, scratch)

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ..concepts import ConceptBank
+import numpy as np
+
+from ..concepts import DEFAULT_BANK, ConceptBank, load_bank
 from ..config import LabelConfig, OpenConceptConfig, SummaryConfig
 from ..language.llm import LlamaModel
 from ..language.rank import check_rank
@@ -14,15 +16,24 @@ from ..progress import Announce, no_progress, silent
 from ..recording.recording import Recording
 from ..types import Explanation, Kept, LayerEvidence, Shown, reliability
 from .acoustics import measured_acoustics
-from .label_tests import caption_tests, sound_tests
-from .labels import DescribedClips, choose_bank, describe_clips, ranked_labels
+from .cross_fit import cross_fitted_tests
+from .label_tests import LEAST_HELD_OUT, caption_tests, sound_tests, unit_kinds
+from .labels import (
+    DescribedClips,
+    check_evidence,
+    choose_bank,
+    describe_clips,
+    known_concepts,
+    plain_captions,
+    ranked_labels,
+)
 from .manifest import ExplanationManifest, LayerAcoustics
 from .meanings import MeaningFinder, meaning_finder
 from .open_concepts import OpenConceptFinder, open_concept_finder
+from .profiles import measured_profiles
 from .stored import Explained, ExplanationWriter
 from .summaries import load_language_model, with_summaries
-
-DEFAULT_BANK = "audioset"
+from .tuning import measured_tunings
 
 
 def explain(
@@ -47,15 +58,18 @@ def explain(
         opened: Which open concepts are kept.
 
     Raises:
-        InputError: An unknown bank, score or model.
+        InputError: An unknown bank, score or model, a bank of which the embedder knows no concept, or captions as
+            evidence where no clip has one.
         StaleError: The index was made with other embedder weights.
     """
     labelling, summaries = labelling or LabelConfig(), summaries or SummaryConfig()
-    bank = choose_bank(recording.index, banks)
+    bank, unknown = known_concepts(recording.index, choose_bank(recording.index, banks))
+    captions = plain_captions(recording.index)
+    check_evidence(labelling.evidence, recording.index, captions)
     model = load_language_model(summaries)
     check_rank(labelling.rank, model)
     finder = open_concept_finder(opened or OpenConceptConfig(), model)
-    clips = describe_clips(recording.index, bank)
+    clips = _described(recording, bank, captions, unknown)
     meanings = meaning_finder(recording, clips, bank, labelling)
     explainer = _Explainer(recording, clips, bank, labelling, summaries, model, meanings, finder, announce)
     acoustics: dict[str, LayerAcoustics] = {}
@@ -69,6 +83,7 @@ def explain(
             recorded=recording.identity,
             bank=bank.name,
             concepts=bank.concepts,
+            unknown_concepts=unknown,
             labelling=labelling,
             summaries=summaries,
             acoustics=acoustics,
@@ -76,6 +91,17 @@ def explain(
             open_concepts=finder.settings,
         )
         return writer.commit(clips.captions, manifest)
+
+
+def _described(
+    recording: Recording, bank: ConceptBank, captions: Sequence[str | None], unknown: Sequence[str]
+) -> DescribedClips:
+    """The clips in words; where concepts are unknown, labels have to beat those of the default bank as well."""
+    clips = describe_clips(recording.index, bank, captions)
+    if not unknown:
+        return clips
+    rivals = describe_clips(recording.index, load_bank(DEFAULT_BANK), captions)
+    return replace(clips, rivals=rivals, bank=len(bank.concepts) + len(unknown))
 
 
 @dataclass(frozen=True)
@@ -95,7 +121,14 @@ class _Explainer:
     def explain(self, layer: LayerEvidence) -> tuple[list[Explanation], LayerAcoustics | None]:
         """One record per unit of a layer, each stage adding its fields, and the acoustics of the whole layer."""
         words, acoustics = measured_acoustics(self.recording, layer.name)
-        units = _with(self._tested(layer, self._labelled(layer)), acoustics=words)
+        tuning, words = measured_tunings(self.recording, layer.name, words)
+        units = _with(
+            self._tested(layer, self._labelled(layer)),
+            acoustics=words,
+            tuning=tuning,
+            profile=measured_profiles(self.recording, layer.name),
+        )
+        units = self._rivalled(layer, units)
         meanings, spread = self.meanings.find(layer)
         units = _with(units, meanings=meanings, polysemanticity=spread)
         progress = self.announce(f"writing {layer.name}", "sentences")
@@ -125,14 +158,35 @@ class _Explainer:
     def _tested(self, layer: LayerEvidence, units: Sequence[Explanation]) -> list[Explanation]:
         labels = [unit.labels for unit in units]
         similarity = self.clips.similarity(self.labelling.evidence)
-        by_sound = sound_tests(self.recording, layer.name, similarity, self.bank.concepts, labels)
-        by_captions = caption_tests(self.recording, layer.name, self.clips.text, self.bank.concepts, labels)
+        concepts, clips = self.bank.concepts, self.clips
+        against = clips.against(self.labelling.evidence), clips.against("captions")
+        if len(self.recording.held_out_rows) < LEAST_HELD_OUT:
+            by_sound = cross_fitted_tests(
+                self.recording, layer, clips, self.bank, self.labelling, labels, against[0]
+            )
+        else:
+            by_sound = sound_tests(self.recording, layer.name, similarity, concepts, labels, against[0])
+        by_captions = caption_tests(
+            self.recording, layer.name, clips.text, concepts, labels, against[1], clips.captioned
+        )
         return _with(
             units,
             faithfulness=by_sound,
             reliable=list(map(reliability, by_sound)),
             caption_faithfulness=by_captions,
         )
+
+    def _rivalled(self, layer: LayerEvidence, units: Sequence[Explanation]) -> list[Explanation]:
+        """The units with their kinds; the label of a unit that measured sound explains better does not hold."""
+        labels = [unit.labels for unit in units]
+        similarity = self.clips.similarity(self.labelling.evidence)
+        holds = np.array([unit.reliable == "holds" for unit in units])
+        kinds = unit_kinds(self.recording, layer.name, similarity, self.bank.concepts, labels, holds)
+        reliable = [
+            "fails" if kind == "acoustic" and unit.reliable == "holds" else unit.reliable
+            for unit, kind in zip(units, kinds, strict=True)
+        ]
+        return _with(units, kind=kinds, reliable=reliable)
 
 
 def _with(units: Sequence[Explanation], **columns: Sequence[Any]) -> list[Explanation]:

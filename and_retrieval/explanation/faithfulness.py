@@ -22,6 +22,10 @@ Two things can make a label look good, and a reliable one has to beat both:
    58 and 96 % of the units their labels. (By plain correlation it would be 4 % of the classifier's units,
    for silence makes outliers of their logits.)
 
+With more than `BANK` concepts to choose from, more random labels than ten have to be beaten (`best_of`). And where a
+bank holds words that the embedder does not know, what is left of it is held against random labels of the default
+bank as well (`rivals`): random labels of three are no measure, and words nobody knows are easily beaten.
+
 The second is a threshold, no p-value. The share of the bank that predicts a unit at least as well would be
 one, but it cannot fall below 1 / concepts: in a bank of ten nothing would ever be significant, and where few
 units have good labels the correction over units would reject them all. Leaving near synonyms of the label
@@ -42,22 +46,18 @@ import numpy.typing as npt
 from scipy import stats
 
 from ..numerics import Array, Bools, Doubles, by_presence, chunks
+from .permutations import PERMUTATIONS, ROUNDING, GroupPermutations
 
 Indices = npt.NDArray[np.int64]
 
 POSITIVE_SHARE = 0.2  # of the clips, the strongest, that a unit is said to respond to
 BEST_OF = 10  # random labels, the best of which a reliable label has to beat
+BANK = 521  # concepts up to which these are so many; with a larger bank their number grows in proportion
 LEVEL = 0.05  # expected share of wrong ones among the labels that pass the permutation test
-PERMUTATIONS = (
-    20_000  # so that 0.1 % of the units are enough for `LEVEL` to be reached, whatever their number
-)
-FIRST_PERMUTATIONS = 2_000  # for every unit; only those rarely exceeded go on
-EXCEEDED = 20  # times in the first permutations: that p-value is exact enough
 LABEL_SETS = 500  # random sets of labels that units with several labels are compared with
 AUPRC_WORK = 1_000_000_000  # clips x units x concepts up to which every concept is a random label
 LEAST_AUPRC_LABELS = 64  # random labels otherwise
 CHUNK_BYTES = 8 * 2**20  # of one working array; a dozen are held at most
-ROUNDING = 1e-9  # correlations closer than this are equal
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Faithfulness:
     """How well each unit's labels predict it; NaN where there is no label or the unit never changes.
 
     Beside each measure stands what labels drawn at random from the bank score: `random_`, the mean over them,
-    and `best_`, the expected maximum over `BEST_OF` of them drawn without replacement.
+    and `best_`, the expected maximum over `best_of(bank)` of them drawn without replacement.
 
     Attributes:
         clips: Number of clips it was measured on; fewer for a unit that gave no finite number for some.
@@ -101,7 +101,10 @@ def faithfulness(
     similarity: Array,
     labels: Array,
     *,
+    rivals: Array | None = None,
+    bank: int | None = None,
     groups: Array | None = None,
+    predictions: Array | None = None,
     permutations: int = PERMUTATIONS,
     seed: int = 0,
 ) -> Faithfulness:
@@ -116,9 +119,14 @@ def faithfulness(
         activations: float [clips, units]; clips that are NaN for all units are left out.
         similarity: float [clips, concepts], of one source of evidence.
         labels: int [units, labels] or [units], columns of `similarity`; -1 for none.
+        rivals: float [clips, concepts], of other concepts, the best of which labels have to beat as well.
+        bank: Number of concepts that labels were chosen from, where it is not that of `similarity`: `BEST_OF` random
+            labels are beaten up to `BANK` concepts, beyond that as many more as there are more concepts.
         groups: int [clips], for example the file or the place that a clip comes from. Clips of one group are
             dealt out together and in order, to groups of as many clips, since only these are
             interchangeable. A group whose size no other has stays where it is, which costs power only.
+        predictions: float [units, clips], what the labels say of each clip where that is not one column of
+            `similarity`: labels of cross-fitting differ between the folds. `labels` then only says who has one.
         permutations: Number of permutations, about; the smallest p-value is its inverse.
         seed: Of permutations and random labels.
 
@@ -130,17 +138,23 @@ def faithfulness(
     read = _readable(activations)
     table = np.full((len(_COLUMNS), len(labels)), np.nan)
     table[_COLUMNS.index("p_value")] = 1
-    deal = np.arange(len(read)) if groups is None else groups[read]
-    settings = _Settings(permutations, seed)
-    if len(read) == len(activations):
-        values, similar = activations, similarity
-    else:
-        values, similar = activations[read], similarity[read]
-    for clips, units in by_presence(values):
-        every = bool(clips.all())
-        shown = (values, similar, deal) if every else (values[clips], similar[clips], deal[clips])
-        table[:, units] = _measured(*shown, labels, units, settings)
+    groups = np.arange(len(activations)) if groups is None else groups
+    every = _Clips(similarity, groups, rivals, predictions)
+    settings = _Settings(best_of(bank or similarity.shape[1]), permutations, seed)
+    for clips, units in by_presence(activations):
+        shown = np.flatnonzero(clips)
+        if len(shown) > 1:
+            table[:, units] = _measured(activations, labels, units, shown, every.at(shown), settings)
+    read = _readable(activations)
     return _conclusion(len(read), dict(zip(_COLUMNS, table, strict=True)))
+
+
+def best_of(bank: int) -> int:
+    """Number of random labels, the best of which a label from a bank of so many concepts has to beat.
+
+    Of more concepts the best on the clips seen is better by chance alone; so it is held against more random ones.
+    """
+    return max(BEST_OF, round(BEST_OF * bank / BANK))
 
 
 def left_over(activations: Array, similarity: Array, others: Array) -> Doubles:
@@ -243,113 +257,115 @@ def strongest(values: Array) -> Bools:
     return np.asarray((values >= least) & (values > values.min(axis=1, keepdims=True)))
 
 
-class _Shuffles:
-    """Permutations of the clips, the same for every unit.
-
-    Every cyclic shift of a random permutation is a random permutation too, and one Fourier transform gives
-    the sums of products for all shifts. So each order that is drawn stands for as many permutations as
-    there are clips. Of groups, those of one size are shifted as wholes among themselves.
-    """
-
-    def __init__(self, groups: Array, permutations: int, seed: int) -> None:
-        self.strata = _strata(groups)
-        self.width = max((len(rows) for rows in self.strata), default=1)
-        self.draws = -(-permutations // self.width)
-        self.first = min(-(-FIRST_PERMUTATIONS // self.width), self.draws)
-        self.seed = seed
-
-    def p_values(self, activation: Doubles, prediction: Doubles, correlation: Doubles) -> Doubles:
-        """(1 + permutations that correlate at least as well) / (1 + permutations), float64 [units].
-
-        Units exceeded often in the first permutations stop there (after Besag and Clifford, 1991).
-        """
-        if self.width == 1:
-            return np.ones(len(correlation))
-        least = (correlation - ROUNDING) * activation.shape[1]
-        exceeding = self._exceeding(range(self.first), activation, prediction, least)
-        dealt = np.full(len(least), self.first * self.width)
-        rare = np.flatnonzero(exceeding < EXCEEDED)
-        rest = range(self.first, self.draws)
-        exceeding[rare] += self._exceeding(rest, activation[rare], prediction[rare], least[rare])
-        dealt[rare] = self.draws * self.width
-        return np.asarray((1 + exceeding) / (1 + dealt))
-
-    def _exceeding(
-        self, draws: range, activation: Doubles, prediction: Doubles, least: Doubles
-    ) -> npt.NDArray[np.int64]:
-        spectra = [np.fft.rfft(activation[:, rows.T]) for rows in self.strata]
-        exceeding = np.zeros(len(least), dtype=np.int64)
-        for draw in draws:
-            rng = np.random.default_rng([self.seed, draw])
-            sums = np.zeros((len(least), self.width))
-            for rows, spectrum in zip(self.strata, spectra, strict=True):
-                product = np.fft.rfft(prediction[:, rng.permutation(rows).T])
-                np.conjugate(product, out=product)
-                product *= spectrum
-                shifted = np.fft.irfft(product.sum(axis=1), len(rows))
-                whole = len(rows) == self.width
-                sums += shifted if whole else shifted[:, rng.integers(len(rows), size=self.width)]
-            exceeding += (sums >= least[:, None]).sum(axis=1)
-        return exceeding
-
-
-def _strata(groups: Array) -> list[Indices]:
-    """Rows of the clips, int64 [groups, clips of each], for every size of group."""
-    _, which, sizes = np.unique(groups, return_inverse=True, return_counts=True)
-    rows = np.split(np.argsort(which, kind="stable"), np.cumsum(sizes)[:-1])
-    return [
-        np.stack([own for own, size in zip(rows, sizes, strict=True) if size == same])
-        for same in np.unique(sizes)
-    ]
-
-
 _COLUMNS = tuple(Faithfulness.__dataclass_fields__)[1:-2]
 
 
 @dataclass(frozen=True)
-class _Settings:
-    """How often activations are dealt out anew, and the seed."""
+class _Clips:
+    """What is known of the clips that units are measured on, see `faithfulness`.
 
+    Attributes:
+        similarity: float [clips, concepts].
+        groups: int [clips].
+        rivals: float [clips, other concepts], or None.
+        predictions: float [units, clips], or None.
+    """
+
+    similarity: Array
+    groups: Array
+    rivals: Array | None
+    predictions: Array | None
+
+    def at(self, rows: Indices) -> _Clips:
+        """Some of the clips."""
+        return _Clips(
+            self.similarity[rows],
+            self.groups[rows],
+            None if self.rivals is None else self.rivals[rows],
+            None if self.predictions is None else self.predictions[:, rows],
+        )
+
+
+@dataclass(frozen=True)
+class _Settings:
+    """How many random labels the best of which is to be beaten, about how many permutations, and the seed."""
+
+    draws: int
     permutations: int
     seed: int
 
 
+@dataclass(frozen=True)
+class _Chance:
+    """What labels are held against: predictions of random labels, float64 [labels, clips].
+
+    Attributes:
+        pool: Of the bank.
+        few: Some of them, as many as the work allows.
+        beside: Of other concepts, or None.
+        draws: Number of random labels, the best of which is to be beaten.
+    """
+
+    pool: Doubles
+    few: Doubles
+    beside: Doubles | None
+    draws: int
+
+    def best(self, by_label: Doubles, by_other: Doubles | None) -> Doubles:
+        """Expected best of random labels by their scores, float64 [units, labels]; of either kind the better."""
+        best = expected_best(by_label, self.draws)
+        return best if by_other is None else np.maximum(best, expected_best(by_other, self.draws))
+
+
 def _measured(
-    activations: Array, similarity: Array, groups: Array, labels: Array, units: Array, settings: _Settings
+    activations: Array, labels: Array, units: Array, rows: Indices, clips: _Clips, settings: _Settings
 ) -> Doubles:
-    """The columns of `_COLUMNS` for the units that are finite on all of these clips, float64 [columns, units]."""
-    clips, seed = len(activations), settings.seed
-    table = np.full((len(_COLUMNS), len(labels)), np.nan)
+    """The columns of `_COLUMNS` for units that are finite on all of the clips `rows`, float64 [columns, units].
+
+    Args:
+        activations: float [all clips, all units].
+        labels: int [all units, labels].
+        units: int, the units.
+        rows: int, the clips.
+        clips: Of these clips alone.
+        settings: See there.
+    """
+    table = np.full((len(_COLUMNS), len(units)), np.nan)
     table[_COLUMNS.index("p_value")] = 1
-    counts = (labels >= 0).sum(axis=1)
-    concepts = _standardised(similarity.T)
-    shuffles = _Shuffles(groups, settings.permutations, seed)
-    asked = np.zeros(len(labels), bool)
-    asked[units] = True
-    for count in np.unique(counts[units][counts[units] > 0]) if clips > 1 else ():
-        pool = _random_predictions(concepts, int(count), seed)
-        few = _some(pool, activations.size, seed)
-        alike = np.flatnonzero((counts == count) & asked)
-        for part in (alike[rows] for rows in chunks(len(alike), max(clips, len(pool)), CHUNK_BYTES)):
-            chosen = np.sort(labels[part], axis=1)[:, -count:]
-            values = np.ascontiguousarray(activations[:, part].T, dtype=np.float64)
-            table[:, part] = _measure(values, _prediction(concepts, chosen), pool, few, shuffles)
-    return table[:, units]
+    concepts = _standardised(clips.similarity.T)
+    others = None if clips.rivals is None else _standardised(clips.rivals.T)
+    shuffles = GroupPermutations(clips.groups, settings.permutations, settings.seed)
+    counts = (labels[units] >= 0).sum(axis=1)
+    for count in np.unique(counts[counts > 0]):
+        pool = _random_predictions(concepts, int(count), settings.seed)
+        few = _some(pool, activations.size, settings.seed)
+        beside = None if others is None else _random_predictions(others, int(count), settings.seed)
+        chance = _Chance(pool, few, beside, settings.draws)
+        alike = np.flatnonzero(counts == count)
+        width = max(len(rows), len(pool), 0 if beside is None else len(beside))
+        for part in (alike[some] for some in chunks(len(alike), width, CHUNK_BYTES)):
+            own = units[part]
+            values = np.ascontiguousarray(activations[rows[:, None], own].T, dtype=np.float64)
+            if clips.predictions is None:
+                prediction = _prediction(concepts, np.sort(labels[own], axis=1)[:, -count:])
+            else:
+                prediction = _standardised(clips.predictions[own])
+            table[:, part] = _measure(values, prediction, chance, shuffles)
+    return table
 
 
-def _measure(
-    values: Doubles, prediction: Doubles, pool: Doubles, few: Doubles, shuffles: _Shuffles
-) -> Doubles:
+def _measure(values: Doubles, prediction: Doubles, chance: _Chance, shuffles: GroupPermutations) -> Doubles:
     """The columns of `_COLUMNS` for some units, float64 [columns, units]."""
     columns = []
     raw = _standardised(values)
     for activation in (raw, _standardised(exponential_scores(values))):
         correlation = np.einsum("uc,uc->u", activation, prediction) / values.shape[1]
-        by_label = activation @ pool.T / values.shape[1]
-        columns += [correlation, by_label.mean(axis=1), expected_best(by_label)]
+        by_label = activation @ chance.pool.T / values.shape[1]
+        by_other = None if chance.beside is None else activation @ chance.beside.T / values.shape[1]
+        columns += [correlation, by_label.mean(axis=1), chance.best(by_label, by_other)]
     positives = strongest(values)
-    by_label = _pool_auprc(few, positives)
-    columns += [auprc(prediction, positives), by_label.mean(axis=1), expected_best(by_label)]
+    by_label = _pool_auprc(chance.few, positives)
+    columns += [auprc(prediction, positives), by_label.mean(axis=1), chance.best(by_label, None)]
     columns += [positives.mean(axis=1), shuffles.p_values(activation, prediction, correlation)]
     tested = raw.any(axis=1) & prediction.any(axis=1)
     untested = np.array([np.nan] * (len(columns) - 1) + [1.0])

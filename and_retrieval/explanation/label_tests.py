@@ -3,19 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from ..recording.activations import HELD_OUT
+from ..recording.activations import HELD_OUT, SEEN
 from ..recording.recording import Recording
-from ..types import Floats, Label, UnitFaithfulness
+from ..types import Floats, Kind, Label, UnitFaithfulness
 from .faithfulness import Faithfulness, faithfulness, left_over
+from .kinds import kinds, rivals
 
 Array = npt.NDArray[Any]
 
 LEAST_HELD_OUT = 20  # clips; with fewer no test could tell a label from chance
+
+
+@dataclass(frozen=True)
+class Against:
+    """What labels are held against besides the concepts of their own bank, see `faithfulness.faithfulness`.
+
+    Attributes:
+        rivals: float32 [clips, concepts], all clips of the index, similarity to other concepts; None for none.
+        bank: Number of concepts that labels were chosen from, unknown ones included; None for those of the bank.
+    """
+
+    rivals: Floats | None = None
+    bank: int | None = None
+
+
+OWN_BANK = Against()
 
 
 def sound_tests(
@@ -24,6 +42,7 @@ def sound_tests(
     similarity: Floats,
     concepts: Sequence[str],
     labels: Sequence[Sequence[Label]],
+    against: Against = OWN_BANK,
 ) -> list[UnitFaithfulness | None]:
     """Test the first label of every unit of a layer on the held-out clips; None where there is nothing to test.
 
@@ -36,8 +55,10 @@ def sound_tests(
         similarity: float32 [clips, concepts], all clips of the index.
         concepts: The columns' names.
         labels: Per unit, best first.
+        against: What they have to beat besides.
     """
-    return _tests(recording, layer, similarity, concepts, labels, np.arange(len(recording.held_out_rows)))
+    among = np.arange(len(recording.held_out_rows))
+    return _tests(recording, layer, similarity, concepts, labels, among, against)
 
 
 def caption_tests(
@@ -46,17 +67,20 @@ def caption_tests(
     similarity: Floats,
     concepts: Sequence[str],
     labels: Sequence[Sequence[Label]],
+    against: Against = OWN_BANK,
+    captioned: npt.NDArray[np.bool_] | None = None,
 ) -> list[UnitFaithfulness | None]:
     """As `sound_tests`, by the captions of the held-out clips that carry one; None where too few do.
 
     The stand-in for a missing caption comes from the clip's sound, so clips without a caption are left out. Where
     labels come from sound, this is a second opinion that no embedder's ears had a part in. It is shown, and decides
-    nothing. `similarity` is that of the clips' captions and the concepts.
+    nothing. `similarity` is that of the clips' captions and the concepts; `captioned`, bool [clips of the index], says
+    which clips have one that says anything, by default those that have any.
     """
-    captions = [recording.index.clips[row].caption for row in recording.held_out_rows]
-    return _tests(
-        recording, layer, similarity, concepts, labels, np.flatnonzero([c is not None for c in captions])
-    )
+    if captioned is None:
+        captioned = np.array([clip.caption is not None for clip in recording.index.clips], bool)
+    among = np.flatnonzero(captioned[recording.held_out_rows])
+    return _tests(recording, layer, similarity, concepts, labels, among, against)
 
 
 def _tests(
@@ -66,6 +90,7 @@ def _tests(
     concepts: Sequence[str],
     labels: Sequence[Sequence[Label]],
     among: npt.NDArray[np.intp],
+    against: Against,
 ) -> list[UnitFaithfulness | None]:
     """Tests of a layer's units on the held-out clips whose places are `among`."""
     if len(among) < LEAST_HELD_OUT:
@@ -74,8 +99,54 @@ def _tests(
     activations = recording.activations(layer, HELD_OUT)
     activations = activations if len(among) == len(activations) else activations[among]
     groups = recording.files_of(rows)
-    found = faithfulness(activations, similarity[rows], _columns(concepts, labels), groups=groups)
-    return _per_unit(found, activations)
+    chosen = first_columns(concepts, labels)
+    return unit_tests(_measured(activations, similarity, chosen, rows, groups, against), activations)
+
+
+def _measured(
+    activations: Array,
+    similarity: Floats,
+    chosen: npt.NDArray[np.intp],
+    rows: npt.NDArray[np.intp],
+    groups: Array,
+    against: Against,
+) -> Faithfulness:
+    """`faithfulness` of the labels `chosen` on the clips `rows`, of which the activations are."""
+    rivals = None if against.rivals is None else against.rivals[rows]
+    return faithfulness(
+        activations, similarity[rows], chosen, rivals=rivals, bank=against.bank, groups=groups
+    )
+
+
+def unit_kinds(
+    recording: Recording,
+    layer: str,
+    similarity: Floats,
+    concepts: Sequence[str],
+    labels: Sequence[Sequence[Label]],
+    holds: npt.NDArray[np.bool_],
+) -> list[Kind | None]:
+    """What explains each unit of a layer best, its first label or measured sound; None where that was not tested.
+
+    Args:
+        recording: Its activations and qualities are read.
+        layer: The layer's name.
+        similarity: float32 [clips, concepts], all clips of the index.
+        concepts: The columns' names.
+        labels: Per unit, best first.
+        holds: bool [units], whether the label passed its own test.
+    """
+    rows = recording.held_out_rows
+    if len(rows) < LEAST_HELD_OUT:
+        return [None] * len(labels)
+    parts = [
+        (recording.activations(layer, part), recording.qualities[of_part])
+        for part, of_part in ((SEEN, recording.seen_rows), (HELD_OUT, rows))
+    ]
+    chosen = first_columns(concepts, labels)
+    predictions = np.where(chosen[:, None] >= 0, similarity[rows][:, chosen].T, 0)
+    found = rivals(parts[0], parts[1], predictions, recording.files_of(rows))
+    return kinds(holds, found)
 
 
 def meaning_tests(
@@ -85,6 +156,7 @@ def meaning_tests(
     concepts: Sequence[str],
     labels: Sequence[Sequence[Label]],
     units: npt.NDArray[np.intp],
+    against: Against = OWN_BANK,
 ) -> list[UnitFaithfulness | None]:
     """As `sound_tests`, for the meanings of a layer's units: what each predicts of what the others leave.
 
@@ -98,17 +170,18 @@ def meaning_tests(
         concepts: The columns' names.
         labels: Per meaning, best first.
         units: int [meanings], of which unit each is, those of one unit next to each other.
+        against: What they have to beat besides.
     """
     rows = recording.held_out_rows
     if len(rows) < LEAST_HELD_OUT or not len(units):
         return [None] * len(units)
-    chosen = _columns(concepts, labels)
+    chosen = first_columns(concepts, labels)
     activations = recording.activations(layer, HELD_OUT)[:, units]
     rest = left_over(activations, similarity[rows], _others(chosen, units))
-    return _per_unit(faithfulness(rest, similarity[rows], chosen, groups=recording.files_of(rows)), rest)
+    return unit_tests(_measured(rest, similarity, chosen, rows, recording.files_of(rows), against), rest)
 
 
-def _columns(concepts: Sequence[str], labels: Sequence[Sequence[Label]]) -> npt.NDArray[np.intp]:
+def first_columns(concepts: Sequence[str], labels: Sequence[Sequence[Label]]) -> npt.NDArray[np.intp]:
     """The column of every first label, -1 where there is none."""
     column = {concept: number for number, concept in enumerate(concepts)}
     return np.array([column[unit[0].concept] if unit else -1 for unit in labels], np.intp)
@@ -126,8 +199,13 @@ def _others(chosen: npt.NDArray[np.intp], units: npt.NDArray[np.intp]) -> npt.ND
     return table
 
 
-def _per_unit(found: Faithfulness, activations: Array) -> list[UnitFaithfulness | None]:
-    """One record per unit; a clip on which a unit gave no finite number does not count for it."""
+def unit_tests(found: Faithfulness, activations: Array) -> list[UnitFaithfulness | None]:
+    """One record per unit; a clip on which a unit gave no finite number does not count for it.
+
+    Args:
+        found: Of the units.
+        activations: float [clips, units] that it was measured on.
+    """
     clips = np.isfinite(activations).sum(axis=0).tolist()
     columns = {
         "correlation": found.correlation,

@@ -2,24 +2,36 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 
+from ..choices import EVIDENCE, known_name
 from ..clips.index import ClipIndex
-from ..concepts import ConceptBank, load_bank, merge_banks
+from ..concepts import OWN_LABELS, ConceptBank, load_bank, merge_banks
 from ..config import LabelConfig
-from ..errors import InputError, unknown_name
+from ..errors import InputError
 from ..language.rank import CANDIDATES, ScoringModel, rank_labels
+from ..language.templates import without_templates
+from ..numerics import Array
 from ..progress import Progress, silent
 from ..recording.recording import Recording
 from ..types import Evidence, Floats, Label, LayerEvidence
-from .scores import find_scorer, label_units
+from ..vocabulary import known_words
+from .label_tests import Against
+from .scores import effective_clips, find_scorer, label_units
+from .space import centred, clip_centre, text_centre
+
+_log = logging.getLogger(__name__)
 
 DESCRIBED_BY = 3  # concepts that stand for the caption of a clip that has none
-OWN_LABELS = "labels"  # name of the bank made of the index's own clip labels
-EVIDENCE = ("audio", "captions", "both")
+NAMES = 0.85
+"""Area under the ROC curve from which words that many captions share name a sound: so well do they tell the clips that
+have them from the others by sound alone. Else they are a template, see `language.templates`."""
+SHOWN_UNKNOWN = 5  # concepts named in a message
 
 
 @dataclass(frozen=True)
@@ -27,14 +39,26 @@ class DescribedClips:
     """Every clip in words, and how near each is to every concept of a bank.
 
     Attributes:
-        captions: One phrase a clip: its caption, else the concepts nearest to its sound.
-        audio: float32 [clips, concepts], cosine of the clip's sound and the concept (text-audio based in the paper).
-        text: float32 [clips, concepts], cosine of the clip's phrase and the concept (description based).
+        captions: One phrase a clip: its caption without templates, else the concepts nearest to its sound.
+        audio: float32 [clips, concepts], cosine of the clip's sound and the concept (text-audio based in the paper),
+            each without what all clips or all texts share, see `space`.
+        text: float32 [clips, concepts], cosine of the clip's phrase and the concept (description based), likewise.
+        captioned: bool [clips], whether the phrase is the clip's own caption.
+        rivals: The same clips and other concepts, which labels have to beat as well, or None.
+        bank: Number of concepts that the bank had before unknown ones were left out; None where none were.
     """
 
     captions: tuple[str, ...]
     audio: Floats
     text: Floats
+    captioned: npt.NDArray[np.bool_]
+    rivals: DescribedClips | None = None
+    bank: int | None = None
+
+    def against(self, evidence: str) -> Against:
+        """What the test of labels from that evidence holds them against besides the bank's own concepts."""
+        rivals = None if self.rivals is None else self.rivals.similarity(evidence)
+        return Against(rivals, self.bank)
 
     def similarity(self, evidence: str) -> Floats:
         """The nearness that labels are made from: `audio`, `captions`, or the mean of `both` on audio's scale.
@@ -42,37 +66,107 @@ class DescribedClips:
         Raises:
             InputError: Another name.
         """
-        if evidence not in EVIDENCE:
-            raise unknown_name("evidence", evidence, EVIDENCE)
+        known_name("evidence", evidence, EVIDENCE)
         if evidence == "both":
             mean: Floats = (self.audio + self.text * (self.audio.std() / self.text.std())) / 2
             return mean
         return self.audio if evidence == "audio" else self.text
 
 
-def describe_clips(index: ClipIndex, bank: ConceptBank) -> DescribedClips:
-    """Put every clip of an index into words, and hold sound and words against the concepts of a bank."""
-    concepts = index.text_vectors(bank.concepts)
-    audio = index.vectors() @ concepts.T
+def describe_clips(
+    index: ClipIndex, bank: ConceptBank, captions: Sequence[str | None] | None = None
+) -> DescribedClips:
+    """Put every clip of an index into words, and hold sound and words against the concepts of a bank.
+
+    Args:
+        index: The clips.
+        bank: The concepts.
+        captions: Per clip what `plain_captions` gives, where it is at hand.
+    """
+    centre = text_centre(index)
+    concepts = centred(index.text_vectors(bank.concepts), centre)
+    audio = centred(index.vectors(), clip_centre(index)) @ concepts.T
+    plain = plain_captions(index) if captions is None else captions
     nearest = np.argsort(-audio, axis=1, kind="stable")[:, :DESCRIBED_BY]
-    captions = tuple(
-        clip.caption or ", ".join(bank.concepts[concept] for concept in nearest[row])
-        for row, clip in enumerate(index.clips)
+    phrases = tuple(
+        caption or ", ".join(bank.concepts[concept] for concept in nearest[row])
+        for row, caption in enumerate(plain)
     )
-    distinct, place = np.unique(captions, return_inverse=True)
-    text = index.text_vectors(distinct.tolist()) @ concepts.T
-    return DescribedClips(captions, audio, text[place])
+    distinct, place = np.unique(phrases, return_inverse=True)
+    text = centred(index.text_vectors(distinct.tolist()), centre) @ concepts.T
+    return DescribedClips(phrases, audio, text[place], np.array([bool(caption) for caption in plain], bool))
+
+
+def plain_captions(index: ClipIndex) -> list[str | None]:
+    """The clips' captions on one line each, without the templates they share; None for a clip that has none."""
+
+    def names_sound(words: str, holds: npt.NDArray[np.bool_]) -> bool:
+        if not words or holds.all():
+            return False
+        near = index.vectors() @ index.text_vectors([words])[0]
+        rank = np.empty(len(near))
+        rank[np.argsort(near, kind="stable")] = np.arange(len(near))
+        ahead = rank[holds].sum() - holds.sum() * (holds.sum() - 1) / 2
+        return bool(ahead / (holds.sum() * (~holds).sum()) >= NAMES)
+
+    return without_templates([clip.caption for clip in index.clips], names_sound)
+
+
+def check_evidence(evidence: str, index: ClipIndex, captions: Sequence[str | None]) -> None:
+    """Whether the clips carry what labels are to be made from.
+
+    Raises:
+        InputError: Another evidence, or captions are asked for and no clip has one that says anything.
+    """
+    known_name("evidence", evidence, EVIDENCE)
+    count = sum(bool(caption) for caption in captions)
+    if evidence == "audio" or count == len(captions):
+        return
+    if count:
+        _log.warning(
+            "%d of %d clips have no caption; their sound speaks for them",
+            len(captions) - count,
+            len(captions),
+        )
+        return
+    same = any(clip.caption for clip in index.clips)
+    raise InputError(
+        f"--evidence {evidence} needs captions, and no clip of index {index.name!r} has one"
+        f"{' that says more than all others' if same else ''}; use --evidence audio"
+    )
 
 
 def layer_labels(
     recording: Recording, layer: LayerEvidence, clips: DescribedClips, bank: ConceptBank, config: LabelConfig
 ) -> list[tuple[Label, ...]]:
     """The labels of every unit of a layer, best first, by the evidence and the score that `config` names."""
-    seen = None if find_scorer(config.score).from_top else recording.seen_activations(layer.name)
+    return labels_of(layer, *recording.seen_activations(layer.name), clips, bank, config)
+
+
+def labels_of(
+    layer: LayerEvidence,
+    rows: npt.NDArray[np.intp],
+    activations: Array,
+    clips: DescribedClips,
+    bank: ConceptBank,
+    config: LabelConfig,
+) -> list[tuple[Label, ...]]:
+    """The labels of every unit, best first, from its evidence and its activations on the clips it was found among.
+
+    Args:
+        layer: Top and bottom clips of the units.
+        rows: int [n], rows of the index that `activations` belong to.
+        activations: float [n, units], NaN where a unit gave no finite number.
+        clips: Similarity of every clip of the index to the concepts.
+        bank: The concepts.
+        config: Evidence, score, k and number of labels.
+    """
+    from_top = find_scorer(config.score).from_top
+    k = effective_clips(activations) if from_top and config.k is None else None
 
     def label(similarity: Floats) -> list[tuple[Label, ...]]:
-        read = None if seen is None else (similarity[seen[0]], seen[1])
-        return label_units(similarity, layer, bank.concepts, config, read)
+        seen = None if from_top else (similarity[rows], activations)
+        return label_units(similarity, layer, bank.concepts, config, seen, k)
 
     return from_evidence(clips, config.evidence, label)
 
@@ -111,7 +205,7 @@ def from_evidence(
 
     Args:
         clips: How near every clip is to every concept.
-        evidence: One of `EVIDENCE`.
+        evidence: One of `choices.EVIDENCE`.
         label: Similarity, float32 [clips, concepts] -> labels per unit.
 
     Raises:
@@ -134,6 +228,24 @@ def _source(by_audio: bool, by_captions: bool) -> Evidence:
     if by_audio == by_captions:
         return "both"
     return "audio" if by_audio else "captions"
+
+
+def known_concepts(index: ClipIndex, bank: ConceptBank) -> tuple[ConceptBank, tuple[str, ...]]:
+    """A bank without the concepts that the embedder does not know, and these, see `vocabulary`.
+
+    Raises:
+        InputError: It knows none of them.
+    """
+    words = known_words(index.embedder)
+    unknown = words.unknown_of_bank(bank.concepts, index.text_vectors(bank.concepts))
+    left = ConceptBank(bank.name, tuple(concept for concept in bank.concepts if concept not in set(unknown)))
+    if not left.concepts:
+        shown = ", ".join(unknown[:SHOWN_UNKNOWN])
+        raise InputError(
+            f"embedder {index.embedder_name!r} knows none of the {len(unknown)} concepts of {bank.name!r} "
+            f"({shown}{' ...' if len(unknown) > SHOWN_UNKNOWN else ''}); give words of a language it was trained on"
+        )
+    return left, unknown
 
 
 def choose_bank(index: ClipIndex, banks: Sequence[str | ConceptBank]) -> ConceptBank:

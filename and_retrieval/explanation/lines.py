@@ -8,7 +8,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -16,8 +16,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ..files import replacing
-from ..types import Explanation, Meaning, Shown, Summary
+from ..choices import EXPORT_FORMATS, known_name
+from ..files import output_path, writing
+from ..types import Explanation, Label, Meaning, Shown, Summary, UnitFaithfulness
+from .columns import schema
 from .stored import ROW_GROUP, Explained
 
 SPECIAL = ("summary", "meanings", "top", "low")
@@ -117,9 +119,53 @@ TESTED = ("clips", "correlation", "random_correlation", "best_correlation", "aup
 """Measures of a test that a CSV has a column for."""
 
 
+@dataclass(frozen=True)
+class _Sentence:
+    """What a line says of a sentence, see `_sentence`."""
+
+    summary: str | None
+    summary_origin: str | None
+    abstained: bool
+    reason: str | None
+    raw: str | None
+
+
+@dataclass(frozen=True)
+class _MeaningLine(_Sentence):
+    labels: tuple[Label, ...]
+    clips: tuple[int, ...]
+    reliable: str
+    faithfulness: UnitFaithfulness | None
+
+
+@dataclass(frozen=True)
+class _ClipLine:
+    path: str
+    start: float
+    peak: float
+    activation: float
+    row: int
+    caption: str
+
+
+@dataclass(frozen=True)
+class _Special(_Sentence):
+    """The fields of a line that are not those of `Explanation`."""
+
+    meanings: tuple[_MeaningLine, ...]
+    top: tuple[_ClipLine, ...]
+    low: tuple[_ClipLine, ...]
+
+
+def line_schema() -> pa.Schema:
+    """The columns of a Parquet export, whatever the run holds."""
+    plain = [field for field in schema(Explanation) if field.name not in SPECIAL]
+    return pa.schema([*plain, *schema(_Special)])
+
+
 def write_parquet(explained: Explained, path: Path) -> None:
     """The same lines as nested columns."""
-    table = pa.Table.from_pylist(list(unit_lines(explained)))
+    table = pa.Table.from_pylist(list(unit_lines(explained)), line_schema())
     pq.write_table(table, path, compression="zstd", row_group_size=ROW_GROUP)
 
 
@@ -134,10 +180,16 @@ def export_units(explained: Explained, form: str, out: Path | None = None) -> Pa
 
     Args:
         explained: What is written.
-        form: A name of `FORMATS`.
+        form: One of `choices.EXPORT_FORMATS`.
         out: The file; by default `explanations.FORMAT` in the run's folder.
+
+    Raises:
+        InputError: Another format, or a file that cannot be written.
     """
-    path = out or explained.recording.folder.path / f"explanations.{form}"
-    with replacing(path) as scratch:
-        FORMATS[form](explained, scratch)
+    write = FORMATS[known_name("format", form, EXPORT_FORMATS)]
+    path = explained.recording.folder.path / f"explanations.{form}"
+    if out is not None:
+        path = output_path("--out", out)
+    with writing(path) as scratch:
+        write(explained, scratch)
     return path

@@ -51,6 +51,7 @@ class ExplanationManifest:
         acoustics: Per layer; layers with too few clips are missing.
         random_polysemanticity: Polysemanticity of clips drawn at random.
         open_concepts: None where none were looked for.
+        unknown_concepts: Concepts of the bank that the embedder does not know; they were left out.
     """
 
     recorded: str
@@ -61,6 +62,7 @@ class ExplanationManifest:
     acoustics: dict[str, LayerAcoustics]
     random_polysemanticity: float
     open_concepts: OpenConceptSettings | None
+    unknown_concepts: tuple[str, ...] = ()
 
 
 def explanation_folder(recording: Folder) -> Folder:

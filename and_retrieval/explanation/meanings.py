@@ -105,7 +105,8 @@ def _layer_meanings(
         clips, config.evidence, partial(label_units, evidence=evidence, concepts=bank.concepts, config=own)
     )
     similarity = clips.similarity(config.evidence)
-    tests = meaning_tests(recording, layer.name, similarity, bank.concepts, labels, units)
+    against = clips.against(config.evidence)
+    tests = meaning_tests(recording, layer.name, similarity, bank.concepts, labels, units, against)
     found: list[list[Meaning]] = [[] for _ in range(layer.units)]
     for unit, member, names, test in zip(units.tolist(), members, labels, tests, strict=True):
         found[unit].append(Meaning(names, tuple(np.flatnonzero(member).tolist()), faithfulness=test))

@@ -19,12 +19,19 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from ..choices import known_name
 from ..config import LabelConfig
-from ..errors import unknown_name
 from ..numerics import Array, Doubles, by_presence, chunks, softmax, standardised
 from ..types import Floats, Ints, Label, LayerEvidence
 
-Prior = Literal["units", "clips"]
+Prior = Literal["units", "clips", "mixed"]
+LEAST_CLIPS, MOST_CLIPS = 3, 10  # top clips that count for a unit, however few or many it mainly responds to
+MIXED_AT = 10  # units at which both priors of "mixed" count the same
+# Temperatures of the scores that have one, in standard deviations of the similarities, so that they fit any embedder.
+SOFT_WPMI_SPREAD = 0.7
+WPMI_SPREAD = 3.5
+SELECTIVE_SPREAD = 0.35
+PRIOR_WEIGHT = 0.8  # of soft-WPMI's prior; at 1 units that are alike would cancel their own score
 LEAST_PROBABILITY = 1e-7  # added inside logarithms
 LEAST_NORM = 1e-3  # shorter columns are not stretched to unit length
 LABEL_BYTES = 64 * 2**20  # of the scores `label_units` holds at a time
@@ -40,6 +47,7 @@ def soft_wpmi(
     p_start: float = 0.998,
     p_end: float = 0.97,
     prior: Prior = "clips",
+    layer_rows: Ints | None = None,
 ) -> Floats:
     """log p(concept | top clips) - prior_weight * log p(concept), as float32 [units, concepts].
 
@@ -48,11 +56,13 @@ def soft_wpmi(
     log p(concept | top clips) = sum over ranks of log(1 + p_i (s - 1)).
 
     log p(concept) is taken over `prior`:
-        "units": the log of the mean likelihood over the units given, as in CLIP-Dissect. One unit
-            alone, or units that are alike, cancel their own score.
+        "units": the log of the mean likelihood over the units of `layer_rows` (by default those given),
+            as in CLIP-Dissect. At weight 1 one unit alone, or units that are alike, cancel their own score.
         "clips": the mean log-likelihood of k clips drawn at random, sum over ranks of the mean over
             clips of log(1 + p_i (s - 1)). It does not depend on the other units, and at weight 1
             clips picked without regard to a concept score 0 for it on average, however common.
+        "mixed": of U units, U / (U + `MIXED_AT`) of the first and the rest of the second, so that a layer
+            of a single unit has a prior too.
 
     The log of the mean likelihood over random clips would be the other choice. It charges a concept
     for each top clip that lacks it far more than the mean of the log does: for units made of an
@@ -61,7 +71,7 @@ def soft_wpmi(
     """
     k = top_rows.shape[1]
     p = p_start - np.arange(k) / max(k, 1) * (p_start - p_end)
-    return _wpmi(softmax(similarity, temperature), top_rows, p, prior_weight, prior)
+    return _wpmi(softmax(similarity, temperature), top_rows, p, prior_weight, prior, layer_rows)
 
 
 def wpmi(
@@ -71,13 +81,14 @@ def wpmi(
     temperature: float = 0.5,
     prior_weight: float = 0.6,
     prior: Prior = "clips",
+    layer_rows: Ints | None = None,
 ) -> Floats:
     """`soft_wpmi` with every top clip taken for certain (p_i = 1): sum of log s, less the prior."""
     certain = np.ones(top_rows.shape[1])
-    return _wpmi(softmax(similarity, temperature), top_rows, certain, prior_weight, prior)
+    return _wpmi(softmax(similarity, temperature), top_rows, certain, prior_weight, prior, layer_rows)
 
 
-def top_mean(similarity: Array, top_rows: Ints) -> Floats:
+def top_mean(similarity: Array, top_rows: Ints, *, layer_rows: Ints | None = None) -> Floats:  # noqa: ARG001
     """Mean similarity of the top clips less that of all clips; 0 for a unit without top clips."""
     similarity = similarity.astype(np.float64)
     overall = similarity.mean(axis=0)
@@ -154,22 +165,49 @@ class Scorer:
 
     Attributes:
         score: (similarity, top rows or activations) -> float32 [units, concepts].
-        from_top: True when the top clips are enough; else it needs the activations of all clips.
+        from_top: True when the top clips are enough; else it needs the activations of all clips. A score from top
+            clips also takes `layer_rows`, the top rows of the whole layer.
     """
 
-    score: Callable[[Array, Array], Floats]
+    score: Callable[..., Floats]
     from_top: bool
+
+
+def _soft_wpmi(similarity: Array, top_rows: Ints, layer_rows: Ints | None = None) -> Floats:
+    warmth = SOFT_WPMI_SPREAD * spread(similarity)
+    return soft_wpmi(
+        similarity,
+        top_rows,
+        temperature=warmth,
+        prior_weight=PRIOR_WEIGHT,
+        prior="mixed",
+        layer_rows=layer_rows,
+    )
+
+
+def _wpmi_of_spread(similarity: Array, top_rows: Ints, layer_rows: Ints | None = None) -> Floats:
+    warmth = WPMI_SPREAD * spread(similarity)
+    return wpmi(similarity, top_rows, temperature=warmth, prior="mixed", layer_rows=layer_rows)
+
+
+def _selective(similarity: Array, activations: Array) -> Floats:
+    return selective(similarity, activations, temperature=SELECTIVE_SPREAD * spread(similarity))
+
+
+def spread(similarity: Array) -> float:
+    """Standard deviation of all similarities: the scale that temperatures are measured in; 1 where nothing varies."""
+    return float(similarity.std(dtype=np.float64)) or 1.0
 
 
 SCORES: Mapping[str, Scorer] = MappingProxyType(
     {
-        "soft-wpmi": Scorer(soft_wpmi, from_top=True),
-        "wpmi": Scorer(wpmi, from_top=True),
+        "soft-wpmi": Scorer(_soft_wpmi, from_top=True),
+        "wpmi": Scorer(_wpmi_of_spread, from_top=True),
         "top-mean": Scorer(top_mean, from_top=True),
         "cos": Scorer(cos, from_top=False),
         "cos-cubed": Scorer(cos_cubed, from_top=False),
         "rank-reorder": Scorer(rank_reorder, from_top=False),
-        "selective": Scorer(selective, from_top=False),
+        "selective": Scorer(_selective, from_top=False),
     }
 )
 
@@ -180,6 +218,7 @@ def label_units(
     concepts: Sequence[str],
     config: LabelConfig,
     seen: tuple[Array, Array] | None = None,
+    k: npt.NDArray[np.intp] | None = None,
 ) -> list[tuple[Label, ...]]:
     """The `config.count` best concepts of every unit, best first, ties by the order of `concepts`.
 
@@ -194,6 +233,7 @@ def label_units(
         config: Which score, how many top clips, how many labels.
         seen: For scores that are not made `from_top`: similarity [seen, concepts] and activations
             [seen, units] of all clips that may serve as evidence; a unit counts over the clips on which it is finite.
+        k: int [units], top clips that count for each unit; by default `config.k`, else all.
 
     Raises:
         InputError: The score is unknown.
@@ -204,11 +244,11 @@ def label_units(
     scorer = find_scorer(config.score)
     if seen is None and not scorer.from_top:
         raise ValueError(f"score {config.score!r} needs the activations of all seen clips")
-    top_rows = np.where(evidence.fired, evidence.top.rows, np.int32(-1))[:, : config.k]
+    top_rows = counted_rows(evidence, config.k if k is None else k)
     labels: list[tuple[Label, ...]] = []
     for part in chunks(evidence.units, len(concepts), LABEL_BYTES):
         if scorer.from_top or seen is None:
-            scores = scorer.score(similarity, top_rows[part])
+            scores = scorer.score(similarity, top_rows[part], layer_rows=top_rows)
         else:
             scores = score_activations(scorer.score, seen[0], seen[1][:, part])
         best, found = _best(scores, config.count)
@@ -219,15 +259,47 @@ def label_units(
     return labels
 
 
+def counted_rows(evidence: LayerEvidence, k: int | npt.NDArray[np.intp] | None) -> Ints:
+    """Rows of the top clips that count for each unit, int32 [units, at most k]; -1 for those that do not.
+
+    A clip counts when the unit is stronger there than at its weakest clip, up to `k` clips (a number, one per unit, or
+    None for all that were recorded).
+    """
+    recorded = evidence.top.rows.shape[1]
+    most = np.broadcast_to(np.asarray(recorded if k is None else k), (evidence.units,))
+    counts = evidence.fired & (np.arange(recorded) < most[:, None])
+    rows: Ints = np.where(counts, evidence.top.rows, np.int32(-1))
+    return rows[:, : max(int(most.max(initial=1)), 1)]
+
+
+def effective_clips(activations: Array) -> npt.NDArray[np.intp]:
+    """How many clips a unit mainly responds to, int [units], from `LEAST_CLIPS` to `MOST_CLIPS`.
+
+    The participation ratio (sum w)^2 / sum w^2 of w = e^3, with e the excess of the activation over the unit's mean,
+    0 below it: n clips of equal excess count n, and weak responses hardly count. It does not depend on the scale.
+
+    Args:
+        activations: float [clips, units], NaN where a unit gave no finite number: such a clip does not count for it.
+    """
+    count = np.empty(activations.shape[1])
+    for part in chunks(activations.shape[1], len(activations)):
+        a = activations[:, part].astype(np.float64)
+        finite = np.isfinite(a)
+        mean = np.where(finite, a, 0).sum(axis=0) / np.maximum(finite.sum(axis=0), 1)
+        excess = np.maximum(np.where(finite, a - mean, 0), 0)
+        w = (excess / np.maximum(excess.max(axis=0), np.finfo(np.float64).tiny)) ** 3
+        squares = (w * w).sum(axis=0)
+        count[part] = w.sum(axis=0) ** 2 / np.where(squares > 0, squares, 1)
+    return np.clip(np.rint(count), LEAST_CLIPS, MOST_CLIPS).astype(np.intp)
+
+
 def find_scorer(name: str) -> Scorer:
-    """The score of that name.
+    """The score of that name; `_` may stand for `-`.
 
     Raises:
         InputError: There is none; the message names those that exist.
     """
-    if name not in SCORES:
-        raise unknown_name("score", name, SCORES)
-    return SCORES[name]
+    return SCORES[known_name("score", name, SCORES)]
 
 
 def _best(scores: Floats, count: int) -> tuple[npt.NDArray[np.intp], Floats]:
@@ -241,26 +313,31 @@ def _best(scores: Floats, count: int) -> tuple[npt.NDArray[np.intp], Floats]:
     return order, np.take_along_axis(scores, order, axis=1)
 
 
-def _wpmi(s: Floats, top_rows: Ints, p: Doubles, prior_weight: float, prior: Prior) -> Floats:
+def _wpmi(
+    s: Floats, top_rows: Ints, p: Doubles, prior_weight: float, prior: Prior, layer_rows: Ints | None
+) -> Floats:
     """The likelihood of all units for probabilities s [clips, concepts], less its weighted prior."""
+    layer_rows = top_rows if layer_rows is None else layer_rows
+    share = {"units": 1.0, "clips": 0.0, "mixed": len(layer_rows) / (len(layer_rows) + MIXED_AT)}[prior]
+    of_units = _mean_likelihood_of_units(s, layer_rows, p) if share > 0 else 0.0
+    by_rank = _mean_log_likelihood(s, p) if share < 1 else np.zeros((len(p), s.shape[1]))
     scores = np.empty((len(top_rows), s.shape[1]), dtype=np.float32)
-    parts = list(chunks(len(top_rows), s.shape[1]))
-    if prior == "units":
-        # Two passes instead of a float64 matrix of all units: the sum first, then the difference.
-        total = np.full(s.shape[1], -np.inf)
-        for part in parts:
-            total = np.logaddexp(total, np.logaddexp.reduce(_log_likelihood(s, top_rows[part], p), axis=0))
-        log_prior = total - np.log(max(len(top_rows), 1))
-        for part in parts:
-            scores[part] = _log_likelihood(s, top_rows[part], p) - prior_weight * log_prior
-        return scores
-    by_rank = _mean_log_likelihood(s, p)
-    for part in parts:
+    for part in chunks(len(top_rows), s.shape[1]):
         # Ranks are missing at the end only as a rule, so there are few patterns of missing ranks.
         patterns, which = np.unique(top_rows[part] >= 0, axis=0, return_inverse=True)
-        log_prior = np.stack([by_rank[present].sum(axis=0) for present in patterns])
-        scores[part] = _log_likelihood(s, top_rows[part], p) - prior_weight * log_prior[which.reshape(-1)]
+        of_clips = np.stack([by_rank[present].sum(axis=0) for present in patterns])[which.reshape(-1)]
+        log_prior = share * of_units + (1 - share) * of_clips
+        scores[part] = _log_likelihood(s, top_rows[part], p) - prior_weight * log_prior
     return scores
+
+
+def _mean_likelihood_of_units(s: Floats, rows: Ints, p: Doubles) -> Doubles:
+    """Log of the mean likelihood over the units that have top clips, float64 [concepts]."""
+    rows = rows[(rows >= 0).any(axis=1)]
+    total = np.full(s.shape[1], -np.inf)
+    for part in chunks(len(rows), s.shape[1]):
+        total = np.logaddexp(total, np.logaddexp.reduce(_log_likelihood(s, rows[part], p), axis=0))
+    return np.asarray(total - np.log(max(len(rows), 1))) if len(rows) else np.zeros(s.shape[1])
 
 
 def _mean_log_likelihood(s: Floats, p: Doubles) -> Doubles:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -36,11 +37,11 @@ def load_language_model(config: SummaryConfig) -> LlamaModel | None:
         return None
     path = Path(config.llm).expanduser()
     if path.suffix == ".gguf" or path.is_file():
-        return load_llm(path, path.stem, config.seed)
+        return load_llm(path, path.stem)
     known = [name for name, weights in manifest().items() if weights.kind == "llm"]
     if config.llm not in known:
         raise unknown_name("language model", config.llm, [*known, "none"], "or give the path of a GGUF file")
-    return load_llm(locate(config.llm), config.llm, config.seed)
+    return load_llm(locate(config.llm), config.llm)
 
 
 def with_summaries(
@@ -79,6 +80,8 @@ def with_summaries(
     beyond = Summary(None, True, f"not among the {config.units} units asked for per layer")
 
     def summary(place: Place, described: Explanation | Meaning) -> Summary:
+        if isinstance(described, Explanation) and described.kind == "acoustic" and model is not None:
+            return _acoustic_summary(described)
         if place in answers:
             return answers[place]
         if _describable(described):
@@ -98,6 +101,16 @@ def with_summaries(
         )
         for row, unit in enumerate(units)
     ]
+
+
+def _acoustic_summary(unit: Explanation) -> Summary:
+    """A sentence about a unit that measured sound explains, made of the words of its qualities."""
+    if unit.acoustics is None:
+        return Summary(None, True, "measured sound explains it better than its label")
+    words = re.sub(r" \(rho [^)]*\)", "", unit.acoustics)
+    clauses = [re.sub(r"^prefers ", "responds to ", clause) for clause in words.split("; ")]
+    text = "; ".join(clauses)
+    return Summary(f"{text[0].upper()}{text[1:]}.", False, origin="composed")
 
 
 def _describable(described: Explanation | Meaning) -> bool:

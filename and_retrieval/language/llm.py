@@ -27,10 +27,8 @@ LONGEST = 4096
 """Tokens of a prompt with its answer, at most."""
 
 
-def load_llm(path: Path, name: str, seed: int = 0) -> LlamaModel:
+def load_llm(path: Path, name: str) -> LlamaModel:
     """Open the GGUF file at `path`; `name` is how the model calls itself.
-
-    `seed` is kept for the record: answers are greedy, so nothing is drawn.
 
     Raises:
         InputError: llama-cpp-python is missing, or the file is missing, is no GGUF file, is damaged or
@@ -42,7 +40,7 @@ def load_llm(path: Path, name: str, seed: int = 0) -> LlamaModel:
             "pip install llama-cpp-python, or choose the language model 'none'"
         )
     _check_gguf(path)
-    return LlamaModel(path, name, seed)
+    return LlamaModel(path, name)
 
 
 def _check_gguf(path: Path) -> None:
@@ -67,12 +65,10 @@ class LlamaModel:
 
     Attributes:
         name: How the model calls itself.
-        seed: As given; greedy answers draw nothing.
     """
 
-    def __init__(self, path: Path, name: str, seed: int) -> None:
+    def __init__(self, path: Path, name: str) -> None:
         self.name = name
-        self.seed = seed
         self._lock = threading.Lock()
         self._decoder: Decoder | None = None
         self._weights = Weights(path)

@@ -21,16 +21,14 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import InputError, unknown_name
+from ..choices import RANKS, known_name
+from ..errors import InputError
 from ..types import Label
 from .llm import Likelihood
 from .summarize import EXAMPLES, listed
 
 CONTENT_FREE = ("something",)
 """Descriptions of the clips where the model is to know nothing of them."""
-
-RANKS = ("score", "llm", "both")
-"""By the labels' own scores, by the language model's calibrated ones, or by the mean of the two."""
 
 CANDIDATES = 8  # as many as `decoder` scores in one go
 """Labels of a unit that are ranked, the best by score."""
@@ -55,8 +53,7 @@ def check_rank(rank: str, model: ScoringModel | None) -> None:
     Raises:
         InputError: Another name, or a rank that asks a language model, and there is none.
     """
-    if rank not in RANKS:
-        raise unknown_name("rank", rank, RANKS)
+    known_name("rank", rank, RANKS)
     if rank != "score" and model is None:
         raise InputError(f"--rank {rank} asks a language model; choose one with --llm, or --rank score")
 

@@ -38,6 +38,13 @@ LABEL_WEIGHT = 0.1
 """What a word gains as a candidate for a composed sentence by being in a label; a share of clips."""
 
 REPEATS = "the answer repeats itself"
+SEVERAL = 2
+"""Of the strongest clips, whose descriptions have to say what a sentence names where the label does not."""
+
+FEW = 3
+"""Descriptions up to which one of them is enough."""
+
+OFF_THE_POINT = "the answer names neither the label nor what several of the strongest clips are said to be"
 NO_EVIDENCE = "no evidence to summarise"
 NOT_DISTINCT = "its strongest clips have nothing that its weakest do not have too"
 
@@ -55,12 +62,15 @@ class UnitBrief:
         low: Descriptions of the clips it answers to least, weakest first.
         acoustics: Measured qualities that go with its activation, in words, or None. The model is not shown
             them, but may name them.
+        strongest: Descriptions of the strongest clips as they were before anything was taken out of `top`: what a
+            sentence is held against; empty where that is `top` itself.
     """
 
     labels: tuple[str, ...]
     top: tuple[str, ...]
     low: tuple[str, ...]
     acoustics: str | None = None
+    strongest: tuple[str, ...] = ()
 
 
 Calibrate = Callable[[UnitBrief], UnitBrief]
@@ -231,7 +241,7 @@ def summarize(
     """
     if llm is None:
         return [_abstain("no language model")] * len(briefs)
-    shown = [_shown(calibrate(brief), config.clips) for brief in briefs]
+    shown = [_shown(brief, calibrate, config.clips) for brief in briefs]
     told: dict[UnitBrief, Summary] = {}
     asked = [brief for brief in dict.fromkeys(shown) if _specific_stems(_evidence(brief))]
     for start in range(0, len(asked), BATCH):
@@ -245,8 +255,15 @@ def summarize(
     ]
 
 
-def _shown(brief: UnitBrief, clips: int) -> UnitBrief:
-    return UnitBrief(brief.labels, brief.top[:clips], brief.low[:clips], brief.acoustics)
+def _shown(brief: UnitBrief, calibrate: Calibrate, clips: int) -> UnitBrief:
+    """What calibration leaves of the strongest and of the weakest clips: no weaker clip moves up for one left out."""
+    left = calibrate(brief)
+    strongest = brief.top[:clips]
+    phrases = {phrase for text in left.top for phrase in phrases_of(text)}
+    top = keep_phrases(strongest, lambda phrase: phrase in phrases)
+    return UnitBrief(
+        left.labels, top, left.low[:clips], left.acoustics, strongest if top != strongest else ()
+    )
 
 
 def _ask(briefs: Sequence[UnitBrief], llm: LanguageModel, config: SummaryConfig) -> dict[UnitBrief, Summary]:
@@ -354,7 +371,8 @@ def check_answer(raw: str, brief: UnitBrief) -> Summary:
     Used is the first sentence of the first line, with the opening before it and a full stop after it.
     It must be plain text of at most `MAX_WORDS` words with `MIN_CONTENT_WORDS` content words, end on a
     content word, not repeat itself, hold nothing of the prompt's template, name something that the labels
-    or top clips name and nothing that they do not (`ungrounded_words`), and deny nothing.
+    or top clips name and nothing that they do not (`ungrounded_words`), and deny nothing. What it names must be
+    the first label, or said of several of the strongest clips.
     """
     text = _sentence(raw)
     if text is None:
@@ -426,10 +444,24 @@ def _content_complaint(text: str, brief: UnitBrief) -> str | None:
         return "the answer names nothing that the evidence names"
     if unknown := ungrounded_words(text, brief):
         return f"the answer says what the evidence does not: {', '.join(unknown)}"
+    if not _to_the_point(text, brief):
+        return OFF_THE_POINT
     # The weak clips' words are not grounded, so what is denied here is what the unit responds to.
     if _DENIAL.search(text) and not _DENIAL.search(" ".join(evidence)):
         return "the answer denies what the evidence names"
     return None
+
+
+def _to_the_point(text: str, brief: UnitBrief) -> bool:
+    """Whether a sentence names the first label, or what several of the strongest clips are said to be."""
+    said, strongest = _specific_stems([text]), brief.strongest or brief.top
+    if said & _specific_stems(brief.labels[:1]):
+        return True
+    stems = [words for caption in strongest if (words := _specific_stems([caption]))]
+    needed = SEVERAL if len(stems) > FEW else 1
+    return any(sum(word in words for words in stems) >= needed for word in said) or not (
+        stems or brief.labels
+    )
 
 
 def _evidence(brief: UnitBrief) -> tuple[str, ...]:
@@ -445,6 +477,8 @@ def _words(texts: Iterable[str]) -> list[str]:
     return [w.lower() for text in texts for w in _WORD.findall(text.translate(_PLAIN).replace("_", " "))]
 
 
+# Not the tagger's lemma: spaCy is an extra, and what a sentence says must not depend on whether it is installed. Nor
+# does a lemma join "laughter" to "laughing", "people" to "person" or "speech" to "speaking".
 def stem(word: str) -> str:
     """A word without plural and verb endings: barking, barked and barks become bark; of 3 letters at least.
 

@@ -50,6 +50,20 @@ def trace(
         yield seen
 
 
+@contextmanager
+def users_code(failed: str) -> Iterator[None]:
+    """Within the context, what a user's code raises becomes an `InputError`: `failed`, and what happened, in one line.
+
+    That includes SystemExit, which would end the program without a word. An interrupt from the keyboard passes.
+    """
+    try:
+        yield
+    except AndRetrievalError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise InputError(f"{failed}: {type(error).__name__}: {' '.join(str(error).split())[:300]}") from error
+
+
 def forward(target: Target, waveforms: Sequence[Floats], device: str | torch.device = "cpu") -> Any:
     """The network's output for equally long waveforms at the target's rate.
 
@@ -57,14 +71,8 @@ def forward(target: Target, waveforms: Sequence[Floats], device: str | torch.dev
         InputError: Preprocessing or network failed; names the target, the input and what happened.
     """
     shape = f"{len(waveforms)} waveforms of {len(waveforms[0])} samples"
-    try:
+    with users_code(f"target {target.name!r}: preprocess failed on {shape}"):
         inputs = _to_device(target.preprocess(list(waveforms)), device)
-    except AndRetrievalError:
-        raise
-    except Exception as error:
-        raise InputError(
-            f"target {target.name!r}: preprocess failed on {shape}: {_one_line(error)}"
-        ) from error
     if isinstance(inputs, torch.Tensor):
         shape += f", input {list(inputs.shape)}"
     elif isinstance(inputs, dict):
@@ -73,14 +81,19 @@ def forward(target: Target, waveforms: Sequence[Floats], device: str | torch.dev
         raise InputError(
             f"target {target.name!r}: preprocess returned {type(inputs).__name__}, not a tensor or a dict of tensors"
         )
-    try:
+    with users_code(f"target {target.name!r}: the network failed on {shape}"):
         return target.module(**inputs) if isinstance(inputs, dict) else target.module(inputs)
-    except AndRetrievalError:
-        raise
-    except Exception as error:
-        raise InputError(
-            f"target {target.name!r}: the network failed on {shape}: {_one_line(error)}"
-        ) from error
+
+
+def class_logits(target: Target, output: Any) -> torch.Tensor:
+    """What `target.logits` reads from the network's output, [clips, classes]; the target must have it.
+
+    Raises:
+        InputError: Reading failed; names the target and what happened.
+    """
+    assert target.logits is not None
+    with users_code(f"target {target.name!r}: logits failed"):
+        return target.logits(output)
 
 
 def tensor_of(layer: str, output: Any) -> torch.Tensor:
@@ -106,7 +119,3 @@ def _to_device(inputs: Any, device: str | torch.device) -> Any:
     if isinstance(inputs, Mapping):
         return {k: v.to(device) if isinstance(v, torch.Tensor) else v for k, v in inputs.items()}
     return inputs.to(device) if isinstance(inputs, torch.Tensor) else inputs
-
-
-def _one_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"

@@ -15,13 +15,14 @@ import math
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from types import MappingProxyType
-from typing import Any, get_args
+from typing import Any
 
 import torch
 from torch import nn
 from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 
-from ..errors import InputError, unknown_name
+from ..choices import POOLINGS, known_name
+from ..errors import InputError
 from ..targets import layer_names
 from ..types import Pooling, StepSeconds, Target
 from .axes import Outputs, defined_in, overlap_of, time_axes_of, unit_axes_of
@@ -104,8 +105,7 @@ def resolve_pooling(
         InputError: An override names an unknown pooling or matches none of `layers`.
     """
     for glob, pooling in overrides:
-        if pooling not in get_args(Pooling):
-            raise unknown_name("pooling", pooling, get_args(Pooling))
+        known_name("pooling", pooling, POOLINGS)
         if not any(matches(layer, glob, target.aliases) for layer in layers):
             raise _no_such_layer(glob, layers)
     rules = [*overrides, *target.pooling.items()]

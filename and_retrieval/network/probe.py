@@ -18,7 +18,7 @@ from ..config import ClipConfig
 from ..errors import InputError
 from ..progress import Progress
 from ..types import Clip, Floats, Ints, Pooling, Skipped, Target
-from .hooks import forward, tensor_of, trace
+from .hooks import forward, tensor_of, trace, users_code
 from .layers import match_layers, plan_layers, resolve_pooling
 from .plan import LayerPlan
 from .timing import even_seconds
@@ -177,7 +177,8 @@ def _pooled_steps(response: Response, plan: LayerPlan, duration: float) -> tuple
     """`pool_calls` where steps have times of their own."""
     assert plan.step_seconds is not None
     steps = response.mean.shape[1]
-    seconds = torch.from_numpy(plan.step_seconds(duration, steps)).to(response.mean.device)
+    with users_code(f"layer {plan.name!r}: step_seconds failed on {steps} steps of {duration:g} s"):
+        seconds = torch.from_numpy(plan.step_seconds(duration, steps)).to(response.mean.device)
     counted = torch.isfinite(seconds).nonzero()[:, 0]
     if not len(counted):
         raise InputError(f"layer {plan.name!r}: all {steps} steps of a clip of {duration:g} s are padding")

@@ -1,1 +1,1 @@
-"""Pruning: the units of a concept are found and zeroed, and what the network loses is measured."""
+"""Pruning: finds and zeroes the units of a concept, and measures what the network loses."""

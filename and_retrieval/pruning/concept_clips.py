@@ -1,4 +1,4 @@
-"""What masking units of a run does to its clips: which clips are the concept's, and the network's logits for them."""
+"""The clips of a concept: finds them among a recording's clips, and computes the network's logits under masks."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from ..clips.index import place_of
+from ..clips.index import clip_place
 from ..errors import InputError
 from ..network.hooks import forward
 from ..network.mask import Units
@@ -17,28 +17,28 @@ from ..network.plan import LayerPlan
 from ..network.probe import read_batches
 from ..progress import Progress, silent
 from ..recording.recording import Recording
-from ..types import Floats, Target
+from ..types import Floats, Skipped, Target
 from .effect import OutputClass, Truth, masked_logits
 from .matching import Vocabulary
 
 BATCH = 16  # or fewer, where fewer were recorded at a time
 PLAIN_CLIPS = 16
-KNEE_CLIPS = 128  # at most, of those that were seen
-EFFECT_CLIPS = 2000  # at most, of those that were held out
+KNEE_CLIPS = 128  # at most, of the seen clips
+EFFECT_CLIPS = 2000  # at most, of the held-out clips
 
 
 @dataclass(frozen=True)
 class MatchedClips:
-    """The run's clips as a concept's removal sees them.
+    """A recording's clips, matched to the concepts and to the target's classes.
 
     Attributes:
-        classes: Per concept the class of the target that it means, or None.
+        classes: For every concept the class of the target that it means, or None.
         labels: Labels of clips that mean a concept.
-        known: The classes that `truth` numbers.
-        truth: int64 [clips], the class a clip counts for: that of the concept its label means, else the one its label
-            means; -1 without either.
+        known: All classes that clips belong to.
+        truth: int64 [clips], place in `known` of the clip's class: the class of the concept that its label means, else
+            the class that its label means, else -1.
         is_target: bool [clips], whether the label means a concept.
-        labelled: bool [clips, concepts], whose label means which concept; None without labels.
+        labelled: bool [clips, concepts], whether the clip's label means the concept; None without labels.
         unmeasured: Why no effect can be measured on the held-out clips, or None.
     """
 
@@ -51,27 +51,27 @@ class MatchedClips:
     unmeasured: str | None
 
     def of(self, rows: npt.NDArray[np.intp]) -> list[int]:
-        """Those of some rows that count for a class."""
+        """The given rows whose clips belong to a class."""
         known: list[int] = rows[self.truth[rows] >= 0].tolist()
         return known
 
     def sample(self, rows: npt.NDArray[np.intp], count: int) -> list[int]:
-        """At most `count` of `of(rows)`, half of them the concept's, evenly spread over the rows."""
-        own = [row for row in self.of(rows) if self.is_target[row]]
+        """At most `count` of `of(rows)`, up to half of them of the concept, evenly spread over the rows."""
+        of_concept = [row for row in self.of(rows) if self.is_target[row]]
         rest = [row for row in self.of(rows) if not self.is_target[row]]
-        return sorted([*_spread(own, count // 2), *_spread(rest, count // 2)])
+        return sorted([*_spread(of_concept, count // 2), *_spread(rest, count // 2)])
 
 
 def matched_clips(
-    run: Recording, target: Target, concepts: Sequence[str], vocabulary: Vocabulary
+    recording: Recording, target: Target, concepts: Sequence[str], vocabulary: Vocabulary
 ) -> MatchedClips:
     """Match concepts to the target's classes and to the clips' labels, by name first, then by nearness of the texts.
 
     Args:
-        run: Its clips.
-        target: Its class names.
-        concepts: Texts.
-        vocabulary: Holds the class names and the labels among others.
+        recording: The recording whose clips are matched.
+        target: The network whose class names are matched.
+        concepts: Texts of the concepts.
+        vocabulary: Must include the class names and the labels.
     """
     names = target.class_names or ()
 
@@ -79,26 +79,27 @@ def matched_clips(
         columns = vocabulary.all_meant(text, names)
         return OutputClass(" + ".join(names[column] for column in columns), columns) if columns else None
 
-    of_clips = [clip.label for clip in run.index.clips[: run.manifest.index_clips]]
+    of_clips = [clip.label for clip in recording.index.clips[: recording.manifest.index_clips]]
     labels = sorted({label for label in of_clips if label})
     classes = tuple(output_class(concept) for concept in concepts)
     class_of = {label: output_class(label) for label in labels}
     named = [vocabulary.meant(concept, labels) for concept in concepts]
     means = {
         label: [
-            _share_a_column(one, class_of[label]) or own == place
-            for one, own in zip(classes, named, strict=True)
+            _share_a_column(meant, class_of[label]) or nearest == place
+            for meant, nearest in zip(classes, named, strict=True)
         ]
         for place, label in enumerate(labels)
     }
     counts_for = {
         label: next(
-            (one for one, meant in zip(classes, means[label], strict=True) if meant and one), class_of[label]
+            (meant for meant, means_it in zip(classes, means[label], strict=True) if means_it and meant),
+            class_of[label],
         )
         for label in labels
     }
-    known = tuple(dict.fromkeys(one for one in counts_for.values() if one))
-    number = {label: known.index(one) for label, one in counts_for.items() if one}
+    known = tuple(dict.fromkeys(meant for meant in counts_for.values() if meant))
+    number = {label: known.index(meant) for label, meant in counts_for.items() if meant}
     nothing = [False] * len(concepts)
     labelled = np.array([means[label] if label else nothing for label in of_clips], bool).reshape(
         -1, len(concepts)
@@ -112,16 +113,16 @@ def matched_clips(
         truth,
         is_target,
         labelled if labels else None,
-        _unmeasured(run, target, concepts, classes, truth, is_target, bool(labels)),
+        _unmeasured(recording, target, concepts, classes, truth, is_target, bool(labels)),
     )
 
 
-def _share_a_column(one: OutputClass | None, other: OutputClass | None) -> bool:
-    return one is not None and other is not None and bool(set(one.columns) & set(other.columns))
+def _share_a_column(a: OutputClass | None, b: OutputClass | None) -> bool:
+    return a is not None and b is not None and bool(set(a.columns) & set(b.columns))
 
 
 def _unmeasured(
-    run: Recording,
+    recording: Recording,
     target: Target,
     concepts: Sequence[str],
     classes: Sequence[OutputClass | None],
@@ -129,8 +130,8 @@ def _unmeasured(
     is_target: npt.NDArray[np.bool_],
     labels: bool,
 ) -> str | None:
-    held = run.held_out_rows
-    known = held[truth[held] >= 0]
+    held_out = recording.held_out_rows
+    known = held_out[truth[held_out] >= 0]
     if not target.class_names or target.logits is None:
         return f"target {target.name!r} has no classes"
     if not labels:
@@ -138,34 +139,39 @@ def _unmeasured(
     if None in classes:
         return f"no class of {target.name!r} means {concepts[classes.index(None)]!r}"
     if not is_target[known].any():
-        return f"no clip that was held out is labelled as {' or '.join(map(repr, concepts))}"
+        return f"no held-out clip has a label that means {' or '.join(map(repr, concepts))}"
     if is_target[known].all():
-        return "no clip that was held out is of another class of the target"
+        return "no held-out clip belongs to another class of the target"
     return None
 
 
 def run_logits(
-    run: Recording,
+    recording: Recording,
     target: Target,
     plans: Sequence[LayerPlan],
     rows: Sequence[int],
     masks: Sequence[Units],
     device: str = "cpu",
     progress: Progress = silent,
+    skipped: list[Skipped] | None = None,
 ) -> tuple[Floats, list[int]]:
-    """Logits of the run's clips without and with every mask, see `effect.masked_logits`.
+    """Logits of the recording's clips without a mask and with each mask, see `effect.masked_logits`.
+
+    Clips that cannot be read are added to `skipped`, if it is given.
 
     Returns:
-        float32 [1 + masks, clips, classes], and the rows of the clips in that order: those that could be read.
+        float32 [1 + masks, clips, classes], and the rows of the clips that could be read, in the order of the logits.
 
     Raises:
-        InputError: None could be read, or what `masked_logits` raises.
+        InputError: No clip can be read, or `masked_logits` raises it.
     """
     order: list[int] = []
-    sounds = _sounds(run, target, rows, order, progress)
+    skipped = [] if skipped is None else skipped
+    sounds = _sounds(recording, target, rows, order, skipped, progress)
     first = next(sounds, None)
     if first is None:
-        raise InputError(f"none of the {len(rows)} clips of {run.name} can be read any more")
+        why = f": {skipped[-1].reason}" if skipped else ""
+        raise InputError(f"none of the {len(rows)} clips of {recording.name} can be read any more{why}")
 
     def batches() -> Iterator[Sequence[Floats]]:
         yield first
@@ -174,16 +180,16 @@ def run_logits(
     return masked_logits(target, plans, batches(), masks, device), order
 
 
-def one_batch(run: Recording, target: Target, count: int = 4) -> list[Floats]:
-    """A few equally long clips of the run, held-out ones where there are any.
+def one_batch(recording: Recording, target: Target, count: int = 4) -> list[Floats]:
+    """A few equally long clips of the recording, held-out ones if there are any.
 
     Raises:
         InputError: No clip can be read.
     """
-    rows = run.held_out_rows if len(run.held_out_rows) else run.seen_rows
-    batch = next(_sounds(run, target, rows.tolist(), [], silent), None)
+    rows = recording.held_out_rows if len(recording.held_out_rows) else recording.seen_rows
+    batch = next(_sounds(recording, target, rows.tolist(), [], [], silent), None)
     if batch is None:
-        raise InputError(f"no clip of {run.name} can be read any more")
+        raise InputError(f"no clip of {recording.name} can be read any more")
     return batch[:count]
 
 
@@ -202,15 +208,24 @@ def plain_output(run: Recording, target: Target, device: str = "cpu") -> Floats:
 
 
 def _sounds(
-    run: Recording, target: Target, rows: Sequence[int], order: list[int], progress: Progress
+    recording: Recording,
+    target: Target,
+    rows: Sequence[int],
+    order: list[int],
+    skipped: list[Skipped],
+    progress: Progress,
 ) -> Iterator[list[Floats]]:
-    """Waveforms in batches of equal length; `order` is filled with their rows."""
-    # What was skipped when it was recorded, the network does not take.
-    skipped = {miss.path for miss in run.manifest.skipped}
-    rows = [row for row in rows if place_of(run.index.clips[row]) not in skipped]
-    clips = [run.index.clips[row] for row in rows]
-    batch = min(BATCH, run.manifest.settings.batch)
-    for places, sounds in read_batches(clips, target.sample_rate, batch, run.manifest.cut, [], progress):
+    """Waveforms in batches of equal length; adds their rows to `order`, and clips that cannot be read to `skipped`.
+
+    Clips that were skipped when the network was recorded are left out: it cannot hear them.
+    """
+    unheard = {miss.path for miss in recording.manifest.skipped}
+    rows = [row for row in rows if clip_place(recording.index.clips[row]) not in unheard]
+    clips = [recording.index.clips[row] for row in rows]
+    batch = min(BATCH, recording.manifest.settings.batch)
+    for places, sounds in read_batches(
+        clips, target.sample_rate, batch, recording.manifest.cut, skipped, progress
+    ):
         order += [rows[place] for place in places]
         yield sounds
 

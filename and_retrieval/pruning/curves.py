@@ -1,4 +1,4 @@
-"""Curves: what pruning a concept costs, over the number of units that are zeroed."""
+"""Curves: what pruning a concept costs, plotted over the share of units that are zeroed."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from ..choices import PICTURES
 from ..errors import InputError, MissingExtraError
-from ..files import write_bytes
+from ..files import output_path, writing
 from ..recording.recording import Recording
 from .result import Pruned
 
@@ -24,11 +25,11 @@ class Curve:
     """Gaps over rising budgets.
 
     Attributes:
-        title: What is pruned, and by which selector.
-        shares: Of the units, 0..1.
-        gaps: Of the selector.
+        title: The concepts and the selector.
+        shares: Shares of the units that are pruned, 0..1.
+        gaps: Gap of the selector at every share.
         random: Mean gap of random units, or None.
-        spread: Standard deviation over the draws, or None.
+        spread: Standard deviation of that gap over the draws, or None.
         oracle: Gap of the selector that reads labels, or None.
         knee: Place of the budget at the knee.
     """
@@ -43,7 +44,7 @@ class Curve:
 
 
 def draw_curves(curve: Curve, kind: Kind = "svg") -> bytes:
-    """The picture of a curve; the same curve gives the same bytes.
+    """Draw a curve and return the file's content; the same curve gives the same bytes.
 
     Raises:
         MissingExtraError: matplotlib is not installed.
@@ -54,7 +55,7 @@ def draw_curves(curve: Curve, kind: Kind = "svg") -> bytes:
         from matplotlib.figure import Figure
     except ImportError:
         raise MissingExtraError("a picture of curves", "embedded") from None
-    # Without pyplot, so that no setting of the user's session is touched; the salt makes the ids of an SVG the same.
+    # No pyplot, so that the user's own settings stay untouched; the salt makes the ids of an SVG reproducible.
     with matplotlib.rc_context({"svg.hashsalt": "and_retrieval", "svg.fonttype": "path"}):
         figure = Figure(figsize=SIZE, layout="constrained")
         FigureCanvasAgg(figure)
@@ -80,26 +81,26 @@ def draw_curves(curve: Curve, kind: Kind = "svg") -> bytes:
         for side in ("top", "right"):
             axes.spines[side].set_visible(False)
         stream = io.BytesIO()
-        # No date and no version of matplotlib in the file.
+        # Keep the date and matplotlib's version out of the file.
         metadata = {"Date": None} if kind == "svg" else {"Software": None}
         figure.savefig(stream, format=kind, dpi=DOTS, metadata=metadata)
     return stream.getvalue()
 
 
 def curve_of(result: Mapping[str, Any]) -> Curve | None:
-    """The curve of a stored result, see `Pruned.plain`; None where nothing was measured."""
+    """The curve of a stored result, see `Pruned.plain`; None if nothing was measured."""
     budgets = result["budgets"]
     if result["unmeasured"] is not None:
         return None
 
     def column(name: str) -> list[float] | None:
-        values = [one[name] for one in budgets]
+        values = [budget[name] for budget in budgets]
         return None if None in values else values
 
     return Curve(
         title=f"{' + '.join(result['concepts'])}, {result['selector']}",
-        shares=[one["share"] for one in budgets],
-        gaps=[one["gap"] for one in budgets],
+        shares=[budget["share"] for budget in budgets],
+        gaps=[budget["gap"] for budget in budgets],
         random=column("random_gap"),
         spread=column("random_gap_std"),
         oracle=column("oracle_gap") if result["selector"] != "oracle" else None,
@@ -107,23 +108,24 @@ def curve_of(result: Mapping[str, Any]) -> Curve | None:
     )
 
 
-def plotted(run: Recording, result: Pruned, path: Path | None = None) -> Path | None:
-    """Draw a result's curves, as SVG into the run's folder or into a .svg or .png file; the file, or None.
+def plotted(recording: Recording, result: Pruned, path: Path | None = None) -> Path | None:
+    """Draw a result's curves into the .svg or .png file at `path`, by default an SVG in the run's folder.
 
-    Without a path there is none for a single budget, or where nothing was measured.
+    Returns:
+        The file. None if no path is given and there is only one budget, or nothing was measured.
 
     Raises:
-        InputError: A path was given, but nothing was measured, or it cannot be written.
+        InputError: A path is given, but nothing was measured or the file cannot be written.
     """
     curve = curve_of(result.plain())
     if path is None:
         if curve is None or len(curve.gaps) < 2:
             return None
-        return run.folder.write_text(f"prune-{result.slug}.svg", draw_curves(curve).decode())
+        return recording.folder.write_text(f"prune-{result.slug}.svg", draw_curves(curve).decode())
     if curve is None:
         raise InputError(f"there are no curves to draw: {result.unmeasured}")
-    try:
-        write_bytes(path, draw_curves(curve, "png" if path.suffix == ".png" else "svg"))
-    except OSError as error:
-        raise InputError(f"{path} cannot be written ({error.strerror})") from None
+    path = output_path("--plot", path, PICTURES)
+    picture = draw_curves(curve, "png" if path.suffix.lower() == ".png" else "svg")
+    with writing(path) as scratch:
+        scratch.write_bytes(picture)
     return path

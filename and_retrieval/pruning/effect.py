@@ -1,9 +1,9 @@
-"""Pruning: which units go for a budget, what the network loses with them, and how much of it is chance.
+"""Effects of pruning: which units a budget takes, what the network loses without them, and what chance would lose.
 
-Everything is measured on clips with a known class: `truth` int [clips] numbers it, -1 for clips that count for none.
-Clips whose class is to be forgotten are the target, the others the rest. A clip's confidence is the softmax
-probability of its own class. A class is mostly one column of the logits; where the network knows a sound by several
-names (AudioSet's Dog and Bark), it is all of them: their probabilities are added.
+Everything is measured on clips with a known class: `truth` int [clips] holds its number, -1 for clips without a class.
+Clips whose class is to be pruned are the target, the others the rest. A clip's confidence is the softmax probability
+of its class. A class is usually one column of the logits; where the network knows a sound by several names
+(AudioSet's Dog and Bark), the class has all their columns, and their probabilities are added.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ import numpy.typing as npt
 import torch
 from scipy.special import softmax
 
+from ..choices import BUDGET
 from ..errors import InputError
-from ..network.hooks import forward
+from ..network.hooks import class_logits, forward
 from ..network.mask import Units, masked
 from ..network.plan import LayerPlan
 from ..network.replay import recorded_prefix, replayed
@@ -28,12 +29,12 @@ from ..types import Floats, Target
 
 LADDER = (0.01, 0.02, 0.03, 0.06, 0.12, 0.25)
 """Shares of the units that are tried when no budget is given."""
-NEAR_BEST = 0.9  # of the best gap is enough for the knee
+NEAR_BEST = 0.9  # share of the best gap that is enough for the knee
 ROUNDED = 2e-3  # how far the sum of probabilities may be from 1, in half precision
 SAME = 1e-4  # largest difference of logits, relative to the largest logit, that rounding explains
 
 Scores = Mapping[str, Floats]
-"""Layer -> how much each of its units is the concept's, float32 [units], higher is more; -inf is never taken."""
+"""Layer -> how much each of its units belongs to the concept, float32 [units]; a unit with -inf is never chosen."""
 Choice = Mapping[str, npt.NDArray[np.intp]]
 """Layer -> the units chosen in it, ascending."""
 Truth = npt.NDArray[np.int64]
@@ -41,7 +42,7 @@ Truth = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class OutputClass:
-    """A class as the clips' labels know it: its name and its columns of the logits, at least one."""
+    """A class that clips are labelled with: its name and its columns of the logits, at least one."""
 
     name: str
     columns: tuple[int, ...]
@@ -49,7 +50,7 @@ class OutputClass:
 
 @dataclass(frozen=True, slots=True)
 class ClassEffect:
-    """What one class lost: probability and accuracy on its own clips, before and after."""
+    """Probability and accuracy of one class on its clips, before and after masking."""
 
     name: str
     clips: int
@@ -67,15 +68,15 @@ class ClassEffect:
 
 @dataclass(frozen=True, slots=True)
 class Effect:
-    """What masking some units does to the clips of the target and to the rest.
+    """What masking units does to the network's confidence on the target clips and on the rest.
 
     Attributes:
-        delta_target, delta_rest: Change of the mean softmax probability of the clips' own classes, -1..1.
-        gap: delta_rest - delta_target; higher is better, 0 where both lose alike.
-        delta_target_logit, delta_rest_logit, gap_logit: The same of the logits (of several, the log of the sum of their
-            exponentials).
-        accuracy_target, accuracy_rest: Share of clips whose class has the largest logit afterwards.
-        accuracy_target_before, accuracy_rest_before: And before.
+        delta_target, delta_rest: Change of the mean softmax probability of each clip's class, -1..1.
+        gap: delta_rest - delta_target; higher is better, 0 if both lose equally.
+        delta_target_logit, delta_rest_logit, gap_logit: The same for logits (for a class of several columns, the log of
+            the sum of their exponentials).
+        accuracy_target, accuracy_rest: Share of clips whose class has the largest logit after masking.
+        accuracy_target_before, accuracy_rest_before: The same before masking.
         classes: Every class that has clips.
     """
 
@@ -93,17 +94,14 @@ class Effect:
 
 
 def units_for(budget: float, total: int) -> int:
-    """Number of units of a budget: a share where it is below 1, otherwise a number; at least one unit.
+    """Number of units of a budget, at least one: a budget below 1 is a share of the units, any other is a number.
 
     Raises:
-        InputError: It is not above 0, is no whole number, or exceeds the units there are.
+        InputError: The budget is not above 0, is 1 or more but not whole, or exceeds the units there are.
     """
-    if not budget > 0:
-        raise InputError(f"budget {budget:g}: give a number of units, or a share of them between 0 and 1")
+    BUDGET.check("budget", budget)
     if budget < 1:
         return max(1, round(budget * total))
-    if budget != int(budget):
-        raise InputError(f"budget {budget:g} is no whole number of units")
     if budget > total:
         raise InputError(
             f"budget {budget:g} is more than the {total} units of the chosen layers; give at most {total}"
@@ -112,7 +110,7 @@ def units_for(budget: float, total: int) -> int:
 
 
 def best_units(scores: Scores, count: int) -> dict[str, npt.NDArray[np.intp]]:
-    """The `count` best units over all layers together; ties go to the earlier layer and unit."""
+    """The `count` best units of all layers together; ties go to the earlier layer and unit."""
     every = np.concatenate([np.asarray(values, np.float64) for values in scores.values()])
     order = np.argsort(-every, kind="stable")[:count]
     best = np.zeros(len(every), bool)
@@ -141,18 +139,18 @@ def masked_logits(
     masks: Sequence[Units],
     device: str | torch.device = "cpu",
 ) -> Floats:
-    """Logits without and with every mask, float32 [1 + masks, clips, classes]; the first is the untouched network.
+    """Logits without a mask and with each mask, float32 [1 + masks, clips, classes]; the first are without a mask.
 
-    Every batch is read and preprocessed once. Modules that are through before the first masked layer begins are
-    computed once a batch and replayed for the masks; where that does not give the network's own logits (a network
-    that is not the same twice), every pass is computed whole.
+    Every batch is read and preprocessed once. Modules that finish before the first masked layer starts are computed
+    once per batch and replayed for the masks. If replaying does not reproduce the network's logits (a network that
+    gives different outputs for the same input), every pass is computed in full.
 
     Args:
-        target: Its module is in eval mode and on `device`; it must have `logits`.
-        plans: Of the masked layers, from `network.layers.plan_layers`.
-        batches: Equally long waveforms at the target's rate.
-        masks: Units to mask, one pass each.
-        device: Where the network is.
+        target: The network, in eval mode on `device`; it must have `logits`.
+        plans: Plans of the masked layers, from `network.layers.plan_layers`.
+        batches: Batches of equally long waveforms at the target's sample rate.
+        masks: Units to mask; every mask is one pass.
+        device: The device the network is on.
 
     Raises:
         InputError: The target has no classes, the network fails, or a layer cannot be masked.
@@ -161,14 +159,14 @@ def masked_logits(
     """
     if target.logits is None:
         raise InputError(f"target {target.name!r} has no classes: nothing to measure an effect on")
-    read = target.logits
     layers = {layer for mask in masks for layer, units in mask.items() if len(units)}
     parts: list[npt.NDArray[np.float32]] = []
     for waveforms in batches:
         prepared = dataclasses.replace(target, preprocess=_once(target.preprocess))
 
         def logits(waveforms: Sequence[Floats] = waveforms, prepared: Target = prepared) -> Floats:
-            rows: Floats = read(forward(prepared, waveforms, device)).float().cpu().numpy()
+            output = forward(prepared, waveforms, device)
+            rows: Floats = class_logits(target, output).float().cpu().numpy()
             return rows
 
         with torch.inference_mode(), masked(target, {}, plans):
@@ -209,7 +207,7 @@ def doubt_of(logits: Floats) -> str | None:
 
 
 def _once(preprocess: Callable[[list[Floats]], Any]) -> Callable[[list[Floats]], Any]:
-    """`preprocess` for one batch, computed when first called; each call gets a copy, for a network may write on it."""
+    """`preprocess` for one batch, computed at the first call; each call gets a copy, as a network may write to it."""
     kept: list[Any] = []
 
     def prepared(waveforms: list[Floats]) -> Any:
@@ -226,53 +224,54 @@ def effect(
     is_target: npt.NDArray[np.bool_],
     classes: Sequence[OutputClass],
 ) -> Effect:
-    """What became of the clips' own classes between two sets of logits.
+    """How confidence and accuracy on the clips' classes change between two sets of logits.
 
     Args:
-        before, after: float32 [clips, columns].
-        truth: Number of every clip's class, or -1.
-        is_target: bool [clips], whether it is the concept's.
-        classes: The classes that `truth` numbers.
+        before, after: Logits, float32 [clips, columns].
+        truth: int [clips], place of the clip's class in `classes`, or -1.
+        is_target: bool [clips], whether the clip belongs to the concept.
+        classes: All classes.
 
     Raises:
-        InputError: No clip of the target, or none of the rest.
+        InputError: There is no clip of the target, or none of the rest.
     """
     known = np.flatnonzero(truth >= 0)
-    own, is_target = truth[known], is_target[known]
+    number, is_target = truth[known], is_target[known]
     if not is_target.any() or is_target.all():
         raise InputError(
-            f"of {len(known)} labelled clips {int(is_target.sum())} are of the concept; some of it and some of "
-            "other classes are needed to measure an effect"
+            f"of {len(known)} labelled clips {int(is_target.sum())} are of the concept; clips of the concept and "
+            "of other classes are needed to measure an effect"
         )
     member = np.zeros((len(classes), before.shape[1]), bool)
-    for number, one in enumerate(classes):
-        member[number, list(one.columns)] = True
-    mine = member[own]
+    for place, output_class in enumerate(classes):
+        member[place, list(output_class.columns)] = True
+    in_class = member[number]  # bool [clips, columns]
     probability = [
-        np.where(mine, softmax(x[known].astype(np.float64), axis=-1), 0).sum(axis=1) for x in (before, after)
-    ]
-    logit = [
-        np.logaddexp.reduce(np.where(mine, x[known].astype(np.float64), -np.inf), axis=1)
+        np.where(in_class, softmax(x[known].astype(np.float64), axis=-1), 0).sum(axis=1)
         for x in (before, after)
     ]
-    right = [mine[np.arange(len(known)), x[known].argmax(axis=1)] for x in (before, after)]
+    logit = [
+        np.logaddexp.reduce(np.where(in_class, x[known].astype(np.float64), -np.inf), axis=1)
+        for x in (before, after)
+    ]
+    right = [in_class[np.arange(len(known)), x[known].argmax(axis=1)] for x in (before, after)]
 
     def change(pair: Sequence[npt.NDArray[np.float64]], chosen: npt.NDArray[np.bool_]) -> float:
         return float((pair[1][chosen] - pair[0][chosen]).mean())
 
     target, rest = change(probability, is_target), change(probability, ~is_target)
     target_logit, rest_logit = change(logit, is_target), change(logit, ~is_target)
-    told = tuple(
+    class_effects = tuple(
         ClassEffect(
-            name=classes[number].name,
-            clips=int((own == number).sum()),
-            target=bool(is_target[own == number][0]),
-            probability_before=float(probability[0][own == number].mean()),
-            probability_after=float(probability[1][own == number].mean()),
-            accuracy_before=float(right[0][own == number].mean()),
-            accuracy_after=float(right[1][own == number].mean()),
+            name=classes[place].name,
+            clips=int((number == place).sum()),
+            target=bool(is_target[number == place][0]),
+            probability_before=float(probability[0][number == place].mean()),
+            probability_after=float(probability[1][number == place].mean()),
+            accuracy_before=float(right[0][number == place].mean()),
+            accuracy_after=float(right[1][number == place].mean()),
         )
-        for number in np.unique(own)
+        for place in np.unique(number)
     )
     return Effect(
         delta_target=target,
@@ -285,15 +284,15 @@ def effect(
         accuracy_rest=float(right[1][~is_target].mean()),
         accuracy_target_before=float(right[0][is_target].mean()),
         accuracy_rest_before=float(right[0][~is_target].mean()),
-        classes=told,
+        classes=class_effects,
     )
 
 
 def knee(gaps: Sequence[float]) -> int:
     """Place of the budget to choose on a curve of gaps over rising budgets.
 
-    The smallest budget that reaches `NEAR_BEST` of the best gap: beyond it the concept is nearly as forgotten as it
-    gets, and further units cost the rest. Where no gap is above 0, the smallest budget.
+    This is the smallest budget that reaches `NEAR_BEST` of the best gap: beyond it the concept has lost nearly all it
+    will lose, and further units cost the rest. If no gap is above 0, it is the smallest budget.
     """
     best = max(gaps)
     return next((place for place, gap in enumerate(gaps) if best > 0 and gap >= NEAR_BEST * best), 0)

@@ -21,9 +21,9 @@ from torch import nn
 from torch.nn.utils.parametrize import is_parametrized
 
 from ..errors import ChecksumError, InputError, StaleError
-from ..files import replacing, sha256, sort_header, write_text
+from ..files import output_path, replacing, sha256, sort_header, write_text
 from ..network.dictionary import FEATURES, Dictionary
-from ..network.hooks import forward, tensor_of
+from ..network.hooks import class_logits, forward, tensor_of
 from ..network.mask import Units, checked_units, masked
 from ..network.plan import LayerPlan
 from ..network.replay import hookable
@@ -329,11 +329,7 @@ def writable(path: str | Path, source: str) -> Path:
     Raises:
         InputError: Not a .safetensors name, no such folder, or a file of other origin lies there.
     """
-    path = Path(path).expanduser()
-    if path.suffix != ".safetensors":
-        raise InputError(f"--export {path}: give a name that ends in .safetensors")
-    if not path.parent.is_dir():
-        raise InputError(f"{path.parent} does not exist; make it first")
+    path = output_path("--export", path, (".safetensors",))
     for file, origin in ((path, _weights_origin), (card_path(path), _card_origin)):
         if file.exists() and origin(file) != (MADE_BY, source):
             raise InputError(f"{file} exists and is no earlier export of this network; choose another name")
@@ -390,5 +386,5 @@ def _tolerance(target: Target) -> float:
 
 def _output(target: Target, waveforms: Sequence[Floats], device: str | torch.device) -> torch.Tensor:
     output = forward(target, waveforms, device)
-    read = target.logits(output) if target.logits is not None else tensor_of("output", output)
+    read = class_logits(target, output) if target.logits is not None else tensor_of("output", output)
     return read.double().cpu()

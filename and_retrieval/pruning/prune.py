@@ -1,18 +1,21 @@
-"""Prune: find a concept's units, mask them at several budgets, and measure what the network loses with them."""
+"""Prune: find a concept's units, mask them at several budgets, and measure what the network loses without them."""
 
 from __future__ import annotations
 
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ..choices import BUDGET, COUNT, RANDOM, SELECTORS, known_name
+from ..clips.index import clip_place
 from ..concepts import ConceptBank, load_bank, merge_banks
+from ..config import DEFAULT_SELECTOR, DRAWS
 from ..errors import InputError, StaleError
 from ..explanation.stored import is_explained, load_explained
 from ..network.plan import LayerPlan
@@ -20,7 +23,8 @@ from ..progress import Progress, silent
 from ..recording.recording import Recording
 from ..recording.target import recorded_plans
 from ..targets import changed_entries, entry_hashes, load_target, weights_hash
-from ..types import Floats, Target
+from ..types import Floats, Skipped, Target
+from ..vocabulary import known_words, plain
 from .concept_clips import (
     EFFECT_CLIPS,
     KNEE_CLIPS,
@@ -32,20 +36,19 @@ from .concept_clips import (
 )
 from .effect import LADDER, Choice, Effect, best_units, doubt_of, effect, knee, random_units, units_for
 from .export import export_pruned, writable
-from .matching import Vocabulary, plain
+from .matching import Vocabulary
 from .result import FILE, BudgetEffect, Pruned
 from .selection import chosen_layers, layer_vectors, unit_scores, wanted_concepts
-from .selectors import RANDOM, Wanted, find_selector
+from .selectors import Wanted, find_selector
 
 BACKGROUND = "audioset"
-DEFAULT_SELECTOR = "selective"
-UNMEASURED_BUDGET = 0.06  # of the units, where no budget is given and no effect can be measured
+UNMEASURED_BUDGET = 0.06  # share of the units, used when no budget is given and no effect can be measured
 SHOWN_LOST = 5  # classes
-SHOWN_CONCEPTS = 8  # of the units removed
+SHOWN_CONCEPTS = 8  # nearest to the pruned units
 
 
 def prune(
-    run: Recording,
+    recording: Recording,
     target: Target,
     concepts: str | Sequence[str],
     *,
@@ -53,97 +56,103 @@ def prune(
     layers: Sequence[str] = (),
     budgets: Sequence[float] = (),
     background: ConceptBank | None = None,
-    draws: int = 5,
+    draws: int = DRAWS,
     seed: int = 0,
     device: str = "cpu",
     export: str | Path | None = None,
     progress: Progress = silent,
 ) -> Pruned:
-    """Find the units of a concept, mask them, measure on held-out clips what is lost; the network stays as it is.
+    """Find the units of a concept, mask them, and measure the loss on held-out clips; the network is not changed.
 
-    A concept's clips are the held-out ones whose label means it or a class of the target that it means; their
-    confidence in that class is to fall. The rest are held-out clips whose label means another class. Clips are never
-    the ones the units were chosen with, and 2,000 at most.
+    A held-out clip belongs to a concept if its label means the concept, or means a class of the target that the
+    concept means; pruning should lower the network's confidence in that class. The rest are the held-out clips whose
+    label means another class. Units are chosen on other clips, and at most 2,000 clips are measured.
 
     Args:
-        run: What was recorded.
+        recording: The recording to prune.
         target: The network it was recorded from, in eval mode on `device`.
-        concepts: A text, or several that are to go together: a unit counts with the one it answers to most.
-        selector: A name of `selectors.SELECTORS`, or `random`.
-        layers: Globs over the recorded layers; empty takes all but a last layer of class units.
-        budgets: Numbers of units, or shares of them below 1; empty tries `prune.LADDER` and chooses by its knee.
-        background: Concepts that are held against the wanted ones; by default the bank of the run's explanations,
-            else `audioset`.
-        draws: Of random units, to compare with.
-        seed: Of the draws.
-        device: Where the network is.
+        concepts: A text, or several texts to prune together: a unit's score is that of the concept it fits best.
+        selector: A name of `choices.SELECTORS`; underscores in it become dashes.
+        layers: Globs over the recorded layers; if empty, all layers except a last layer of class units.
+        budgets: Numbers of units, or shares of them below 1; if empty, `effect.LADDER` is tried and its knee chosen.
+        background: Concepts that compete with the wanted ones; by default `audioset` together with the bank that the
+            recording was explained with, if it was.
+        draws: Number of random choices of units to compare with.
+        seed: Seed of these draws.
+        device: The device the network is on.
         export: A .safetensors file for the weights without the units at the knee, see `export.export_pruned`.
-        progress: Called with batches of clips done and in all.
+        progress: Called with the number of batches done and the number of all batches.
 
     Raises:
-        InputError: No concept, one far from everything in the bank, an unknown selector or layer, a budget over the
-            number of units, a layer that cannot be masked, or an export that cannot be written.
+        InputError: No concept is given, or one is far from everything in the bank; a selector or layer is unknown;
+            `draws` is below 1; a budget is not a number of units or exceeds the units there are; a layer cannot be
+            masked; or the export cannot be written.
         StaleError: The target's weights are not those that were recorded.
     """
     concepts = _distinct([concepts] if isinstance(concepts, str) else concepts)
-    source = _same_weights(run, target)
+    selector = known_name("selector", selector, SELECTORS)
+    COUNT.check("draws", draws)
+    for budget in budgets:
+        BUDGET.check("budget", budget)
+    source = _same_weights(recording, target)
     if export is not None:
-        writable(export, source)  # before the work
-    names = chosen_layers(run, len(target.class_names or ()) or None, layers)
-    sizes = {layer.name: layer.units for layer in run.manifest.layers if layer.name in names}
-    search = _Search.of(run, target, concepts, background or _background(run))
+        writable(export, source)  # fail before the long work
+    names = chosen_layers(recording, len(target.class_names or ()) or None, layers)
+    sizes = {layer.name: layer.units for layer in recording.manifest.layers if layer.name in names}
+    search = _Search.of(recording, target, concepts, background or _background(recording))
     counts = _counts(budgets, sum(sizes.values()), measured=search.clips.unmeasured is None)
     rng = np.random.default_rng(seed)
     chosen = search.choices(selector, sizes, counts, rng)
-    plans = recorded_plans(run.manifest.layers, target, names)
+    plans = recorded_plans(recording.manifest.layers, target, names)
+    measure = _Measure(recording, target, plans, search.clips, device, progress)
     place, tried = 0, tuple(BudgetEffect.of(choice, sizes) for choice in chosen)
     if search.clips.unmeasured is None:
         controls = [[random_units(choice, sizes, rng) for _ in range(draws)] for choice in chosen]
         known = search.choices("oracle", sizes, counts, rng) if search.has_oracle() else []
-        measure = _Measure(run, target, plans, search.clips, device, progress)
         place = measure.knee(chosen)
         tried = tuple(measure.effects(tried, chosen, controls, known))
-    result = search.result(concepts, selector, sizes, tried, place, source)
-    if search.clips.unmeasured is None and (doubt := doubt_of(plain_output(run, target, device))):
+    result = search.result(concepts, selector, sizes, tried, place, source, measure.skipped)
+    if search.clips.unmeasured is None and (doubt := doubt_of(plain_output(recording, target, device))):
         result = replace(result, notes=(doubt,))
     if export is not None:
-        batch = one_batch(run, target)
-        card = _card(result, run)
+        batch = one_batch(recording, target)
+        card = _card(result, recording)
         export_pruned(target, source, result.best.chosen, plans, batch, export, card, device)
         result = replace(result, export=str(Path(export).expanduser()))
-    text = json.dumps({**result.plain(), "recorded": run.identity}, indent=2, ensure_ascii=False)
-    run.folder.write_text(FILE.format(result.slug), text + "\n")
+    text = json.dumps({**result.plain(), "recorded": recording.identity}, indent=2, ensure_ascii=False)
+    recording.folder.write_text(FILE.format(result.slug), text + "\n")
     return result
 
 
 def _counts(budgets: Sequence[float], total: int, measured: bool) -> list[int]:
-    """Numbers of units to try, ascending: the budgets, else a ladder, else one where no effect can be measured."""
+    """Numbers of units to try, ascending: the budgets; without budgets `LADDER`, or one number if unmeasured."""
     wanted = budgets or (LADDER if measured else (UNMEASURED_BUDGET,))
     return sorted({units_for(budget, total) for budget in wanted})
 
 
 @dataclass(frozen=True)
 class _Search:
-    """The concepts, held against a run: its clips, its units."""
+    """The concepts, matched to a recording's clips and scored against its units."""
 
-    run: Recording
+    recording: Recording
     bank: ConceptBank
     clips: MatchedClips
     wanted: Wanted
     vectors: Mapping[str, Floats]
 
     @classmethod
-    def of(cls, run: Recording, target: Target, concepts: Sequence[str], bank: ConceptBank) -> _Search:
-        """Raises InputError for a concept far from everything known."""
-        labels = [clip.label for clip in run.index.clips if clip.label]
+    def of(cls, recording: Recording, target: Target, concepts: Sequence[str], bank: ConceptBank) -> _Search:
+        """Match the concepts; raises InputError for a concept far from everything known."""
+        labels = [clip.label for clip in recording.index.clips if clip.label]
         vocabulary = Vocabulary.of(
-            [*bank.concepts, *labels, *(target.class_names or ())], run.index.text_vectors
+            [*bank.concepts, *labels, *(target.class_names or ())], recording.index.text_vectors
         )
+        words = known_words(recording.index.embedder)
         for concept in concepts:
-            vocabulary.check(concept)
-        clips = matched_clips(run, target, concepts, vocabulary)
-        wanted = wanted_concepts(run, concepts, bank, clips.labelled)
-        return cls(run, bank, clips, wanted, layer_vectors(run))
+            vocabulary.check(concept, words)
+        clips = matched_clips(recording, target, concepts, vocabulary)
+        wanted = wanted_concepts(recording, concepts, bank, clips.labelled)
+        return cls(recording, bank, clips, wanted, layer_vectors(recording))
 
     def choices(
         self, selector: str, sizes: Mapping[str, int], counts: Sequence[int], rng: np.random.Generator
@@ -152,17 +161,19 @@ class _Search:
         if selector == RANDOM:
             like = self.choices(DEFAULT_SELECTOR, sizes, counts, rng)
             return [random_units(choice, sizes, rng) for choice in like]
-        scores = unit_scores(self.run, self.vectors, self.wanted, find_selector(selector), list(sizes))
+        scores = unit_scores(self.recording, self.vectors, self.wanted, find_selector(selector), list(sizes))
         if not any(np.isfinite(values).any() for values in scores.values()):
             raise InputError(
-                f"selector {selector!r} knows nothing of any unit of {', '.join(sizes)}; choose another"
+                f"selector {selector!r} cannot score any unit of {', '.join(sizes)}; choose another selector"
             )
         return [best_units(scores, count) for count in counts]
 
     def has_oracle(self) -> bool:
-        """Whether seen clips of every concept, and of others, carry labels."""
-        own = None if self.wanted.labelled is None else self.wanted.labelled[self.run.seen_rows]
-        return own is not None and bool(own.any(axis=0).all()) and not bool(own.all(axis=0).any())
+        """Whether the labels of the seen clips put some clips into and some outside every concept."""
+        if self.wanted.labelled is None:
+            return False
+        labelled = self.wanted.labelled[self.recording.seen_rows]
+        return bool(labelled.any(axis=0).all()) and not bool(labelled.all(axis=0).any())
 
     def result(
         self,
@@ -172,17 +183,18 @@ class _Search:
         tried: tuple[BudgetEffect, ...],
         place: int,
         source: str,
+        skipped: Mapping[int, Skipped],
     ) -> Pruned:
-        """What was found, before anything is exported."""
+        """The result of pruning, before anything is exported."""
         best = tried[place]
         return Pruned(
-            run=self.run.name,
+            run=self.recording.name,
             concepts=concepts,
-            selector=selector.replace("-", "_"),
+            selector=selector,
             layers=sizes,
             classes=tuple(match.name if match else None for match in self.clips.classes),
             labels=self.clips.labels,
-            clips=_counted(self.run, self.clips),
+            clips=_counted(self.recording, self.clips, skipped),
             budgets=tried,
             chosen=place,
             unmeasured=self.clips.unmeasured,
@@ -190,27 +202,32 @@ class _Search:
             removed=self.nearest_concepts(best.chosen),
             export=None,
             source=source,
+            skipped=tuple(dict.fromkeys(skipped.values())),
         )
 
     def nearest_concepts(self, chosen: Mapping[str, Sequence[int]]) -> tuple[tuple[str, int], ...]:
-        """The concepts of the bank nearest to the units' neuron vectors, with the number of units, most first."""
-        texts = self.run.index.text_vectors(self.bank.concepts)
-        taken = np.concatenate([self.vectors[layer][list(units)] for layer, units in chosen.items()])
-        responded = taken[np.abs(taken).sum(axis=1) > 0]
+        """Concepts of the bank nearest to the units' neuron vectors: (concept, number of units), most units first."""
+        texts = self.recording.index.text_vectors(self.bank.concepts)
+        vectors = np.concatenate([self.vectors[layer][list(units)] for layer, units in chosen.items()])
+        responded = vectors[np.abs(vectors).sum(axis=1) > 0]
         nearest = Counter(self.bank.concepts[place] for place in (responded @ texts.T).argmax(axis=1))
         return tuple(nearest.most_common(SHOWN_CONCEPTS))
 
 
 @dataclass(frozen=True)
 class _Measure:
-    """The network's answers to the run's clips under masks, as effects on the concept's clips and the rest."""
+    """Measures what masks do to the network's confidence on the concept's clips and on the rest.
 
-    run: Recording
+    `skipped` collects the rows of clips that cannot be read again.
+    """
+
+    recording: Recording
     target: Target
     plans: Sequence[LayerPlan]
     clips: MatchedClips
     device: str
     progress: Progress
+    skipped: dict[int, Skipped] = field(default_factory=dict)
 
     def effects(
         self,
@@ -219,63 +236,69 @@ class _Measure:
         controls: Sequence[Sequence[Choice]],
         known: Sequence[Choice],
     ) -> list[BudgetEffect]:
-        """Every budget's effect on the held-out clips, beside the controls' and the oracle's."""
+        """The effect of every budget on the held-out clips, with the effects of its controls and of the oracle."""
         masks = [*chosen, *(draw for draws in controls for draw in draws), *known]
-        found = iter(self._effects(self.clips.sample(self.run.held_out_rows, EFFECT_CLIPS), masks))
-        own = [next(found) for _ in chosen]
-        at_random = [[next(found) for _ in draws] for draws in controls]
-        by_oracle: list[Effect | None] = [*found] or [None] * len(chosen)
+        effects = iter(self._effects(self.clips.sample(self.recording.held_out_rows, EFFECT_CLIPS), masks))
+        of_choice = [next(effects) for _ in chosen]
+        at_random = [[next(effects) for _ in draws] for draws in controls]
+        by_oracle: list[Effect | None] = [*effects] or [None] * len(chosen)
         return [
-            one.measured(*figures)
-            for one, figures in zip(tried, zip(own, at_random, by_oracle, strict=True), strict=True)
+            budget.measured(*figures)
+            for budget, figures in zip(tried, zip(of_choice, at_random, by_oracle, strict=True), strict=True)
         ]
 
     def knee(self, chosen: Sequence[Choice]) -> int:
-        """Place of the budget at the knee, on clips that were seen; on held-out ones where no seen clip will do."""
+        """Place of the budget at the knee, measured on seen clips; on held-out clips if seen ones are not enough."""
         if len(chosen) == 1:
             return 0
-        rows = self.clips.sample(self.run.seen_rows, KNEE_CLIPS)
-        own = self.clips.is_target[rows]
-        if not own.any() or own.all():
-            rows = self.clips.sample(self.run.held_out_rows, EFFECT_CLIPS)
-        return knee([found.gap for found in self._effects(rows, chosen)])
+        rows = self.clips.sample(self.recording.seen_rows, KNEE_CLIPS)
+        is_target = self.clips.is_target[rows]
+        if not is_target.any() or is_target.all():
+            rows = self.clips.sample(self.recording.held_out_rows, EFFECT_CLIPS)
+        return knee([measured.gap for measured in self._effects(rows, chosen)])
 
     def _effects(self, rows: Sequence[int], masks: Sequence[Choice]) -> list[Effect]:
         units = [{layer: numbers.tolist() for layer, numbers in mask.items()} for mask in masks]
-        logits, order = run_logits(self.run, self.target, self.plans, rows, units, self.device, self.progress)
-        truth, own = self.clips.truth[order], self.clips.is_target[order]
-        return [effect(logits[0], after, truth, own, self.clips.known) for after in logits[1:]]
+        unreadable: list[Skipped] = []
+        logits, order = run_logits(
+            self.recording, self.target, self.plans, rows, units, self.device, self.progress, unreadable
+        )
+        missing = [row for row in rows if row not in set(order)]
+        skipped = {clip.path: clip for clip in unreadable}
+        self.skipped.update({row: skipped[clip_place(self.recording.index.clips[row])] for row in missing})
+        truth, is_target = self.clips.truth[order], self.clips.is_target[order]
+        return [effect(logits[0], after, truth, is_target, self.clips.known) for after in logits[1:]]
 
 
-def _same_weights(run: Recording, target: Target) -> str:
+def _same_weights(recording: Recording, target: Target) -> str:
     """Hash of the target's weights, which must be those that were recorded."""
-    known = run.manifest
+    known = recording.manifest
     loaded: str = weights_hash(target.module, known.changing)
     if loaded != known.weights:
-        drawn = _drawn_at_load(run, target)
+        drawn = _drawn_at_load(recording, target)
         remedy = (
             f"{_listed(drawn)} differ each time the target is loaded; load them from a file, or set torch.manual_seed "
-            f"in its function, then {run.remedy}"
+            f"in its function, then {recording.remedy}"
             if drawn
-            else run.remedy
+            else recording.remedy
         )
         raise StaleError(
-            f"{run.name} was recorded from weights {known.weights}, target {target.name!r} has {loaded}; {remedy}"
+            f"{recording.name} was recorded from weights {known.weights}, target {target.name!r} has {loaded}; {remedy}"
         )
     return loaded
 
 
-def _drawn_at_load(run: Recording, target: Target) -> tuple[str, ...]:
+def _drawn_at_load(recording: Recording, target: Target) -> tuple[str, ...]:
     """Entries of the state dict that differ when the target is loaded once more; none where it cannot be."""
     try:
-        again = load_target(run.manifest.target)
+        again = load_target(recording.manifest.target)
     except Exception:
         return ()
     entries = [
         {name: digest for name, digest in entry_hashes(module).items() if ".dictionary." not in f".{name}"}
         for module in (target.module, again.module)
     ]
-    return tuple(name for name in changed_entries(*entries) if name not in run.manifest.changing)
+    return tuple(name for name in changed_entries(*entries) if name not in recording.manifest.changing)
 
 
 def _listed(names: Sequence[str], shown: int = 3) -> str:
@@ -286,39 +309,39 @@ def _listed(names: Sequence[str], shown: int = 3) -> str:
 def _distinct(concepts: Sequence[str]) -> tuple[str, ...]:
     distinct = tuple({plain(concept): concept.strip() for concept in concepts}.values())
     if not distinct or not all(distinct):
-        raise InputError("name the concept to remove in a few words")
+        raise InputError("name the concept to prune in a few words")
     return distinct
 
 
-def _background(run: Recording) -> ConceptBank:
-    """The bank of the run's explanations, and the default one."""
+def _background(recording: Recording) -> ConceptBank:
+    """The default bank, merged with the bank that the recording was explained with, if it was."""
     default = load_bank(BACKGROUND)
-    if not is_explained(run):
+    if not is_explained(recording):
         return default
-    made = load_explained(run).manifest
-    return merge_banks([default, ConceptBank(made.bank, made.concepts)])
+    explanation = load_explained(recording).manifest
+    return merge_banks([default, ConceptBank(explanation.bank, explanation.concepts)])
 
 
-def _counted(run: Recording, clips: MatchedClips) -> tuple[int, int]:
-    own = clips.is_target[clips.sample(run.held_out_rows, EFFECT_CLIPS)]
-    return int(own.sum()), int((~own).sum())
+def _counted(recording: Recording, clips: MatchedClips, skipped: Mapping[int, Skipped]) -> tuple[int, int]:
+    rows = [row for row in clips.sample(recording.held_out_rows, EFFECT_CLIPS) if row not in skipped]
+    is_target = clips.is_target[rows]
+    return int(is_target.sum()), int((~is_target).sum())
 
 
-def _lost(found: Effect | None) -> tuple[tuple[str, float], ...]:
-    rest = sorted((c for c in found.classes if not c.target), key=lambda c: c.delta) if found else []
+def _lost(measured: Effect | None) -> tuple[tuple[str, float], ...]:
+    rest = sorted((c for c in measured.classes if not c.target), key=lambda c: c.delta) if measured else []
     return tuple((c.name, round(c.delta, 6)) for c in rest[:SHOWN_LOST] if c.delta < 0)
 
 
-def _card(result: Pruned, run: Recording) -> dict[str, Any]:
-    one = result.best
+def _card(result: Pruned, recording: Recording) -> dict[str, Any]:
     return {
         "concepts": list(result.concepts),
         "selector": result.selector,
-        "target": run.manifest.target,
-        "run": run.name,
-        "not_hashed": list(run.manifest.changing),
+        "target": recording.manifest.target,
+        "run": recording.name,
+        "not_hashed": list(recording.manifest.changing),
         "layers": result.layers,
-        "effect": one.plain() if one.effect else None,
+        "effect": result.best.plain() if result.best.effect else None,
         "unmeasured": result.unmeasured,
         "lost": result.lost,
         "removed": result.removed,

@@ -1,4 +1,4 @@
-"""What pruning found: per budget the units, their effect and its controls; as a table and as JSON."""
+"""The result of pruning: the units of every budget, their effect and its controls; as a table and as JSON."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from ..recording.recording import Recording
+from ..types import Skipped
+from ..vocabulary import plain
 from .effect import Choice, Effect
-from .matching import plain
 
 COLUMNS = (
     "units",
@@ -26,9 +27,9 @@ COLUMNS = (
     "accuracy rest",
 )
 FILE = "prune-{}.json"
-"""Where a result is kept in the run's folder, by its `Pruned.slug`."""
+"""File of a result in the run's folder; `Pruned.slug` goes between the braces."""
 PLACES = 6  # decimals in JSON
-SPREADS = 2  # standard deviations over the draws of random units that a gap has to be above their mean
+SPREADS = 2  # how many standard deviations a gap must lie above the mean gap of random units
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +37,12 @@ class BudgetEffect:
     """One budget: the units it takes and what masking them does to the held-out clips.
 
     Attributes:
-        units: How many.
-        share: Of the units of the chosen layers, 0..1.
+        units: Number of units.
+        share: Their share of the units of the pruned layers, 0..1.
         chosen: Layer -> units, ascending.
-        effect: On the held-out clips, or None where it could not be measured.
-        random_gap, random_gap_logit: Mean gap of as many units of each layer drawn at random.
-        random_gap_std, random_gap_logit_std: Standard deviation over the draws.
+        effect: Effect on the held-out clips, or None if it could not be measured.
+        random_gap, random_gap_logit: Mean gap when as many units are drawn at random from each layer.
+        random_gap_std, random_gap_logit_std: Standard deviation of that gap over the draws.
         oracle_gap, oracle_gap_logit: Gap of the selector that reads the clips' labels, or None.
     """
 
@@ -58,18 +59,18 @@ class BudgetEffect:
 
     @classmethod
     def of(cls, choice: Choice, sizes: Mapping[str, int]) -> BudgetEffect:
-        """A choice, not yet measured."""
+        """A budget from the units chosen for it, not yet measured."""
         chosen = {layer: tuple(units.tolist()) for layer, units in choice.items()}
         units = sum(map(len, chosen.values()))
         return cls(units, units / sum(sizes.values()), chosen)
 
-    def measured(self, own: Effect, at_random: Sequence[Effect], oracle: Effect | None) -> BudgetEffect:
-        """With the effect of the choice and of its controls."""
+    def measured(self, effect: Effect, at_random: Sequence[Effect], oracle: Effect | None) -> BudgetEffect:
+        """The same budget with its effect and the effects of its controls."""
         gaps, logits = [e.gap for e in at_random], [e.gap_logit for e in at_random]
         spread = len(at_random) > 1
         return replace(
             self,
-            effect=own,
+            effect=effect,
             random_gap=float(np.mean(gaps)) if gaps else None,
             random_gap_std=float(np.std(gaps, ddof=1)) if spread else None,
             random_gap_logit=float(np.mean(logits)) if gaps else None,
@@ -80,39 +81,40 @@ class BudgetEffect:
 
     @property
     def beats_random(self) -> bool | None:
-        """Whether the gap lies more than `SPREADS` standard deviations above that of random units; None untested."""
+        """Whether the gap is over `SPREADS` standard deviations above that of random units; None if not tested."""
         if self.effect is None or self.random_gap is None or self.random_gap_std is None:
             return None
         return self.effect.gap > self.random_gap + SPREADS * self.random_gap_std
 
     def plain(self) -> dict[str, Any]:
-        """JSON-able: the numbers of the effect beside those of the controls, `classes` and `chosen` last."""
-        own = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("effect", "chosen")}
+        """JSON-able: the figures of the effect and of its controls in one dict, `classes` and `chosen` last."""
+        controls = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("effect", "chosen")}
         figures = asdict(self.effect) if self.effect else {f.name: None for f in fields(Effect)}
         classes = [{k: _rounded(v) for k, v in c.items()} for c in figures.pop("classes") or ()]
-        rounded = {name: _rounded(value) for name, value in {**own, **figures}.items()}
+        rounded = {name: _rounded(value) for name, value in {**controls, **figures}.items()}
         rounded["beats_random"] = self.beats_random
         return {**rounded, "classes": classes, "chosen": {k: list(v) for k, v in self.chosen.items()}}
 
 
 @dataclass(frozen=True, slots=True)
 class Pruned:
-    """What `run.prune` found.
+    """The result of `prune`.
 
     Attributes:
         run: NAME/RUN.
-        concepts, selector: What was asked for.
-        layers: Layer -> number of its units, of the layers that were pruned.
-        classes: Per concept the target's class that it means, or None; of several classes the names with a +.
+        concepts, selector: The arguments of `prune`.
+        layers: Pruned layer -> number of its units.
+        classes: For every concept the class of the target that it means, or None; several classes are joined by +.
         labels: Labels of clips that mean a concept.
-        clips: Number of held-out clips of the concepts, and of other classes, that the effect is measured on.
-        budgets: In rising order.
-        chosen: Place of the budget at the knee, see `run.prune`.
+        clips: Numbers of held-out clips that the effect is measured on: of the concepts, and of other classes.
+        budgets: The budgets tried, ascending.
+        chosen: Place of the budget at the knee, see `effect.knee`.
         unmeasured: Why there are no effects, or None.
         lost: Other classes that lost most at the chosen budget: (class, change of probability), worst first.
-        removed: Concepts nearest to the units removed at the chosen budget, with their number, most frequent first.
+        removed: Concepts nearest to the units pruned at the chosen budget: (concept, units), most units first.
         export: The file written, or None.
         source: Hash of the target's weights.
+        skipped: Clips left out because they could not be read again, with the reason.
         notes: What to know of the measurement, a line each.
     """
 
@@ -130,6 +132,7 @@ class Pruned:
     removed: tuple[tuple[str, int], ...]
     export: str | None
     source: str
+    skipped: tuple[Skipped, ...] = ()
     notes: tuple[str, ...] = ()
 
     @property
@@ -139,55 +142,59 @@ class Pruned:
 
     @property
     def slug(self) -> str:
-        """What the files of the result are called: its concepts and selector."""
+        """The part of the result's file names that is made of its concepts and selector."""
         words = re.sub(r"[^a-z0-9]+", "-", " ".join(map(plain, self.concepts))).strip("-")
         return f"{words[:60] or 'concept'}-{self.selector}"
 
     def table(self) -> str:
-        """Markdown: one row a budget, the one at the knee marked *, random control and oracle beside the gap."""
+        """Markdown table: one row per budget, the knee marked *, the random control and the oracle beside the gap."""
         rows = [COLUMNS, ("---",) * len(COLUMNS), *(self._row(place) for place in range(len(self.budgets)))]
         return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
     def _row(self, place: int) -> tuple[str, ...]:
-        one = self.budgets[place]
-        size = f"{one.units}{' *' if place == self.chosen else ''}", f"{one.share:.3f}"
-        e = one.effect
+        budget = self.budgets[place]
+        size = f"{budget.units}{' *' if place == self.chosen else ''}", f"{budget.share:.3f}"
+        e = budget.effect
         if e is None:
             return (*size, *("",) * (len(COLUMNS) - len(size)))
-        spread = "" if one.random_gap_std is None else f" ± {one.random_gap_std:.3f}"
+        spread = "" if budget.random_gap_std is None else f" ± {budget.random_gap_std:.3f}"
         return (
             *size,
             f"{e.delta_target:+.3f}",
             f"{e.delta_rest:+.3f}",
             f"{e.gap:+.3f}",
-            "" if one.random_gap is None else f"{one.random_gap:+.3f}{spread}",
-            "" if one.oracle_gap is None else f"{one.oracle_gap:+.3f}",
+            "" if budget.random_gap is None else f"{budget.random_gap:+.3f}{spread}",
+            "" if budget.oracle_gap is None else f"{budget.oracle_gap:+.3f}",
             f"{e.accuracy_target_before:.2f} → {e.accuracy_target:.2f}",
             f"{e.accuracy_rest_before:.2f} → {e.accuracy_rest:.2f}",
         )
 
     def plain(self) -> dict[str, Any]:
-        """JSON-able; `budgets` with their units, `knee` the number of units at the knee."""
+        """JSON-able; `knee` is the number of units at the knee."""
         facts = {f.name: getattr(self, f.name) for f in fields(self)}
         return {
             **facts,
             "layers": dict(self.layers),
-            "budgets": [one.plain() for one in self.budgets],
+            "budgets": [budget.plain() for budget in self.budgets],
+            "skipped": [asdict(clip) for clip in self.skipped],
             "knee": self.best.units,
         }
 
 
-def stored_results(run: Recording) -> list[dict[str, Any]]:
-    """Results of `prune` in the run's folder, as `Pruned.plain` gives them, by name; none of an earlier recording."""
-    found = []
-    for path in sorted(run.folder.path.glob(FILE.format("*"))):
+def stored_results(recording: Recording) -> list[dict[str, Any]]:
+    """Results of `prune` in the run's folder as `Pruned.plain` gives them, sorted by file name.
+
+    Results of an earlier recording under the same name are left out.
+    """
+    results = []
+    for path in sorted(recording.folder.path.glob(FILE.format("*"))):
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
-            if content["recorded"] == run.identity:
-                found.append(content)
+            if content["recorded"] == recording.identity:
+                results.append(content)
         except (OSError, ValueError, KeyError, TypeError):
-            continue  # damaged or foreign: made anew by the next prune
-    return found
+            continue  # damaged, or not a result of ours: the next prune writes it again
+    return results
 
 
 def _rounded(value: Any) -> Any:

@@ -1,17 +1,17 @@
-"""Selectors: how much each unit of a layer is a concept's, by one kind of evidence or another.
+"""Selectors: functions that score how much each unit of a layer belongs to a concept.
 
-All have the same form: (what is wanted, what is known of a layer) -> float32 [units, concepts], higher is more,
--inf for a unit of which the evidence says nothing. `SELECTORS` names them:
+All have the same form: (what is wanted, what is known of a layer) -> float32 [units, concepts], higher for units that
+belong to the concept more, -inf for units the selector cannot score. `SELECTORS` names them:
 
     selective     mean standardised activation over the clips that the concept claims (`scores.selective`)
-    soft_wpmi     soft-WPMI of the concept for the unit's top clips
-    cos_cubed     cosine of the cubes of activation and similarity
+    soft-wpmi     soft-WPMI of the concept for the unit's top clips
+    cos-cubed     cosine of the cubes of activation and similarity
     captions      `selective` with the clips' captions in place of their sound
-    retrieval     cosine of neuron vector and text
+    retrieval     cosine of the unit's neuron vector and the concept's text
     open          nearness of the unit's open concepts to the concept
     oracle        class-selective activation, for comparison: it reads the clips' labels
 
-The first four hold the concept against a background of other concepts. Nothing here sees held-out clips.
+The first four compare the concept with a background of other concepts. No selector sees held-out clips.
 """
 
 from __future__ import annotations
@@ -24,25 +24,24 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import InputError, unknown_name
-from ..explanation.scores import SCORES, score_activations, selective
+from ..choices import known_name
+from ..errors import InputError
+from ..explanation.scores import SCORES, score_activations
 from ..numerics import standardised
 from ..types import Floats, LayerEvidence
 
 Array = npt.NDArray[Any]
-RANDOM = "random"
-"""Not a selector of its own: as many units of every layer as the default selector takes, at random."""
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """The concepts to look for and how near every clip of the index is to them and to others.
+    """The concepts to look for, and how near every clip of the index is to them and to a background of others.
 
     Attributes:
-        concepts: Texts; they are the first columns of `audio` and `captions`, the background follows.
+        concepts: Texts; the first columns of `audio` and `captions` are theirs, the background follows.
         vectors: float32 [concepts, dim], text vectors of unit length.
-        audio, captions: float32 [clips, concepts + background], cosine of a clip's sound or caption.
-        labelled: Per concept which clips carry a label that means it, bool [clips, concepts], or None without labels.
+        audio, captions: float32 [clips, concepts + background], cosine of the clip's sound or caption and the concept.
+        labelled: bool [clips, concepts], whether the clip's label means the concept; None without labels.
     """
 
     concepts: tuple[str, ...]
@@ -54,15 +53,15 @@ class Wanted:
 
 @dataclass(frozen=True)
 class KnownLayer:
-    """What a run knows of a layer.
+    """What a recording holds about a layer.
 
     Attributes:
-        evidence: Top and bottom clips.
-        rows: int [seen], rows of the index that `activations` belong to, ascending.
+        evidence: Top and bottom clips of every unit.
+        rows: int [seen], the index rows of the clips in `activations`, ascending.
         activations: float [seen, units]; NaN where a unit gave no finite number.
         vectors: float32 [units, dim], the neuron vectors.
-        words: Per unit its open concepts, most frequent first, or None when they were not made.
-        word_vectors: Text vectors of all these words, float32 [dim] each.
+        words: Open concepts of every unit, most frequent first; None if the recording has none.
+        word_vectors: Open concept -> its text vector, float32 [dim].
     """
 
     evidence: LayerEvidence
@@ -83,18 +82,20 @@ def retrieval(wanted: Wanted, layer: KnownLayer) -> Floats:
 
 def by_sound(wanted: Wanted, layer: KnownLayer) -> Floats:
     """`explanation.scores.selective` over the clips' sound."""
+    selective = SCORES["selective"].score
     scores = score_activations(selective, wanted.audio[layer.rows], layer.activations)
     return scores[:, : len(wanted.concepts)]
 
 
 def by_captions(wanted: Wanted, layer: KnownLayer) -> Floats:
     """`explanation.scores.selective` over the clips' captions."""
+    selective = SCORES["selective"].score
     scores = score_activations(selective, wanted.captions[layer.rows], layer.activations)
     return scores[:, : len(wanted.concepts)]
 
 
 def soft_wpmi(wanted: Wanted, layer: KnownLayer) -> Floats:
-    """`explanation.scores.soft_wpmi` of the unit's top clips; -inf for a unit that never fired."""
+    """`explanation.scores.soft_wpmi` over the unit's top clips; -inf for a unit that never fired."""
     top = layer.evidence.top
     fired = layer.evidence.fired & (top.rows >= 0)
     rows = np.where(fired, np.searchsorted(layer.rows, top.rows), -1).astype(np.int32)
@@ -103,20 +104,20 @@ def soft_wpmi(wanted: Wanted, layer: KnownLayer) -> Floats:
 
 
 def cos_cubed(wanted: Wanted, layer: KnownLayer) -> Floats:
-    """`explanation.scores.cos_cubed` over the clips' sound; other concepts do not matter to it."""
+    """`explanation.scores.cos_cubed` over the clips' sound; the background has no influence on it."""
     near = wanted.audio[layer.rows, : len(wanted.concepts)]
     return score_activations(SCORES["cos-cubed"].score, near, layer.activations)
 
 
 def open_concepts(wanted: Wanted, layer: KnownLayer) -> Floats:
-    """Mean cosine of the unit's open concepts and the concept, the i-th weighted 1 / i; -inf without any.
+    """Mean cosine of the unit's open concepts and the concept, the i-th weighted 1 / i; -inf for a unit without any.
 
     Raises:
-        InputError: The run has no open concepts.
+        InputError: The recording has no open concepts.
     """
     if layer.words is None or layer.word_vectors is None or not any(layer.words):
         raise InputError(
-            "selector 'open' needs open concepts: run `and-retrieval explain` first, or choose another"
+            "selector 'open' needs open concepts: run `and-retrieval explain` first, or choose another selector"
         )
     near = {word: vector @ wanted.vectors.T for word, vector in layer.word_vectors.items()}
     scores = np.full((len(layer.words), len(wanted.concepts)), -np.inf, np.float32)
@@ -128,15 +129,15 @@ def open_concepts(wanted: Wanted, layer: KnownLayer) -> Floats:
 
 
 def oracle(wanted: Wanted, layer: KnownLayer) -> Floats:
-    """Difference of the mean activation on the concept's clips and on all others, in standard deviations of the unit.
+    """Mean activation on the concept's clips less that on all others, in standard deviations of the unit.
 
     Raises:
-        InputError: No clip that was seen carries a label that means the concept.
+        InputError: By their labels, no seen clip or every seen clip belongs to a concept.
     """
-    own = None if wanted.labelled is None else wanted.labelled[layer.rows]
-    if own is None or not own.any(axis=0).all() or own.all(axis=0).any():
+    labelled = None if wanted.labelled is None else wanted.labelled[layer.rows]
+    if labelled is None or not labelled.any(axis=0).all() or labelled.all(axis=0).any():
         raise InputError(
-            "selector 'oracle' needs clips with labels, of the concept and of others; choose another"
+            "selector 'oracle' needs clips with labels, of the concept and of others; choose another selector"
         )
 
     def difference(labelled: Array, activations: Array) -> Floats:
@@ -147,14 +148,14 @@ def oracle(wanted: Wanted, layer: KnownLayer) -> Floats:
         usable = (z != 0).any(axis=0)[:, None] & np.isfinite(apart)
         return np.where(usable, apart, -np.inf).astype(np.float32)
 
-    return score_activations(difference, own, layer.activations)
+    return score_activations(difference, labelled, layer.activations)
 
 
 SELECTORS: Mapping[str, Selector] = MappingProxyType(
     {
         "selective": by_sound,
-        "soft_wpmi": soft_wpmi,
-        "cos_cubed": cos_cubed,
+        "soft-wpmi": soft_wpmi,
+        "cos-cubed": cos_cubed,
         "captions": by_captions,
         "retrieval": retrieval,
         "open": open_concepts,
@@ -164,12 +165,9 @@ SELECTORS: Mapping[str, Selector] = MappingProxyType(
 
 
 def find_selector(name: str) -> Selector:
-    """The selector of that name; `-` may stand for `_`.
+    """The selector of that name; `_` may stand for `-`.
 
     Raises:
-        InputError: There is none.
+        InputError: No selector has that name.
     """
-    plain = name.replace("-", "_")
-    if plain not in SELECTORS:
-        raise unknown_name("selector", name, (*SELECTORS, RANDOM))
-    return SELECTORS[plain]
+    return SELECTORS[known_name("selector", name, SELECTORS)]

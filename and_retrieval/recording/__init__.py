@@ -1,1 +1,1 @@
-"""What `record` does and leaves behind: evidence, activations, neuron vectors, and the `Recording` that holds them."""
+"""Records a network: evidence, activations, neuron vectors, and the `Recording` that holds them."""

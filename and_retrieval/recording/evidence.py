@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,21 @@ from .manifest import RecordedLayer
 from .topk import RunningMoments, RunningTopK
 
 Batch = tuple[Ints, Mapping[str, tuple[Floats, Floats]]]
+
+
+@dataclass(frozen=True, slots=True)
+class GatheredLayer:
+    """What one pass over the clips leaves of a layer.
+
+    Attributes:
+        evidence: Top and bottom clips and moments.
+        missing_units: Units that gave NaN or infinity on some clip; such clips do not count for them.
+        missing_clips: Clips on which some unit did.
+    """
+
+    evidence: LayerEvidence
+    missing_units: int
+    missing_clips: int
 
 
 class _Tape:
@@ -46,11 +62,11 @@ class _Tape:
         self.seen[self.place[rows[~out]]] = values[~out]
         self.held_out[self.place[rows[out]]] = values[out]
 
-    def evidence(self) -> LayerEvidence:
+    def gathered(self) -> GatheredLayer:
         """The evidence of all clips taken in."""
         top, low, moments = self.top.kept(), self.low.kept(), self.moments.moments()
-        missing = int(self.missing_units.sum()), self.missing_clips
-        return LayerEvidence(self.plan.name, self.plan.pooling, top, low, moments, *missing)
+        evidence = LayerEvidence(self.plan.name, self.plan.pooling, top, low, moments)
+        return GatheredLayer(evidence, int(self.missing_units.sum()), self.missing_clips)
 
 
 def gather(
@@ -59,7 +75,7 @@ def gather(
     held: npt.NDArray[np.bool_],
     top_k: int,
     activations: Activations,
-) -> tuple[LayerEvidence, ...]:
+) -> tuple[GatheredLayer, ...]:
     """The evidence of all layers from one pass over batches of activations; memory is O(units x k).
 
     Args:
@@ -74,7 +90,7 @@ def gather(
     for rows, recorded in batches:
         for name, (values, peaks) in recorded.items():
             tapes[name].add(rows, held[rows], values, peaks)
-    return tuple(tape.evidence() for tape in tapes.values())
+    return tuple(tape.gathered() for tape in tapes.values())
 
 
 def save_evidence(layers: Sequence[LayerEvidence], path: Path) -> None:
@@ -110,6 +126,4 @@ def _layer(arrays: Mapping[str, npt.NDArray[Any]], number: int, layer: RecordedL
 
     top, low = (Kept(*(get(f"{end}_{f}") for f in ("rows", "values", "peaks"))) for end in ("top", "low"))
     moments = Moments(layer.clips, *(get(f) for f in ("mean", "std", "low", "high")))
-    return LayerEvidence(
-        layer.name, layer.pooling, top, low, moments, layer.missing_units, layer.missing_clips
-    )
+    return LayerEvidence(layer.name, layer.pooling, top, low, moments)

@@ -15,19 +15,19 @@ EVIDENCE = "evidence.safetensors"
 
 @dataclass(frozen=True, slots=True)
 class RecordedLayer:
-    """A recorded layer and how its output was read; axes count as in the output, from 0.
+    """A recorded layer, and how its output was read; axes are those of the output, from 0.
 
     Attributes:
         name: Dotted name of the module.
         units: Number of units.
-        pooling: How time became one number.
-        output: Shape of what the layer put out for one short clip.
+        pooling: How the values over time became one number.
+        output: Shape of the layer's output for one short clip.
         unit_axis, time_axis, batch_axis, overlap: See `network.layers.LayerPlan`.
-        clips: Number of seen clips that its statistics are made of.
+        clips: Number of seen clips in the layer's statistics.
         calls: What its calls in one forward pass stand for, see `network.plan.LayerPlan`.
-        step, side: Where the network pads or cuts clips inside: see `network.plan.SteadySteps`; else None and 0.
-        missing_units: Units that gave NaN or infinity on some clip; such clips do not count for them.
-        missing_clips: Clips on which some unit did.
+        step, side: If the network pads or cuts clips inside, see `network.plan.SteadySteps`; else None and 0.
+        missing_units: Number of units that gave NaN or infinity on some clip; such clips do not count for them.
+        missing_clips: Number of clips on which some unit did.
     """
 
     name: str
@@ -57,21 +57,21 @@ class RecordedLayer:
 
 @dataclass(frozen=True, slots=True)
 class RecordingManifest:
-    """What a recording says of itself.
+    """The manifest of a recording.
 
     Attributes:
-        target: What the user typed to get the network.
+        target: The text by which the user named the network.
         weights: `targets.weights_hash` of the network.
         changing: Entries of its state dict that change when it runs; they are left out of the hash.
         aliases: Short name -> layer, see `Target.aliases`.
         dictionaries: Learned dictionaries that were attached to the network.
-        index_clips: Number of clips of the index when it was recorded; later clips are not part of it.
+        index_clips: Number of clips in the index at the time; clips added later are not part of the recording.
         index_digest: `ClipIndex.digest` of these clips.
-        held_out_rows: Rows of the clips kept out of the evidence, ascending.
+        held_out_rows: Rows of the held-out clips, ascending.
         cut: How the clips were cut and read.
-        settings: What was asked for: layers by full name, k, pooling, held-out share, batch, device.
+        settings: The settings: layers by full name, k, pooling, held-out share, batch, device.
         skipped: Clips that could not be read, with the reason.
-        layers: In the order in which they are recorded.
+        layers: Recorded layers, in recorded order.
     """
 
     target: str
@@ -89,7 +89,7 @@ class RecordingManifest:
 
     @property
     def read_clips(self) -> int:
-        """Number of clips the network was shown."""
+        """Number of clips that the network heard."""
         return self.index_clips - len(self.skipped)
 
 

@@ -1,11 +1,11 @@
-"""Record: show a network every clip of an index once, and keep what its units responded to."""
+"""Record: play every clip of an index to a network once, and keep how its units respond."""
 
 from __future__ import annotations
 
 import logging
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +14,8 @@ import torch
 from safetensors.numpy import save_file
 
 from .. import faiss_index
-from ..clips.index import ClipIndex, place_of
+from ..clips.bands import BANDS, band_levels
+from ..clips.index import ClipIndex, clip_place
 from ..clips.qualities import QUALITIES, measure
 from ..clips.source import held_out
 from ..config import RecordConfig
@@ -27,10 +28,10 @@ from ..network.trial import check_independent, check_repeatable
 from ..progress import Announce, Progress, no_progress
 from ..store import Writer
 from ..targets import changed_entries, entry_hashes, resolve_device, weights_hash
-from ..types import Floats, Ints, LayerEvidence, Skipped, Target
+from ..types import Floats, Ints, Skipped, Target
 from .activations import FILE as ACTIVATIONS
 from .activations import new_activations
-from .evidence import Batch, gather, save_evidence
+from .evidence import Batch, GatheredLayer, gather, save_evidence
 from .manifest import EVIDENCE, RecordedLayer, RecordingManifest
 from .recording import QUALITIES_FILE, Recording
 from .unit_index import FILE as UNIT_INDEX
@@ -47,25 +48,21 @@ def record(
     run: str | None = None,
     announce: Announce = no_progress,
 ) -> Recording:
-    """Show the network every clip of the index once and keep what its units responded to.
+    """Play every clip of the index to the network once, and keep how its units respond.
 
     Args:
         target: The network.
-        index: The probe set.
-        layers: Globs over the network's named modules; empty takes those of `config`, else the target's own.
+        index: The clips to record.
+        layers: Globs over the network's named modules; if empty, the layers of `config`, else the target's default.
         config: Layers, k, pooling, held-out share, batch, device.
-        run: Name of the run; by default the target's. A run of that name is replaced.
+        run: Name of the run; by default made from the target's name. A run of that name is replaced.
         announce: See `Announce`.
 
     Raises:
-        InputError: No layer matches, the network fails on every clip, what it gives for a clip depends on chance or on
-            the other clips of the batch, or nothing is left to explain with.
+        InputError: No layer matches, the network fails on every clip, its response to a clip depends on chance or on
+            the other clips of the batch, or no clip is left to explain with.
     """
     config = config or RecordConfig()
-    if config.top_k < 1:
-        raise InputError(f"--top-k {config.top_k}: keep at least one clip per unit")
-    if config.batch < 1:
-        raise InputError(f"--batch {config.batch}: show at least one clip at a time")
     folder = index.folder.run(run or run_name(target.name))
     device = resolve_device(config.device)
     before = entry_hashes(target.module)
@@ -73,15 +70,19 @@ def record(
     plans = _plans(target, names, index, config, device)
     held = held_out(index.clips, config.hold_out)
     skipped: list[Skipped] = []
-    qualities = np.full((len(index.clips), len(QUALITIES)), np.nan, np.float32)
-    batches = _batches(index, target, config.batch, qualities, skipped, announce("recording", "clips"))
+    measured = {
+        "qualities": np.full((len(index.clips), len(QUALITIES)), np.nan, np.float32),
+        "bands": np.full((len(index.clips), BANDS), np.nan, np.float32),
+    }
+    batches = _batches(index, target, config.batch, measured, skipped, announce("recording", "clips"))
     scratch = folder.scratch(ACTIVATIONS)
     try:
         sizes = [plan.units for plan in plans]
         activations = new_activations(scratch, sizes, int((~held).sum()), int(held.sum()))
-        recorded = _recorded_clips(target, plans, batches, device, index, skipped, qualities)
-        evidence = gather(recorded, plans, held, config.top_k, activations)
+        recorded = _recorded_clips(target, plans, batches, device, index, skipped, measured)
+        gathered = gather(recorded, plans, held, config.top_k, activations)
         del activations  # flushes and closes the map
+        evidence = tuple(layer.evidence for layer in gathered)
         changing = changed_entries(before, entry_hashes(target.module))
         if changing:
             _log.warning(
@@ -99,13 +100,13 @@ def record(
             cut=index.cut,
             settings=replace(config, layers=names, device=device.type),
             skipped=tuple(skipped),
-            layers=tuple(_recorded(*pair) for pair in zip(plans, evidence, strict=True)),
+            layers=tuple(_recorded(*pair) for pair in zip(plans, gathered, strict=True)),
             changing=changing,
         )
         unit_index = build_unit_index(evidence, index.vectors())
         files: dict[str, Writer | Path] = {
             UNIT_INDEX: lambda path: faiss_index.save(unit_index.faiss, path),
-            QUALITIES_FILE: lambda path: save_file({"qualities": qualities}, path),
+            QUALITIES_FILE: lambda path: save_file(measured, path),
             EVIDENCE: lambda path: save_evidence(evidence, path),
             ACTIVATIONS: scratch,
         }
@@ -118,7 +119,7 @@ def record(
 def _plans(
     target: Target, names: Sequence[str], index: ClipIndex, config: RecordConfig, device: torch.device
 ) -> tuple[LayerPlan, ...]:
-    """How the layers are read, once it is sure that what the network gives for a clip is the clip's alone."""
+    """How to read the layers, after trials that the network's response to a clip depends on that clip alone."""
     [(usual, _)] = Counter(clip.duration for clip in index.clips).most_common(1)
     lengths = (*TRIAL_SECONDS, usual)
     tried = (usual, *TRIAL_SECONDS)
@@ -135,12 +136,14 @@ def _recorded_clips(
     device: torch.device,
     index: ClipIndex,
     skipped: list[Skipped],
-    qualities: Floats,
+    measured: Mapping[str, Floats],
 ) -> Iterator[Batch]:
-    """What the network gives for the clips it can hear; the others are skipped and nothing is known of their sound.
+    """The network's response to the clips that it can hear.
+
+    The others are added to `skipped`, and what was `measured` of them is taken back.
 
     Raises:
-        InputError: It can hear none, or runs into an error that is not of one clip alone.
+        InputError: The network can hear no clip, or an error is not of one clip alone.
     """
     refused: list[tuple[int, InputError]] = []
     heard = 0
@@ -150,14 +153,15 @@ def _recorded_clips(
     if refused and not heard:
         row, error = refused[0]
         raise InputError(
-            f"no clip can be recorded, the first is {place_of(index.clips[row])}: {error}"
+            f"no clip can be recorded, the first is {clip_place(index.clips[row])}: {error}"
         ) from error
     for row, error in refused:
-        qualities[row] = np.nan
-        skipped.append(Skipped(place_of(index.clips[row]), str(error)))
+        for values in measured.values():
+            values[row] = np.nan
+        skipped.append(Skipped(clip_place(index.clips[row]), str(error)))
 
 
-def _recorded(plan: LayerPlan, layer: LayerEvidence) -> RecordedLayer:
+def _recorded(plan: LayerPlan, layer: GatheredLayer) -> RecordedLayer:
     steady = plan.step_seconds if isinstance(plan.step_seconds, SteadySteps) else None
     return RecordedLayer(
         name=plan.name,
@@ -168,7 +172,7 @@ def _recorded(plan: LayerPlan, layer: LayerEvidence) -> RecordedLayer:
         time_axis=plan.time_axis,
         batch_axis=plan.batch_axis,
         overlap=plan.overlap,
-        clips=layer.moments.count,
+        clips=layer.evidence.moments.count,
         calls=plan.calls,
         step=steady.step if steady else None,
         side=steady.side if steady else 0.0,
@@ -178,7 +182,7 @@ def _recorded(plan: LayerPlan, layer: LayerEvidence) -> RecordedLayer:
 
 
 def run_name(target: str) -> str:
-    """A run's default name: the target's, without what a folder name cannot hold."""
+    """The default name of a run: the target's name, without characters that a folder's name cannot hold."""
     path, _, function = target.partition(":")
     if path in ("hf", "torch"):
         place = Path(function.partition("@")[0])
@@ -192,15 +196,17 @@ def _batches(
     index: ClipIndex,
     target: Target,
     batch: int,
-    qualities: Floats,
+    measured: Mapping[str, Floats],
     skipped: list[Skipped],
     progress: Progress,
 ) -> Iterator[tuple[Ints, list[Floats]]]:
     """Clips of the index in batches of equal length.
 
-    Each clip's sound is measured on the way, as the network gets it; `qualities` and `skipped` are filled.
+    The sound of every clip is measured as the network hears it, and written to `measured`; clips that cannot be read
+    are added to `skipped`.
     """
     for rows, sounds in read_batches(index.clips, target.sample_rate, batch, index.cut, skipped, progress):
         for row, sound in zip(rows, sounds, strict=True):
-            qualities[row] = measure(sound, target.sample_rate)
+            measured["qualities"][row] = measure(sound, target.sample_rate)
+            measured["bands"][row] = band_levels(sound, target.sample_rate)
         yield np.array(rows, np.int32), sounds

@@ -1,4 +1,4 @@
-"""A recording: what one network responded to on the clips of one index."""
+"""A recording: how one network responded to the clips of one index."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from safetensors.numpy import load_file
 
+from ..clips.bands import BANDS
 from ..clips.index import ClipIndex
 from ..errors import StaleError, unknown_name
 from ..network.names import recorded_layers
@@ -28,11 +29,11 @@ QUALITIES_FILE = "qualities.safetensors"
 
 @dataclass(frozen=True)
 class Recording:
-    """What `record` left in a folder, and the index that its clip rows refer to.
+    """What `record` left in a folder, with the index that its clip rows refer to.
 
     Attributes:
         stored: The folder's committed state. Each file is opened and verified once.
-        index: The clips.
+        index: The index of the recorded clips.
     """
 
     stored: Stored[RecordingManifest]
@@ -43,8 +44,8 @@ class Recording:
         """The recording stored in `folder`.
 
         Raises:
-            InputError: There is none, or it is damaged.
-            StaleError: It was recorded on other clips or with another embedder.
+            InputError: The folder holds no recording, or a damaged one.
+            StaleError: The recording was made on other clips or with another embedder.
         """
         recording = cls(folder.open(RecordingManifest), index)
         manifest = recording.manifest
@@ -57,22 +58,22 @@ class Recording:
 
     @property
     def folder(self) -> Folder:
-        """Where it is stored."""
+        """The folder that holds the recording."""
         return self.stored.folder
 
     @property
     def manifest(self) -> RecordingManifest:
-        """What was recorded: target, layers, settings, counts."""
+        """The recording's target, layers, settings and counts."""
         return self.stored.manifest
 
     @property
     def name(self) -> str:
-        """NAME/RUN, as verbs take it."""
+        """NAME/RUN, the form in which verbs take it."""
         return f"{self.index.name}/{self.folder.path.name}"
 
     @property
     def remedy(self) -> str:
-        """What to do when the recording no longer fits, as a command."""
+        """The command that records again, to be given when the recording no longer fits."""
         return (
             f"record it again: and-retrieval record {self.index.name} --target {self.manifest.target} "
             f"--run {self.folder.path.name}"
@@ -85,7 +86,7 @@ class Recording:
 
     @cached_property
     def layers(self) -> tuple[LayerEvidence, ...]:
-        """The evidence, layer by layer."""
+        """The evidence of every layer."""
         return load_evidence(self.stored.file(EVIDENCE), self.manifest.layers)
 
     @cached_property
@@ -96,8 +97,13 @@ class Recording:
     @cached_property
     def qualities(self) -> Floats:
         """Measured qualities of all clips, float32 [clips, qualities], in the order of `clips.qualities.QUALITIES`."""
-        qualities: Floats = load_file(self.stored.file(QUALITIES_FILE))["qualities"]
-        return qualities
+        return self._measured["qualities"]
+
+    @cached_property
+    def bands(self) -> Floats:
+        """Levels of all clips in mel bands, dB, float32 [clips, bands], see `clips.bands`; NaN if not measured."""
+        missing = np.full((len(self.qualities), BANDS), np.nan, np.float32)
+        return self._measured.get("bands", missing)
 
     @cached_property
     def seen_rows(self) -> npt.NDArray[np.intp]:
@@ -112,7 +118,7 @@ class Recording:
         return np.array(self.manifest.held_out_rows, np.intp)
 
     def files_of(self, rows: Sequence[int] | npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
-        """Which file each clip was cut from, numbered; int [rows]. Windows of one file are not independent."""
+        """Number of the file that each clip was cut from, int [rows]. Windows of one file are not independent."""
         files = [self.index.clips[row].sha256 for row in rows]
         return np.unique(files, return_inverse=True)[1].reshape(-1)
 
@@ -134,7 +140,7 @@ class Recording:
         """Activations of a layer on the seen clips that could be read, and the rows of these clips.
 
         Returns:
-            int [clips], and float32 [clips, units], memory-mapped where all could be read. A value is NaN where the
+            int [clips], and float32 [clips, units], memory-mapped if all clips could be read. A value is NaN if the
             unit gave no finite number for the clip.
         """
         activations = self.activations(layer, SEEN)
@@ -142,14 +148,19 @@ class Recording:
         return self.seen_rows[read], activations if read.all() else activations[read]
 
     def matching_layers(self, globs: Sequence[str]) -> tuple[str, ...]:
-        """The recorded layers that any of the globs matches, by name or alias, in their order.
+        """The recorded layers that any glob matches by name or alias, in recorded order.
 
         Raises:
-            InputError: A glob matches none.
+            InputError: A glob matches no recorded layer.
         """
         names = [layer.name for layer in self.manifest.layers]
-        remedy = f"{self.name} has no others; record it with more"
+        remedy = f"{self.name} has no other layers; record it with more"
         return recorded_layers(globs, names, self.manifest.aliases, remedy)
+
+    @cached_property
+    def _measured(self) -> dict[str, Floats]:
+        measured: dict[str, Floats] = load_file(self.stored.file(QUALITIES_FILE))
+        return measured
 
     @cached_property
     def _activations(self) -> Activations:

@@ -1,4 +1,4 @@
-"""The network that was recorded, loaded again with its dictionaries."""
+"""Loads the network of a recording again, with its dictionaries."""
 
 from __future__ import annotations
 
@@ -17,48 +17,51 @@ from .recording import Recording
 def load_recorded_target(
     recording: Recording, device: str = "cpu", trust_remote_code: bool = False
 ) -> Target:
-    """The target of a recording, its dictionaries attached as they were when it was recorded.
+    """Load the target of a recording, with its dictionaries attached as they were then.
 
-    The weights are not compared with those that were recorded; whoever uses the target does that, once.
+    The weights are not checked against the recording; the caller has to do that.
 
     Args:
-        recording: What was recorded.
+        recording: The recording.
         device: `cpu`, `cuda`, ... or `auto`.
         trust_remote_code: See `targets.load_target`.
 
     Raises:
         InputError: The target or a dictionary cannot be loaded any more.
-        StaleError: The file of a dictionary was changed.
+        StaleError: The file of a dictionary has changed.
     """
     target = load_target(recording.manifest.target, device, trust_remote_code)
-    for known in recording.manifest.dictionaries:
-        target = _attached(target, known, recording)
+    for attached in recording.manifest.dictionaries:
+        target = _attached(target, attached, recording)
     return target
 
 
-def _attached(target: Target, known: AttachedDictionary, recording: Recording) -> Target:
-    if known.path is None:
+def _attached(target: Target, attached: AttachedDictionary, recording: Recording) -> Target:
+    layer = attached.layer
+    if attached.path is None:
         raise InputError(
-            f"the dictionary of layer {known.layer!r} of {recording.name} was made in Python and has no file; save it "
-            f"with dictionary.save_dictionary and {recording.remedy} --dictionary {known.layer}=FILE"
+            f"the dictionary of layer {layer!r} of {recording.name} was made in Python and has no file; save it "
+            f"with dictionary.save_dictionary and {recording.remedy} --dictionary {layer}=FILE"
         )
-    dictionary = load_dictionary(known.path)
-    if dictionary.source is None or dictionary.source[1] != known.sha256:
-        raise StaleError(f"{known.path} was changed since {recording.name} was recorded; {recording.remedy}")
+    dictionary = load_dictionary(attached.path)
+    if dictionary.source is None or dictionary.source[1] != attached.sha256:
+        raise StaleError(
+            f"{attached.path} has changed since {recording.name} was recorded; {recording.remedy}"
+        )
     device = next(target.module.parameters(), dictionary.encoder).device
-    axes = known.unit_axis, known.time_axis
-    return attach(target, known.layer, dictionary, device=device, axes=axes)
+    axes = attached.unit_axis, attached.time_axis
+    return attach(target, layer, dictionary, device=device, axes=axes)
 
 
 def recorded_plans(
     layers: Sequence[RecordedLayer], target: Target, names: Collection[str]
 ) -> tuple[LayerPlan, ...]:
-    """How the output of some layers was read when it was recorded, in the order of `layers`.
+    """Plans that read layers as they were read when they were recorded, in the order of `layers`.
 
     Args:
-        layers: Of a recording's manifest.
-        target: The network; says when the steps of a time axis are.
-        names: Layers that are wanted.
+        layers: All layers of a recording's manifest.
+        target: The network; it knows the times of the steps of a time axis.
+        names: Names of the layers to plan.
     """
     return tuple(
         LayerPlan(

@@ -1,8 +1,8 @@
 """Running top-k, bottom-k and moments of every unit: plain arrays, fed batch by batch, mergeable.
 
-What is held is O(units x k) however many clips go by. A clip's value beats another's when it is
-stronger, or equally strong with a lower row; that order is total, so neither the order of the
-batches nor the way partial results are merged can change what is kept.
+Memory is O(units x k), whatever the number of clips. One clip beats another if it is stronger, or
+equally strong and in a lower row. This order is total, so neither the order of the batches nor the
+order in which partial results are merged changes the result.
 """
 
 from __future__ import annotations
@@ -20,11 +20,15 @@ _Ranks = npt.NDArray[np.int64]
 
 
 class RunningTopK:
-    """The k strongest (`largest`) or weakest clips of every unit among those seen so far.
+    """The k strongest (`largest`) or weakest clips of every unit among the clips so far.
 
-    A clip is kept as one int64, its rank: the value's bits, made to order as integers do, above
-    the complement of its row. Comparing two ranks compares strength first and then row, so a slot
-    is replaced by one comparison and only units in which something new gets in are touched.
+    A clip is kept as one int64, its rank: the bits of the value, rearranged to sort as integers do, above
+    the complement of its row. Comparing two ranks compares strength first and then row, so a single
+    comparison decides whether a clip replaces another, and only units that gain a clip are touched.
+
+    The simple way, sorting the kept clips and the batch by strength and row, takes 8 times as long (`bench.topk`), and
+    3.6 times if only units that gain a clip are sorted. A stable sort by strength alone, which is correct only while
+    rows ascend, takes 3.5 to 4.3 and 2 times as long.
     """
 
     def __init__(self, units: int, k: int, largest: bool) -> None:
@@ -41,19 +45,19 @@ class RunningTopK:
 
     @property
     def nbytes(self) -> int:
-        """Bytes held."""
+        """Size in bytes."""
         return self._ranks.nbytes + self._peaks.nbytes + self._weakest.nbytes + self._bar.nbytes
 
     def update(self, rows: Ints, values: Floats, peaks: Floats) -> None:
-        """Takes in a batch of clips.
+        """Add a batch of clips.
 
         Args:
-            rows: int32 [n], rows of the clips in the clip index, >= 0, each clip shown once.
+            rows: int32 [n], rows of the clips in the clip index, >= 0; each clip must be added only once.
             values: float32 [n, units], activations. NaN and infinities are never kept.
-            peaks: float32 [n, units], seconds from the clip's start of the strongest response.
+            peaks: float32 [n, units], time of the strongest response, in seconds from the clip's start.
 
         Raises:
-            ValueError: The shapes do not belong together, or a row is negative.
+            ValueError: The shapes do not match, or a row is negative.
         """
         shape = (len(rows), self.units)
         if values.shape != shape or peaks.shape != shape:
@@ -64,7 +68,7 @@ class RunningTopK:
             raise ValueError(f"rows must be >= 0, got {int(np.min(rows))}")
         for row, value, peak in zip(rows, values, peaks, strict=True):
             strength = self._strength(value)
-            # A later row loses every tie, so the flat parts of rectified units cost nothing.
+            # A later row loses every tie, so the many zeros of rectified units cost nothing.
             later = int(row) > self._highest_row
             candidates = np.flatnonzero(strength > self._bar if later else strength >= self._bar)
             candidates = candidates[np.isfinite(strength[candidates])]
@@ -72,21 +76,21 @@ class RunningTopK:
             self._highest_row = max(self._highest_row, int(row))
 
     def merge(self, other: RunningTopK) -> None:
-        """Takes in what another run kept over other clips.
+        """Add the clips that `other` kept; it must have been fed other clips.
 
         Raises:
-            ValueError: The other has other units, another k or the other end.
+            ValueError: The two differ in `units`, `k` or `largest`.
         """
-        mine, theirs = (self.units, self.k, self.largest), (other.units, other.k, other.largest)
-        if mine != theirs:
-            raise ValueError(f"cannot merge (units, k, largest) = {theirs} into {mine}")
-        everyone = np.arange(self.units)
+        expected, given = (self.units, self.k, self.largest), (other.units, other.k, other.largest)
+        if given != expected:
+            raise ValueError(f"cannot merge (units, k, largest) = {given} into {expected}")
+        all_units = np.arange(self.units)
         for slot in range(self.k):
-            self._insert(everyone, other._ranks[:, slot], other._peaks[:, slot])
+            self._insert(all_units, other._ranks[:, slot], other._peaks[:, slot])
         self._highest_row = max(self._highest_row, other._highest_row)
 
     def kept(self) -> Kept:
-        """What is kept, strongest (weakest) first, padded with -1 and NaN."""
+        """The kept clips, strongest (weakest) first, padded with -1 and NaN."""
         order = np.argsort(self._ranks, axis=1)[:, ::-1]
         ranks = np.take_along_axis(self._ranks, order, axis=1)
         peaks = np.take_along_axis(self._peaks, order, axis=1)
@@ -100,11 +104,11 @@ class RunningTopK:
         )
 
     def _strength(self, values: Floats) -> Floats:
-        """float32 to float32, its own inverse; adding zero makes -0.0 tie with 0.0."""
+        """Strength of values, and values of strength, float32; adding zero makes -0.0 tie with 0.0."""
         return (values if self.largest else -values) + np.float32(0)
 
     def _insert(self, units: npt.NDArray[np.intp], ranks: _Ranks, peaks: Floats) -> None:
-        """Puts one clip per unit in place of the unit's weakest where it outranks it."""
+        """Replace the weakest clip of every unit by the given clip, if that outranks it."""
         better = ranks > self._ranks[units, self._weakest[units]]
         units = units[better]
         if not units.size:
@@ -112,10 +116,10 @@ class RunningTopK:
         slots = self._weakest[units]
         self._ranks[units, slots] = ranks[better]
         self._peaks[units, slots] = peaks[better]
-        held = self._ranks[units]
-        weakest = held.argmin(axis=1)
+        kept = self._ranks[units]
+        weakest = kept.argmin(axis=1)
         self._weakest[units] = weakest
-        ranks = held[np.arange(len(units)), weakest]
+        ranks = kept[np.arange(len(units)), weakest]
         self._bar[units] = np.where(ranks == _NOTHING, np.float32(-np.inf), _strength_of(ranks))
 
 
@@ -133,7 +137,7 @@ def _strength_of(ranks: _Ranks) -> Floats:
 class RunningMoments:
     """Mean, standard deviation, lowest and highest activation of every unit, in float64.
 
-    Batches are joined by the parallel rule of Chan, Golub and LeVeque (1979). A NaN or infinite
+    Batches are combined by the parallel rule of Chan, Golub and LeVeque (1979). A NaN or infinite
     activation is left out of its unit's statistics and counted in `ignored`.
 
     Attributes:
@@ -152,7 +156,7 @@ class RunningMoments:
         self._high = np.full(units, -np.inf)
 
     def update(self, values: Floats) -> None:
-        """Takes in activations, float32 [n, units].
+        """Add activations, float32 [n, units].
 
         Raises:
             ValueError: `values` has another number of units.
@@ -178,25 +182,25 @@ class RunningMoments:
         self.merge(batch)
 
     def merge(self, other: RunningMoments) -> None:
-        """Takes in the statistics of other clips.
+        """Add the statistics of other clips.
 
         Raises:
-            ValueError: The other has another number of units.
+            ValueError: `other` has another number of units.
         """
         if self.units != other.units:
             raise ValueError(f"cannot merge moments of {other.units} units into {self.units}")
-        mine, theirs = self._counts(), other._counts()
-        total = np.maximum(mine + theirs, 1)
-        apart = other._mean - self._mean
-        self._mean = self._mean + apart * (theirs / total)
-        self._squares = self._squares + other._squares + apart**2 * (mine * (theirs / total))
+        count, other_count = self._counts(), other._counts()
+        total = np.maximum(count + other_count, 1)
+        difference = other._mean - self._mean
+        self._mean = self._mean + difference * (other_count / total)
+        self._squares = self._squares + other._squares + difference**2 * (count * (other_count / total))
         self._low = np.minimum(self._low, other._low)
         self._high = np.maximum(self._high, other._high)
         self.ignored = self.ignored + other.ignored
         self.clips += other.clips
 
     def moments(self) -> Moments:
-        """The statistics; `std` is the population's (divides by n); NaN where nothing finite was seen."""
+        """The statistics; `std` is the population's (divides by n); NaN for a unit without any finite activation."""
         count = self._counts()
         seen = count > 0
         std = np.sqrt(self._squares / np.maximum(count, 1))

@@ -22,7 +22,7 @@ FILE = "unit_index.faiss"
 
 @dataclass(frozen=True)
 class UnitIndex:
-    """FAISS inner-product index over the neuron vectors of all layers of a run, layer after layer.
+    """FAISS inner-product index over the neuron vectors of all layers of a recording, layer after layer.
 
     Attributes:
         faiss: The index; a unit that never responded has the zero vector and scores 0.
@@ -43,7 +43,7 @@ class UnitIndex:
         return scores[0], rows[0]
 
     def vectors(self, rows: Rows) -> Floats:
-        """Neuron vectors of some rows, float32 [rows, dim]."""
+        """Neuron vectors of the given rows, float32 [rows, dim]."""
         return faiss_index.stored(self.faiss, rows)
 
     def unit(self, row: int) -> tuple[str, int]:
@@ -57,7 +57,7 @@ class UnitIndex:
         """The row of a unit named LAYER:UNIT.
 
         Raises:
-            InputError: No such layer or unit, or another form.
+            InputError: The name has another form, or there is no such layer or unit.
         """
         layer, _, number = unit.rpartition(":")
         if not layer or not number.isdecimal():
@@ -75,7 +75,7 @@ class UnitIndex:
         return start + int(number)
 
     def in_layers(self, names: Collection[str]) -> Mask:
-        """Which rows belong to the layers of these names, bool [n]."""
+        """Whether each row belongs to a layer of these names, bool [n]."""
         return np.repeat([name in names for name, _ in self.layers], [units for _, units in self.layers])
 
     def rows_of(self, layer: str) -> slice:
@@ -92,9 +92,9 @@ class UnitIndex:
 def neuron_vectors(evidence: LayerEvidence, clip_vectors: Floats) -> Floats:
     """One vector per unit, float32 [units, dim] of unit length; zero for a unit that never responded.
 
-    The mean of the vectors of the unit's top clips, weighted by how far each activation exceeds the unit's
-    mean over all clips; the mean of all clip vectors is taken off first, so that what every clip shares
-    does not make every unit a match.
+    The vector is the mean of the vectors of the unit's top clips, weighted by how far each activation exceeds the
+    unit's mean over all clips. The mean of all clip vectors is subtracted first, so that what all clips share does
+    not make every unit match.
     """
     rows, weights = evidence.top.rows, clip_weights(evidence)
     # The scale of a unit says nothing, and squares of extreme ones would leave the range of float32.
@@ -102,21 +102,21 @@ def neuron_vectors(evidence: LayerEvidence, clip_vectors: Floats) -> Floats:
     np.divide(weights, largest, out=weights, where=largest > 0)
     centred = clip_vectors - clip_vectors.mean(axis=0)
     result = np.zeros((evidence.units, clip_vectors.shape[1]), np.float32)
-    for rank in range(rows.shape[1]):  # k passes of [units, dim] instead of one array of k times the size
+    for rank in range(rows.shape[1]):  # k passes over [units, dim] instead of one array of k times the size
         result += weights[:, rank, None] * centred[rows[:, rank]]
     norms = np.linalg.norm(result, axis=1, keepdims=True)
     return np.where(norms > 0, result / np.maximum(norms, 1e-12), 0).astype(np.float32)
 
 
 def clip_weights(evidence: LayerEvidence) -> Floats:
-    """By how much each top clip's activation exceeds the unit's mean, float32 [units, k]; 0 where it does not."""
+    """By how much each top clip's activation exceeds the unit's mean, float32 [units, k]; 0 if it does not."""
     excess = np.where(evidence.top.rows >= 0, evidence.top.values - evidence.moments.mean[:, None], 0)
     weights: Floats = np.maximum(np.nan_to_num(excess), 0).astype(np.float32)
     return weights
 
 
 def build_unit_index(layers: Sequence[LayerEvidence], clip_vectors: Floats) -> UnitIndex:
-    """The unit index over all units of all layers; exact while they are fewer than `faiss_index.APPROXIMATE_FROM`."""
+    """The index over all units of all layers; exact for fewer units than `faiss_index.APPROXIMATE_FROM`."""
     vectors = np.concatenate([neuron_vectors(layer, clip_vectors) for layer in layers])
     sizes = tuple((layer.name, layer.units) for layer in layers)
     large = len(vectors) >= faiss_index.APPROXIMATE_FROM

@@ -1,1 +1,1 @@
-"""The report: a run as one HTML file."""
+"""Writes the report: a run as one HTML file."""

@@ -1,4 +1,4 @@
-"""What a report says, and the same as tables that its page draws: units point to layers, concepts, clips by number."""
+"""The content of a report, and its tables for the page: in these, units refer to layers, concepts, clips by number."""
 
 from __future__ import annotations
 
@@ -13,15 +13,16 @@ import numpy as np
 import numpy.typing as npt
 
 from ..explanation.faithfulness import LEVEL
-from ..types import Explanation, Label, Meaning, Shown, Summary, UnitFaithfulness
+from ..explanation.tuning import AXES, in_words
+from ..types import Explanation, Label, Meaning, Shown, Summary, Tuning, UnitFaithfulness
 
-FREQUENT = 8  # labels in a layer's overview
+FREQUENT = 8  # labels listed in a layer's overview
 BINS = 30  # of the distribution of scores
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture in a section: the file's content, its media type (image/png, image/svg+xml), what it shows in words."""
+    """A picture in a section: the file's content, its media type (image/png, image/svg+xml), its description."""
 
     content: bytes
     media_type: str
@@ -33,10 +34,10 @@ class Section:
     """A part of the report between the layers and the units.
 
     Attributes:
-        title: Its heading.
+        title: Heading.
         paragraphs: Text under the heading.
-        table: Rows of cells, the first one with the names of the columns; may be empty.
-        pictures: Shown below.
+        table: Rows of cells, starting with the names of the columns; may be empty.
+        pictures: Pictures below the table.
     """
 
     title: str
@@ -47,7 +48,7 @@ class Section:
 
 @dataclass(frozen=True, slots=True)
 class ClipFacts:
-    """What the page says of a clip: its file, where it begins in it (seconds), and the clip in words, if known."""
+    """What the page says about a clip: its file, its start in the file (seconds), and its caption, if known."""
 
     path: str
     start: float
@@ -56,18 +57,18 @@ class ClipFacts:
 
 @dataclass(frozen=True)
 class ReportData:
-    """What a report says.
+    """The content of a report.
 
     Attributes:
         title: Heading and window title.
         facts: Name -> value, shown under the title in this order.
-        notes: Warnings and honest remarks, one paragraph each.
-        layers: Names of the layers, in the order they are shown.
+        notes: Warnings and remarks; each is a paragraph.
+        layers: Names of the layers, in the order in which the page shows them.
         explanations: One per unit; a `Shown.row` below 0 has no sound.
-        clips: Row -> what is said of the clip, for every row that the explanations show.
+        clips: Row -> facts of the clip, for every row that the explanations show.
         concept_hits: Concept -> (index into `explanations`, score) pairs, best first.
         layer_facts: Layer -> (name, value) pairs shown in its overview.
-        random_polysemanticity: That of clips picked at random, shown beside every unit's; None where unknown.
+        random_polysemanticity: Polysemanticity of random clips, shown beside that of every unit; None if unknown.
         sections: Further parts of the page.
     """
 
@@ -84,23 +85,23 @@ class ReportData:
 
 
 def check(data: ReportData) -> None:
-    """See to it that a report's parts belong together.
+    """Check that the parts of a report belong together.
 
     Raises:
-        ValueError: An explanation or facts of an unknown layer, a unit explained twice, a concept hit that points
-            outside `explanations`, or a meaning that names a clip its unit does not have.
+        ValueError: An explanation or a fact belongs to an unknown layer, a unit is explained twice, a concept hit
+            points outside `explanations`, or a meaning names a clip that is not among its unit's top clips.
     """
     names = set(data.layers)
-    for one in data.explanations:
-        if one.layer not in names:
-            raise ValueError(f"unit {one.unit} is of layer {one.layer!r}, which is not in layers")
-        if any(not 0 <= place < len(one.top) for meaning in one.meanings for place in meaning.clips):
-            raise ValueError(f"a meaning of unit {one.layer}:{one.unit} names a clip that is not in top")
+    for unit in data.explanations:
+        if unit.layer not in names:
+            raise ValueError(f"unit {unit.unit} is of layer {unit.layer!r}, which is not in layers")
+        if any(not 0 <= place < len(unit.top) for meaning in unit.meanings for place in meaning.clips):
+            raise ValueError(f"a meaning of unit {unit.layer}:{unit.unit} names a clip that is not in top")
     if unknown := [layer for layer in data.layer_facts if layer not in names]:
         raise ValueError(f"there are facts about layer {unknown[0]!r}, which is not in layers")
-    for (layer, unit), times in Counter((one.layer, one.unit) for one in data.explanations).items():
+    for (layer, number), times in Counter((unit.layer, unit.unit) for unit in data.explanations).items():
         if times > 1:
-            raise ValueError(f"unit {layer}:{unit} is explained {times} times")
+            raise ValueError(f"unit {layer}:{number} is explained {times} times")
     for concept, hits in data.concept_hits.items():
         if any(not 0 <= i < len(data.explanations) for i, _ in hits):
             raise ValueError(f"a hit of concept {concept!r} points outside the explanations")
@@ -108,43 +109,9 @@ def check(data: ReportData) -> None:
 
 def text_tables(data: ReportData) -> dict[str, Any]:
     """The page's text as JSON-able tables."""
-    concepts: dict[str, int] = {}
-    clips: dict[int, int] = {}
-    layer_number = {name: i for i, name in enumerate(data.layers)}
-
-    def show(shown: Shown) -> list[Any]:
-        return [clips.setdefault(shown.row, len(clips)), _number(shown.peak), _number(shown.activation)]
-
-    def named(labels: Sequence[Label]) -> list[list[Any]]:
-        return [[concepts.setdefault(x.concept, len(concepts)), _number(x.score), x.evidence] for x in labels]
-
-    def meant(meaning: Meaning) -> dict[str, Any]:
-        return {
-            "labels": named(meaning.labels),
-            **_sentence(meaning.summary),
-            "reliable": meaning.reliable,
-            "faithfulness": _figures(meaning.faithfulness),
-            "clips": list(meaning.clips),
-        }
-
-    units = [
-        {
-            "layer": layer_number[e.layer],
-            "unit": e.unit,
-            "labels": named(e.labels),
-            **_sentence(e.summary),
-            "reliable": e.reliable,
-            "faithfulness": _figures(e.faithfulness),
-            "byCaptions": _figures(e.caption_faithfulness),
-            "acoustics": e.acoustics,
-            "words": list(e.open_concepts),
-            "spread": None if e.polysemanticity is None else _number(e.polysemanticity),
-            "meanings": [meant(meaning) for meaning in e.meanings],
-            "top": [show(s) for s in e.top],
-            "low": [show(s) for s in e.low],
-        }
-        for e in data.explanations
-    ]
+    numbers = _Numbers()
+    layer_number = {name: number for number, name in enumerate(data.layers)}
+    units = [_unit(unit, layer_number[unit.layer], numbers) for unit in data.explanations]
     return {
         "title": data.title,
         "facts": [[name, value] for name, value in data.facts.items()],
@@ -159,8 +126,9 @@ def text_tables(data: ReportData) -> dict[str, Any]:
         "level": LEVEL,
         "randomSpread": data.random_polysemanticity,
         "scoreRange": _score_range(data.explanations),
-        "concepts": list(concepts),
-        "clips": [_clip(row, data.clips[row]) for row in clips],
+        "concepts": list(numbers.concepts),
+        "axes": [_axis(quality, centres) for quality, centres in numbers.axes],
+        "clips": [_clip(row, data.clips[row]) for row in numbers.clips],
         "units": units,
         "hits": [
             [name, [[i, _number(score)] for i, score in hits]] for name, hits in data.concept_hits.items()
@@ -168,16 +136,80 @@ def text_tables(data: ReportData) -> dict[str, Any]:
     }
 
 
-def best_score(one: Explanation) -> float:
-    """Score of a unit's first label; minus infinity where there is none."""
-    score = one.labels[0].score if one.labels else -math.inf
+@dataclass(frozen=True)
+class _Numbers:
+    """Numbers the concepts, clips and axes of curves in the order in which units first refer to them.
+
+    Attributes:
+        concepts: Concept -> number.
+        clips: Row -> number.
+        axes: (quality, centres) -> number.
+    """
+
+    concepts: dict[str, int] = field(default_factory=dict)
+    clips: dict[int, int] = field(default_factory=dict)
+    axes: dict[tuple[str, tuple[float, ...]], int] = field(default_factory=dict)
+
+    def clip(self, shown: Shown) -> list[Any]:
+        """A clip of a unit: its number, peak and activation."""
+        number = self.clips.setdefault(shown.row, len(self.clips))
+        return [number, _number(shown.peak), _number(shown.activation)]
+
+    def labels(self, labels: Sequence[Label]) -> list[list[Any]]:
+        """Labels: the concept's number, the score and the source of the label."""
+        return [
+            [self.concepts.setdefault(x.concept, len(self.concepts)), _number(x.score), x.evidence]
+            for x in labels
+        ]
+
+    def curve(self, tuning: Tuning) -> list[Any]:
+        """A tuning curve: its name, the number of its axis, the effect and what is drawn."""
+        axis = self.axes.setdefault((tuning.quality, tuning.centres), len(self.axes))
+        drawn = tuning.means, tuning.margins, (tuning.low, tuning.high)
+        return [in_words(tuning), axis, _number(tuning.effect), *map(_drawn, drawn)]
+
+
+def _unit(unit: Explanation, layer: int, numbers: _Numbers) -> dict[str, Any]:
+    """A unit's row in the page's table; `layer` is the number of its layer."""
+    return {
+        "layer": layer,
+        "unit": unit.unit,
+        "labels": numbers.labels(unit.labels),
+        **_sentence(unit.summary),
+        "reliable": unit.reliable,
+        "kind": unit.kind,
+        "faithfulness": _figures(unit.faithfulness),
+        "byCaptions": _figures(unit.caption_faithfulness),
+        "acoustics": unit.acoustics,
+        "tuning": [numbers.curve(tuning) for tuning in unit.tuning if tuning.centres],
+        "words": list(unit.open_concepts),
+        "spread": None if unit.polysemanticity is None else _number(unit.polysemanticity),
+        "meanings": [_meaning(meaning, numbers) for meaning in unit.meanings],
+        "top": [numbers.clip(shown) for shown in unit.top],
+        "low": [numbers.clip(shown) for shown in unit.low],
+    }
+
+
+def _meaning(meaning: Meaning, numbers: _Numbers) -> dict[str, Any]:
+    return {
+        "labels": numbers.labels(meaning.labels),
+        **_sentence(meaning.summary),
+        "reliable": meaning.reliable,
+        "faithfulness": _figures(meaning.faithfulness),
+        "clips": list(meaning.clips),
+    }
+
+
+def best_score(unit: Explanation) -> float:
+    """Score of a unit's first label; minus infinity if it has none."""
+    score = unit.labels[0].score if unit.labels else -math.inf
     return score if math.isfinite(score) else -math.inf
 
 
 def layer_overview(
     name: str, explanations: Sequence[Explanation], facts: Sequence[tuple[str, str]]
 ) -> dict[str, Any]:
-    """Counts of a layer's units, its most frequent best labels and the distribution of their scores."""
+    """Counts of a layer's units, its most frequent first labels and the distribution of their scores."""
     verdicts = [e.reliable for e in explanations]
     frequent = Counter(e.labels[0].concept for e in explanations if e.labels)
     scores = np.array([s for s in map(best_score, explanations) if math.isfinite(s)])
@@ -207,14 +239,28 @@ def _clip(row: int, clip: ClipFacts) -> dict[str, Any]:
 
 
 def _figures(test: UnitFaithfulness | None) -> list[float | None] | None:
-    """The fields of `UnitFaithfulness` in its order, but for the verdict."""
+    """The fields of `UnitFaithfulness` in their order, without the verdict."""
     return [_number(value) for value in astuple(test)[:-1]] if test else None
+
+
+def _axis(quality: str, centres: Sequence[float]) -> dict[str, Any]:
+    """A measured quality as the axis of curves, with the centres of its bins."""
+    axis = AXES[quality]
+    return {
+        "name": axis.words,
+        "unit": axis.unit,
+        "logarithmic": axis.logarithmic,
+        "centres": _drawn(centres),
+    }
 
 
 def _section(section: Section) -> dict[str, Any]:
     pictures = [
-        [f"data:{one.media_type};base64,{base64.b64encode(one.content).decode()}", one.description]
-        for one in section.pictures
+        [
+            f"data:{picture.media_type};base64,{base64.b64encode(picture.content).decode()}",
+            picture.description,
+        ]
+        for picture in section.pictures
     ]
     return {
         "title": section.title,
@@ -236,9 +282,14 @@ def _distribution(scores: npt.NDArray[np.float64]) -> dict[str, Any]:
 
 
 def _score_range(explanations: Sequence[Explanation]) -> list[float]:
-    """Ends of the score bars: 0 or the lowest score, and the highest."""
+    """Ends of the score bars: the lowest score or 0, whichever is lower, and the highest score."""
     scores = [x.score for e in explanations for x in e.labels if math.isfinite(x.score)]
     return [min([0.0, *scores]), max(scores, default=1.0)]
+
+
+def _drawn(values: Sequence[float]) -> list[float]:
+    """Three significant digits of finite numbers, enough for a small curve."""
+    return [float(f"{value:.3g}") for value in values]
 
 
 def _number(value: float) -> float | None:

@@ -1,8 +1,8 @@
 """One self-contained HTML file that explains a network: text, pictures and sound, no network access.
 
-The page is templates in `web/` and JSON blocks: one with all text, one per clip with its
-sound and picture. Text from outside is never markup: it is escaped JSON here and `textContent`
-there, and the page's content security policy allows no script, style or address but its own.
+The page consists of templates in `web/` and JSON blocks: one with all text, and one per clip with its sound and
+picture. Text from outside is never markup: it is escaped as JSON here and set as `textContent` by the page's script.
+The page's content security policy allows no other script, style or address.
 """
 
 from __future__ import annotations
@@ -11,14 +11,15 @@ import base64
 import hashlib
 import html
 import json
-import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from importlib import resources
 from itertools import zip_longest
 from typing import Any
 
+from ..choices import MEGABYTES
 from ..clips.files import UnreadableAudioError
+from ..config import REPORT_MEGABYTES
 from ..errors import InputError
 from ..progress import Progress, silent
 from ..types import Explanation, Floats, Shown
@@ -26,38 +27,40 @@ from .data import ReportData, best_score, check, text_tables
 from .media import clip_media
 
 FIRST_TOP, FIRST_LOW = 5, 2  # clips of a unit, or of a meaning, that get sound first
-SLACK = 2_000  # bytes kept free for the numbers that are known only once the clips are chosen
+SLACK = 2_000  # bytes kept free for numbers that are known only after the clips are chosen
 SCRIPTS = tuple(
     f"report-{part}.js" for part in ("elements", "words", "listing", "clips", "cards", "overview", "start")
 )
-"""The page's script in the order in which its parts are joined."""
+"""The parts of the page's script, in the order in which they are joined."""
 
 ReadClip = Callable[[int], tuple[Floats, int]]
 
 
 def build_report(
-    data: ReportData, read_clip: ReadClip, max_megabytes: float = 25.0, progress: Progress | None = None
+    data: ReportData,
+    read_clip: ReadClip,
+    max_megabytes: float = REPORT_MEGABYTES,
+    progress: Progress | None = None,
 ) -> str:
     """The page as text; the same data gives the same bytes.
 
-    Every clip is stored once. Clips of the clearest units of every layer come first; when the
-    page would grow past `max_megabytes` (10^6 bytes of UTF-8) no further clips are added, and the
-    page says so. A clip for which `read_clip` raises `UnreadableAudioError`, `InputError` or `OSError`
-    is shown without sound and named on the page.
+    Every clip is stored once. Clips of the clearest units of every layer come first. Once the page would
+    exceed `max_megabytes` (10^6 bytes of UTF-8), no more clips are added, and the page says so. A clip for
+    which `read_clip` raises `UnreadableAudioError`, `InputError` or `OSError` is shown without sound and
+    listed on the page.
 
     Args:
-        data: What to show.
+        data: The content of the report.
         read_clip: Row -> (waveform, 1-D float32 in [-1, 1]; sample rate in Hz).
         max_megabytes: Largest size of the page.
         progress: Called with (clips done, clips wanted).
 
     Raises:
-        InputError: `max_megabytes` is no size or too small for the text alone, or libsndfile cannot write MP3.
-        ValueError: The data do not belong together, see `data.check`.
+        InputError: `max_megabytes` is not a size or is too small for the text alone, or libsndfile cannot write MP3.
+        ValueError: The parts of the report do not belong together, see `data.check`.
     """
     check(data)
-    if not 0 < max_megabytes < math.inf:
-        raise InputError(f"max_megabytes is {max_megabytes:g}; give a number above 0")
+    MEGABYTES.check("max_megabytes", max_megabytes)
     rows = sound_order(data.explanations, data.layers)
     tables = text_tables(data)
     sound: dict[str, Any] = {
@@ -67,11 +70,13 @@ def build_report(
         "first": FIRST_TOP,
         "megabytes": max_megabytes,
     }
-    left = int(max_megabytes * 1e6) - SLACK - len(_page(data.title, tables | {"sound": sound}, []).encode())
+    text = SLACK + len(_page(data.title, tables | {"sound": sound}, []).encode())
+    left = int(max_megabytes * 1e6) - text
     if left < 0:
+        needed = -(-text // 100_000) / 10  # a tenth of a megabyte, rounded up
         raise InputError(
-            f"the report's text alone is larger than max_megabytes={max_megabytes:g}; "
-            "allow more megabytes or report fewer layers"
+            f"the report's text alone takes {needed:g} megabytes, and {max_megabytes:g} are allowed; "
+            f"give --megabytes {needed:g} or more (in Python: max_megabytes)"
         )
     blocks, stored = _add_sound(rows, read_clip, left, sound["unreadable"], _places(data), progress or silent)
     sound["stored"] = len(stored)
@@ -84,10 +89,10 @@ def build_report(
 
 
 def sound_order(explanations: Sequence[Explanation], layers: Sequence[str]) -> list[int]:
-    """Distinct clip rows in the order in which they are given sound.
+    """Distinct clip rows in the order in which they get sound.
 
-    Layers take turns, each offering its units in the order of `_clearness`; the first clips of
-    every unit come before the remaining clips of any.
+    Layers take turns, each offering its units in the order of `_clearness`. The first clips of every unit come
+    before the remaining clips of any unit.
     """
     ranked = [sorted((e for e in explanations if e.layer == layer), key=_clearness) for layer in layers]
     turns = [e for turn in zip_longest(*ranked) for e in turn if e is not None]
@@ -96,16 +101,16 @@ def sound_order(explanations: Sequence[Explanation], layers: Sequence[str]) -> l
     return list(dict.fromkeys(s.row for s in (*first, *rest) if s.row >= 0))
 
 
-def _first_clips(one: Explanation) -> list[Shown]:
+def _first_clips(unit: Explanation) -> list[Shown]:
     """The top clips that a unit's card shows unfolded: the strongest, or the strongest of every meaning."""
-    if not one.meanings:
-        return list(one.top[:FIRST_TOP])
-    return [one.top[place] for meaning in one.meanings for place in meaning.clips[:FIRST_TOP]]
+    if not unit.meanings:
+        return list(unit.top[:FIRST_TOP])
+    return [unit.top[place] for meaning in unit.meanings for place in meaning.clips[:FIRST_TOP]]
 
 
-def _clearness(one: Explanation) -> tuple[int, float, int]:
-    """Reliable units, then untested ones, then the others, each by the score of the best label."""
-    return ("holds", "untested", "fails").index(one.reliable), -best_score(one), one.unit
+def _clearness(unit: Explanation) -> tuple[int, float, int]:
+    """Sort key: reliable units, then untested units, then the others; within these, by the score of the first label."""
+    return ("holds", "untested", "fails").index(unit.reliable), -best_score(unit), unit.unit
 
 
 def _places(data: ReportData) -> dict[int, str]:
@@ -120,7 +125,7 @@ def _add_sound(
     places: Mapping[int, str],
     progress: Progress,
 ) -> tuple[list[str], set[int]]:
-    """Blocks of the clips that fit into `left` bytes; `unreadable` gains the clips that failed."""
+    """Blocks and rows of the clips that fit into `left` bytes; clips that cannot be read are added to `unreadable`."""
     blocks, stored = [], set()
     for done, row in enumerate(rows):
         progress(done, len(rows))
@@ -142,16 +147,16 @@ def _add_sound(
 
 
 def _heard(data: ReportData, stored: set[int]) -> list[int]:
-    """Per layer the number of units whose first top clips can all be played."""
-    whole = [e.layer for e in data.explanations if e.top and all(s.row in stored for s in _first_clips(e))]
-    return [whole.count(layer) for layer in data.layers]
+    """For every layer the number of units whose first top clips can all be played."""
+    playable = [e.layer for e in data.explanations if e.top and all(s.row in stored for s in _first_clips(e))]
+    return [playable.count(layer) for layer in data.layers]
 
 
 # ---------- page ----------
 
 
 def _embed(value: Any) -> str:
-    """JSON in ASCII that cannot end or open an HTML element, whatever strings it holds."""
+    """JSON in ASCII that cannot open or close an HTML element, whatever strings it holds."""
     text = json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
@@ -165,7 +170,7 @@ def _template(name: str) -> str:
 
 
 def _hash(text: str) -> str:
-    """Source expression of a content security policy that allows exactly this inline text."""
+    """The expression with which a content security policy allows exactly this inline text."""
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 

@@ -1,4 +1,4 @@
-"""What the report says of pruning: the results of `prune` in a run's folder, with their curves."""
+"""The report's section on pruning: the results of `prune` in the run's folder, with their curves."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from ..recording.recording import Recording
 from .data import Picture, Section
 
 EXPLAINED = (
-    "Units of a concept were masked, and the change measured on held-out clips: of the mean probability of the class "
-    "to be pruned, on its own clips, and of the other classes on theirs. The gap is the one less the other; "
-    "beside it that of as many random units of the same layers, and of units chosen by the clips' labels. Each row is "
-    "the budget at the knee of its curve."
+    "Units of a concept were masked, and the change was measured on held-out clips. The column concept is the change "
+    "of the mean probability of the concept's class on its clips; the column others is that of the other classes on "
+    "theirs. The gap is others minus concept. Beside it are the gap when as many random units of the same layers are "
+    "masked, and the gap of units chosen by the clips' labels. Each row is the budget at the knee of its curve."
 )
 HEAD = (
     "pruned", "units", "concept", "others", "gap", "random", "by labels", "accuracy", "accuracy of others",
-    "lost most besides", "nearest concepts of the units",
+    "other classes that lost most", "concepts nearest to the units",
 )  # fmt: skip
 SHOWN = 3
 
 
-def pruning_sections(run: Recording) -> tuple[Section, ...]:
-    """The report's section on what was pruned of a run: nothing where nothing was."""
-    results = stored_results(run)
+def pruning_sections(recording: Recording) -> tuple[Section, ...]:
+    """The report's section on pruning; empty if nothing was pruned."""
+    results = stored_results(recording)
     if not results:
         return ()
     curves = [curve for curve in map(curve_of, results) if curve is not None and len(curve.gaps) > 1]
@@ -35,12 +35,12 @@ def pruning_sections(run: Recording) -> tuple[Section, ...]:
             paragraphs=(
                 EXPLAINED,
                 *(
-                    f"{_title(one)}: not measured, {one['unmeasured']}."
-                    for one in results
-                    if one["unmeasured"] is not None
+                    f"{_title(result)}: not measured, {result['unmeasured']}."
+                    for result in results
+                    if result["unmeasured"] is not None
                 ),
             ),
-            table=(HEAD, *(_row(one) for one in results)),
+            table=(HEAD, *map(_row, results)),
             pictures=tuple(
                 Picture(
                     draw_curves(curve), "image/svg+xml", f"Gap over the share of units removed: {curve.title}"
@@ -56,16 +56,17 @@ def _title(result: Mapping[str, Any]) -> str:
 
 
 def _row(result: Mapping[str, Any]) -> tuple[str, ...]:
-    one = result["budgets"][result["chosen"]]
+    budget = result["budgets"][result["chosen"]]
     lost = ", ".join(f"{name} {change:+.2f}" for name, change in result["lost"][:SHOWN])
     removed = ", ".join(f"{name} ({count})" for name, count in result["removed"][:SHOWN])
-    before = [one[f"accuracy_{side}_before"] for side in ("target", "rest")]
-    after = [one[f"accuracy_{side}"] for side in ("target", "rest")]
+    before = [budget[f"accuracy_{side}_before"] for side in ("target", "rest")]
+    after = [budget[f"accuracy_{side}"] for side in ("target", "rest")]
     accuracy = [
         "" if old is None else f"{old:.2f} → {new:.2f}" for old, new in zip(before, after, strict=True)
     ]
     figures = [
-        "" if one[name] is None else f"{one[name]:+.3f}"
+        "" if budget[name] is None else f"{budget[name]:+.3f}"
         for name in ("delta_target", "delta_rest", "gap", "random_gap", "oracle_gap")
     ]
-    return (_title(result), f"{one['units']} ({one['share']:.1%})", *figures, *accuracy, lost, removed)
+    size = f"{budget['units']} ({budget['share']:.1%})"
+    return (_title(result), size, *figures, *accuracy, lost, removed)

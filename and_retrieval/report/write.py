@@ -1,4 +1,4 @@
-"""The report of a run: what the page shows, gathered from the run's files."""
+"""The report of a run: gathers what the page shows from the run's files, and writes the page."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from .. import faiss_index
+from ..choices import MEGABYTES
 from ..clips.index import ClipIndex
+from ..config import REPORT_MEGABYTES
 from ..embed import shared_networks
-from ..errors import InputError
 from ..explanation.stored import Explained, load_explained
-from ..files import write_text
+from ..files import output_path, writing
 from ..progress import Progress, silent
 from ..recording.recording import Recording
 from ..store import REPORT
@@ -20,7 +21,8 @@ from .media import SAMPLE_RATE
 from .page import build_report
 from .pruning import pruning_sections
 
-HITS = 24  # units listed per concept
+HITS = 24  # units listed for every concept
+SUFFIXES = (".html",)
 RANKED = {
     "score": "",
     "llm": ", in the language model's order",
@@ -30,46 +32,53 @@ RANKED = {
 
 
 def write_report(
-    run: Recording, out: Path | None = None, max_megabytes: float = 25.0, progress: Progress = silent
+    recording: Recording,
+    out: Path | None = None,
+    max_megabytes: float = REPORT_MEGABYTES,
+    progress: Progress = silent,
 ) -> Path:
-    """Write the run's explanations as one HTML file; returns its path.
+    """Write the explanations of a recording as one HTML file; returns its path.
 
     Raises:
-        InputError: The run is not explained yet, or the folder of `out` does not exist.
+        InputError: The recording is not explained yet, `out` is not an .html file in a folder that exists, the file
+            cannot be written, or `max_megabytes` is too small for the text alone.
     """
-    if out is not None and not out.parent.is_dir():
-        raise InputError(f"{out.parent} does not exist; make it first")
-    text = build_report(report_data(run), _clip_reader(run.index), max_megabytes, progress)
-    return write_text(out or run.folder.path / REPORT, text)
+    path = recording.folder.path / REPORT if out is None else output_path("--out", out, SUFFIXES)
+    MEGABYTES.check("max_megabytes", max_megabytes)
+    text = build_report(report_data(recording), _clip_reader(recording.index), max_megabytes, progress)
+    with writing(path) as scratch:
+        scratch.write_text(text, encoding="utf-8", newline="")
+    return path
 
 
-def report_data(run: Recording) -> ReportData:
-    """What the report of a run shows."""
-    explained, recorded = load_explained(run), run.manifest
-    made = explained.manifest
-    labelling = made.labelling
+def report_data(recording: Recording) -> ReportData:
+    """The content of the report of an explained recording."""
+    explained, recorded = load_explained(recording), recording.manifest
+    explanation = explained.manifest
+    labelling = explanation.labelling
     return ReportData(
         title=f"What {recorded.target} listens for",
         facts={
             "network": f"{recorded.target} (weights {recorded.weights})",
-            "sounds": f"{run.index.name}: {recorded.index_clips} clips, {len(recorded.held_out_rows)} of them held out",
+            "sounds": f"{recording.index.name}: {recorded.index_clips} clips, "
+            f"{len(recorded.held_out_rows)} of them held out",
             "units": _unit_counts(explained, len(recorded.layers)),
-            "embedder": f"{run.index.embedder_name} ({run.index.embedder_fingerprint})",
-            "concepts": f"{made.bank}, {len(made.concepts)} concepts, scored by "
-            f"{labelling.score} over {labelling.k} clips, by {labelling.evidence}{RANKED[labelling.rank]}",
-            "language model": made.summaries.llm,
+            "embedder": f"{recording.index.embedder_name} ({recording.index.embedder_fingerprint})",
+            "concepts": f"{explanation.bank}, {len(explanation.concepts)} concepts, scored by "
+            f"{labelling.score} over {_scored_clips(labelling.k)}, by {labelling.evidence}{RANKED[labelling.rank]}",
+            "language model": explanation.summaries.llm,
         },
-        notes=_notes(run, explained),
+        notes=_notes(recording, explained),
         layers=tuple(layer.name for layer in recorded.layers),
         explanations=explained,
-        clips=_clip_facts(run.index, explained.phrases),
-        concept_hits=_concept_hits(run, made.concepts),
+        clips=_clip_facts(recording.index, explained.phrases),
+        concept_hits=_concept_hits(recording, explanation.concepts),
         layer_facts={
             layer: [("R² by measured sound", f"{share.r2:.2f}, shuffled {share.shuffled:.2f}")]
-            for layer, share in made.acoustics.items()
+            for layer, share in explanation.acoustics.items()
         },
-        random_polysemanticity=made.random_polysemanticity,
-        sections=pruning_sections(run),
+        random_polysemanticity=explanation.random_polysemanticity,
+        sections=pruning_sections(recording),
     )
 
 
@@ -82,32 +91,38 @@ def _unit_counts(explained: Explained, layers: int) -> str:
     return f"{text}, {sum(by_captions)} by their captions" if by_captions else text
 
 
+def _scored_clips(k: int | None) -> str:
+    return "the clips each unit mainly responds to" if k is None else f"{k} clips"
+
+
 def _clip_facts(index: ClipIndex, phrases: Mapping[int, str]) -> dict[int, ClipFacts]:
     clips = {row: index.clips[row] for row in phrases}
     return {row: ClipFacts(clip.file, clip.start, phrases[row]) for row, clip in clips.items()}
 
 
-def _concept_hits(run: Recording, concepts: Sequence[str]) -> dict[str, list[tuple[int, float]]]:
-    scores, rows = faiss_index.search(run.unit_index.faiss, run.index.text_vectors(concepts), HITS)
+def _concept_hits(recording: Recording, concepts: Sequence[str]) -> dict[str, list[tuple[int, float]]]:
+    scores, rows = faiss_index.search(
+        recording.unit_index.faiss, recording.index.text_vectors(concepts), HITS
+    )
     return {
         concept: [(int(row), round(float(score), 4)) for row, score in zip(rows[i], scores[i], strict=True)]
         for i, concept in enumerate(concepts)
     }
 
 
-def _notes(run: Recording, explained: Explained) -> tuple[str, ...]:
+def _notes(recording: Recording, explained: Explained) -> tuple[str, ...]:
     notes = [
-        "Labels and sentences are made automatically from the clips each unit responded to most. "
-        "They say what these sounds have in common, not what the unit is for."
+        "Labels and sentences are made automatically from the clips that each unit responded to most. "
+        "They describe what these sounds have in common, not what the unit is for."
     ]
-    if run.manifest.target in shared_networks(run.index.embedder):
+    if recording.manifest.target in shared_networks(recording.index.embedder):
         notes.append(
-            f"The network and the embedder share the weights of {run.manifest.target}, so labels agree with the "
-            "network more than an independent embedder's would."
+            f"The network and the embedder share the weights of {recording.manifest.target}, so labels agree "
+            "with the network more than those of an independent embedder would."
         )
     if all(unit.reliable == "untested" for unit in explained):
-        notes.append("Too few clips were held out to test any label on sounds it was not made from.")
-    if skipped := len(run.index.skipped) + len(run.manifest.skipped):
+        notes.append("Too few clips were held out to test any label on sounds that it was not made from.")
+    if skipped := len(recording.index.skipped) + len(recording.manifest.skipped):
         notes.append(f"{skipped} files or clips could not be used; they are listed in the index and the run.")
     return tuple(notes)
 

@@ -15,6 +15,7 @@ space. The renormalised sum of signed terms finds `CANDIDATES` candidates, among
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,26 +23,25 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from ..clips.files import UnreadableAudioError, read_window
-from ..concepts import load_bank
+from ..clips.files import UnreadableAudioError
+from ..clips.index import ClipIndex
+from ..clips.source import file_windows
 from ..config import ClipConfig
 from ..errors import InputError
+from ..explanation.space import centred, clip_centre, text_centre
 from ..faiss_index import Rows
 from ..types import Embedder, Floats
+from ..vocabulary import known_words
+from .thresholds import NO_THRESHOLDS, Thresholds
+
+_log = logging.getLogger(__name__)
 
 CANDIDATES = 10_000
 """Vectors scored exactly where a query has several terms. Among a million, the ten best for two unrelated texts are
 among them in 7 of 10 cases (`bench search`); a run of up to as many units is searched exactly."""
 
-BACKGROUND = "audioset"
-"""The bank of texts that a text's cosine with a unit is held against."""
-
-TEXT_NEEDS = 6.0
-SOUND_NEEDS = 12.0
-"""Standard deviations above the background from which a unit is said to listen for a text, or for a sound or what
-another unit hears: sounds lie nearer to sounds than texts do. Both were chosen on the demo set, where 0.81 of the
-classes' names and 0.15 of absent sounds' reach them, 0.99 of held-out clips and 0.25 of absent clips; on ESC-10 it is
-1.00 and 0.03, 1.00 and 0.06 (`bench queries`)."""
+QUIET = 1e-3
+"""A window of a sound that is asked for counts as silent below this share of its loudest window's level."""
 
 Nearest = Callable[[Floats, int], tuple[Floats, Rows]]
 """(unit-length vector, k) -> cosines and rows, best first."""
@@ -100,12 +100,16 @@ class Terms:
     Attributes:
         plus: float32 [terms, dim], unit length.
         minus: float32 [terms, dim], unit length.
-        needs: float32 [plus terms], see `TEXT_NEEDS`.
+        needs: float32 [plus terms], the z from which a unit listens for each, see `thresholds`.
+        text_needs: The same for texts, those to lack included.
+        unknown: Texts, to have or to lack, that the embedder does not know; nothing matches such a query.
     """
 
     plus: Floats
     minus: Floats
     needs: Floats
+    text_needs: float = np.inf
+    unknown: tuple[str, ...] = ()
 
     @property
     def vector(self) -> Floats:
@@ -128,44 +132,80 @@ class Terms:
         return scores
 
 
-def embed_query(query: Query, embedder: Embedder, units: Floats) -> Terms:
-    """The query's terms.
+def embed_query(query: Query, index: ClipIndex, units: Floats, needs: Thresholds = NO_THRESHOLDS) -> Terms:
+    """The terms of a query, texts and sounds less what all texts and all clips share, see `explanation.space`.
 
     Args:
         query: What is searched for.
-        embedder: The one of the clip index.
+        index: Its embedder makes the vectors.
         units: float32 [units of the query, dim], their neuron vectors.
+        needs: The z from which a unit listens.
 
     Raises:
-        InputError: A sound file cannot be read.
+        InputError: A sound file cannot be read, or is silent.
     """
-    texts = embedder.embed_text([*query.texts, *query.minus]) if query.texts or query.minus else None
-    none = np.zeros((0, embedder.dim), np.float32)
-    sounds = [_read(Path(sound), embedder.sample_rate) for sound in query.sounds]
-    heard = embedder.embed_audio(sounds) if sounds else none
-    plus, minus = (none, none) if texts is None else np.split(texts, [len(query.texts)])
-    needs = [TEXT_NEEDS] * len(plus) + [SOUND_NEEDS] * (len(heard) + len(units))
-    return Terms(np.concatenate([plus, heard, units]), minus, np.array(needs, np.float32))
+    texts = [*query.texts, *query.minus]
+    vectors = index.text_vectors(texts)
+    plus, minus = np.split(centred(vectors, text_centre(index)), [len(query.texts)])
+    heard = np.zeros((0, index.dim), np.float32)
+    if query.sounds:
+        sounds = [sound_vector(Path(sound), index.embedder, index.cut) for sound in query.sounds]
+        heard = centred(np.stack(sounds), clip_centre(index))
+    needed = [needs.text] * len(plus) + [needs.sound] * (len(heard) + len(units))
+    unknown = known_words(index.embedder).unknown(texts, vectors) if texts else ()
+    return Terms(
+        np.concatenate([plus, heard, units]), minus, np.array(needed, np.float32), needs.text, unknown
+    )
 
 
-def ranked(terms: Terms, nearest: Nearest, vectors: Callable[[Rows], Floats], k: int) -> tuple[Floats, Rows]:
-    """Scores and rows of the k best vectors, best first; for a single term the cosines themselves."""
-    if len(terms.plus) == 1 and not len(terms.minus):
+def sound_vector(path: Path, embedder: Embedder, cut: ClipConfig) -> Floats:
+    """A sound file of any length as one unit-length vector, float32 [dim]: the mean over its windows that sound.
+
+    Windows are cut as those of an index; how many are silent is logged in one line.
+
+    Raises:
+        InputError: The file cannot be read, or all of it is silent.
+    """
+    if not path.is_file():
+        raise InputError(f"{path} does not exist; give a sound file")
+    levels: list[float] = []
+    vectors = [np.zeros((0, embedder.dim), np.float32)]
+    try:
+        for window in file_windows(path, embedder.sample_rate, cut):
+            levels.append(float(np.abs(window - window.mean()).max(initial=0)))
+            if levels[-1] >= cut.silence:
+                vectors.append(embedder.embed_audio([window]))
+    except UnreadableAudioError as error:
+        raise InputError(f"{path}: {error}; give a sound file") from None
+    loud = np.array([level for level in levels if level >= cut.silence])
+    if not len(loud):
+        raise InputError(f"{path} is silent; give a file with sound in it")
+    sounding = loud >= QUIET * loud.max()
+    if silent := len(levels) - int(sounding.sum()):
+        _log.warning("%s: %d of %d windows are silent and left out", path, silent, len(levels))
+    mean = np.concatenate(vectors)[sounding].mean(axis=0)
+    vector: Floats = (mean / max(float(np.linalg.norm(mean)), 1e-12)).astype(np.float32)
+    return vector
+
+
+def ranked(
+    terms: Terms, nearest: Nearest, vectors: Callable[[Rows], Floats], k: int, rescore: bool = False
+) -> tuple[Floats, Rows]:
+    """Scores and rows of the k best vectors, best first; for a single term the cosines themselves.
+
+    Args:
+        terms: The query.
+        nearest: Finds candidates.
+        vectors: The vectors of some rows.
+        k: Results wanted.
+        rescore: Whether the candidates' own cosines are not yet those of `vectors`.
+    """
+    if len(terms.plus) == 1 and not len(terms.minus) and not rescore:
         return nearest(terms.plus[0], k)
     _, rows = nearest(terms.vector, max(k, CANDIDATES))
     scores = terms.scores(vectors(rows))
     best = np.argsort(-scores, kind="stable")[:k]
     return scores[best], rows[best]
-
-
-def background(embedder: Embedder) -> Floats:
-    """Vectors of the background's texts, float32 [texts, dim]; embedded once per process."""
-    if embedder.fingerprint not in _backgrounds:
-        _backgrounds[embedder.fingerprint] = embedder.embed_text(load_bank(BACKGROUND).concepts)
-    return _backgrounds[embedder.fingerprint]
-
-
-_backgrounds: dict[str, Floats] = {}
 
 
 @dataclass(frozen=True)
@@ -176,7 +216,8 @@ class Calibrated:
         z: float32 [units], of the term to have that falls shortest of what it needs: how many standard deviations
             its cosine is above the mean cosine of the unit with the background's texts; 0 for a unit without vector.
         needed: float32 [units], what that term needs.
-        listens: bool [units], whether every term to have reaches what it needs and no text to lack does.
+        listens: bool [units], whether every term to have reaches what it needs and no text to lack does, and the
+            embedder knows all texts.
     """
 
     z: Floats
@@ -190,7 +231,7 @@ def calibrated(terms: Terms, vectors: Floats, texts: Floats) -> Calibrated:
     Args:
         terms: The query.
         vectors: float32 [units, dim], the units' neuron vectors.
-        texts: float32 [texts, dim], see `background`.
+        texts: float32 [texts, dim], the background, see `explanation.space.background_texts`, less what texts share.
     """
     other = vectors @ texts.T
     mean, spread = other.mean(axis=1), other.std(axis=1)
@@ -202,14 +243,5 @@ def calibrated(terms: Terms, vectors: Floats, texts: Floats) -> Calibrated:
     return Calibrated(
         z=plus[weakest, np.arange(len(vectors))].astype(np.float32),
         needed=terms.needs[weakest],
-        listens=(share >= 1).all(axis=0) & (minus < TEXT_NEEDS).all(axis=0),
+        listens=(share >= 1).all(axis=0) & (minus < terms.text_needs).all(axis=0) & (not terms.unknown),
     )
-
-
-def _read(path: Path, sample_rate: int) -> Floats:
-    if not path.is_file():
-        raise InputError(f"{path} does not exist; give a sound file")
-    try:
-        return read_window(path, 0.0, ClipConfig().window, sample_rate)
-    except UnreadableAudioError as error:
-        raise InputError(f"{path}: {error}; give a sound file") from None

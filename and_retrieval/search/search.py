@@ -8,13 +8,17 @@ from typing import Any, Literal
 
 import numpy as np
 
+from ..choices import COUNT
 from ..clips.index import ClipIndex
 from ..errors import InputError
+from ..explanation.space import centred, centred_background, clip_centre
 from ..explanation.stored import Explained, is_explained, load_explained
 from ..faiss_index import Mask, Rows, search, stored
 from ..recording.recording import Recording
 from ..types import Explanation, Floats, Reliability
-from .query import Calibrated, Query, background, calibrated, embed_query, ranked
+from ..vocabulary import known_words
+from .query import Calibrated, Query, calibrated, embed_query, ranked
+from .thresholds import index_thresholds, run_thresholds
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +37,11 @@ class Filters:
     reliable: bool = False
     meanings: Literal["one", "several"] | None = None
     polysemanticity: tuple[float, float] | None = None
+
+    def __post_init__(self) -> None:
+        low, high = self.polysemanticity or (0.0, 1.0)
+        if not low <= high:
+            raise InputError(f"polysemanticity {low:g} to {high:g}: give a range whose low end comes first")
 
     @property
     def need_explanations(self) -> bool:
@@ -72,6 +81,7 @@ def search_neurons(
             run does not have, or one that lets no unit through.
     """
     asked = Query.parse(query)
+    COUNT.check("k", k)
     units = run.unit_index
     rows = np.array([units.row(unit) for unit in asked.units], np.int64)
     examples = units.vectors(rows) if len(rows) else np.zeros((0, run.index.dim), np.float32)
@@ -82,7 +92,7 @@ def search_neurons(
     among = _chosen(run, filters, explained)
     if among is not None and not among.any():
         raise InputError(f"no unit of {run.name} passes the filters ({_in_words(filters)}); loosen them")
-    terms = embed_query(asked, run.index.embedder, examples)
+    terms = embed_query(asked, run.index, examples, run_thresholds(run))
 
     def nearest(vector: Floats, wanted: int) -> tuple[Floats, Rows]:
         scores, best = units.nearest(vector, wanted + len(rows), among)
@@ -90,7 +100,7 @@ def search_neurons(
         return scores[others][:wanted], best[others][:wanted]
 
     scores, best = ranked(terms, nearest, units.vectors, k)
-    worth = calibrated(terms, units.vectors(best), background(run.index.embedder))
+    worth = calibrated(terms, units.vectors(best), centred_background(run.index))
     told = explained.at(best.tolist()) if explained else [None] * len(best)
     return [
         _unit_result(*units.unit(int(row)), float(scores[place]), worth, place, told[place])
@@ -103,30 +113,48 @@ def search_clips(
     query: Query | str | Sequence[str],
     k: int = 10,
 ) -> list[dict[str, Any]]:
-    """The clips that match a query best: {path, start, score, label}, best first.
+    """The clips that match a query best: {path, start, score, z, needed, matches, label}, best first.
+
+    `z`, `needed` are as those of units; when no clip `matches`, nothing here sounds like the query.
 
     Raises:
-        InputError: The query names units, or a sound that cannot be read.
+        InputError: The query names units, or a sound that cannot be read or is silent.
     """
     asked = Query.parse(query)
+    COUNT.check("k", k)
     if asked.units:
         raise InputError(f"{', '.join(asked.units)}: units can be searched among units only, not among clips")
-    terms = embed_query(asked, index.embedder, np.zeros((0, index.dim), np.float32))
+    terms = embed_query(asked, index, np.zeros((0, index.dim), np.float32), index_thresholds(index))
+    centre = clip_centre(index)
+
+    def vectors(rows: Rows) -> Floats:
+        return centred(stored(index.faiss, rows), centre)
 
     def nearest(vector: Floats, wanted: int) -> tuple[Floats, Rows]:
         scores, rows = search(index.faiss, vector[None], wanted)
         return scores[0], rows[0]
 
-    scores, rows = ranked(terms, nearest, lambda rows: stored(index.faiss, rows), k)
+    scores, rows = ranked(terms, nearest, vectors, k, rescore=True)
+    worth = calibrated(terms, vectors(rows), centred_background(index))
     return [
         {
             "path": index.clips[row].file,
             "start": index.clips[row].start,
             "score": float(score),
+            "z": float(worth.z[place]),
+            "needed": float(worth.needed[place]),
+            "matches": bool(worth.listens[place]),
             "label": index.clips[row].label,
         }
-        for row, score in zip(rows, scores, strict=True)
+        for place, (row, score) in enumerate(zip(rows, scores, strict=True))
     ]
+
+
+def unknown_texts(index: ClipIndex, query: Query | str | Sequence[str]) -> tuple[str, ...]:
+    """Texts of a query that the index's embedder does not know, see `vocabulary`; nothing matches such a query."""
+    asked = Query.parse(query)
+    texts = [*asked.texts, *asked.minus]
+    return known_words(index.embedder).unknown(texts, index.embedder.embed_text(texts)) if texts else ()
 
 
 def _chosen(run: Recording, filters: Filters, explained: Explained | None) -> Mask | None:
@@ -170,6 +198,7 @@ def _unit_result(
         "labels": [asdict(label) for label in explanation.labels] if explanation else [],
         "summary": explanation.summary.text if explanation else None,
         "reliable": HOLDS[explanation.reliable] if explanation else None,
+        "label_kind": explanation.kind if explanation else None,
         "polysemanticity": explanation.polysemanticity if explanation else None,
         "open_concepts": list(explanation.open_concepts) if explanation else [],
     }

@@ -1,11 +1,11 @@
 """The demo probe set: short clips of everyday sounds that are computed, not downloaded.
 
     OUT/<concept>/<concept>-<n>.flac    16 kHz mono, 2.5 to 4 s
-    OUT/clips.csv                       path, label, caption, fold; one row a clip
+    OUT/clips.csv                       path, label, caption, fold; one row per clip
     OUT/soundbank.json                  recipe version and the sha256 of every file
 
-Most concepts are synthesised (`nature` to `electronic`); instruments come from a soundfont where one is installed
-(`instruments`). Every clip has its own random generator, so it does not depend on which others are rendered.
+Most concepts are synthesised (`nature` to `electronic`); instruments come from a soundfont, if one is installed
+(`instruments`). Every clip has its own random generator, so it does not depend on which other clips are rendered.
 """
 
 from __future__ import annotations
@@ -37,15 +37,15 @@ from .people import PEOPLE
 from .signals import RATE, Recipe, fade, noise
 
 VERSION = 1
-"""Raised whenever a recipe changes: a folder of another version is rendered again."""
+"""To be raised whenever a recipe changes: a folder of another version is rendered again."""
 
 FOLDS = 4
 SECONDS = (2.5, 3.0, 3.5, 4.0)
-"""Lengths of clips: few, so that networks are shown many of one length at a time."""
+"""Lengths of clips: only a few, so that many clips of equal length form a batch."""
 PEAK = (-9.0, -3.0)
-"""Range of a clip's peak, decibels full scale."""
+"""Range of a clip's peak, dBFS."""
 FLOOR = (-58.0, -46.0)
-"""Range of the faint room noise under every clip, decibels full scale RMS: no recording is digitally silent."""
+"""Range of the faint room noise under every clip, dBFS (RMS): real recordings are never digitally silent."""
 
 SYNTHESISED: Mapping[str, Recipe] = {
     **NATURE,
@@ -57,11 +57,11 @@ SYNTHESISED: Mapping[str, Recipe] = {
     **ELECTRONIC,
 }
 CONCEPTS: tuple[str, ...] = tuple(sorted(SYNTHESISED))
-"""Names of the concepts that are synthesised: they can be rendered everywhere."""
+"""Names of the concepts that are synthesised; these can be rendered on every machine."""
 SAMPLED: tuple[str, ...] = tuple(sorted(INSTRUMENTS))
 """Names of the concepts that need the soundfont."""
 
-# Main and second parameter of clip n: each fold gets both values of the second and two of the main one.
+# Main and second parameter of clip n: each fold gets both values of the second parameter and two of the main one.
 _GRID = ((0, 0), (1, 1), (2, 0), (3, 1), (2, 1), (3, 0), (0, 1), (1, 0))
 
 _log = logging.getLogger(__name__)
@@ -69,7 +69,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """One clip: its place in the folder, its row of the CSV and its sound (float32, 16 kHz mono)."""
+    """A clip: its path in the folder, its row of the CSV and its sound (float32, 16 kHz mono)."""
 
     path: str
     label: str
@@ -84,17 +84,17 @@ def available() -> tuple[str, ...]:
 
 
 def clip(concept: str, n: int) -> Rendered:
-    """Clip number `n` (from 1) of a concept: the same samples every time.
+    """Render clip number `n` (from 1) of a concept; the samples are the same every time.
 
     Raises:
-        InputError: Unknown concept, or one that needs a soundfont that is not installed.
+        InputError: The concept is unknown, or needs a soundfont that is not installed.
     """
     recipe = _recipe(concept)
     first, second = _GRID[(n - 1) % len(_GRID)]
     rng = np.random.default_rng([zlib.crc32(concept.encode()), n])
     length = int(rng.choice(SECONDS) * RATE)
-    made = recipe.make(rng, length, first / 3, float(second))
-    x = made - made.mean()
+    sound = recipe.make(rng, length, first / 3, float(second))
+    x = sound - sound.mean()
     x = x / np.abs(x).max() + 10 ** (rng.uniform(*FLOOR) / 20) * noise(rng, x.size, 1.0)
     x = x * fade(x.size, 0.003, 0.02)
     peak = 10 ** (rng.uniform(*PEAK) / 20)
@@ -120,19 +120,19 @@ def render(
     concepts: Sequence[str] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Path:
-    """Writes the demo set into a folder and returns the path of its `clips.csv`.
+    """Write the demo set into a folder and return the path of its `clips.csv`.
 
-    Files that are already there, whole and of this version stay as they are; the rest is rendered, and files
-    of an earlier render that no longer belong are removed. Files that no render wrote are never touched.
+    Intact files of this version are kept, and the rest is rendered. Files of an earlier call that are no longer part
+    of the set are removed. Files that this function did not write are never touched.
 
     Args:
-        out: Folder, made when missing.
+        out: Folder; it is created if missing.
         clips_per_concept: At least 1; 8 gives two clips to each of the folds 1..4.
-        concepts: Names out of `available()`; None takes them all.
-        progress: Called with (clips done, clips in all).
+        concepts: Names from `available()`; None takes all of them.
+        progress: Called with (clips done, number of clips).
 
     Raises:
-        InputError: Unknown concept, a count below 1, or a folder whose clips.csv is somebody else's.
+        InputError: A concept is unknown, the count is below 1, or the folder holds a clips.csv of another origin.
     """
     if clips_per_concept < 1:
         raise InputError(f"clips_per_concept is {clips_per_concept}; give 1 or more")
@@ -145,12 +145,12 @@ def render(
     out = Path(out)
     before = _known_files(out)
     wanted = [(concept, n) for concept in chosen for n in range(1, clips_per_concept + 1)]
-    whole = _whole(out, before)
-    files = {path: digest for c, n in wanted if (digest := whole.get(path := _path(c, n)))}
+    intact = _intact(out, before)
+    files = {path: digest for c, n in wanted if (digest := intact.get(path := _path(c, n)))}
     for done, (concept, n) in enumerate(wanted, start=1):
         if _path(concept, n) not in files:
-            made = clip(concept, n)
-            files[made.path] = _write_clip(out / made.path, made.waveform)
+            rendered = clip(concept, n)
+            files[rendered.path] = _write_clip(out / rendered.path, rendered.waveform)
             if n == clips_per_concept:
                 _write_manifest(out, {**before, **files}, left_out)
         if progress:
@@ -192,11 +192,13 @@ def _table(wanted: Sequence[tuple[str, int]]) -> str:
 
 
 def _known_files(out: Path) -> dict[str, str]:
-    """Path -> sha256 of the files that an earlier render wrote here; those of other versions with no hash."""
+    """Path -> sha256 of the files that an earlier call wrote here; the hash is empty for files of other versions."""
     manifest = out / "soundbank.json"
     if not manifest.is_file():
         if (out / "clips.csv").exists():
-            raise InputError(f"{out} holds a clips.csv that is not the demo set's; choose another folder")
+            raise InputError(
+                f"{out} holds a clips.csv that does not belong to the demo set; choose another folder"
+            )
         return {}
     try:
         content: dict[str, Any] = json.loads(manifest.read_text(encoding="utf-8"))
@@ -207,13 +209,13 @@ def _known_files(out: Path) -> dict[str, str]:
     return {path: str(digest) if current else "" for path, digest in inside.items()}
 
 
-def _whole(out: Path, known: Mapping[str, str]) -> dict[str, str]:
-    """The known files that are still what they were."""
+def _intact(out: Path, known: Mapping[str, str]) -> dict[str, str]:
+    """The known files whose content has not changed."""
     return {p: d for p, d in known.items() if (out / p).is_file() and sha256(out / p) == d}
 
 
 def _write_clip(path: Path, waveform: Floats) -> str:
-    """Writes a FLAC file in one step and returns its sha256."""
+    """Write a FLAC file in one step and return its sha256."""
     stream = io.BytesIO()
     soundfile.write(stream, waveform, RATE, format="FLAC", subtype="PCM_16")
     write_bytes(path, stream.getvalue())

@@ -1,7 +1,7 @@
 """Instruments sampled in the General MIDI soundfont of the `pretty_midi` wheel, played by `tinysoundfont`.
 
 Both are optional. `pretty_midi` itself is never imported: only its soundfont (TimGM6mb, GPL-2) is read, and
-what is rendered from it stays on this machine. Every clip has a synthesiser of its own, because one that has
+the sounds rendered from it stay on this machine. Every clip gets a new synthesiser, because a synthesiser that has
 played before does not give the same samples again.
 """
 
@@ -19,7 +19,7 @@ from .signals import RATE, Recipe, Signal
 
 REMEDY = "pip install pretty_midi && pip install --no-deps tinysoundfont"
 GAIN = -8.0
-"""Decibels of head room, so that chords do not clip before the clip is set to its level."""
+"""Gain in decibels; the headroom keeps chords from clipping before the clip is set to its level."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,9 +28,9 @@ class Patch:
 
     Attributes:
         program: General MIDI program 0..127; -1 for a key of the drum kit.
-        low, high: Range of MIDI keys; for drums the keys that are struck in turn.
-        style: melody, chords, strum, slow, or beat.
-        called: The instrument in a caption.
+        low, high: Range of MIDI keys; for drums, the keys that are struck in turn.
+        style: melody, chords, strum, slow, beat or roll.
+        called: What a caption calls the instrument.
     """
 
     program: int
@@ -99,7 +99,7 @@ SCALE = np.array([0, 2, 4, 5, 7, 9, 11])
 
 @functools.cache
 def soundfont() -> Path | None:
-    """The soundfont's path when it and a working player are installed, else None."""
+    """Path of the soundfont if it and a working player are installed, else None."""
     spec = importlib.util.find_spec("pretty_midi")
     if spec is None or spec.origin is None or importlib.util.find_spec("tinysoundfont") is None:
         return None
@@ -114,7 +114,7 @@ def soundfont() -> Path | None:
 def _phrase(
     rng: np.random.Generator, concept: str, seconds: float, a: float, b: float
 ) -> list[tuple[float, int, float, int]]:
-    """Notes (start, key, length, velocity): register follows `a`, tempo is slow or fast with `b`."""
+    """Notes (start, key, length, velocity); `a` sets the register, low to high, and `b` the tempo, slow or fast."""
     patch = PATCHES[concept]
     step = (0.5 if patch.style != "slow" else 0.9) * (1 - 0.45 * b) * rng.uniform(0.9, 1.1)
     count = int((seconds - 0.1) / step) + 1
@@ -200,4 +200,4 @@ def _recipe(concept: str, patch: Patch) -> Recipe:
 
 
 INSTRUMENTS = {concept: _recipe(concept, patch) for concept, patch in PATCHES.items()}
-"""Sampled concept -> recipe; only to be called where `soundfont()` is not None."""
+"""Sampled concept -> recipe; must be called only if `soundfont()` is not None."""

@@ -28,7 +28,7 @@ Rng = np.random.Generator
 
 
 def _firing(rng: Rng, rate: Signal, rough: float) -> Signal:
-    """Combustion pulses at a varying rate, each a little different: the source of an engine."""
+    """The source of an engine's sound: combustion pulses at a varying rate, each slightly different."""
     n = rate.size
     cycles = np.floor(phase(rate, n) / (2 * np.pi)).astype(int)
     starts = np.flatnonzero(np.diff(cycles, prepend=-1) > 0)

@@ -28,7 +28,7 @@ Rng = np.random.Generator
 
 
 def _bubbles(rng: Rng, n: int, rate: float, low: float, high: float, ring: float) -> Signal:
-    """Air bubbles in water: sines that rise while they die away (van den Doel 2005)."""
+    """Air bubbles in water: sines that rise as they decay (van den Doel 2005)."""
     grains = []
     for f in rng.uniform(np.log(low), np.log(high), 12):
         m = int(RATE * ring * rng.uniform(1, 3))

@@ -1,6 +1,6 @@
 """Building blocks of the recipes: noise, tones, struck modes, voices, scattered grains, rooms.
 
-Signals are 1-D float64 arrays at `RATE`. Frequencies are Hz, times seconds. Nothing here knows a concept.
+Signals are 1-D float64 arrays at `RATE`. Frequencies are in Hz, times in seconds. Nothing here depends on a concept.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ class Recipe:
     """How one concept is made and described.
 
     Attributes:
-        concept: Its name.
+        concept: Name of the concept.
         caption: Sentence with one `{}` for a word of `first` and one for a word of `second`.
-        first: Four words along the recipe's main parameter, from 0 to 1.
-        second: Two words for its other parameter, 0 or 1.
+        first: Four words for values of the main parameter, from 0 to 1.
+        second: Two words for the values 0 and 1 of the second parameter.
         make: (rng, samples, first, second) -> signal of any level, at most `samples` long.
     """
 
@@ -51,7 +51,7 @@ def glide(n: int, *points: tuple[float, float]) -> Signal:
 
 
 def wander(rng: np.random.Generator, n: int, rate: float, low: float = 0.0, high: float = 1.0) -> Signal:
-    """Smooth random control signal that turns about `rate` times a second, between `low` and `high`."""
+    """Smooth random control signal between `low` and `high` that turns about `rate` times a second -> [n]."""
     knots = int(n / RATE * rate) + 4
     at = np.arange(n) * (rate / RATE) + rng.uniform(0, 1)
     left = at.astype(int)
@@ -104,9 +104,9 @@ def tone(frequency: Pitch, n: int) -> Signal:
 
 
 def harmonic(frequency: Pitch, n: int, tilt: float = 1.0, count: int = 40, odd: bool = False) -> Signal:
-    """Harmonics 1..count with amplitude 1/k**tilt, each silent where it would pass 7800 Hz -> [n].
+    """Harmonics 1..count with amplitude 1/k**tilt; each is silent while it is above 7800 Hz -> [n].
 
-    `odd` keeps only the odd ones, which sounds hollow and square.
+    `odd` keeps only the odd harmonics, which sounds hollow, like a square wave.
     """
     f = np.broadcast_to(frequency, (n,))
     count = min(count, int(7800 / max(float(f.min()), 20.0)))
@@ -135,7 +135,7 @@ def decay(n: int, t60: float, attack: float = 0.001) -> Signal:
 def strike(
     n: int, partials: npt.ArrayLike, gains: npt.ArrayLike, t60: npt.ArrayLike, attack: float = 0.001
 ) -> Signal:
-    """A struck body: sum of sines at `partials` Hz, each dying away by 60 dB in its own `t60` -> [n]."""
+    """A struck body: a sum of sines at `partials` Hz, each of which decays by 60 dB in its `t60` -> [n]."""
     f, g, d = (np.asarray(v, dtype=float) for v in (partials, gains, t60))
     keep = f < 7800
     pole = np.exp((2j * np.pi * f[keep] - 6.91 / d[keep]) / RATE)
@@ -147,25 +147,25 @@ def strike(
 
 
 def scatter(n: int, at: npt.ArrayLike, gains: npt.ArrayLike, grains: Sequence[Signal]) -> Signal:
-    """Places grains at times `at` (seconds) with `gains`, taking the grains in turn -> [n]."""
+    """Place grains at times `at` (seconds) with `gains`, taking the grains in turn -> [n]."""
     start = np.floor(np.asarray(at, dtype=float).reshape(-1) * RATE).astype(int)
     level = np.broadcast_to(np.asarray(gains, dtype=float), start.shape)
     inside = (start >= 0) & (start < n)
     turn = np.arange(start.size) % len(grains)
     out = np.zeros(n)
     for i, grain in enumerate(grains):
-        mine = inside & (turn == i)
-        if mine.sum() <= 12:
-            for s, g in zip(start[mine], level[mine], strict=True):
+        uses = inside & (turn == i)
+        if uses.sum() <= 12:
+            for s, g in zip(start[uses], level[uses], strict=True):
                 out[s : s + grain.size] += g * grain[: n - s]
         else:
-            hits = np.bincount(start[mine], weights=level[mine], minlength=n)
+            hits = np.bincount(start[uses], weights=level[uses], minlength=n)
             out += signal.oaconvolve(hits, grain)[:n]
     return out
 
 
 def poisson(rng: np.random.Generator, n: int, rate: float) -> Signal:
-    """Random times of events that happen `rate` times a second over `n` samples, at least one."""
+    """Random times of events, about `rate` a second over `n` samples, at least one event."""
     seconds = n / RATE
     return rng.uniform(0, seconds, max(1, rng.poisson(rate * seconds)))
 
@@ -173,13 +173,13 @@ def poisson(rng: np.random.Generator, n: int, rate: float) -> Signal:
 def beats(
     rng: np.random.Generator, n: int, period: float, jitter: float = 0.0, start: float = 0.05
 ) -> Signal:
-    """Times one `period` apart, each moved by up to `jitter` periods."""
+    """Times that are a `period` apart, each shifted by up to `jitter` periods."""
     at = np.arange(start, n / RATE - 0.02, period)
     return np.maximum(0.0, at + rng.uniform(-jitter, jitter, at.size) * period)
 
 
 def gate(n: int, on: float, off: float, edge: float = 0.004, start: float = 0.0) -> Signal:
-    """Envelope that is 1 for `on` seconds and 0 for `off`, over and over, with soft edges -> [n]."""
+    """Envelope that alternates between 1 for `on` seconds and 0 for `off` seconds, with soft edges -> [n]."""
     t = np.mod(time(n) - start, on + off)
     return np.clip(t / edge, 0, 1) * np.clip((on - t) / edge, 0, 1)
 
@@ -187,7 +187,7 @@ def gate(n: int, on: float, off: float, edge: float = 0.004, start: float = 0.0)
 def room(
     rng: np.random.Generator, x: Signal, t60: float, wet: float, low: float = 150.0, high: float = 5000.0
 ) -> Signal:
-    """Adds the reverberation of a room: filtered noise dying away by 60 dB in `t60` seconds."""
+    """Add the reverberation of a room: filtered noise that decays by 60 dB in `t60` seconds."""
     n = int(min(t60, 1.5) * RATE)
     tail = band(rng.standard_normal(n), low, high, 1) * np.exp(-6.91 * time(n) / t60)
     tail /= np.sqrt(np.sum(tail**2))
@@ -202,7 +202,7 @@ def voice(
     tilt: float = 1.0,
     rough: float = 0.01,
 ) -> Signal:
-    """A throat: harmonics of `pitch` with a little random jitter, plus breath, through formants `modes`."""
+    """A voice: harmonics of `pitch` with a little random jitter, plus breath, filtered by the formants `modes`."""
     n = pitch.size
     shaken = pitch * (1 + rough * wander(rng, n, 40.0, -1.0, 1.0))
     source = harmonic(shaken, n, tilt) + breath * rng.standard_normal(n)
@@ -210,7 +210,7 @@ def voice(
 
 
 def join(n: int, pieces: Sequence[tuple[float, Signal]]) -> Signal:
-    """Sums signals that start at given seconds -> [n]; what lies beyond the end is cut."""
+    """Sum signals that start at given times in seconds -> [n]; everything after the end is cut off."""
     out = np.zeros(n)
     for start, piece in pieces:
         s = int(start * RATE)
@@ -220,12 +220,12 @@ def join(n: int, pieces: Sequence[tuple[float, Signal]]) -> Signal:
 
 
 class Recipes(dict[str, Recipe]):
-    """Recipes by concept, filled by decorating the functions that make them."""
+    """Recipes by concept; a recipe is added by decorating the function that makes the sound."""
 
     def add(
         self, caption: str, first: tuple[str, str, str, str], second: tuple[str, str]
     ) -> Callable[[Make], Make]:
-        """Registers a function under its own name, underscores read as spaces."""
+        """Add a function as a recipe; its name, with spaces for underscores, is the concept."""
 
         def register(make: Make) -> Make:
             concept = make.__name__.strip("_").replace("_", " ")

@@ -13,8 +13,8 @@ from torch import nn
 
 from ..errors import InputError, unknown_name
 from ..types import Target
-from . import archive, huggingface
-from .user import call_function, checked_target
+from . import archive, huggingface, user
+from .user import checked_target
 
 REGISTRY: Mapping[str, str] = {"yamnet": "and_retrieval.targets.yamnet:load"}
 """Name -> `module:function`, imported only when asked for; the function returns a `Target`."""
@@ -47,7 +47,7 @@ def load_target(spec: str, device: str = "cpu", trust_remote_code: bool = False)
     elif spec.startswith("torch:"):
         target = archive.load(spec.removeprefix("torch:"))
     elif ":" in spec or spec.endswith(".py"):
-        target = checked_target(call_function(spec), spec)
+        target = user.load(spec)
     else:
         raise unknown_name("target", spec, REGISTRY, f"or name {FORMS}")
     module = target.module.eval().requires_grad_(False)

@@ -250,7 +250,7 @@ def _explained(what: str, problem: str) -> Iterator[None]:
         yield
     except AndRetrievalError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # code that a model brings along may end the program
         lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [""]
         raise InputError(f"{what}: {problem}: {type(error).__name__}: {lines[0][:300]}") from error
 

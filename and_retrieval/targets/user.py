@@ -52,54 +52,25 @@ def load() -> Target:
 
 from __future__ import annotations
 
-import hashlib
-import importlib
-import importlib.util
-import inspect
-import sys
-import traceback
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from pathlib import Path
-from types import ModuleType
-from typing import Any, get_args
+from collections.abc import Mapping
+from typing import Any
 
 from torch import nn
 from torch.nn.parameter import is_lazy
 
-from ..checkpoints import torchaudio_shim  # noqa: F401  (a user's network may import torchaudio)
-from ..errors import AndRetrievalError, InputError, unknown_name
-from ..types import Pooling, Target
-
-FORMS = "'path/to/file.py:function' or 'package.module:function'"
-LONGEST_MESSAGE = 300
+from ..checkpoints.user_code import UserFunction
+from ..choices import POOLINGS
+from ..errors import InputError, unknown_name
+from ..types import Target
 
 
-def call_function(spec: str) -> Any:
-    """What the function named by `spec` returns.
-
-    A file is executed afresh at every call; its folder (for the form `package.module:function`: the
-    current folder) is importable only until the function has returned.
-
-    Args:
-        spec: `path/to/file.py:function` or `package.module:function`.
+def load(spec: str) -> Target:
+    """What the function named by `spec` returns, as `checkpoints.user_code` calls it.
 
     Raises:
-        InputError: File, module or function is missing, or the user's code failed; the message carries
-            the line it failed on.
+        InputError: File, module or function is missing, its code failed, or it returned no `Target` that can be used.
     """
-    where, _, name = (spec, "", "") if spec.endswith(".py") else spec.rpartition(":")
-    if not name or not where:
-        raise InputError(f"target {spec!r} names no function: write {FORMS}")
-    path = Path(where).expanduser()
-    is_file = where.endswith(".py")
-    if is_file and not path.is_file():
-        raise InputError(f"target {spec!r}: no file {where}; write {FORMS}")
-    with _importable(path.resolve().parent if is_file else Path.cwd(), first=is_file):
-        module = _run_file(path.resolve(), spec) if is_file else _import(where, spec)
-        function = _function(module, name, where)
-        with _explained(spec, module.__file__):
-            return function()
+    return checked_target(UserFunction(spec, "target", "a Target").call(), spec)
 
 
 def checked_target(made: Any, spec: str) -> Target:
@@ -110,11 +81,11 @@ def checked_target(made: Any, spec: str) -> Target:
     """
     if not isinstance(made, Target):
         raise InputError(
-            f"target {spec!r} returned {_type_name(made)}, not a Target: "
+            f"target {spec!r} returned {type(made).__name__}, not a Target: "
             "return and_retrieval.types.Target(module=..., sample_rate=..., preprocess=...)"
         )
     if not isinstance(made.module, nn.Module):
-        raise InputError(f"target {spec!r}: module is {_type_name(made.module)}, not a torch.nn.Module")
+        raise InputError(f"target {spec!r}: module is {type(made.module).__name__}, not a torch.nn.Module")
     if any(is_lazy(p) for p in (*made.module.parameters(), *made.module.buffers())):
         raise InputError(
             f"target {spec!r} has lazy layers without weights: call the network once before returning it"
@@ -125,96 +96,13 @@ def checked_target(made: Any, spec: str) -> Target:
         )
     if not callable(made.preprocess):
         raise InputError(
-            f"target {spec!r}: preprocess is {_type_name(made.preprocess)}, not a function of waveforms"
+            f"target {spec!r}: preprocess is {type(made.preprocess).__name__}, not a function of waveforms"
         )
     if not all(isinstance(rules, Mapping) for rules in (made.pooling, made.time_axis, made.unit_axis)):
         raise InputError(
             f"target {spec!r}: pooling, time_axis and unit_axis are dicts with layer globs as keys"
         )
     for pooling in made.pooling.values():
-        if pooling not in get_args(Pooling):
-            raise unknown_name("pooling", str(pooling), get_args(Pooling), f"in target {spec!r}")
+        if pooling not in POOLINGS:
+            raise unknown_name("pooling", str(pooling), POOLINGS, f"in target {spec!r}")
     return made
-
-
-def _run_file(path: Path, spec: str) -> ModuleType:
-    name = f"and_retrieval_target_{hashlib.sha256(str(path).encode()).hexdigest()[:16]}"
-    found = importlib.util.spec_from_file_location(name, path)
-    if found is None or found.loader is None:
-        raise InputError(f"target {spec!r}: {path} cannot be loaded as Python")
-    module = importlib.util.module_from_spec(found)
-    sys.modules[name] = module  # dataclasses look their module up while it runs
-    try:
-        with _explained(spec, str(path)):
-            found.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[name]
-        raise
-    return module
-
-
-def _import(name: str, spec: str) -> ModuleType:
-    try:
-        with _explained(spec, None):
-            return importlib.import_module(name)
-    except InputError as error:
-        cause = error.__cause__
-        if isinstance(cause, ModuleNotFoundError) and cause.name and f"{name}.".startswith(f"{cause.name}."):
-            raise InputError(f"target {spec!r}: no module named {cause.name!r}; write {FORMS}") from cause
-        raise
-
-
-def _function(module: ModuleType, name: str, where: str) -> Callable[[], Any]:
-    function = getattr(module, name, None)
-    if function is None:
-        own = [
-            n for n, v in vars(module).items() if inspect.isfunction(v) and v.__module__ == module.__name__
-        ]
-        raise unknown_name(f"function of {where}", name, own, "it takes no arguments and returns a Target")
-    if not callable(function):
-        raise InputError(f"{where}:{name} is {_type_name(function)}, not a function that returns a Target")
-    try:
-        inspect.signature(function).bind()
-    except TypeError as error:
-        raise InputError(f"{where}:{name} must be callable without arguments: {error}") from error
-    return function  # type: ignore[no-any-return]
-
-
-@contextmanager
-def _importable(folder: Path, first: bool) -> Iterator[None]:
-    """`folder` on the import path, before everything else or behind it."""
-    entry = str(folder)
-    sys.path.insert(0 if first else len(sys.path), entry)
-    importlib.invalidate_caches()
-    try:
-        yield
-    finally:
-        if entry in sys.path:
-            # Behind everything else, the entry to take off again is the last of its kind.
-            at = sys.path.index(entry) if first else len(sys.path) - 1 - sys.path[::-1].index(entry)
-            del sys.path[at]
-
-
-@contextmanager
-def _explained(spec: str, file: str | None) -> Iterator[None]:
-    """Turns what the user's code raises into one line that says where it happened."""
-    try:
-        yield
-    except AndRetrievalError:
-        raise
-    except (Exception, SystemExit) as error:
-        raise InputError(f"target {spec!r} failed at {_summary(error, file)}") from error
-
-
-def _summary(error: BaseException, file: str | None) -> str:
-    """`file:line: message` of the deepest line in the user's file, else of the deepest line."""
-    if isinstance(error, SyntaxError) and error.filename:
-        return f"{error.filename}:{error.lineno}: {type(error).__name__}: {error.msg}"
-    frames = traceback.extract_tb(error.__traceback__)
-    last = ([frame for frame in frames if frame.filename == file] or frames)[-1]
-    message = " ".join(str(error).split())[:LONGEST_MESSAGE]
-    return f"{last.filename}:{last.lineno}: {type(error).__name__}: {message}"
-
-
-def _type_name(value: Any) -> str:
-    return type(value).__name__

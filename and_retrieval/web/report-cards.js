@@ -43,10 +43,17 @@ const VERDICTS = [
   ["untested", "not tested on unseen clips"],
 ];
 
+const KINDS = {
+  concept: "Its label says more of it than measured sound does.",
+  acoustic: "Measured sound explains it better than its label.",
+  both: "Its label and measured sound explain it equally well.",
+};
+
 function trustOf(unit) {
   if (!unit.labels.length) return null;
   const [style, text] = VERDICTS.find(([state]) => state === unit.reliable);
   return el("div", { class: "trust" }, el("p", { class: `badge ${style}`, title: "Verdict on the first label" }, text),
+    unit.kind && el("p", { class: "muted" }, KINDS[unit.kind]),
     unit.faithfulness && el("p", { class: "muted" }, ...figuresOf(unit)),
     unit.byCaptions && el("p", { class: "muted" }, "By their captions. ", ...figuresOf({ faithfulness: unit.byCaptions })));
 }
@@ -61,12 +68,49 @@ function figuresOf({ faithfulness }) {
   ];
 }
 
+// With minus signs before numbers; the hyphen of a range stays.
+const signed = (text) => text.replace(/(?<!\d)-(?=\d)/g, "−");
+
 function acousticsOf(unit) {
   if (unit.acoustics === null) return null;
   return el("div", {}, kind("Acoustics", "measured"),
     el("p", { class: "acoustics", title: "rho: rank correlation of a measured quality of the clips and the activation, −1 to 1" },
-      unit.acoustics.replace(/-(?=\d)/g, "−")));
+      signed(unit.acoustics)));
 }
+
+// ---------- tuning ----------
+
+const CURVE = { width: 220, height: 44, axis: 14 };
+
+function tuningOf(unit) {
+  if (!unit.tuning.length) return null;
+  return el("div", {}, kind("Tuning", "measured"), ...unit.tuning.map(curveOf));
+}
+
+// Mean activation over the bins of a measured quality with its 95 % interval; the range that is named is shaded.
+function curveOf([words, number, effect, means, margins, [low, high]]) {
+  const axis = data.axes[number];
+  const { width, height } = CURVE;
+  const scale = axis.logarithmic ? Math.log : (value) => value;
+  const [from, to] = [axis.centres[0], axis.centres.at(-1)].map(scale);
+  const bottom = Math.min(...means.map((mean, i) => mean - margins[i]));
+  const top = Math.max(...means.map((mean, i) => mean + margins[i]));
+  const x = (value) => width * Math.min(1, Math.max(0, (scale(value) - from) / (to - from)));
+  const y = (value) => 1 + (height - 2) * (1 - (value - bottom) / (top - bottom));
+  const points = (side) => means.map((mean, i) => `${x(axis.centres[i]).toFixed(1)},${y(mean + side * margins[i]).toFixed(1)}`);
+  const share = `${effect < 0.005 ? "<1" : Math.round(100 * effect)} % of variance`;
+  const spoken = means.map((mean, i) => `${figure(mean)} at ${inUnit(axis, axis.centres[i])}`).join(", ");
+  const end = (at, anchor, value) => svg("text", { x: at, y: height + CURVE.axis - 2, "text-anchor": anchor }, inUnit(axis, value));
+  return el("figure", { class: "curve" }, el("figcaption", {}, signed(words), el("span", {}, share)),
+    svg("svg", { viewBox: `0 0 ${width} ${height + CURVE.axis}`, role: "img",
+      "aria-label": `${signed(words)}, ${share}. Mean activation over ${axis.name}: ${spoken}` },
+    svg("rect", { x: x(low), y: 0, width: Math.max(1, x(high) - x(low)), height }),
+    svg("polygon", { points: [...points(1), ...points(-1).reverse()].join(" ") }),
+    svg("polyline", { points: points(0).join(" ") }),
+    end(0, "start", axis.centres[0]), end(width, "end", axis.centres.at(-1))));
+}
+
+const inUnit = (axis, value) => `${minus(String(Number(value.toPrecision(2))))}\u00a0${axis.unit}`;
 
 // Where labels come from more than one source each says which; otherwise the heading does.
 const SOURCES = { audio: "by sound", captions: "by captions", both: "by both" };
@@ -144,7 +188,7 @@ function card(i) {
     `${data.layers[unit.layer].name} `, el("b", {}, `unit\u00a0${unit.unit}`)));
   return el("article", { class: "card", "data-unit": i, tabindex: "-1",
     "aria-label": `${data.layers[unit.layer].name} unit ${unit.unit}` },
-  el("div", { class: "about" }, heading, hit, summaryOf(unit), labelsOf(unit), trustOf(unit), wordsOf(unit), acousticsOf(unit), spreadOf(unit)),
+  el("div", { class: "about" }, heading, hit, summaryOf(unit), labelsOf(unit), trustOf(unit), wordsOf(unit), acousticsOf(unit), tuningOf(unit), spreadOf(unit)),
   el("div", { class: "sounds" }, ...strongest(unit),
     unit.low.length ? folded(`${count(unit.low.length, "weakest clip")}`, unit.low) : null));
 }

@@ -1,0 +1,163 @@
+"""Permutation tests of correlations in which clips of one file stay together, for thousands of units at once.
+
+Windows of one file are dependent: they share a recording, a place, often a sound. A test that deals them out one by
+one takes them for more evidence than they are. So whole groups of clips are dealt out, to groups of as many clips,
+since only these are interchangeable.
+
+Every cyclic shift of a random permutation is a random permutation too, and one Fourier transform gives the sums of
+products for all shifts. So each order that is drawn stands for as many permutations as there are groups.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+
+import numpy as np
+import numpy.typing as npt
+from scipy import fft
+
+from ..numerics import Array, Doubles, chunks
+
+Indices = npt.NDArray[np.int64]
+Spectra = npt.NDArray[np.complex128]
+
+PERMUTATIONS = 20_000  # so that 0.1 % of the tests are enough for a q-value of 0.05, whatever their number
+FIRST_PERMUTATIONS = 2_000  # for every test; only those rarely exceeded go on
+EXCEEDED = 20  # times in the first permutations: that p-value is exact enough
+ROUNDING = 1e-9  # correlations closer than this are equal
+DIRECT = 100  # clips per size of group below which matrix products are faster than Fourier transforms
+BLOCK_BYTES = 2**21  # of one working array, so that it stays in the processor's cache
+
+
+class GroupPermutations:
+    """Permutations of the clips, the same for every unit.
+
+    Groups of one size are shifted as wholes among themselves. A group whose size no other has stays where it
+    is, which costs power only; where there is no other at all every p-value is 1.
+    """
+
+    def __init__(self, groups: Array, permutations: int = PERMUTATIONS, seed: int = 0) -> None:
+        """Prepare permutations, the same for the same seed.
+
+        Args:
+            groups: int [clips], which group (file) a clip is of.
+            permutations: Number of permutations, about; the smallest p-value is its inverse.
+            seed: Of the permutations.
+        """
+        self.strata = _strata(groups)
+        self.width = max((len(rows) for rows in self.strata), default=1)
+        self.draws = -(-permutations // self.width)
+        self.first = min(-(-FIRST_PERMUTATIONS // self.width), self.draws)
+        self.seed = seed
+
+    def p_values(self, activation: Doubles, prediction: Doubles, correlation: Doubles) -> Doubles:
+        """One-sided p-values of units, each against a prediction of its own.
+
+        p = (1 + permutations that correlate at least as well) / (1 + permutations). Units exceeded often in the
+        first permutations stop there (after Besag and Clifford, 1991).
+
+        Args:
+            activation: float64 [units, clips], rows of mean 0 and standard deviation 1.
+            prediction: float64 [units, clips], likewise.
+            correlation: float64 [units], Pearson's of the two.
+
+        Returns:
+            float64 [units], above 0, at most 1.
+        """
+        if self.width == 1:
+            return np.ones(len(correlation))
+        exceeding = self._exceeding(range(self.first), activation, prediction, correlation)
+        dealt = np.full(len(correlation), self.first * self.width)
+        rare = np.flatnonzero(exceeding < EXCEEDED)
+        rest = range(self.first, self.draws)
+        exceeding[rare] += self._exceeding(rest, activation[rare], prediction[rare], correlation[rare])
+        dealt[rare] = self.draws * self.width
+        return np.asarray((1 + exceeding) / (1 + dealt))
+
+    def two_sided_p_values(self, activation: Doubles, quality: Doubles, correlation: Doubles) -> Doubles:
+        """Two-sided p-values of every unit against every quality, (1 + exceeding) / (1 + permutations).
+
+        All permutations are made for every pair.
+
+        Args:
+            activation: float64 [units, clips], rows of mean 0 and standard deviation 1.
+            quality: float64 [qualities, clips], likewise.
+            correlation: float64 [units, qualities], Pearson's of the two.
+
+        Returns:
+            float64 [units, qualities], above 0, at most 1.
+        """
+        if self.width == 1:
+            return np.ones(correlation.shape)
+        clips = activation.shape[1]
+        least = (np.abs(correlation) - ROUNDING) * clips
+        if clips < DIRECT * len(self.strata):
+            exceeding = self._exceeding_directly(activation, quality, least)
+        else:
+            exceeding = np.zeros(correlation.shape, dtype=np.int64)
+            for part in chunks(len(activation), max(self.width * len(quality), clips), BLOCK_BYTES):
+                for sums in self._sums(range(self.draws), activation[part], quality, _every_pair):
+                    exceeding[part] += (np.abs(sums) >= least[part]).sum(axis=0)
+        return np.asarray((1 + exceeding) / (1 + self.draws * self.width))
+
+    def _exceeding_directly(self, x: Doubles, y: Doubles, least: Doubles) -> npt.NDArray[np.int64]:
+        """In how many permutations each pair of rows reaches `least`, by matrix products; int64, as `least`."""
+        rng = np.random.default_rng(self.seed)
+        exceeding = np.zeros(least.shape, dtype=np.int64)
+        for batch in chunks(self.draws * self.width, y.size, BLOCK_BYTES):
+            order = np.empty((batch.stop - batch.start, y.shape[1]), dtype=np.int64)
+            for rows in self.strata:
+                dealt = rng.permuted(np.tile(np.arange(len(rows)), (len(order), 1)), axis=1)
+                order[:, rows.ravel()] = rows[dealt].reshape(len(order), -1)
+            shuffled = y[:, order].reshape(-1, y.shape[1])  # a row per row of y and permutation
+            for part in chunks(len(x), len(shuffled), BLOCK_BYTES):
+                sums = (x[part] @ shuffled.T).reshape(-1, len(y), len(order))
+                exceeding[part] += (np.abs(sums) >= least[part, :, None]).sum(axis=2)
+        return exceeding
+
+    def _exceeding(
+        self, draws: range, activation: Doubles, prediction: Doubles, correlation: Doubles
+    ) -> npt.NDArray[np.int64]:
+        """In how many permutations each unit correlates at least as well, int64 [units]."""
+        least = (correlation - ROUNDING) * activation.shape[1]
+        exceeding = np.zeros(len(least), dtype=np.int64)
+        for part in chunks(len(least), activation.shape[1], BLOCK_BYTES):
+            for sums in self._sums(draws, activation[part], prediction[part], _row_by_row):
+                exceeding[part] += (sums >= least[part]).sum(axis=0)
+        return exceeding
+
+    def _sums(
+        self, draws: Iterable[int], x: Doubles, y: Doubles, join: Callable[[Spectra, Spectra], Spectra]
+    ) -> Iterator[Doubles]:
+        """Sums over clips of x times permuted y, per draw float64 [permutations, ...] as `join` pairs the rows."""
+        spectra = [fft.rfft(x.T[rows], axis=0) for rows in self.strata]  # [frequencies, members, rows of x]
+        for draw in draws:
+            rng = np.random.default_rng([self.seed, draw])
+            total: Doubles | float = 0.0
+            for rows, spectrum in zip(self.strata, spectra, strict=True):
+                shuffled = fft.rfft(y.T[rng.permutation(rows)], axis=0)
+                np.conjugate(shuffled, out=shuffled)
+                shifted = fft.irfft(join(spectrum, shuffled), len(rows), axis=0, overwrite_x=True)
+                whole = len(rows) == self.width
+                total = total + (shifted if whole else shifted[rng.integers(len(rows), size=self.width)])
+            yield np.asarray(total)
+
+
+def _row_by_row(x: Spectra, y: Spectra) -> Spectra:
+    """Products of two spectra [frequencies, members, rows], summed over the members of a group."""
+    return np.asarray((x * y).sum(axis=1))
+
+
+def _every_pair(x: Spectra, y: Spectra) -> Spectra:
+    """The same of every row of x with every row of y, [frequencies, rows of x, rows of y]."""
+    return np.asarray(x.transpose(0, 2, 1) @ y)
+
+
+def _strata(groups: Array) -> list[Indices]:
+    """Rows of the clips, int64 [groups, clips of each], for every size of group."""
+    _, which, sizes = np.unique(groups, return_inverse=True, return_counts=True)
+    members = np.split(np.argsort(which, kind="stable"), np.cumsum(sizes)[:-1])
+    return [
+        np.stack([rows for rows, size in zip(members, sizes, strict=True) if size == same])
+        for same in np.unique(sizes)
+    ]

@@ -1,0 +1,312 @@
+"""Tuning: the mean response of every unit over a measured quality of the clips, and what of it is more than chance.
+
+Clips are dealt into bins of about as many clips by the quality. What the bins account for is the share of the unit's
+variance that lies between them, so a unit that answers in the middle is seen, which rank correlation is blind to.
+Windows of one file are dependent: the test deals out whole files, and the errors of means are summed by file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from types import MappingProxyType
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from scipy import stats
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
+from ..clips.qualities import QUALITIES
+from ..numerics import Array, Bools, Doubles, by_presence, chunks
+from ..recording.activations import SEEN
+from ..recording.recording import Recording
+from ..types import Floats, Tuning
+from .acoustics import filled_ranks
+from .curves import CENTRES, CONFIDENCE, WIDTHS, Bins, binned, curves_of, shapes_of, standardised
+
+Indices = npt.NDArray[np.intp]
+
+
+class Axis(NamedTuple):
+    """A quality that units can be tuned to.
+
+    Attributes:
+        measured: Its name among `QUALITIES`.
+        words: What it is called in a sentence.
+        unit: Of its values.
+        logarithmic: Whether equal steps are equal ratios, as for frequencies.
+    """
+
+    measured: str
+    words: str
+    unit: str
+    logarithmic: bool
+
+
+AXES = MappingProxyType(
+    {
+        "pitch": Axis("pitch", "pitch", "Hz", True),
+        "brightness": Axis("brightness", "brightness", "Hz", True),
+        "level": Axis("loudness", "level", "dB", False),
+        "modulation_rate": Axis("modulation_rate", "modulation rate", "Hz", True),
+    }
+)
+"""Name of a tuning -> its quality."""
+
+FIRST_LOOK = 400  # permutations for every pair of unit and quality
+LATER_LOOKS = ((4_000, 20, 0.01), (20_000, 4, 0.05))
+"""Permutations for the pairs that the look before exceeds fewer times than that, with a q-value above that."""
+
+LEVEL = 0.05  # false discovery rate over units and qualities
+LEAST_EFFECT = 0.04  # share of variance: as much as a rank correlation of 0.2, the weakest that is named
+NARROW = 1.2  # a range between frequencies nearer than this is said with three digits, others with two
+ROUNDING = 1e-4  # shares of variance that differ by less, relatively, are equal: sums are float32
+ROUGHLY = 2.0**-24  # the precision of float32; half precision rounded what lies near 1 to it
+CHUNK_BYTES = 32 * 2**20  # of one working array
+
+
+def tunings(activations: Array, qualities: Array, files: Array, *, seed: int = 0) -> list[tuple[Tuning, ...]]:
+    """What every unit is tuned to, strongest first.
+
+    Per unit and quality, the statistic is the correlation ratio, eta² = variance between bins / variance (Pearson
+    1905). Its p-value is that of a permutation test that deals whole files out to files of as many clips; its
+    q-value that of Benjamini and Hochberg (1995) over all units and qualities. `effect` is (eta² - e) / (1 - e) with
+    e the mean of eta² over the permutations: about 0 for a unit that answers to nothing; where every clip is a file of
+    its own, Kelley's epsilon² (1935). Every pair gets `FIRST_LOOK` permutations; `LATER_LOOKS` gives more to those
+    that stand out but are not yet significant, so a small q-value is an upper bound.
+
+    A peak is named where the best bin but the first and last is above both of these (t tests at 5 %, Bonferroni over
+    the bins), a valley likewise, rising and falling where the last is above or below the first. A tuning that is
+    significant but has neither of these shapes is left out.
+
+    Args:
+        activations: Float [clips, units]; a unit counts over the clips on which it is finite.
+        qualities: Float [clips, qualities] in the order of `QUALITIES`; NaN where a clip lacks one.
+        files: int [clips], which file each clip is of.
+        seed: Of the permutations.
+
+    Raises:
+        ValueError: Not as many rows in all.
+    """
+    if not len(activations) == len(qualities) == len(files):
+        raise ValueError(f"{len(activations)} activations, {len(qualities)} qualities, {len(files)} files")
+    every = list(_binned(activations, qualities, files))
+    with threadpool_limits(1):  # the products are small; threads would only wait for each other
+        effect, q_value = _tested(activations, every, seed)
+    chosen = (q_value <= LEVEL) & (effect >= LEAST_EFFECT)
+    result: list[list[Tuning]] = [[] for _ in range(activations.shape[1])]
+    for number, bins, own in every:
+        for part in chunks(len(own), CENTRES * WIDTHS, CHUNK_BYTES):
+            units = own[part][chosen[own[part], number]]
+            figures = effect[units, number], q_value[units, number]
+            values = _values(activations, bins.rows, units)
+            described = _described(list(AXES)[number], bins, values, *figures)
+            for unit, tuning in zip(units.tolist(), described, strict=True):
+                result[unit] += [tuning] if tuning else []
+    return [tuple(sorted(each, key=lambda tuning: -tuning.effect)) for each in result]
+
+
+def measured_tunings(
+    recording: Recording, layer: str, acoustics: Sequence[str | None]
+) -> tuple[list[tuple[Tuning, ...]], list[str | None]]:
+    """What the units of a layer are tuned to on its seen clips, and their acoustics in words with it.
+
+    Args:
+        recording: Its activations and qualities are read.
+        layer: The layer's name.
+        acoustics: What rank correlation says of each unit, see `acoustics.describe`.
+
+    Returns:
+        Per unit its tunings, see `tunings`, and the words, see `with_tunings`.
+    """
+    rows, activations = recording.seen_rows, recording.activations(layer, SEEN)
+    qualities = recording.qualities[rows]
+    measured = tunings(activations, qualities, recording.files_of(rows))
+    ranked = rank_explained(activations, qualities).tolist()
+    return measured, list(map(with_tunings, acoustics, measured, ranked))
+
+
+def in_words(tuning: Tuning) -> str:
+    """A tuning in words: "tuned to pitch 280-360 Hz", "rises with level"."""
+    axis = AXES[tuning.quality]
+    if tuning.shape in ("rising", "falling"):
+        return f"{'rises' if tuning.shape == 'rising' else 'falls'} with {axis.words}"
+    ends = tuning.low, tuning.high
+    if axis.logarithmic:
+        digits = 2 if tuning.high >= NARROW * tuning.low else 3
+        span = "-".join(f"{float(f'{end:.{digits}g}'):g}" for end in ends)
+    else:
+        span = " to ".join(f"{end:.0f}" for end in ends)
+    return f"{'tuned to' if tuning.shape == 'peak' else 'weakest at'} {axis.words} {span} {axis.unit}"
+
+
+def with_tunings(acoustics: str | None, unit_tunings: Sequence[Tuning], ranked: float) -> str | None:
+    """A unit's acoustics in words with the tunings that rank correlation cannot tell.
+
+    Peaks and valleys that explain more than any rank correlation are said first. What rises or falls is said only where
+    rank correlation has nothing to say, for it says the same ("prefers loud sounds").
+
+    Args:
+        acoustics: What rank correlation says, see `acoustics.describe`.
+        unit_tunings: Of the unit.
+        ranked: The unit's entry of `rank_explained`.
+    """
+    said = [
+        in_words(tuning)
+        for tuning in unit_tunings
+        if acoustics is None or (tuning.shape in ("peak", "valley") and tuning.effect > ranked)
+    ]
+    return "; ".join([*said, *([acoustics] if acoustics else [])]) or None
+
+
+def rank_explained(activations: Array, qualities: Array) -> Doubles:
+    """The largest squared rank correlation of every unit with any quality, float64 [units].
+
+    What tunings are compared with; clips that lack a quality count as middling. 0 where it is not defined. Activations
+    that differ by less than `ROUGHLY` of the unit's largest are ranked as equal: next to a peak, the order of what is
+    nearly nothing would pass for a preference.
+
+    Args:
+        activations: Float [clips, units]; a unit counts over the clips on which it is finite.
+        qualities: Float [clips, qualities].
+    """
+    explained = np.zeros(activations.shape[1])
+    for clips, units in by_presence(activations):
+        x = filled_ranks(qualities[clips])
+        for part in (units[some] for some in chunks(len(units), len(x), CHUNK_BYTES)):
+            values = _values(activations, np.flatnonzero(clips), part)
+            largest = np.abs(values).max(axis=1, keepdims=True)
+            steps = np.rint(values / np.where(largest > 0, largest, 1) / ROUGHLY)
+            y = standardised(stats.rankdata(steps, axis=1))
+            explained[part] = np.nan_to_num((y @ x / len(x)) ** 2).max(axis=1, initial=0)
+    return explained
+
+
+def _binned(activations: Array, qualities: Array, files: Array) -> Iterator[tuple[int, Bins, Indices]]:
+    """The number of an axis, its bins, and the units that are finite on the same clips, as far as there are bins."""
+    for clips, units in by_presence(activations):
+        for number, axis in enumerate(AXES.values()):
+            bins = _bins(axis, qualities, files, clips)
+            if bins is not None:
+                yield number, bins, units
+
+
+def _bins(axis: Axis, qualities: Array, files: Array, read: Bools) -> Bins | None:
+    """The bins of the clips that are `read` and have a quality."""
+    values = qualities[:, list(QUALITIES).index(axis.measured)].astype(np.float64)
+    rows = np.flatnonzero(read & np.isfinite(values) & ((values > 0) | (not axis.logarithmic)))
+    return binned(np.log2(values[rows]) if axis.logarithmic else values[rows], rows, files[rows])
+
+
+def _values(activations: Array, rows: Indices, units: Indices | slice) -> Doubles:
+    """Activations of some units on some clips, float64 [units, clips]."""
+    return np.ascontiguousarray(activations[:, units][rows].T, dtype=np.float64)
+
+
+def _tested(
+    activations: Array, every: Sequence[tuple[int, Bins, Indices]], seed: int
+) -> tuple[Doubles, Doubles]:
+    """Share of variance beyond chance, 0 where not tested, and q-value, there 1, of every pair [units, qualities]."""
+    effect = np.zeros((activations.shape[1], len(AXES)))
+    p_value, q_value, before = np.full(effect.shape, np.nan), np.ones(effect.shape), FIRST_LOOK
+    wanted: Bools = np.ones(effect.shape, np.bool_)
+    for permutations, fewer, above in ((FIRST_LOOK, 0, 0.0), *LATER_LOOKS):
+        if permutations > before:
+            wanted = (p_value < fewer / before) & (q_value > above)
+        for number, bins, own in every:
+            units = own[wanted[own, number]]
+            for part in chunks(len(units), len(bins.rows), CHUNK_BYTES):
+                place = units[part], number
+                values = standardised(_values(activations, bins.rows, units[part]))
+                effect[place], p_value[place] = _against_chance(values, bins, permutations, seed)
+        q_value, before = _q_values(p_value), permutations
+    return effect, q_value
+
+
+def _against_chance(values: Floats, bins: Bins, permutations: int, seed: int) -> tuple[Doubles, Doubles]:
+    """Share of variance beyond chance (0 where undefined) and its p-value (there NaN), float64 [units].
+
+    Args:
+        values: float32 [units, clips], standardised.
+        bins: Of these clips.
+        permutations: Number of permutations.
+        seed: Of these; the same ones for all units.
+    """
+    units, clips = values.shape
+    members = np.zeros((clips, len(bins.counts)), np.float32)
+    members[np.arange(clips), bins.of] = 1 / np.sqrt(bins.counts * clips)[bins.of]
+    share = ((values @ members).astype(np.float64) ** 2).sum(axis=1)
+    least = (share * (1 - ROUNDING)).astype(np.float32)[:, None]
+    exceeding, total = np.zeros(units, np.int64), np.zeros(units)
+    for order in _orders(bins.files, permutations, members.shape[1] * max(units, clips), seed):
+        sums = values @ members[order.T].reshape(clips, -1)
+        dealt = np.einsum("upb,upb->up", *[sums.reshape(units, len(order), -1)] * 2)
+        exceeding += (dealt >= least).sum(axis=1)
+        total += dealt.sum(axis=1, dtype=np.float64)
+    chance = total / permutations
+    p_value = np.where(np.isfinite(share), (1 + exceeding) / (1 + permutations), np.nan)
+    return np.nan_to_num((share - chance) / np.maximum(1 - chance, ROUNDING)), p_value
+
+
+def _orders(files: Indices, permutations: int, width: int, seed: int) -> Iterator[Indices]:
+    """Permutations of the clips that deal whole files out to files of as many clips, int [some, clips] at a time.
+
+    A file whose size no other has stays where it is.
+
+    Args:
+        files: int [clips], which file each clip is of.
+        permutations: How many.
+        width: Numbers that are held for each; as many permutations come at a time as stay within `CHUNK_BYTES`.
+        seed: Of the permutations.
+    """
+    rng = np.random.default_rng(seed)
+    sizes = np.bincount(files)
+    rows = np.split(np.argsort(files, kind="stable"), np.cumsum(sizes)[:-1])
+    alike = [np.stack([rows[file] for file in np.flatnonzero(sizes == size)]) for size in np.unique(sizes)]
+    for part in chunks(permutations, width, CHUNK_BYTES, itemsize=4):
+        order = np.empty((part.stop - part.start, len(files)), np.intp)
+        for same in alike:
+            dealt = rng.permuted(np.tile(np.arange(len(same)), (len(order), 1)), axis=1)
+            order[:, same.ravel()] = same[dealt].reshape(len(order), -1)
+        yield order
+
+
+def _q_values(p_value: Doubles) -> Doubles:
+    """Benjamini and Hochberg's q-values over the pairs that were tested, 1 for the others."""
+    tested = np.isfinite(p_value)
+    q_value = np.ones(p_value.shape)
+    q_value[tested] = stats.false_discovery_control(p_value[tested])
+    return q_value
+
+
+def _described(
+    name: str, bins: Bins, values: Doubles, effect: Doubles, q_value: Doubles
+) -> list[Tuning | None]:
+    """The tunings of units to one quality; None for a unit whose curve has no shape that can be named.
+
+    Args:
+        name: Of `AXES`.
+        bins: Of the clips.
+        values: float64 [units, clips].
+        effect, q_value: float64 [units].
+    """
+    curves = curves_of(values, bins)
+    shapes = shapes_of(values, curves, bins)
+    own = np.exp2 if AXES[name].logarithmic else np.asarray
+    margins = curves.errors * stats.t.ppf((1 + CONFIDENCE) / 2, curves.freedom)
+    centres = _rounded(own(bins.centres()))
+    places = zip(*(own(x).tolist() for x in (shapes.best, shapes.low, shapes.high)), strict=True)
+    figures = zip(effect.tolist(), q_value.tolist(), strict=True)
+    result: list[Tuning | None] = []
+    for shape, place, figure, curve, margin in zip(
+        shapes.names, places, figures, curves.means, margins, strict=True
+    ):
+        best, low, high, share, q = _rounded((*place, *figure))
+        drawn = centres, _rounded(curve), _rounded(margin)
+        result.append(Tuning(name, shape, best, low, high, share, q, *drawn) if shape else None)
+    return result
+
+
+def _rounded(values: Sequence[float] | Doubles) -> tuple[float, ...]:
+    """Five significant digits."""
+    return tuple(float(f"{value:.5g}") for value in values)

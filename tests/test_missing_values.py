@@ -1,0 +1,144 @@
+"""A unit that gave no finite number for some clips is explained by the others, as if those clips did not exist."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from and_retrieval.clips.bands import BANDS
+from and_retrieval.clips.qualities import QUALITIES
+from and_retrieval.explanation.acoustics import explained_by_acoustics, preferences
+from and_retrieval.explanation.cross_fit import _evidence
+from and_retrieval.explanation.faithfulness import faithfulness
+from and_retrieval.explanation.kinds import kinds, rivals
+from and_retrieval.explanation.profiles import spectral_profiles
+from and_retrieval.explanation.scores import SCORES, effective_clips, score_activations
+from and_retrieval.explanation.tuning import rank_explained, tunings
+from and_retrieval.types import Floats, Kept, LayerEvidence, Moments
+
+CLIPS = 120
+GONE = np.arange(5, 100, 7)
+REST = np.setdiff1d(np.arange(CLIPS), GONE)
+FILES = np.arange(CLIPS) // 2
+
+
+@pytest.fixture
+def told() -> Floats:
+    random = np.random.default_rng(0)
+    return np.exp(random.standard_normal((CLIPS, len(QUALITIES)))).astype(np.float32)
+
+
+@pytest.fixture
+def units(told: Floats) -> Floats:
+    """Two units that are finite on all clips and, between them, one that is not."""
+    random = np.random.default_rng(1)
+    made = told[:, :3] + random.standard_normal((CLIPS, 3)).astype(np.float32)
+    made[GONE, 1] = np.resize(np.array([np.nan, np.inf, -np.inf], np.float32), len(GONE))
+    return made
+
+
+def test_preferences(units: Floats, told: Floats) -> None:
+    names = [str(file) for file in FILES]
+    found = preferences(units, told, names)
+    alone = preferences(units[REST, 1:2], told[REST], [names[row] for row in REST])
+    whole = preferences(units[:, [0, 2]], told, names)
+    np.testing.assert_allclose(found.rho[1], alone.rho[0])
+    np.testing.assert_allclose(found.rho[[0, 2]], whole.rho)
+    assert found.q_value[1, 1] < 0.05
+
+
+def test_what_acoustics_explains(units: Floats, told: Floats) -> None:
+    found = explained_by_acoustics(units, told, [str(file) for file in FILES])
+    alone = explained_by_acoustics(units[REST, 1:2], told[REST], [str(file) for file in FILES[REST]])
+    np.testing.assert_allclose(found.r2[1], alone.r2[0])
+    assert np.isfinite(found.r2).all()
+
+
+def test_tunings(units: Floats, told: Floats) -> None:
+    found, alone = (tunings(units[:, 1:2], told, FILES), tunings(units[REST, 1:2], told[REST], FILES[REST]))
+    assert found == alone
+    np.testing.assert_allclose(rank_explained(units, told)[1], rank_explained(units[REST], told[REST])[1])
+
+
+def test_spectral_profiles(units: Floats) -> None:
+    bands = np.random.default_rng(2).standard_normal((CLIPS, BANDS)).astype(np.float32)
+    np.testing.assert_allclose(
+        spectral_profiles(units, bands)[1], spectral_profiles(units[REST, 1:2], bands[REST])[0]
+    )
+
+
+@pytest.mark.parametrize("crossed", [False, True])
+def test_faithfulness(units: Floats, told: Floats, crossed: bool) -> None:
+    rivals_of, labels = -told[:, ::-1], np.array([0, 1, 2])
+    predictions = told[:, :3].T + 1 if crossed else None
+    found = faithfulness(
+        units, told, labels, rivals=rivals_of, bank=300, groups=FILES, predictions=predictions
+    )
+    alone = faithfulness(
+        units[REST, 1:2],
+        told[REST],
+        labels[1:2],
+        rivals=rivals_of[REST],
+        bank=300,
+        groups=FILES[REST],
+        predictions=None if predictions is None else predictions[1:2, REST],
+    )
+    for field in dataclasses.fields(found):
+        if field.name not in ("clips", "q_value", "reliable"):
+            np.testing.assert_allclose(getattr(found, field.name)[1], getattr(alone, field.name)[0])
+    assert found.clips == CLIPS
+
+
+def test_kinds(units: Floats, told: Floats) -> None:
+    seen, tested = np.arange(CLIPS) % 2 == 0, np.arange(CLIPS) % 2 == 1
+    predictions = np.random.default_rng(3).standard_normal((3, tested.sum()))
+    found = rivals((units[seen], told[seen]), (units[tested], told[tested]), predictions, FILES[tested])
+    finite = np.isfinite(units[:, 1])
+    fit, test = seen & finite, tested & finite
+    alone = rivals(
+        (units[fit, 1:2], told[fit]),
+        (units[test, 1:2], told[test]),
+        predictions[1:2, finite[tested]],
+        FILES[test],
+    )
+    for name in ("label", "qualities", "label_adds", "qualities_add"):
+        np.testing.assert_allclose(getattr(found, name)[1], getattr(alone, name)[0], atol=1e-12)
+    units[:, 1] = np.nan
+    found = rivals((units[seen], told[seen]), (units[tested], told[tested]), predictions, FILES[tested])
+    assert kinds(np.ones(3, bool), found)[1] is None
+    assert all(kinds(np.ones(3, bool), found)[::2])
+
+
+def test_effective_clips_and_scores(units: Floats, told: Floats) -> None:
+    assert effective_clips(units)[1] == effective_clips(units[REST])[1]
+    for name in ("cos", "cos-cubed", "rank-reorder", "selective"):
+        score = SCORES[name].score
+        found = score_activations(score, told, units)
+        np.testing.assert_allclose(found[1], score(told[REST], units[REST, 1:2])[0], rtol=1e-5)
+
+
+def test_cross_fitted_evidence(units: Floats) -> None:
+    k, none = 8, np.zeros((3, 8), np.float32)
+    nothing = Kept(none.astype(np.int32), none, none)
+    layer = LayerEvidence("a", "mean", nothing, nothing, Moments(0, *([none[:, 0]] * 4)))
+    rows = np.arange(CLIPS) + 1000
+    found = _evidence(layer, rows, units)
+    alone = _evidence(layer, rows[REST], units[REST])
+    for of_found, of_alone in ((found.top, alone.top), (found.low, alone.low)):
+        np.testing.assert_array_equal(of_found.rows[1], of_alone.rows[1])
+        np.testing.assert_array_equal(of_found.values[1], of_alone.values[1])
+    for name in ("mean", "std", "low", "high"):
+        np.testing.assert_allclose(
+            getattr(found.moments, name)[1], getattr(alone.moments, name)[1], rtol=1e-6
+        )
+    units[3:, 1] = np.nan
+    found = _evidence(layer, rows, units)
+    assert (found.top.rows[1] >= 0).tolist() == [True] * 3 + [False] * (k - 3)
+    np.testing.assert_array_equal(found.top.rows[1, :3], found.low.rows[1, 2::-1])
+    units[:, 1] = np.nan
+    found = _evidence(layer, rows, units)
+    assert (found.top.rows[1] < 0).all()
+    assert not found.fired[1].any()
+    assert np.isnan(found.moments.mean[1])

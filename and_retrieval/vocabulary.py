@@ -12,7 +12,7 @@ says of any other text which of the two it is like. Every text of the yardstick 
                  distributions of scores): the more are unknown, the more clearly the others have to be known
 
 An embedder that cannot tell its made-up words from the others (more than `CONFUSED` of them pass) is not asked: nothing
-is called unknown then. Figures are in `docs/robustness-words.md`.
+is called unknown then.
 """
 
 from __future__ import annotations

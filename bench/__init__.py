@@ -34,7 +34,7 @@ SUITES = (
     "labels",
     "ranking",
     "faithfulness",
-    "forget",
+    "prune",
     "dictionary",
     "meanings",
     "summaries",

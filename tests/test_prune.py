@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from command_line import Answer
-from targets.forgetful import UNITS_OF
+from targets.two_per_class import UNITS_OF
 
 from and_retrieval import ClipIndex, Run, explain, load_embedder, load_target, record, soundbank
 from and_retrieval.cli import main
@@ -26,7 +26,7 @@ from and_retrieval.store import HOME_VARIABLE
 from and_retrieval.types import Target
 
 HERE = Path(__file__).parent / "targets"
-TARGET, BARE = f"{HERE / 'forgetful.py'}:load", f"{HERE / 'forgetful.py'}:without_classes"
+TARGET, BARE = f"{HERE / 'two_per_class.py'}:load", f"{HERE / 'two_per_class.py'}:without_classes"
 
 
 @pytest.fixture(scope="module")

@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from targets.forgetful import UNITS_OF
+from targets.two_per_class import UNITS_OF
 
 from and_retrieval import ClipIndex, Run, load_embedder, load_target, record, soundbank, store, targets
 from and_retrieval.cli import main
 from and_retrieval.config import SummaryConfig
 from and_retrieval.store import HOME_VARIABLE
 
-TARGET = f"{Path(__file__).parent / 'targets' / 'forgetful.py'}:load"
+TARGET = f"{Path(__file__).parent / 'targets' / 'two_per_class.py'}:load"
 
 
 class Watch:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -353,7 +354,9 @@ def test_a_background_of_all_clips_is_never_told(
     brief = UnitBrief(("hiss", *top[:2]), *(tuple(f"{c}{joint}hiss" for c in side) for side in (top, low)))
     (summary,) = summarize([brief], ScriptedModel(*(f"{r} hiss" for r in raw)), SummaryConfig())
     assert "hiss" not in (summary.text or "").lower()
-    if set(top) - set(low) - {"hiss"}:
+    # What most of the strongest clips and no weak one are called is said; of a single clip among several nothing is.
+    named = Counter(phrase for phrase in top[:5] if phrase not in low and phrase != "hiss")
+    if named and max(named.values()) * 2 > len(top[:5]):
         assert summary.text is not None
 
 

@@ -22,8 +22,8 @@ Two things can make a label look good, and a reliable one has to beat both:
    58 and 96 % of the units their labels. (By plain correlation it would be 4 % of the classifier's units,
    for silence makes outliers of their logits.)
 
-With more than `BANK` concepts to choose from, more random labels than ten have to be beaten (`best_of`). And where a
-bank holds words that the embedder does not know, what is left of it is held against random labels of the default
+With more than `BANK` concepts to choose from, more random labels than ten have to be beaten, and the more, the more of
+a bank the embedder does not know (`best_of`). What is left of such a bank is held against random labels of the default
 bank as well (`rivals`): random labels of three are no measure, and words nobody knows are easily beaten.
 
 The second is a threshold, no p-value. The share of the bank that predicts a unit at least as well would be
@@ -120,8 +120,7 @@ def faithfulness(
         similarity: float [clips, concepts], of one source of evidence.
         labels: int [units, labels] or [units], columns of `similarity`; -1 for none.
         rivals: float [clips, concepts], of other concepts, the best of which labels have to beat as well.
-        bank: Number of concepts that labels were chosen from, where it is not that of `similarity`: `BEST_OF` random
-            labels are beaten up to `BANK` concepts, beyond that as many more as there are more concepts.
+        bank: Number of concepts that labels were chosen from, where it is not that of `similarity`, see `best_of`.
         groups: int [clips], for example the file or the place that a clip comes from. Clips of one group are
             dealt out together and in order, to groups of as many clips, since only these are
             interchangeable. A group whose size no other has stays where it is, which costs power only.
@@ -140,7 +139,7 @@ def faithfulness(
     table[_COLUMNS.index("p_value")] = 1
     groups = np.arange(len(activations)) if groups is None else groups
     every = _Clips(similarity, groups, rivals, predictions)
-    settings = _Settings(best_of(bank or similarity.shape[1]), permutations, seed)
+    settings = _Settings(best_of(bank or similarity.shape[1], similarity.shape[1]), permutations, seed)
     for clips, units in by_presence(activations):
         shown = np.flatnonzero(clips)
         if len(shown) > 1:
@@ -149,12 +148,18 @@ def faithfulness(
     return _conclusion(len(read), dict(zip(_COLUMNS, table, strict=True)))
 
 
-def best_of(bank: int) -> int:
-    """Number of random labels, the best of which a label from a bank of so many concepts has to beat.
+def best_of(bank: int, known: int | None = None) -> int:
+    """Number of random labels, the best of which a label from a bank has to beat.
 
-    Of more concepts the best on the clips seen is better by chance alone; so it is held against more random ones.
+    Of more concepts the best on the clips seen is better by chance alone, so a large bank is held against more random
+    labels. And where the embedder knows few of a bank's concepts, these are words that happen to be spelt alike, in
+    another language or none; the smaller their share, the more it takes.
+
+    Args:
+        bank: Number of concepts.
+        known: How many of them the embedder knows; by default all.
     """
-    return max(BEST_OF, round(BEST_OF * bank / BANK))
+    return round(BEST_OF * max(1.0, bank / BANK, bank / (known or bank)))
 
 
 def left_over(activations: Array, similarity: Array, others: Array) -> Doubles:

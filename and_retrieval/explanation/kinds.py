@@ -17,7 +17,8 @@ and the answers give the kind:
 
     concept     the label predicts and adds to the qualities (at least 0.4 of what they add to it), or the qualities do
                 not predict at all
-    both        the label predicts and adds nothing, and neither do the qualities add to it, or they predict no better
+    both        the label predicts and adds nothing, and neither do the qualities add to it, or they predict hardly
+                better (the label reaches 0.8 of their correlation)
     acoustic    the qualities predict, and the label fails its test or adds nothing while they add to it
     none        neither predicts
 """
@@ -45,6 +46,10 @@ LEAST_BESIDE = 0.4
 """Partial correlation of the label, as a share of that of the qualities, below which the qualities are the better
 explanation: of units driven by silence alone, ranks that do not fit exactly leave a trace for the label."""
 LEAST_CLIPS = 2  # on which a unit is finite, to fit on and to test on
+EVEN = 0.8
+"""Correlation of the label, as a share of that of the qualities, from which either explains a unit as well: in a small
+set of classes few qualities tell the classes apart, and the label is right all the same. (Of units of silence that
+are called sneezes it is 0.6.)"""
 CHUNK_BYTES = 32 * 2**20
 
 
@@ -138,7 +143,7 @@ def kinds(label_holds: Bools, found: Rivals) -> list[Kind | None]:
     label_holds = label_holds & np.isfinite(found.label)
     helps = found.label_helps & (found.label_adds >= LEAST_BESIDE * found.qualities_add)
     concept = label_holds & (helps | ~found.qualities_hold)
-    even = ~found.qualities_help | (found.label >= found.qualities)
+    even = ~found.qualities_help | (found.label >= EVEN * found.qualities)
     both = label_holds & ~concept & even
     acoustic = found.qualities_hold & ~concept & ~both
     names: list[Kind | None] = [None] * len(label_holds)

@@ -33,6 +33,8 @@ LOOKED_AT = 3000  # distinct captions, evenly spread
 FRAME_WORDS = 4  # of a run without punctuation, to count as a frame
 MOST_ALIKE = 0.5  # share of a frame's captions that may go on in the same words
 CLOSED = 0.8  # share of a run's captions above which it is taken together with the word beside it
+SLOT_VALUES = 20  # most frequent values of a slot that are looked at
+RECURRING = 5  # captions of a value that recurs
 MOST_TEMPLATES = 50
 LONGEST = 60  # tokens of a run
 
@@ -81,7 +83,8 @@ def without_templates(captions: Sequence[str | None], names_sound: NamesSound) -
             break
         for text in texts:
             text.take_off(best)
-    _take_off_names(texts)
+        _take_off_names(texts)
+    _take_off_slots(texts, weights, lambda words, holds: names_sound(words, present & holds[of]))
     left = [text.left() if text.cut else caption for text, caption in zip(texts, distinct, strict=True)]
     return [(left[number] or None) if number >= 0 else None for number in of.tolist()]
 
@@ -215,9 +218,10 @@ def _trimmed(run: Tokens) -> Tokens:
 
 
 def _is_frame(run: Tokens) -> bool:
+    """Whether a run is long, or has a sign that joins a name and a value, or a sentence's end inside."""
     words = sum(_is_word(key) for key in run)
-    punctuated = any(not _is_word(key) for key in run)
-    return words >= FRAME_WORDS or (punctuated and words >= 1)
+    joint = any(not _is_word(key) and key not in _ENDS - {":", "|"} for key in run)
+    return words >= FRAME_WORDS or joint or (words > 1 and any(not _is_word(key) for key in run[1:-1]))
 
 
 def _varied(
@@ -250,6 +254,68 @@ def _take_off_names(texts: Sequence[_Caption]) -> None:
     if len(places) >= LEAST_CAPTIONS and len(values) > len(places) / 2:
         for text, begin, end in places:
             text.keys[begin:end] = [None] * (end - begin)
+
+
+def _take_off_slots(
+    texts: Sequence[_Caption], weights: npt.NDArray[np.float64], names_sound: NamesSound
+) -> None:
+    """Take off the values of a frame's slots, "Quality: fair." or "by Anna in Rome", where they are no sounds.
+
+    Slots are what is left between parts of a frame, in captions with as many of them as most have. One is taken off
+    where its values recur and none names the sound of its clips, and another slot tells what is heard.
+    """
+    pieces = [text.pieces() for text in texts]
+    most = Counter({0: 0.0})
+    for text, found, weight in zip(texts, pieces, weights.tolist(), strict=True):
+        if text.cut:
+            most[len(found)] += weight
+    count = max(most, key=lambda number: most[number])
+    if count < 2 or most[count] < LEAST_CAPTIONS:
+        return
+    rows = [row for row, found in enumerate(pieces) if texts[row].cut and len(found) == count]
+    slots = [
+        _Slot.of([pieces[row][number][1] for row in rows], rows, weights, names_sound)
+        for number in range(count)
+    ]
+    if not any(slot.content for slot in slots):
+        return
+    for number, slot in enumerate(slots):
+        if slot.empty:
+            for row in rows:
+                begin, piece = pieces[row][number]
+                texts[row].keys[begin : begin + len(piece)] = [None] * len(piece)
+
+
+@dataclass(frozen=True)
+class _Slot:
+    """A place in a frame: whether its values tell what is heard (`content`), or recur and do not (`empty`)."""
+
+    content: bool
+    empty: bool
+
+    @classmethod
+    def of(
+        cls,
+        values: Sequence[Tokens],
+        rows: Sequence[int],
+        weights: npt.NDArray[np.float64],
+        names_sound: NamesSound,
+    ) -> _Slot:
+        counts: Counter[Tokens] = Counter()
+        for value, row in zip(values, rows, strict=True):
+            counts[value] += weights[row]
+        total = sum(counts.values())
+        common = [(value, count) for value, count in counts.most_common(SLOT_VALUES) if count >= RECURRING]
+        covered = sum(count for _, count in common)
+        if covered < total / 2:
+            words = sum(count * sum(map(_says_something, value)) for value, count in counts.items())
+            return cls(content=words >= 2 * total, empty=False)
+        named = 0.0
+        for value, count in common:
+            holds = np.zeros(len(weights), np.bool_)
+            holds[[row for other, row in zip(values, rows, strict=True) if other == value]] = True
+            named += count * names_sound(_words(value), holds)
+        return cls(content=named >= covered / 2, empty=named == 0)
 
 
 def _words(run: Tokens) -> str:

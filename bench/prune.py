@@ -1,4 +1,4 @@
-"""Whether a network forgets a class when the units that a selector names are masked, and what else it loses.
+"""Whether a network loses a class when the units that a selector names are masked, and what else it loses.
 
 Two networks, with the classes of a labelled source as concepts: the small CNN trained on them (the last two hidden
 layers) and YAMNet (its last two pointwise layers; a class is the AudioSet classes near to its name). Units are
@@ -88,7 +88,7 @@ def run(
         else:
             target = load_target(name)
         recorded = record(
-            target, index, NETWORKS[name], RecordConfig(device="cpu"), f"forget-{name}", announce
+            target, index, NETWORKS[name], RecordConfig(device="cpu"), f"prune-{name}", announce
         )
         explain(recorded, summaries=SummaryConfig(llm="none"), announce=announce)  # for open concepts
         figures[name] = network_figures(recorded, target, classes, seed, announce)

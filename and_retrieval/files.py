@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 import secrets
@@ -124,3 +125,15 @@ def write_bytes(path: Path, content: bytes) -> Path:
     with replacing(path) as scratch:
         scratch.write_bytes(content)
     return path
+
+
+def sort_header(path: Path) -> None:
+    """Rewrite the header of a safetensors file with its entries in order; what it says stays the same."""
+    with path.open("r+b") as stream:
+        size = int.from_bytes(stream.read(8), "little")
+        header = json.loads(stream.read(size))
+        text = json.dumps(header, separators=(",", ":"), sort_keys=True, ensure_ascii=False).encode()
+        if len(text) > size:
+            raise ValueError(f"the header of {path} became longer: {len(text)} bytes instead of {size}")
+        stream.seek(8)
+        stream.write(text.ljust(size))

@@ -142,6 +142,7 @@ class Target:
         aliases: Short name -> layer; globs match either.
         layers: Globs of the layers to record if the user names none; empty means all layers with weights.
         name: The name by which the user loaded it.
+        stored_as: Type in which its checkpoint stores the weights, if the network runs in another; exports keep it.
     """
 
     module: torch.nn.Module
@@ -156,6 +157,7 @@ class Target:
     aliases: Mapping[str, str] = field(default_factory=dict)
     layers: tuple[str, ...] = ()
     name: str = "target"
+    stored_as: torch.dtype | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -185,7 +185,7 @@ def test_units_that_are_heard_on_another_way_too(tmp_path: Path) -> None:
 
 
 def test_weights_that_are_computed(tmp_path: Path) -> None:
-    conv = nn.utils.parametrizations.weight_norm(nn.Conv2d(1, 4, 3))
+    conv = nn.utils.parametrizations.spectral_norm(nn.Conv2d(1, 4, 3))
     assert "'0', a Parametrized" in refused(nn.Sequential(conv, nn.Flatten()), "0", 1, tmp_path)
 
 

@@ -12,6 +12,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
 from sounds import noise
 from torch import nn
 
@@ -47,9 +48,9 @@ class Named(nn.Module):
 
 @pytest.mark.parametrize("name", LONG_NAMES)
 def test_long_names_take_no_time(name: str) -> None:
-    begin = time.perf_counter()
+    begin = time.process_time()
     assert block_aliases(Named([name] * 20)) == {}
-    assert time.perf_counter() - begin < 1
+    assert time.process_time() - begin < 1
 
 
 @settings(max_examples=50, deadline=1000)
@@ -116,9 +117,7 @@ def saved(name: str, folder: Path) -> tuple[Path, Any]:
 @pytest.mark.parametrize("name", MODELS)
 def test_models_of_sound_are_recorded(name: str, tmp_path: Path) -> None:
     folder, model = saved(name, tmp_path / name)
-    begin = time.perf_counter()
     target = load_target(f"hf:{folder}")
-    assert time.perf_counter() - begin < 60
     names = match_layers(target.module, target.layers)
     plans = plan_layers(target, names[:6])
     sounds = [noise(1.0, target.sample_rate, seed=seed) for seed in range(2)]
@@ -139,3 +138,49 @@ def test_a_model_of_text_hears_no_sound(tmp_path: Path) -> None:
     transformers.BertModel(config).save_pretrained(tmp_path)
     with pytest.raises(InputError, match="hear no sound"):
         load_target(f"hf:{tmp_path}")
+
+
+def test_the_type_of_stored_weights_is_known(tmp_path: Path) -> None:
+    folder, _ = saved("dac", tmp_path / "dac")
+    path = folder / "model.safetensors"
+    assert load_target(f"hf:{folder}").stored_as is None
+    save_file({name: value.half() for name, value in load_file(path).items()}, path, {"format": "pt"})
+    assert load_target(f"hf:{folder}").stored_as is torch.float16
+
+
+def patterns() -> list[str]:
+    """Every regular expression that stands as text in a call of `re` in the package."""
+    import ast
+
+    import and_retrieval
+
+    found = set()
+    for path in Path(and_retrieval.__file__).parent.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute) or not node.args:
+                continue
+            of_re = isinstance(node.func.value, ast.Name) and node.func.value.id == "re"
+            if of_re and isinstance(node.args[0], ast.Constant) and isinstance(node.args[0].value, str):
+                found.add(node.args[0].value)
+    return sorted(found)
+
+
+@pytest.mark.parametrize("pattern", patterns())
+def test_no_pattern_explodes(pattern: str) -> None:
+    import re
+
+    begin = time.process_time()
+    for text in (
+        "a" * 2_000,
+        "a." * 1_000,
+        "_1a" * 700,
+        " " * 2_000,
+        "(" * 2_000,
+        "a, " * 700,
+        "0" * 2_000,
+        "a-" * 1_000,
+    ):
+        for end in ("", "!", "\x00"):
+            re.search(pattern, text + end)
+            re.fullmatch(pattern, text + end)
+    assert time.process_time() - begin < 2

@@ -120,6 +120,7 @@ def _text(result: Pruned, picture: Path | None) -> str:
             lines.append(
                 "random units do as much: the network does not keep this concept in these layers alone"
             )
+    lines += [f"note: {note}" for note in result.notes]
     if result.lost:
         lines.append(
             "other classes that lost most: "

@@ -19,6 +19,7 @@ from ..progress import Progress
 from ..types import Explanation, Floats, Label, LanguageModel, Meaning, Summary
 
 WITHOUT = Summary(None, True, "the unit never responded")
+WITHOUT_NUMBERS = Summary(None, True, "the unit gave no finite number for any clip")
 UNRELIABLE = Summary(None, True, "its label does not predict it on clips it was not made from")
 
 Place = tuple[int, int | None]
@@ -81,8 +82,13 @@ def with_summaries(
     def summary(place: Place, described: Explanation | Meaning) -> Summary:
         if isinstance(described, Explanation) and described.kind == "acoustic" and model is not None:
             return _acoustic_summary(described)
-        without = beyond if _describable(described) else UNRELIABLE if described.labels else WITHOUT
-        return answers.get(place, without)
+        if place in answers:
+            return answers[place]
+        if _describable(described):
+            return beyond
+        if described.labels:
+            return UNRELIABLE
+        return WITHOUT if isinstance(described, Meaning) or described.top else WITHOUT_NUMBERS
 
     return [
         replace(

@@ -7,8 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
+from ..clips.index import clip_place
 from ..errors import InputError
+from ..network.hooks import forward
 from ..network.mask import Units
 from ..network.plan import LayerPlan
 from ..network.probe import read_batches
@@ -18,7 +21,8 @@ from ..types import Floats, Skipped, Target
 from .effect import OutputClass, Truth, masked_logits
 from .matching import Vocabulary
 
-BATCH = 16
+BATCH = 16  # or fewer, where fewer were recorded at a time
+PLAIN_CLIPS = 16
 KNEE_CLIPS = 128  # at most, of the seen clips
 EFFECT_CLIPS = 2000  # at most, of the held-out clips
 
@@ -189,6 +193,20 @@ def one_batch(recording: Recording, target: Target, count: int = 4) -> list[Floa
     return batch[:count]
 
 
+def plain_output(run: Recording, target: Target, device: str = "cpu") -> Floats:
+    """What the target gives as logits for a few clips of the run, as it gives them: float32 [clips, classes].
+
+    Raises:
+        InputError: No clip can be read, or the target has no classes.
+    """
+    if target.logits is None:
+        raise InputError(f"target {target.name!r} has no classes")
+    with torch.inference_mode():
+        output = target.logits(forward(target, one_batch(run, target, PLAIN_CLIPS), device))
+    rows: Floats = output.float().cpu().numpy()
+    return rows
+
+
 def _sounds(
     recording: Recording,
     target: Target,
@@ -197,10 +215,16 @@ def _sounds(
     skipped: list[Skipped],
     progress: Progress,
 ) -> Iterator[list[Floats]]:
-    """Waveforms in batches of equal length; adds their rows to `order`, and clips that cannot be read to `skipped`."""
+    """Waveforms in batches of equal length; adds their rows to `order`, and clips that cannot be read to `skipped`.
+
+    Clips that were skipped when the network was recorded are left out: it cannot hear them.
+    """
+    unheard = {miss.path for miss in recording.manifest.skipped}
+    rows = [row for row in rows if clip_place(recording.index.clips[row]) not in unheard]
     clips = [recording.index.clips[row] for row in rows]
+    batch = min(BATCH, recording.manifest.settings.batch)
     for places, sounds in read_batches(
-        clips, target.sample_rate, BATCH, recording.manifest.cut, skipped, progress
+        clips, target.sample_rate, batch, recording.manifest.cut, skipped, progress
     ):
         order += [rows[place] for place in places]
         yield sounds

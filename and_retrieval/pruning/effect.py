@@ -30,6 +30,7 @@ from ..types import Floats, Target
 LADDER = (0.01, 0.02, 0.03, 0.06, 0.12, 0.25)
 """Shares of the units that are tried when no budget is given."""
 NEAR_BEST = 0.9  # share of the best gap that is enough for the knee
+ROUNDED = 2e-3  # how far the sum of probabilities may be from 1, in half precision
 SAME = 1e-4  # largest difference of logits, relative to the largest logit, that rounding explains
 
 Scores = Mapping[str, Floats]
@@ -153,6 +154,8 @@ def masked_logits(
 
     Raises:
         InputError: The target has no classes, the network fails, or a layer cannot be masked.
+
+    Where what the target gives as logits are probabilities (`are_probabilities`), their logarithm is taken.
     """
     if target.logits is None:
         raise InputError(f"target {target.name!r} has no classes: nothing to measure an effect on")
@@ -170,14 +173,37 @@ def masked_logits(
             before, prefix = recorded_prefix(target.module, layers, logits)
             with replayed(target.module, prefix):
                 again = logits()
-        if not np.allclose(before, again, rtol=0, atol=SAME * max(1.0, float(np.abs(before).max()))):
+        if not np.allclose(before, again, rtol=0, atol=SAME * float(np.abs(before).max())):
             prefix = ()
         passes = [before]
         for mask in masks:
             with torch.inference_mode(), masked(target, mask, plans), replayed(target.module, prefix):
                 passes.append(logits())
         parts.append(np.stack(passes))
-    return np.concatenate(parts, axis=1)
+    logits_of_all = np.concatenate(parts, axis=1)
+    if are_probabilities(logits_of_all[0]):
+        return np.asarray(np.log(np.maximum(logits_of_all, np.finfo(np.float32).tiny)), np.float32)
+    return logits_of_all
+
+
+def are_probabilities(logits: Floats) -> bool:
+    """Whether what a network gives as logits [clips, classes] has been through softmax: 0..1, every sum 1."""
+    if not logits.size or logits.shape[1] < 2:
+        return False
+    within = bool((logits >= -ROUNDED).all() and (logits <= 1 + ROUNDED).all())
+    return within and bool((np.abs(logits.sum(axis=1, dtype=np.float64) - 1) <= ROUNDED).all())
+
+
+def doubt_of(logits: Floats) -> str | None:
+    """A line about logits [clips, classes] that seem to be none, or None."""
+    if are_probabilities(logits):
+        return "the target's logits are probabilities (each clip's sum to 1): their logarithm was taken"
+    if logits.size and (logits >= 0).all() and (logits <= 1).all():
+        return (
+            "the target's logits all lie between 0 and 1: if they are probabilities (sigmoid), effects come out far "
+            "too small; give logits=torch.logit in the target"
+        )
+    return None
 
 
 def _once(preprocess: Callable[[list[Floats]], Any]) -> Callable[[list[Floats]], Any]:

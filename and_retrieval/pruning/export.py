@@ -12,15 +12,16 @@ import dataclasses
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
+from torch.nn.utils.parametrize import is_parametrized
 
 from ..errors import ChecksumError, InputError, StaleError
-from ..files import output_path, replacing, sha256, write_text
+from ..files import output_path, replacing, sha256, sort_header, write_text
 from ..network.dictionary import FEATURES, Dictionary
 from ..network.hooks import class_logits, forward, tensor_of
 from ..network.mask import Units, checked_units, masked
@@ -31,7 +32,9 @@ from ..types import Floats, Target
 
 FORMAT = 1
 MADE_BY = "and_retrieval prune"
+FOR_TRANSFORMERS = {"format": "pt"}  # metadata that transformers before 5 asks for
 SAME = 1e-5  # largest difference between mask and weights, relative to the largest output
+ROUNDINGS = 16  # units in the last place that are allowed instead in networks of lower precision
 
 # Put out zero for zero, unit by unit, whatever the other units do.
 KEEP_ZERO = (
@@ -105,10 +108,47 @@ def _puts_out(call: tuple[str, Any, Any], value: torch.Tensor) -> bool:
 
 
 def _has_rows(module: nn.Module | None) -> bool:
-    # Weights that are computed (weight norm, pruning masks) are no parameters and cannot be written to.
     transposed = isinstance(module, nn.ConvTranspose1d | nn.ConvTranspose2d) and module.groups == 1
-    known = isinstance(module, ROWS) or transposed
-    return known and module is not None and isinstance(module._parameters.get("weight"), nn.Parameter)
+    return module is not None and (isinstance(module, ROWS) or transposed) and _rows_of(module) is not None
+
+
+def _rows_of(module: nn.Module) -> str | None:
+    """The entry of a module's state dict whose row i makes unit i zero, or None where its weight is computed otherwise.
+
+    Of a weight in weight norm it is the length of each row, as long as rows are what it is taken over.
+    """
+    if isinstance(module._parameters.get("weight"), nn.Parameter):
+        return "weight"
+    parts = [("weight_g", module._parameters.get("weight_g"))]
+    if is_parametrized(module, "weight"):
+        steps: Any = cast(Any, module.parametrizations)["weight"]
+        if len(steps) == 1 and type(steps[0]).__name__ == "_WeightNorm":
+            parts.append(("parametrizations.weight.original0", steps.original0))
+    axis = _row_axis(module)
+    for name, length in parts:
+        if length is not None and length.ndim > axis and length.shape[axis] == length.numel() > 1:
+            return name
+    return None
+
+
+def _row_axis(module: nn.Module) -> int:
+    return int(isinstance(module, nn.ConvTranspose1d | nn.ConvTranspose2d))
+
+
+def _computed(module: nn.Module) -> str | None:
+    """How a module's weight is computed, where that leaves no row of its own to a unit; or None."""
+    if (
+        not isinstance(module, (*ROWS, nn.ConvTranspose1d, nn.ConvTranspose2d))
+        or _rows_of(module) is not None
+    ):
+        return None
+    if "weight_g" in module._parameters:
+        return "weight norm over another axis than the units"
+    if is_parametrized(module, "weight"):
+        names = [type(step).__name__ for step in cast(Any, module.parametrizations)["weight"]]
+        over = " over another axis than the units" if names == ["_WeightNorm"] else ""
+        return ", ".join(name.strip("_") for name in names) + over
+    return "spectral norm or a pruning mask" if "weight_orig" in module._parameters else None
 
 
 def _keeps_zero(module: nn.Module, taken: torch.Tensor) -> bool:
@@ -138,15 +178,15 @@ def _not_exportable(
     names = [name for name, *_ in calls]
     before = [name for name in names[: names.index(layer)] if _has_rows(modules.get(name))]
     inside = [name for name in before if name.startswith(f"{layer}.")] or before
-    why = (
-        f"{stuck!r}, a {type(modules[stuck]).__name__},"
-        if stuck in modules and stuck
-        else "code outside any module"
-    )
+    why = "code outside any module computes its output"
+    if stuck in modules and stuck:
+        how = _computed(modules[stuck])
+        why = f"{stuck!r}, a {type(modules[stuck]).__name__}, computes its output" + (
+            f" by a weight that is computed itself ({how})" if how else ""
+        )
     instead = f"; record and prune {inside[-1]!r} instead" if inside else ""
     return InputError(
-        f"units of layer {layer!r} cannot be zeroed in the weights: {why} computes its output{instead}, "
-        "or prune without --export"
+        f"units of layer {layer!r} cannot be zeroed in the weights: {why}{instead}, or prune without --export"
     )
 
 
@@ -175,13 +215,13 @@ def zeroed_state(module: nn.Module, makers: Mapping[str, str], units: Units) -> 
         if isinstance(modules.get(maker.rpartition(".")[0]), Dictionary):
             state[f"{maker.rpartition('.')[0]}.kept"][rows] = 0
             continue
-        transposed = isinstance(modules[maker], nn.ConvTranspose1d | nn.ConvTranspose2d)
-        weight = state[f"{maker}.weight"]
-        if rows.numel() and int(rows[-1]) >= weight.shape[int(transposed)]:
+        axis = _row_axis(modules[maker])
+        weight = state[f"{maker}.{_rows_of(modules[maker])}"]
+        if rows.numel() and int(rows[-1]) >= weight.shape[axis]:
             raise InputError(
                 f"layer {layer!r} has more units than {maker!r}, which makes them; prune another layer"
             )
-        weight.index_fill_(int(transposed), rows, 0)
+        weight.index_fill_(axis, rows, 0)
         if f"{maker}.bias" in state:
             state[f"{maker}.bias"][rows] = 0
     return state
@@ -226,7 +266,9 @@ def export_pruned(
         with masked(target, {}, ()):  # the same kernels
             by_weights = _output(_with_state(target, state), waveforms, device)
     difference = float((by_mask - by_weights).abs().max())
-    if not difference <= SAME * max(1.0, float(by_mask.abs().max())):
+    if not difference <= _tolerance(target) * float(
+        torch.maximum(by_mask.abs().max(), by_weights.abs().max())
+    ):
         made = ", ".join(f"{layer!r} (zeroed in {maker!r})" for layer, maker in makers.items())
         raise InputError(
             f"zeroed weights do not give what the mask gives (outputs differ by {difference:.2g}): units of {made} "
@@ -234,8 +276,8 @@ def export_pruned(
         )
     try:
         with replacing(path) as scratch:
-            # One entry: several are written in any order, and the same export is to give the same bytes.
-            save_file(state, scratch, {MADE_BY: source})
+            save_file(_as_stored(target, state), scratch, {**FOR_TRANSFORMERS, MADE_BY: source})
+            sort_header(scratch)  # the metadata come in any order; the same export is to give the same bytes
             facts = {
                 "format": FORMAT,
                 "made_by": MADE_BY,
@@ -269,9 +311,9 @@ def load_pruned(target: Target, path: str | Path) -> Target:
         raise InputError(f"{path} is no network exported by prune")
     if sha256(path) != digest:
         raise ChecksumError(f"{path} is not the file its card describes; export it again")
-    if source != (own := weights_hash(target.module)):
+    if source != (loaded := weights_hash(target.module, card.get("not_hashed", ()))):
         raise StaleError(
-            f"{path} was exported from weights {source}, target {target.name!r} has {own}; export it again"
+            f"{path} was exported from weights {source}, target {target.name!r} has {loaded}; export it again"
         )
     return _with_state(target, load_file(path))
 
@@ -312,6 +354,10 @@ def _card_origin(path: Path) -> tuple[Any, Any]:
 
 
 def _with_state(target: Target, state: Mapping[str, torch.Tensor]) -> Target:
+    for part in target.module.modules():
+        # Old-style weight norm keeps the weight it computed last, which cannot be copied with its history.
+        if "weight_g" in part._parameters and isinstance(weight := part.__dict__.get("weight"), torch.Tensor):
+            part.__dict__["weight"] = weight.detach().clone()
     try:
         module = copy.deepcopy(target.module)
         module.load_state_dict(state)
@@ -320,6 +366,22 @@ def _with_state(target: Target, state: Mapping[str, torch.Tensor]) -> Target:
             f"target {target.name!r} cannot be copied with other weights ({type(error).__name__}: {error})"
         ) from error
     return dataclasses.replace(target, module=module.eval().requires_grad_(False))
+
+
+def _as_stored(target: Target, state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The weights in the type that the target's checkpoint stores, as far as that keeps their values."""
+    if target.stored_as is None:
+        return dict(state)
+    result = {}
+    for name, value in state.items():
+        narrow = value.to(target.stored_as) if value.is_floating_point() else value
+        result[name] = narrow if torch.equal(narrow.to(value.dtype), value) else value
+    return result
+
+
+def _tolerance(target: Target) -> float:
+    kinds = {p.dtype for p in target.module.parameters() if p.is_floating_point()}
+    return max([SAME, *(ROUNDINGS * torch.finfo(kind).eps for kind in kinds)])
 
 
 def _output(target: Target, waveforms: Sequence[Floats], device: str | torch.device) -> torch.Tensor:

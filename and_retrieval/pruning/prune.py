@@ -22,11 +22,19 @@ from ..network.plan import LayerPlan
 from ..progress import Progress, silent
 from ..recording.recording import Recording
 from ..recording.target import recorded_plans
-from ..targets import weights_hash
+from ..targets import changed_entries, entry_hashes, load_target, weights_hash
 from ..types import Floats, Skipped, Target
 from ..vocabulary import known_words, plain
-from .concept_clips import EFFECT_CLIPS, KNEE_CLIPS, MatchedClips, matched_clips, one_batch, run_logits
-from .effect import LADDER, Choice, Effect, best_units, effect, knee, random_units, units_for
+from .concept_clips import (
+    EFFECT_CLIPS,
+    KNEE_CLIPS,
+    MatchedClips,
+    matched_clips,
+    one_batch,
+    plain_output,
+    run_logits,
+)
+from .effect import LADDER, Choice, Effect, best_units, doubt_of, effect, knee, random_units, units_for
 from .export import export_pruned, writable
 from .matching import Vocabulary
 from .result import FILE, BudgetEffect, Pruned
@@ -104,6 +112,8 @@ def prune(
         place = measure.knee(chosen)
         tried = tuple(measure.effects(tried, chosen, controls, known))
     result = search.result(concepts, selector, sizes, tried, place, source, measure.skipped)
+    if search.clips.unmeasured is None and (doubt := doubt_of(plain_output(recording, target, device))):
+        result = replace(result, notes=(doubt,))
     if export is not None:
         batch = one_batch(recording, target)
         card = _card(result, recording)
@@ -261,14 +271,39 @@ class _Measure:
 
 
 def _same_weights(recording: Recording, target: Target) -> str:
-    """Hash of the target's weights; raises StaleError unless they are those that were recorded."""
-    weights: str = weights_hash(target.module)
-    if weights != recording.manifest.weights:
-        raise StaleError(
-            f"{recording.name} was recorded from weights {recording.manifest.weights}, "
-            f"target {target.name!r} has {weights}; {recording.remedy}"
+    """Hash of the target's weights, which must be those that were recorded."""
+    known = recording.manifest
+    loaded: str = weights_hash(target.module, known.changing)
+    if loaded != known.weights:
+        drawn = _drawn_at_load(recording, target)
+        remedy = (
+            f"{_listed(drawn)} differ each time the target is loaded; load them from a file, or set torch.manual_seed "
+            f"in its function, then {recording.remedy}"
+            if drawn
+            else recording.remedy
         )
-    return weights
+        raise StaleError(
+            f"{recording.name} was recorded from weights {known.weights}, target {target.name!r} has {loaded}; {remedy}"
+        )
+    return loaded
+
+
+def _drawn_at_load(recording: Recording, target: Target) -> tuple[str, ...]:
+    """Entries of the state dict that differ when the target is loaded once more; none where it cannot be."""
+    try:
+        again = load_target(recording.manifest.target)
+    except Exception:
+        return ()
+    entries = [
+        {name: digest for name, digest in entry_hashes(module).items() if ".dictionary." not in f".{name}"}
+        for module in (target.module, again.module)
+    ]
+    return tuple(name for name in changed_entries(*entries) if name not in recording.manifest.changing)
+
+
+def _listed(names: Sequence[str], shown: int = 3) -> str:
+    more = f" and {len(names) - shown} more" if len(names) > shown else ""
+    return ", ".join(names[:shown]) + more
 
 
 def _distinct(concepts: Sequence[str]) -> tuple[str, ...]:
@@ -304,6 +339,7 @@ def _card(result: Pruned, recording: Recording) -> dict[str, Any]:
         "selector": result.selector,
         "target": recording.manifest.target,
         "run": recording.name,
+        "not_hashed": list(recording.manifest.changing),
         "layers": result.layers,
         "effect": result.best.plain() if result.best.effect else None,
         "unmeasured": result.unmeasured,

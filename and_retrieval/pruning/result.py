@@ -115,6 +115,7 @@ class Pruned:
         export: The file written, or None.
         source: Hash of the target's weights.
         skipped: Clips left out because they could not be read again, with the reason.
+        notes: What to know of the measurement, a line each.
     """
 
     run: str
@@ -132,6 +133,7 @@ class Pruned:
     export: str | None
     source: str
     skipped: tuple[Skipped, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def best(self) -> BudgetEffect:

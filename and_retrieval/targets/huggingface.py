@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import safe_open
 from torch import nn
 
 from ..checkpoints import torchaudio_shim  # noqa: F401  (before transformers: AST's feature extractor needs torchaudio)
@@ -74,6 +75,7 @@ def load(place: str, trust_remote_code: bool = False) -> Target:
         aliases=aliases,
         layers=default_layers(network, aliases, config.num_labels if classes else None),
         name=f"hf:{place}",
+        stored_as=_stored_type(folder, config),
     )
 
 
@@ -133,6 +135,18 @@ def _audio_tower(config: Any) -> str | None:
         if name and is_model and set(SOUND_INPUTS) & set(inspect.signature(part.forward).parameters):
             return str(name)
     return None
+
+
+def _stored_type(folder: Path, config: Any) -> torch.dtype | None:
+    """The type that a checkpoint stores its weights in, if that is not float32."""
+    types = set()
+    for path in folder.glob("*.safetensors"):
+        with safe_open(path, framework="pt") as stored:
+            types |= {stored.get_slice(name).get_dtype() for name in stored.keys()}  # noqa: SIM118
+    narrow = {"F16": torch.float16, "BF16": torch.bfloat16}
+    kinds = {narrow.get(kind, torch.float32) for kind in types if kind in (*narrow, "F32", "F64")}
+    known = kinds.pop() if len(kinds) == 1 else getattr(config, "dtype", None) if not types else None
+    return known if known in narrow.values() else None
 
 
 def _extractor(folder: Path, what: str, trust: bool) -> Any:

@@ -72,7 +72,7 @@ class BudgetEffect:
 
     def measured(self, effect: Effect, at_random: Sequence[Effect], oracle: Effect | None) -> BudgetEffect:
         """The same budget with its effect and the effects of its controls."""
-        controls: dict[str, float | None] = {}
+        controls: dict[str, Any] = {}
         for measure in MEASURES:
             gaps = [getattr(one, f"gap{measure}") for one in at_random]
             controls[f"random_gap{measure}"] = float(np.mean(gaps)) if gaps else None

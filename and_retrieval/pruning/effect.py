@@ -263,9 +263,9 @@ def effect(
     for place, output_class in enumerate(classes):
         member[place, list(output_class.columns)] = True
     in_class = member[number]  # bool [clips, columns]
-    before, after = before[known].astype(np.float64), after[known].astype(np.float64)
-    confidence = _confidence(before, in_class), _confidence(after, in_class)
-    right = [in_class[np.arange(len(known)), x.argmax(axis=1)] for x in (before, after)]
+    measured = [x[known].astype(np.float64) for x in (before, after)]
+    confidence = [_confidence(x, in_class) for x in measured]
+    right = [in_class[np.arange(len(known)), x.argmax(axis=1)] for x in measured]
     changes: dict[str, float] = {}
     for measure, (old, new) in zip(MEASURES, zip(*confidence, strict=True), strict=True):
         target, rest = float((new - old)[is_target].mean()), float((new - old)[~is_target].mean())

@@ -11,11 +11,13 @@ import numpy as np
 from ..choices import COUNT
 from ..clips.index import ClipIndex
 from ..errors import InputError
+from ..explanation.acoustics import word_of
+from ..explanation.measured_concepts import measured_units
 from ..explanation.space import centred, centred_background, clip_centre
 from ..explanation.stored import Explained, is_explained, load_explained
 from ..faiss_index import Mask, Rows, search, stored
 from ..recording.recording import Recording
-from ..types import Explanation, Floats, Reliability
+from ..types import Explanation, Floats, Preference, Reliability
 from ..vocabulary import known_words
 from .query import Calibrated, Query, calibrated, embed_query, ranked
 from .thresholds import index_thresholds, run_thresholds
@@ -69,10 +71,14 @@ def search_neurons(
         filters: Which units are searched.
 
     Returns:
-        {layer, unit, score, z, needed, listens, labels, summary, reliable, polysemanticity, open_concepts} per
-        unit. `score` is the
-        cosine with the unit's neuron vector, see `query` for several terms; it compares within a query only. `z`
-        compares between queries, see `query.Calibrated`; when no unit `listens`, nothing here listens for the query.
+        {layer, unit, score, z, needed, listens, labels, summary, reliable, label_kind, acoustics, measured,
+        polysemanticity, open_concepts} per unit. `score` is the cosine with the unit's neuron vector, see `query` for
+        several terms; it compares within a query only. `z` compares between queries, see `query.Calibrated`; when no
+        unit `listens`, nothing here listens for the query.
+        Where the query is one text that means a measured quality ("silence", "high-pitched"), units that measured
+        sound explains by this quality come first and listen: `measured` is {quality, word, rho} of such a unit, with
+        the rank correlation of its activation and the quality, and None for others. `acoustics` says in words what
+        measured sound a unit follows.
         `labels` and what follows are those of `explain`, empty and None before it was run. `reliable` says whether
         the first label predicts the unit on held-out clips; None where that could not be tested.
 
@@ -99,12 +105,16 @@ def search_neurons(
         others = ~np.isin(best, rows)  # than the examples themselves
         return scores[others][:wanted], best[others][:wanted]
 
+    measured = _measured(asked, explained, among)
     scores, best = ranked(terms, nearest, units.vectors, k)
+    if measured:
+        best = np.array([*measured, *(row for row in best.tolist() if row not in measured)][:k], np.int64)
+        scores = terms.scores(units.vectors(best))
     worth = calibrated(terms, units.vectors(best), centred_background(run.index))
     told = explained.at(best.tolist()) if explained else [None] * len(best)
     return [
-        _unit_result(*units.unit(int(row)), float(scores[place]), worth, place, told[place])
-        for place, row in enumerate(best)
+        _unit_result(*units.unit(row), float(scores[place]), worth, place, told[place], measured.get(row))
+        for place, row in enumerate(best.tolist())
     ]
 
 
@@ -175,6 +185,14 @@ def _chosen(run: Recording, filters: Filters, explained: Explained | None) -> Ma
     return np.logical_and.reduce(masks) if masks else None
 
 
+def _measured(asked: Query, explained: Explained | None, among: Mask | None) -> dict[int, Preference]:
+    """Row -> the preference that the query means, strongest first; empty unless the query is one text."""
+    if explained is None or len(asked.texts) != 1 or asked.minus or asked.sounds or asked.units:
+        return {}
+    found = measured_units(explained, asked.texts[0], among)
+    return dict(zip(found.rows.tolist(), found.preferences, strict=True))
+
+
 def _in_words(filters: Filters) -> str:
     named = {
         f"layers {', '.join(filters.layers)}": filters.layers,
@@ -186,7 +204,13 @@ def _in_words(filters: Filters) -> str:
 
 
 def _unit_result(
-    layer: str, unit: int, score: float, worth: Calibrated, place: int, explanation: Explanation | None
+    layer: str,
+    unit: int,
+    score: float,
+    worth: Calibrated,
+    place: int,
+    explanation: Explanation | None,
+    measured: Preference | None,
 ) -> dict[str, Any]:
     return {
         "layer": layer,
@@ -194,11 +218,13 @@ def _unit_result(
         "score": score,
         "z": float(worth.z[place]),
         "needed": float(worth.needed[place]),
-        "listens": bool(worth.listens[place]),
+        "listens": bool(worth.listens[place]) or measured is not None,
         "labels": [asdict(label) for label in explanation.labels] if explanation else [],
         "summary": explanation.summary.text if explanation else None,
         "reliable": HOLDS[explanation.reliable] if explanation else None,
         "label_kind": explanation.kind if explanation else None,
+        "acoustics": explanation.acoustics if explanation else None,
+        "measured": {**asdict(measured), "word": word_of(measured)} if measured else None,
         "polysemanticity": explanation.polysemanticity if explanation else None,
         "open_concepts": list(explanation.open_concepts) if explanation else [],
     }

@@ -40,7 +40,7 @@ from and_retrieval.explanation.space import (
 from and_retrieval.recording.activations import HELD_OUT
 from and_retrieval.recording.recording import Recording
 from and_retrieval.run import record
-from and_retrieval.search.query import Terms, calibrated
+from and_retrieval.search.query import Terms, calibrated, cosines
 from and_retrieval.search.thresholds import run_thresholds
 from and_retrieval.store import Home
 from and_retrieval.targets import load_target
@@ -119,7 +119,7 @@ def best_share(run: Recording, vectors: Floats, needs: float) -> Floats:
     for vector in vectors:
         terms = Terms(vector[None], vector[None][:0], np.array([needs], np.float32))
         _, rows = run.unit_index.nearest(vector, K)
-        shares.append(float(calibrated(terms, run.unit_index.vectors(rows), texts).z.max()) / needs)
+        shares.append(float(calibrated(terms, cosines(run.unit_index.vectors(rows)), texts).z.max()) / needs)
     return np.array(shares, np.float32)
 
 

@@ -40,6 +40,11 @@ def add(verbs: Any) -> None:
         "--window", type=number("--window", WINDOW), metavar="S",
         help=f"cut longer files into clips of S seconds (default: {ClipConfig.window:g})",
     )  # fmt: skip
+    verb.add_argument(
+        "--moments", action=argparse.BooleanOptionalAction,
+        help="also keep the vectors of moments of 2 s, so that labels come from the moment at which a unit fires and "
+        "search finds times (default: where the embedder makes them at no cost, as embedded does)",
+    )  # fmt: skip
     add_device(verb)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -169,7 +170,14 @@ def built(
     config = None if window is None else ClipConfig(window=window)
     folder = home.index(name)
     loaded = load_embedder(embedder, device_of(args))
-    return ClipIndex.build(source, loaded, folder.path, config, announce("embedding", "clips"))
+    return ClipIndex.build(
+        source,
+        loaded,
+        folder.path,
+        config,
+        announce("embedding", "clips"),
+        getattr(args, "moments", None),
+    )
 
 
 def opened(name: str, args: argparse.Namespace, device: str = "cpu") -> ClipIndex:
@@ -215,6 +223,7 @@ def index_result(index: ClipIndex) -> Result:
         "notes": list(index.notes),
         "embedder": index.embedder_name,
         "dim": index.dim,
+        "moments": None if index.moment_config is None else asdict(index.moment_config),
     }
 
 

@@ -156,7 +156,7 @@ def _nothing(query: Query, want: str, results: list[Result], reason: str) -> str
     def name(result: Result) -> str:
         if want == "neurons":
             return f"{result['layer']}:{result['unit']}{_labels(result, ' ')}"
-        return f"{result['path']}{_start(result)}"
+        return f"{result['path']}{_time(result)}"
 
     nearest = "; ".join(
         f"{name(near)}, z {near['z']:.1f} of {near['needed']:.1f}" for near in results[:NEAREST_NAMED]
@@ -183,8 +183,10 @@ def _labels(unit: Result, before: str) -> str:
 
 def _clip_line(clip: Result) -> str:
     doubt = "" if clip["matches"] else f"  (z below {clip['needed']:.1f})"
-    return f"{clip['score']:6.3f}  {clip['path']}{_start(clip)}  {clip['label'] or ''}".rstrip() + doubt
+    return f"{clip['score']:6.3f}  {clip['path']}{_time(clip)}  {clip['label'] or ''}".rstrip() + doubt
 
 
-def _start(clip: Result) -> str:
-    return f" at {clip['start']:g} s" if clip["start"] else ""
+def _time(clip: Result) -> str:
+    """The time in the file of what matches, where that is not the whole file from its beginning."""
+    whole = clip["moment"] == 0 and clip["time"] == 0
+    return "" if whole else f" at {clip['time']:g} s"

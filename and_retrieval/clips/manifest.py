@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..config import ClipConfig
+from ..config import ClipConfig, MomentConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +20,7 @@ class IndexManifest:
         dim: Length of the vectors.
         cut: How files were cut into clips; whoever reads the clips again reads them under these settings.
         digest: `ClipIndex.digest` of all clips.
+        moments: Length and hop of the moments whose vectors are stored, or None where there are none.
     """
 
     name: str
@@ -30,3 +31,4 @@ class IndexManifest:
     dim: int
     cut: ClipConfig
     digest: str
+    moments: MomentConfig | None = None

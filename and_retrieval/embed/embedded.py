@@ -11,7 +11,8 @@ from __future__ import annotations
 import csv
 import hashlib
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -20,6 +21,7 @@ import torch
 from ..checkpoints.bundled import manifest, models_folder
 from ..checkpoints.yamnet import (
     HOP,
+    PATCH_FRAMES,
     PATCH_HOP,
     SAMPLE_RATE,
     Yamnet,
@@ -28,7 +30,7 @@ from ..checkpoints.yamnet import (
     log_mel_patches,
     patch_rms,
 )
-from ..types import Floats
+from ..types import Floats, Spans
 from .minilm import DIM, cached_sentence_vectors, sentence_vectors
 
 RECIPE = "embedded-1"
@@ -75,7 +77,34 @@ class EmbeddedEmbedder:
         a = (q - mean) / (std + 3 median(std)) with q = `posterior_roots`; mean and std are those of synthetic
         signals, so that a class that responds to everything counts for little.
         """
-        q = posterior_roots(self._network, waveforms, self._device)
+        return self._standardised(posterior_roots(self._network, waveforms, self._device))
+
+    def embed_with_moments(
+        self, waveforms: Sequence[Floats], spans: Sequence[Spans]
+    ) -> tuple[Floats, list[Floats]]:
+        """The vectors of `embed_audio`, and those of moments, from one pass of the network.
+
+        A moment's vector is made by the same recipe of the patches whose centres lie in it.
+
+        Args:
+            waveforms: 1-D float32 at 16 kHz.
+            spans: For every waveform (start, end) in seconds of its moments.
+
+        Returns:
+            float32 [n, 521], and for every waveform float32 [moments, 521]; rows have unit length.
+        """
+        roots = np.empty((len(waveforms), self.dim), np.float32)
+        moments = [np.empty((len(of), self.dim), np.float32) for of in spans]
+        for rows in _batches(waveforms, spans):
+            patches = _patches(self._network, [waveforms[row] for row in rows], self._device)
+            roots[rows] = patches.posterior_roots()
+            for number, (start, end) in enumerate(spans[rows[0]]):
+                within = self._standardised(patches.between(start, end).posterior_roots())
+                for row, vector in zip(rows, within, strict=True):
+                    moments[row][number] = vector
+        return self._standardised(roots), moments
+
+    def _standardised(self, q: Floats) -> Floats:
         return _unit((q - self._mean) / (self._std + SIGMA_FLOOR * np.median(self._std)))
 
     def embed_text(self, texts: Sequence[str]) -> Floats:
@@ -123,31 +152,60 @@ def posterior_roots(network: Yamnet, waveforms: Sequence[Floats], device: str = 
     A class's posterior is the sigmoid of the mean over the top half of its patch logits; quiet patches are left out
     first.
     """
-    rows: dict[int, list[int]] = defaultdict(list)
-    for row, waveform in enumerate(waveforms):
-        rows[len(waveform)].append(row)
     result = np.empty((len(waveforms), network.classifier.out_features), np.float32)
-    for same_length in rows.values():
-        step = max(1, BATCH_PATCHES * PATCH_HOP * HOP // max(1, len(waveforms[same_length[0]])))
-        for first in range(0, len(same_length), step):
-            part = same_length[first : first + step]
-            result[part] = _posterior_roots(network, [waveforms[row] for row in part], device)
+    for rows in _batches(waveforms, [()] * len(waveforms)):
+        result[rows] = _patches(network, [waveforms[row] for row in rows], device).posterior_roots()
     return result
 
 
-def _posterior_roots(network: Yamnet, waveforms: list[Floats], device: str) -> Floats:
+def _batches(waveforms: Sequence[Floats], spans: Sequence[Spans]) -> Iterator[list[int]]:
+    """Rows of equally long waveforms with equal spans, as many as a pass takes."""
+    alike: dict[tuple[int, Spans], list[int]] = defaultdict(list)
+    for row, (waveform, of) in enumerate(zip(waveforms, spans, strict=True)):
+        alike[len(waveform), tuple(of)].append(row)
+    for (samples, _), rows in alike.items():
+        step = max(1, BATCH_PATCHES * PATCH_HOP * HOP // max(1, samples))
+        for first in range(0, len(rows), step):
+            yield rows[first : first + step]
+
+
+@dataclass(frozen=True)
+class _Patches:
+    """What the network hears in the patches of equally long waveforms.
+
+    Attributes:
+        logits: float32 [n, patches, classes].
+        rms: Root mean square of the sound under each patch, float32 [n, patches].
+    """
+
+    logits: torch.Tensor
+    rms: torch.Tensor
+
+    def between(self, start: float, end: float) -> _Patches:
+        """The patches whose centres lie between two times in seconds, at least the one nearest to their middle."""
+        hop = PATCH_HOP * HOP / SAMPLE_RATE
+        centres = hop * (np.arange(self.rms.shape[1]) + PATCH_FRAMES / PATCH_HOP / 2)
+        inside = (centres >= start) & (centres < end)
+        inside[np.abs(centres - (start + end) / 2).argmin()] = True
+        return _Patches(self.logits[:, inside], self.rms[:, inside])
+
+    def posterior_roots(self) -> Floats:
+        """See `posterior_roots`, float32 [n, classes]."""
+        floor = torch.clamp(QUIET * self.rms.amax(dim=1, keepdim=True), min=QUIET_FLOOR)
+        heard = self.rms >= floor
+        heard |= ~heard.any(dim=1, keepdim=True)  # if all are quiet, a faint vector is better than none
+        audible = self.logits.masked_fill(~heard.unsqueeze(2), -torch.inf)
+        strongest = audible.sort(dim=1, descending=True).values
+        count = (heard.sum(dim=1, keepdim=True) + 1) // 2
+        kept = torch.arange(self.logits.shape[1]).unsqueeze(0) < count
+        mean = strongest.masked_fill(~kept.unsqueeze(2), 0).sum(dim=1) / count
+        return np.asarray(torch.sigmoid(mean).sqrt().numpy(), dtype=np.float32)
+
+
+def _patches(network: Yamnet, waveforms: list[Floats], device: str) -> _Patches:
     patches = log_mel_patches(waveforms)
-    rms = patch_rms(waveforms)
     with torch.inference_mode():
-        logits = network(patches.to(device)).cpu()
-    floor = torch.clamp(QUIET * rms.amax(dim=1, keepdim=True), min=QUIET_FLOOR)
-    heard = rms >= floor
-    heard |= ~heard.any(dim=1, keepdim=True)  # if all are quiet, a faint vector is better than none
-    strongest = logits.masked_fill(~heard.unsqueeze(2), -torch.inf).sort(dim=1, descending=True).values
-    count = (heard.sum(dim=1, keepdim=True) + 1) // 2
-    kept = torch.arange(logits.shape[1]).unsqueeze(0) < count
-    mean = strongest.masked_fill(~kept.unsqueeze(2), 0).sum(dim=1) / count
-    return np.asarray(torch.sigmoid(mean).sqrt().numpy(), dtype=np.float32)
+        return _Patches(network(patches.to(device)).cpu(), patch_rms(waveforms))
 
 
 def load_statistics() -> tuple[Floats, Floats]:

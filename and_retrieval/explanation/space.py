@@ -2,19 +2,27 @@
 
 Every contrastive embedder puts sounds into one part of its space and texts into another; the offset between the two
 says nothing about any sound, but moves every cosine. Clips are therefore compared after the mean of the index's clips
-is taken off, texts after the mean of a fixed background of texts, each brought back to unit length.
+is X
+How near a clip is to a text is the cosine of its vector, or where the index holds moments, the mean of that and of the
+largest cosine of its moments. Measured with class names as queries (mAP by the clip alone, by its best moment alone, by
+both): 0.959, 0.951, 0.960 on ESC-10; 0.873, 0.943, 0.951 where clips are four of its sounds, each of 2.5 s.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
+from .. import faiss_index
 from ..clips.index import ClipIndex
 from ..concepts import load_bank
+from ..faiss_index import Rows
+from ..numerics import chunks
 from ..types import Floats
 
 BACKGROUND = "audioset"
 """The bank whose texts stand for texts in general."""
+CHUNK_BYTES = 2**26
+"""Of clips that are looked at at a time."""
 SHRINK = 10
 """Clips that the mean of an index is weighed against: the mean of few clips is mostly what they are, not an offset."""
 
@@ -45,6 +53,36 @@ def clip_centre(index: ClipIndex) -> Floats:
     total = index.vector_sum
     centre: Floats = total / np.float32(len(index.clips) + SHRINK)
     return centre
+
+
+def moment_centre(index: ClipIndex) -> Floats:
+    """What the moments of an index share, float32 [dim]; that of its clips where it holds none."""
+    if index.moments is None:
+        return clip_centre(index)
+    centre: Floats = index.moments.total / np.float32(len(index.clips) + SHRINK)
+    return centre
+
+
+def clip_similarity(index: ClipIndex, queries: Floats, clips: Rows | None = None) -> Floats:
+    """How near clips are to queries, see the module: float32 [clips, queries].
+
+    Args:
+        index: The clips.
+        queries: float32 [queries, dim] of unit length, less what texts or clips share.
+        clips: Rows of the clips, by default all.
+    """
+    rows = np.arange(len(index.clips)) if clips is None else clips
+    centre = clip_centre(index)
+    near = np.empty((len(rows), len(queries)), np.float32)
+    for part in chunks(len(rows), index.dim, CHUNK_BYTES, 4):
+        near[part] = centred(faiss_index.stored(index.faiss, rows[part]), centre) @ queries.T
+    if index.moments is None:
+        return near
+    moments = index.moments if clips is None else index.moments.of(rows)
+    centre = moment_centre(index)
+    near += moments.largest(lambda vectors: centred(vectors, centre) @ queries.T)[0]
+    near /= 2
+    return near
 
 
 def centred(vectors: Floats, centre: Floats) -> Floats:

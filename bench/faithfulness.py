@@ -150,7 +150,7 @@ class _Clips:
 
 def _clips(recorded: Recording, audio: Floats, text: Floats) -> _Clips:
     seen, held = (rows.astype(np.int32) for rows in (recorded.seen_rows, recorded.held_out_rows))
-    captioned = np.flatnonzero([recorded.index.clips[row].caption is not None for row in held])
+    captioned = np.flatnonzero([bool(recorded.index.clips[row].captions) for row in held])
     groups = recorded.files_of(recorded.held_out_rows).astype(np.int32)
     return _Clips(audio, text, seen, held, groups, captioned.astype(np.int32))
 

@@ -102,4 +102,4 @@ def read_aliases(path: Path) -> dict[str, str]:
 
 def digest(clips: Sequence[Clip]) -> str:
     """Changes with the sounds and with what is said about them, not with where they lie."""
-    return fingerprint([[clip.id, clip.label, clip.caption, clip.fold] for clip in clips])
+    return fingerprint([[clip.id, clip.label, clip.captions, clip.fold] for clip in clips])

@@ -113,7 +113,7 @@ def search_clips(
     query: Query | str | Sequence[str],
     k: int = 10,
 ) -> list[dict[str, Any]]:
-    """The clips that match a query best: {path, start, score, z, needed, matches, label}, best first.
+    """The clips that match a query best: {path, start, score, z, needed, matches, label, captions}, best first.
 
     `z`, `needed` are as those of units; when no clip `matches`, nothing here sounds like the query.
 
@@ -145,6 +145,7 @@ def search_clips(
             "needed": float(worth.needed[place]),
             "matches": bool(worth.listens[place]),
             "label": index.clips[row].label,
+            "captions": list(index.clips[row].captions),
         }
         for place, (row, score) in enumerate(zip(rows, scores, strict=True))
     ]

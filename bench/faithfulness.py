@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from and_retrieval.benchmark.retrieval import clips_digest
 from and_retrieval.concepts import ConceptBank, load_bank, merge_banks
 from and_retrieval.config import LabelConfig, RecordConfig
 from and_retrieval.explanation.faithfulness import BEST_OF, LEVEL, Faithfulness, faithfulness
@@ -37,7 +38,7 @@ from and_retrieval.targets import load_target
 from and_retrieval.types import Floats, Ints, LayerEvidence, Target
 from bench import Announce, Figures, markdown, small_cnn
 from bench.class_units import add_home_arguments, embedder_of, labelled_index, trained_cnn
-from bench.source import add_clip_arguments, digest
+from bench.source import add_clip_arguments
 
 MEASURES = ("correlation", "pearson", "auprc")
 CNN = "small_cnn"
@@ -114,7 +115,7 @@ def run(
             "labelling": asdict(labelling),
             "seed": seed,
         },
-        "data": digest(index.clips),
+        "data": clips_digest(index.clips),
         "networks": networks,
     }
 

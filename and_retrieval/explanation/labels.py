@@ -116,8 +116,9 @@ def _per_clip(vectors: Floats, counts: Sequence[int]) -> tuple[npt.NDArray[np.in
         vectors: float32 [texts, dim], the texts of one clip after the other.
         counts: Number of texts of every clip, 1 or more.
     """
-    owner, first = np.repeat(np.arange(len(counts)), counts), np.cumsum(counts) - counts
-    means = np.add.reduceat(vectors, first) / np.array(counts, np.float32)[:, None]
+    owner, first = np.repeat(np.arange(len(counts)), counts), np.cumsum([0, *counts[:-1]], dtype=np.intp)
+    sums: Floats = np.add.reduceat(vectors, first)
+    means: Floats = sums / np.array(counts, np.float32)[:, None]
     nearness = np.einsum("td,td->t", vectors, means[owner])
     return np.lexsort((-nearness, owner))[first], means
 

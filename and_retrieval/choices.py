@@ -35,6 +35,8 @@ SELECTORS = ("selective", "soft-wpmi", "cos-cubed", "captions", "retrieval", "op
 """Ways to find the units of a concept."""
 EXPORT_FORMATS = ("jsonl", "csv", "parquet")
 """Formats in which explanations are exported; each is also the suffix of the file."""
+TABLE_FORMATS = ("markdown", "latex")
+"""Formats of tables of figures."""
 PICTURES = (".svg", ".png")
 """Suffixes of the pictures that can be drawn."""
 

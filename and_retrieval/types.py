@@ -42,8 +42,8 @@ class Clip:
         path: Audio file, POSIX style, relative to `root`, written as by `files.plain_name`.
         start: Start of the clip in the file, seconds.
         duration: Length in seconds.
-        label: Class name, or None.
-        caption: One sentence that describes the sound, or None.
+        label: Class name, or None; several are joined by `;`, see `labels`.
+        captions: Sentences that each describe the whole sound; empty without any.
         fold: Name of the fold that the file belongs to, or None.
         sha256: Hash of the whole file, hex.
     """
@@ -54,7 +54,7 @@ class Clip:
     start: float
     duration: float
     label: str | None = None
-    caption: str | None = None
+    captions: tuple[str, ...] = ()
     fold: str | None = None
     sha256: str = ""
 
@@ -62,6 +62,17 @@ class Clip:
     def file(self) -> str:
         """Absolute path of the audio file, POSIX style."""
         return f"{self.root}/{self.path}"
+
+    @property
+    def caption(self) -> str | None:
+        """The first caption, or None."""
+        return self.captions[0] if self.captions else None
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The class names that the label holds, each once."""
+        names = (name.strip() for name in (self.label or "").split(";"))
+        return tuple(dict.fromkeys(name for name in names if name))
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import rankdata
 
+from and_retrieval.benchmark.names import classes_of, own_names
+from and_retrieval.benchmark.retrieval import clips_digest
 from and_retrieval.clips.index import ClipIndex
 from and_retrieval.clips.source import load_clips
 from and_retrieval.config import RecordConfig, fingerprint
@@ -46,7 +48,6 @@ from and_retrieval.store import Home
 from and_retrieval.targets import load_target
 from and_retrieval.types import Clip, Floats
 from bench import Announce, Figures, markdown
-from bench.source import classes_of, digest, own_names
 
 ABSENT = Path(__file__).parent / "absent.csv"
 K = 10
@@ -78,7 +79,7 @@ def run(
     loaded = load_embedder(embedder)
 
     def indexed(place: str) -> ClipIndex:
-        name = f"bench-{fingerprint(digest(load_clips(place).clips), loaded.fingerprint)}"
+        name = f"bench-{fingerprint(clips_digest(load_clips(place).clips), loaded.fingerprint)}"
         path = Home.find(home).index(name).path
         return ClipIndex.build(place, loaded, path, progress=announce("embedding", "clips"))
 
@@ -104,9 +105,9 @@ def run(
         "settings": {
             "embedder": embedder, "fingerprint": loaded.fingerprint, "set": set, "seed": seed,
             "absent": fingerprint(ABSENT.read_text()), "needs": [round(needs.text, 3), round(needs.sound, 3)],
-            "others": digest(foreign.clips) if foreign else None,
+            "others": clips_digest(foreign.clips) if foreign else None,
         },
-        "data": digest(index.clips),
+        "data": clips_digest(index.clips),
         "heard": {name: heard_figures(shares, name, best) for name, shares in best.items()},
         "joined": joined_figures(recorded, loaded.embed_text(names), seed),
     }  # fmt: skip

@@ -28,6 +28,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from and_retrieval import faiss_index, soundbank
+from and_retrieval.benchmark.retrieval import clips_digest
 from and_retrieval.clips.index import ClipIndex
 from and_retrieval.clips.source import load_clips
 from and_retrieval.concepts import load_bank
@@ -44,7 +45,6 @@ from and_retrieval.store import Home
 from and_retrieval.targets import load_target
 from and_retrieval.types import Embedder, Floats
 from bench import Announce, Figures, markdown
-from bench.source import digest
 
 K = 10
 OTHERS = 2
@@ -75,7 +75,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(source: str, embedder: str, units: int, home: str | None, seed: int, announce: Announce) -> Figures:
     """Figures of the approximate and of the exact index, beside brute force."""
     loaded = load_embedder(embedder)
-    data = digest(load_clips(source).clips)
+    data = clips_digest(load_clips(source).clips)
     place = Home.find(home).index(f"bench-{fingerprint(data, loaded.fingerprint)}").path
     index = ClipIndex.build(source, loaded, place, progress=announce("embedding", "clips"))
     recorded = record(load_target("yamnet"), index, (), RecordConfig(device="cpu"), "search", announce)

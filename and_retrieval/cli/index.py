@@ -24,7 +24,8 @@ def add(verbs: Any) -> None:
     verb.add_argument(
         "source",
         metavar="SOURCE",
-        help="folder, quoted glob, or table (CSV) with the columns path,label,caption,fold,start,end",
+        help="folder, quoted glob, or table (CSV) with the columns path,label,caption,fold,start,end; several captions "
+        "in caption_1,caption_2,... or in several rows",
     )
     verb.add_argument(
         "--name", required=True, help="name of the index; if it exists already, new sounds are added to it"

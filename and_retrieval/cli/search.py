@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..choices import COUNT
 from ..errors import InputError
+from ..files import one_line
 from .options import (
     Result,
     add_device,
@@ -183,7 +184,15 @@ def _labels(unit: Result, before: str) -> str:
 
 def _clip_line(clip: Result) -> str:
     doubt = "" if clip["matches"] else f"  (z below {clip['needed']:.1f})"
-    return f"{clip['score']:6.3f}  {clip['path']}{_time(clip)}  {clip['label'] or ''}".rstrip() + doubt
+    return f"{clip['score']:6.3f}  {clip['path']}{_time(clip)}{_named(clip)}{doubt}"
+
+
+def _named(clip: Result) -> str:
+    """The label of a clip, its first caption and how many more it has."""
+    captions = clip["captions"]
+    more = f" (and {len(captions) - 1} more)" if len(captions) > 1 else ""
+    parts = [clip["label"], one_line(captions[0]) + more if captions else None]
+    return "".join(f"  {part}" for part in parts if part)
 
 
 def _time(clip: Result) -> str:

@@ -392,9 +392,9 @@ def _still_valid(old: Sequence[Clip], probe: ProbeSet) -> tuple[list[int], list[
 def _corrected(clip: Clip, now: Clip, columns: frozenset[str]) -> Clip:
     """A clip as a source describes it now, in the columns that this has."""
     label = now.label if "label" in columns else clip.label or now.label
-    caption = now.caption if "caption" in columns else clip.caption
+    captions = now.captions if "caption" in columns else clip.captions
     fold = now.fold if "fold" in columns else clip.fold
-    return replace(clip, label=label, caption=caption, fold=fold)
+    return replace(clip, label=label, captions=captions, fold=fold)
 
 
 def _still_missed(old: Sequence[Skipped], probe: ProbeSet, source: str | Path) -> Iterator[Skipped]:
@@ -479,4 +479,8 @@ def _line(record: dict[str, Any]) -> str:
 
 def _records(path: Path, kind: type[Record]) -> tuple[Record, ...]:
     with path.open(encoding="utf-8") as stream:
-        return tuple(kind(**json.loads(line)) for line in stream)
+        return tuple(kind(**json.loads(line, object_hook=_with_tuples)) for line in stream)
+
+
+def _with_tuples(record: dict[str, Any]) -> dict[str, Any]:
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in record.items()}

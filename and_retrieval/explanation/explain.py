@@ -94,7 +94,7 @@ def explain(
 
 
 def _described(
-    recording: Recording, bank: ConceptBank, captions: Sequence[str | None], unknown: Sequence[str]
+    recording: Recording, bank: ConceptBank, captions: Sequence[tuple[str, ...]], unknown: Sequence[str]
 ) -> DescribedClips:
     """The clips in words; where concepts are unknown, labels have to beat those of the default bank as well."""
     clips = describe_clips(recording.index, bank, captions)
@@ -134,7 +134,7 @@ class _Explainer:
         progress = self.announce(f"writing {layer.name}", "sentences")
         embed_text = self.recording.index.text_vectors
         units = with_summaries(units, self.clips.captions, self.model, self.summaries, embed_text, progress)
-        return _with(units, open_concepts=self.finder.find(units, self.clips.captions)), acoustics
+        return _with(units, open_concepts=self.finder.find(units, self.clips.texts)), acoustics
 
     def _labelled(self, layer: LayerEvidence) -> list[Explanation]:
         units = [

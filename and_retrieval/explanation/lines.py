@@ -39,6 +39,7 @@ def unit_lines(explained: Explained) -> Iterator[dict[str, Any]]:
             "activation": shown.activation,
             "row": shown.row,
             "caption": phrases[shown.row],
+            "captions": list(where.captions),
         }
 
     plain = [field.name for field in fields(Explanation) if field.name not in SPECIAL]
@@ -146,6 +147,7 @@ class _ClipLine:
     activation: float
     row: int
     caption: str
+    captions: tuple[str, ...]
 
 
 @dataclass(frozen=True)

@@ -143,7 +143,7 @@ class _Search:
     @classmethod
     def of(cls, recording: Recording, target: Target, concepts: Sequence[str], bank: ConceptBank) -> _Search:
         """Match the concepts; raises InputError for a concept far from everything known."""
-        labels = [clip.label for clip in recording.index.clips if clip.label]
+        labels = [label for clip in recording.index.clips for label in clip.labels]
         vocabulary = Vocabulary.of(
             [*bank.concepts, *labels, *(target.class_names or ())], recording.index.text_vectors
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 import textwrap
 from typing import Any, NoReturn
 
@@ -22,6 +23,10 @@ class OneLineParser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Raise an `InputError` with argparse's message and where to read more."""
         raise InputError(f"{message.removeprefix('argument ')}; see {self.prog} --help")
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        if message:  # argparse itself would not notice a full disk
+            (file or sys.stderr).write(message)
 
 
 class VerbParser(OneLineParser):

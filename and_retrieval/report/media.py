@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import math
+import tempfile
 from typing import Any
 
 import numpy as np
@@ -50,18 +51,21 @@ def encode_mp3(waveform: Floats) -> bytes:
     five times as fast to write; and because libsndfile puts a random serial number into Ogg files, which would
     make equal reports differ.
     """
-    memory = io.BytesIO()
+    # A temporary file, not one in memory: libsndfile would call Python back for that, where Ctrl-C is lost.
     try:
-        with soundfile.SoundFile(
-            memory, "w", SAMPLE_RATE, 1, "MPEG_LAYER_III", format="MP3", compression_level=MP3_COMPRESSION
-        ) as file:
-            file.write(waveform)
+        with tempfile.TemporaryFile() as file:
+            with soundfile.SoundFile(
+                file.fileno(), "w", SAMPLE_RATE, 1, "MPEG_LAYER_III", format="MP3", closefd=False,
+                compression_level=MP3_COMPRESSION,
+            ) as sound:  # fmt: skip
+                sound.write(waveform)
+            file.seek(0)
+            return file.read()
     except (soundfile.LibsndfileError, ValueError) as error:
         raise InputError(
             f"libsndfile {soundfile.__libsndfile_version__} cannot write MP3 ({error}); "
             "install one that can: pip install --force-reinstall soundfile"
         ) from error
-    return memory.getvalue()
 
 
 def mel_levels(waveform: Floats) -> Levels:

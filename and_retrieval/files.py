@@ -17,6 +17,7 @@ from .errors import InputError
 CHUNK = 1 << 20  # bytes read at a time
 READABLE = 0o644
 _ESCAPED = re.compile(rb"\\x([89a-f][0-9a-f])")
+_SYSTEM_ERROR = re.compile(r"\(os error (\d+)\)")  # in the messages of safetensors
 SCRATCH = ".tmp"  # suffix of a file that is still being written
 
 
@@ -93,10 +94,25 @@ def replacing(path: Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = scratch_path(path)
     try:
-        yield scratch
+        with disk_errors(path):
+            yield scratch
         settle(scratch, path)
     finally:
         scratch.unlink(missing_ok=True)
+
+
+@contextmanager
+def disk_errors(path: Path) -> Iterator[None]:
+    """Turn what a library raises when the system refuses to write into an OSError that names the path."""
+    try:
+        yield
+    except OSError:
+        raise
+    except Exception as error:
+        number = _SYSTEM_ERROR.search(str(error))
+        if number is None:
+            raise
+        raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from error
 
 
 def output_path(name: str, path: str | Path, suffixes: Sequence[str] = ()) -> Path:
@@ -121,9 +137,14 @@ def output_path(name: str, path: str | Path, suffixes: Sequence[str] = ()) -> Pa
     return path
 
 
+def existing_part(path: Path) -> Path:
+    """The path, or the nearest folder above it that exists; a file, if one lies where a folder should be."""
+    return next(place for place in (path, *path.absolute().parents) if place.exists())
+
+
 def check_writable(folder: Path) -> None:
     """Raise InputError unless files can be made in a folder, or the folder itself can be made."""
-    there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    there = existing_part(folder)
     if not there.is_dir():
         raise InputError(f"{there} is a file, so nothing can be stored in {folder}; choose another folder")
     if not os.access(there, os.W_OK | os.X_OK):

@@ -24,7 +24,16 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from .errors import ChecksumError, DamagedError, InputError, OldFormatError, StaleError, unknown_name
-from .files import SCRATCH, remembered_sha256, scratch_path, settle, sha256, write_text
+from .files import (
+    SCRATCH,
+    disk_errors,
+    existing_part,
+    remembered_sha256,
+    scratch_path,
+    settle,
+    sha256,
+    write_text,
+)
 
 FORMAT = 3
 HOME_VARIABLE = "AND_RETRIEVAL_HOME"
@@ -56,11 +65,11 @@ class Home:
         """The home that the user chose, else the environment's, else the default; it need not exist.
 
         Raises:
-            InputError: There is a file of that name.
+            InputError: There is a file of that name, or of that of a folder above.
         """
         path = Path(chosen or os.environ.get(HOME_VARIABLE) or DEFAULT_HOME)
-        if path.exists() and not path.is_dir():
-            raise InputError(f"home {path} is a file; give a folder with --home or {HOME_VARIABLE}")
+        if not (there := existing_part(path)).is_dir():
+            raise InputError(f"home {there} is a file; give a folder with --home or {HOME_VARIABLE}")
         return cls(path)
 
     def index(self, name: str) -> Folder:
@@ -238,10 +247,17 @@ class Folder:
             content: A dataclass, the content of the manifest.
         """
         before = self._committed()
-        entries = {name: self._place(name, source) for name, source in files.items()}
-        head = _Head(FORMAT, self.kind, entries)
-        manifest = {**dataclasses.asdict(content), **dataclasses.asdict(head)}
-        self.write_text(self.manifest_name, sealed(manifest))
+        entries: dict[str, StoredFile] = {}
+        try:
+            for name, source in files.items():
+                entries[name] = self._place(name, source)
+            head = _Head(FORMAT, self.kind, entries)
+            manifest = {**dataclasses.asdict(content), **dataclasses.asdict(head)}
+            self.write_text(self.manifest_name, sealed(manifest))
+        except BaseException:
+            for name in {entry.path for entry in entries.values()} - before - self._committed():
+                (self.path / name).unlink(missing_ok=True)
+            raise
         self._sweep(before, {name: entry.path for name, entry in entries.items()})
 
     def write_text(self, name: str, text: str) -> Path:
@@ -261,7 +277,8 @@ class Folder:
             if isinstance(source, str):
                 scratch.write_text(source, encoding="utf-8", newline="")
             elif not isinstance(source, Path):
-                source(scratch)
+                with disk_errors(self.path / name):
+                    source(scratch)
             digest, plain = sha256(scratch), Path(name)
             entry = StoredFile(f"{plain.stem}-{digest[:12]}{plain.suffix}", scratch.stat().st_size, digest)
             settle(scratch, self.path / entry.path)

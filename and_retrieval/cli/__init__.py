@@ -46,14 +46,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(argv: Sequence[str] | None) -> None:
     ending.check_standard_output()
     parser = command_parser()
-    try:
-        args = parser.parse_args(argv)
-    except SystemExit:  # help or the version has been printed
-        ending.flush()
-        raise
+    args = parser.parse_args(argv)
     if not hasattr(args, "verb"):
         parser.print_help()
-        ending.flush()
         return
     begin = time.monotonic()
     with contextlib.redirect_stdout(sys.stderr):  # a user's network may print, but stdout is for the result

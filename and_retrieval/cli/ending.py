@@ -73,25 +73,18 @@ def show(result: dict[str, Any], text: str, as_json: bool) -> None:
     """
     lines = _json(result) if as_json else "\n".join(map(one_line, text.split("\n")))
     encoding = sys.stdout.encoding or "utf-8"
-    with _written():
-        sys.stdout.write(lines.encode(encoding, "backslashreplace").decode(encoding) + "\n")
-    flush()
+    put(lines.encode(encoding, "backslashreplace").decode(encoding) + "\n")
 
 
-def flush() -> None:
-    """Write out what has been printed.
+def put(text: str) -> None:
+    """Write text to standard output, all of it and now.
 
     Raises:
         InputError, BrokenPipeError: As `show`.
     """
-    with _written():
-        sys.stdout.flush()
-
-
-@contextmanager
-def _written() -> Iterator[None]:
     try:
-        yield
+        sys.stdout.write(text)
+        sys.stdout.flush()
     except BrokenPipeError:
         raise
     except OSError as error:

@@ -8,6 +8,7 @@ import textwrap
 from typing import Any, NoReturn
 
 from ..errors import InputError
+from .ending import put
 
 
 class VerbFormatter(argparse.RawDescriptionHelpFormatter):
@@ -25,8 +26,10 @@ class OneLineParser(argparse.ArgumentParser):
         raise InputError(f"{message.removeprefix('argument ')}; see {self.prog} --help")
 
     def _print_message(self, message: str, file: Any = None) -> None:
-        if message:  # argparse itself would not notice a full disk
-            (file or sys.stderr).write(message)
+        if message and file is sys.stdout:  # argparse itself would not notice a full disk
+            put(message)
+        elif message:
+            super()._print_message(message, file)
 
 
 class VerbParser(OneLineParser):

@@ -161,16 +161,22 @@ class ExplanationWriter:
     def __init__(self, recording: Recording) -> None:
         self._recording = recording
         self._folder = explanation_folder(recording.folder)
-        self._scratch = self._folder.scratch(UNITS)
-        self._units = pq.ParquetWriter(self._scratch, columns.schema(Explanation), compression="zstd")
         self._shown: set[int] = set()
 
     def __enter__(self) -> Self:
+        self._scratch = self._folder.scratch(UNITS)
+        try:
+            self._units = pq.ParquetWriter(self._scratch, columns.schema(Explanation), compression="zstd")
+        except BaseException:
+            self._scratch.unlink()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._units.close()
-        self._scratch.unlink(missing_ok=True)
+        try:
+            self._units.close()
+        finally:
+            self._scratch.unlink(missing_ok=True)
 
     def add(self, units: Sequence[Explanation]) -> None:
         """Add the units of the next layer."""

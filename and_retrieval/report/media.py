@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import math
+import os
 import tempfile
 from typing import Any
 
@@ -51,9 +52,8 @@ def encode_mp3(waveform: Floats) -> bytes:
     five times as fast to write; and because libsndfile puts a random serial number into Ogg files, which would
     make equal reports differ.
     """
-    # A temporary file, not one in memory: libsndfile would call Python back for that, where Ctrl-C is lost.
     try:
-        with tempfile.TemporaryFile() as file:
+        with _file_in_memory() as file:
             with soundfile.SoundFile(
                 file.fileno(), "w", SAMPLE_RATE, 1, "MPEG_LAYER_III", format="MP3", closefd=False,
                 compression_level=MP3_COMPRESSION,
@@ -66,6 +66,14 @@ def encode_mp3(waveform: Floats) -> bytes:
             f"libsndfile {soundfile.__libsndfile_version__} cannot write MP3 ({error}); "
             "install one that can: pip install --force-reinstall soundfile"
         ) from error
+
+
+def _file_in_memory() -> Any:
+    """A file of the system's, which libsndfile writes to itself; to write to Python's, it would call Python back, and
+    Ctrl-C would be lost there."""
+    if hasattr(os, "memfd_create"):
+        return os.fdopen(os.memfd_create("clip"), "w+b")
+    return tempfile.TemporaryFile()
 
 
 def mel_levels(waveform: Floats) -> Levels:

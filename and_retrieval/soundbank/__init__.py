@@ -11,6 +11,7 @@ Most concepts are synthesised (`nature` to `electronic`); instruments come from 
 from __future__ import annotations
 
 import csv
+import io
 import json
 import logging
 import zlib

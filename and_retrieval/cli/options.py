@@ -130,7 +130,7 @@ def add_trust(verb: Any) -> None:
     """Add the option `--trust-remote-code`."""
     verb.add_argument(
         "--trust-remote-code", action="store_true",
-        help="allow a Hugging Face model to run the program code it comes with",
+        help="allow program code that comes with a Hugging Face model, or in a torch.export archive, to run",
     )  # fmt: skip
 
 

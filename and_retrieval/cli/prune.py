@@ -69,6 +69,11 @@ def add(verbs: Any) -> None:
         "--plot", type=new_file("--plot", PICTURES), metavar="FILE.svg|.png",
         help="draw the curves into this file (default: beside the result in the run's folder)",
     )  # fmt: skip
+    verb.add_argument(
+        "--target", metavar="SPEC",
+        help="the network of the run, named again; needed where the run names code that you never named on this "
+        "machine",
+    )  # fmt: skip
     add_trust(verb)
     add_embedder(verb)
     add_device(verb)
@@ -88,6 +93,7 @@ def answer(args: argparse.Namespace) -> tuple[Result, str]:
         export=args.export,
         device=device_of(args),
         trust_remote_code=args.trust_remote_code,
+        target=args.target,
         progress=announcer(args)("masking", "clips"),
     )
     picture = plotted(run, result, args.plot)

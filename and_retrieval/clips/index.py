@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,11 +17,12 @@ import faiss
 import numpy as np
 
 from .. import faiss_index
+from ..checkpoints.named_code import check_noted
 from ..config import ClipConfig, MomentConfig
-from ..embed import checked_embedder, load_embedder
+from ..embed import checked_embedder, is_code, load_embedder
 from ..embed.user import CheckedEmbedder
-from ..errors import InputError, StaleError
-from ..files import named_file, plain_name
+from ..errors import ChecksumError, DamagedError, InputError, OldFormatError, StaleError
+from ..files import check_writable, named_file, plain_name
 from ..numerics import Doubles
 from ..progress import Progress, silent
 from ..store import INDEX, Folder, Writer
@@ -31,6 +33,8 @@ from .moments import ClipMoments, Halves, load_moments, moment_spans, save_momen
 from .source import NO_FILE, load_clips, read_clip
 
 MOMENTS = "moments.npy"
+_log = logging.getLogger(__name__)
+
 BATCH = 32  # clips read, decoded and embedded at a time
 
 _PART = re.compile(r"(.*) (?:at|from) [0-9.e+]+ s", re.DOTALL)
@@ -103,7 +107,8 @@ class ClipIndex:
         """
         embedder = checked_embedder(embedder)
         folder = Folder(Path(path), INDEX)
-        old = cls.open(path, embedder) if folder.exists() else None
+        check_writable(folder.path)
+        old = cls._usable(path, embedder) if folder.exists() else None
         if old is not None:
             old.check_settings(config, moments)
         config = old.cut if old else config or ClipConfig()
@@ -141,6 +146,15 @@ class ClipIndex:
         return index.with_embedder(embedder)
 
     @classmethod
+    def _usable(cls, path: str | Path, embedder: Embedder) -> ClipIndex | None:
+        """The index stored at `path`, or None if it has to be made anew, with a warning that says why."""
+        try:
+            return cls.open(path, embedder)
+        except (DamagedError, ChecksumError, OldFormatError) as error:
+            _log.warning("%s: it is made anew, from this source alone", str(error).rpartition("; ")[0])
+            return None
+
+    @classmethod
     def open(cls, path: str | Path, embedder: Embedder | str | None = None, device: str = "cpu") -> ClipIndex:
         """The index stored at `path`.
 
@@ -151,7 +165,7 @@ class ClipIndex:
             device: Where an embedder that is loaded by name runs.
 
         Raises:
-            InputError: There is no index, it is damaged, or `embedder` is none.
+            InputError: There is no index, it is damaged (`DamagedError`), or `embedder` is none.
             StaleError: It has another format version, or `embedder` is not the one it was made with.
             ChecksumError: A file of it was changed.
         """
@@ -164,7 +178,7 @@ class ClipIndex:
         if made.moments is not None:
             moments = load_moments(stored.file(MOMENTS), _durations(clips), made.dim, made.moments)
         if vectors.ntotal != len(clips) or vectors.d != made.dim:
-            raise InputError(
+            raise DamagedError(
                 f"{path} holds {len(clips)} clips but {vectors.ntotal} vectors; make the index again"
             )
         index = cls(
@@ -232,6 +246,10 @@ class ClipIndex:
     def _loaded_embedder(self) -> Embedder:
         if self.embedder_spec:
             return load_embedder(self.embedder_spec, self.device)
+        if is_code(self.embedder_name):
+            check_noted(
+                self.embedder_name, f"index {self.name!r}", f"name it: --embedder {self.embedder_name}"
+            )
         try:
             return load_embedder(self.embedder_name, self.device)
         except InputError as error:
@@ -478,9 +496,17 @@ def _line(record: dict[str, Any]) -> str:
 
 
 def _records(path: Path, kind: type[Record]) -> tuple[Record, ...]:
-    with path.open(encoding="utf-8") as stream:
-        return tuple(kind(**json.loads(line, object_hook=_with_tuples)) for line in stream)
+    """The lines of a file, each checked against the types of the dataclass `kind`.
 
+    Raises:
+        DamagedError: A line does not hold such a record.
+    """
+    from pydantic import TypeAdapter, ValidationError
 
-def _with_tuples(record: dict[str, Any]) -> dict[str, Any]:
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in record.items()}
+    lines = path.read_bytes().splitlines()
+    try:
+        return tuple(TypeAdapter(tuple[kind, ...]).validate_json(b"[" + b",".join(lines) + b"]", strict=True))  # type: ignore[valid-type]
+    except ValidationError as error:
+        flaw = error.errors(include_url=False, include_input=False)[0]
+        place = ".".join(map(str, flaw["loc"]))
+        raise DamagedError(f"{path} is damaged ({place}: {flaw['msg']}); make the {INDEX} again") from None

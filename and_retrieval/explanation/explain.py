@@ -10,6 +10,7 @@ import numpy as np
 
 from ..concepts import DEFAULT_BANK, ConceptBank, load_bank
 from ..config import LabelConfig, OpenConceptConfig, SummaryConfig
+from ..files import check_writable
 from ..language.llm import LlamaModel
 from ..language.rank import check_rank
 from ..progress import Announce, no_progress, silent
@@ -62,6 +63,7 @@ def explain(
             evidence where no clip has one.
         StaleError: The index was made with other embedder weights.
     """
+    check_writable(recording.folder.path)
     labelling, summaries = labelling or LabelConfig(), summaries or SummaryConfig()
     bank, unknown = known_concepts(recording.index, choose_bank(recording.index, banks))
     captions = plain_captions(recording.index)

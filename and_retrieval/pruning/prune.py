@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -18,10 +17,12 @@ from ..concepts import ConceptBank, load_bank, merge_banks
 from ..config import DEFAULT_SELECTOR, DRAWS
 from ..errors import InputError, StaleError
 from ..explanation.stored import is_explained, load_explained
+from ..files import check_writable
 from ..network.plan import LayerPlan
 from ..progress import Progress, silent
 from ..recording.recording import Recording
 from ..recording.target import recorded_plans
+from ..store import sealed
 from ..targets import changed_entries, entry_hashes, load_target, weights_hash
 from ..types import Floats, Skipped, Target
 from ..vocabulary import known_words, plain
@@ -89,6 +90,7 @@ def prune(
             masked; or the export cannot be written.
         StaleError: The target's weights are not those that were recorded.
     """
+    check_writable(recording.folder.path)
     concepts = _distinct([concepts] if isinstance(concepts, str) else concepts)
     selector = known_name("selector", selector, SELECTORS)
     COUNT.check("draws", draws)
@@ -119,8 +121,8 @@ def prune(
         card = _card(result, recording)
         export_pruned(target, source, result.best.chosen, plans, batch, export, card, device)
         result = replace(result, export=str(Path(export).expanduser()))
-    text = json.dumps({**result.plain(), "recorded": recording.identity}, indent=2, ensure_ascii=False)
-    recording.folder.write_text(FILE.format(result.slug), text + "\n")
+    document = sealed({**result.plain(), "recorded": recording.identity})
+    recording.folder.write_text(FILE.format(result.slug), document)
     return result
 
 

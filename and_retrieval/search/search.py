@@ -116,7 +116,8 @@ def search_clips(
     """The clips that match a query best, best first.
 
     Returns:
-        {path, start, moment, duration, time, score, z, needed, matches, label, captions} per clip. `moment` is the second of the
+        {path, start, moment, duration, time, score, z, needed, matches, label, captions} per clip. `moment` is the
+        second of the
         clip at which the moment begins that matches best, `duration` its length, and `time` the second of the file; in
         an index without moments, the moment is the whole clip. `score` is how near the clip is to the query, see
         `explanation.space`. `z`, `needed` are as those of units; when no clip `matches`, nothing here sounds like the

@@ -28,6 +28,7 @@ from .choices import (
 )
 
 DEFAULT_SELECTOR = "selective"
+DEFAULT_ABLATION = "zero"
 DRAWS = 5  # random choices of units that a selector's choice is compared with
 REPORT_MEGABYTES = 25.0
 

@@ -7,7 +7,7 @@ import io
 import math
 import os
 import tempfile
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -68,7 +68,7 @@ def encode_mp3(waveform: Floats) -> bytes:
         ) from error
 
 
-def _file_in_memory() -> Any:
+def _file_in_memory() -> IO[bytes]:
     """A file of the system's, which libsndfile writes to itself; to write to Python's, it would call Python back, and
     Ctrl-C would be lost there."""
     if hasattr(os, "memfd_create"):

@@ -24,7 +24,7 @@ from typing import Any, Generic, TypeVar
 from .errors import ChecksumError, InputError, StaleError, unknown_name
 from .files import SCRATCH, scratch_path, settle, sha256, write_text
 
-FORMAT = 2
+FORMAT = 3
 HOME_VARIABLE = "AND_RETRIEVAL_HOME"
 DEFAULT_HOME = "index"
 MANIFEST = "manifest.json"

@@ -91,7 +91,9 @@ class Embedder(Protocol):
     """Maps audio and text into one vector space.
 
     It may have an attribute `shared_networks`, a tuple of names of targets whose weights it uses to hear: its labels
-    agree with such a network more than those of an independent embedder would, and the report says so.
+    agree with such a network more than those of an independent embedder would, and the report says so. It may have an
+    attribute `templates`, a tuple of sentences with one `{}`, such as "This is a sound of {}.": concepts are put into
+    them before they are embedded, and the mean of several counts.
 
     Attributes:
         name: The name by which the user loaded it.

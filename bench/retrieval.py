@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ from and_retrieval.clips.index import ClipIndex
 from and_retrieval.concepts import load_bank
 from and_retrieval.config import fingerprint
 from and_retrieval.embed import load_embedder
-from and_retrieval.types import Embedder, Floats
+from and_retrieval.types import Floats
 from bench import Announce, Figures, markdown
 from bench import metrics as m
 from bench.source import (
@@ -39,11 +38,19 @@ RANKS = (1, 5, 10)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """SOURCE, the embedder, and the names to choose from."""
+    """SOURCE, the embedder, the names to choose from, and the prompts they are put into."""
     add_source_arguments(parser)
+    parser.add_argument(
+        "--prompt",
+        action="append",
+        metavar="TEXT",
+        help="sentence with {} for names (default: the embedder's own)",
+    )
 
 
-def run(source: str, embedder: str, concepts: str, aliases: Path, announce: Announce) -> Figures:
+def run(
+    source: str, embedder: str, concepts: str, aliases: Path, prompt: list[str] | None, announce: Announce
+) -> Figures:
     """Figures of one embedder on one source.
 
     Raises:
@@ -54,9 +61,8 @@ def run(source: str, embedder: str, concepts: str, aliases: Path, announce: Anno
     loaded.embed_text(["warm"])
     with tempfile.TemporaryDirectory() as scratch:
         begin = time.perf_counter()
-        index = ClipIndex.build(
-            source, loaded, Path(scratch) / "clips", progress=announce("embedding", "clips")
-        )
+        progress = announce("embedding", "clips")
+        index = ClipIndex.build(source, loaded, Path(scratch) / "clips", progress=progress, prompts=prompt)
         seconds = time.perf_counter() - begin
     classes = classes_of(index.clips, source)
     truth = np.array([classes.index(clip.label or "") for clip in index.clips])
@@ -67,6 +73,7 @@ def run(source: str, embedder: str, concepts: str, aliases: Path, announce: Anno
         "settings": {
             "embedder": embedder,
             "fingerprint": loaded.fingerprint,
+            "prompts": list(index.prompts),
             "concepts": bank.name,
             "names": fingerprint(wide.names),
         },
@@ -77,34 +84,34 @@ def run(source: str, embedder: str, concepts: str, aliases: Path, announce: Anno
         "clips_per_second": round(len(index.clips) / seconds, 1),
         "sound_seconds_per_second": round(sum(clip.duration for clip in index.clips) / seconds, 1),
         "zero_shot": {
-            f"{len(names.names)} names ({title})": zero_shot(loaded, vectors, truth, names)
+            f"{len(names.names)} names ({title})": zero_shot(
+                vectors, index.concept_vectors(names.names), truth, names
+            )
             for title, names in (("own", own), (bank.name, wide))
         },
         "class_name_to_clip": text_to_clip(
-            loaded, vectors, own.names, truth[None] == np.arange(len(classes))[:, None]
+            vectors, index.concept_vectors(own.names), truth[None] == np.arange(len(classes))[:, None]
         ),
     }
     told = sorted({caption for caption in captions if caption})
     if told and set(told) != set(own.names) | set(classes):
         right = np.array([[caption == query for caption in captions] for query in told])
-        figures["caption_to_clip"] = text_to_clip(loaded, vectors, told, right)
+        figures["caption_to_clip"] = text_to_clip(vectors, index.text_vectors(told), right)
     return figures
 
 
-def zero_shot(embedder: Embedder, vectors: Floats, truth: Any, names: Names) -> dict[str, Any]:
+def zero_shot(vectors: Floats, texts: Floats, truth: Any, names: Names) -> dict[str, Any]:
     """Top-1 and top-5 accuracy of the nearest name, with chance."""
-    scores = vectors @ embedder.embed_text(names.names).T
+    scores = vectors @ texts.T
     right = m.one_right(np.array(names.classes)[truth], len(names.names))
     return {f"top_{k}": m.beside(m.found(scores, right, k), m.chance_found(right, k)) for k in (1, 5)}
 
 
-def text_to_clip(
-    embedder: Embedder, vectors: Floats, queries: Sequence[str], right: m.Truth
-) -> dict[str, Any]:
+def text_to_clip(vectors: Floats, texts: Floats, right: m.Truth) -> dict[str, Any]:
     """mAP, R@k and precision@k of texts searching clips, with chance."""
-    scores = embedder.embed_text(queries) @ vectors.T
+    scores = texts @ vectors.T
     return {
-        "queries": len(queries),
+        "queries": len(texts),
         "mAP": m.beside(m.mean_average_precision(scores, right), m.chance_average_precision(right)),
         **{f"R@{k}": m.beside(m.found(scores, right, k), m.chance_found(right, k)) for k in RANKS},
         **{

@@ -40,7 +40,19 @@ def add(verbs: Any) -> None:
         "--window", type=number("--window", WINDOW), metavar="S",
         help=f"cut longer files into clips of S seconds (default: {ClipConfig.window:g})",
     )  # fmt: skip
+    verb.add_argument(
+        "--prompt", action="append", type=prompt, metavar="TEXT",
+        help="sentence with {} in which the embedder reads every concept, such as 'This is a sound of {}.'; several "
+        "are averaged (default: the embedder's own; '{}' for the bare concept)",
+    )  # fmt: skip
     add_device(verb)
+
+
+def prompt(text: str) -> str:
+    """A `type=` function: text -> the same text; it raises an `InputError` where that has no place for a concept."""
+    from ..embed.prompts import check_prompts
+
+    return check_prompts([text], "--prompt")[0]
 
 
 def answer(args: argparse.Namespace) -> tuple[Result, str]:

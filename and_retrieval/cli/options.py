@@ -169,7 +169,9 @@ def built(
     config = None if window is None else ClipConfig(window=window)
     folder = home.index(name)
     loaded = load_embedder(embedder, device_of(args))
-    return ClipIndex.build(source, loaded, folder.path, config, announce("embedding", "clips"))
+    prompts = getattr(args, "prompt", None)
+    progress = announce("embedding", "clips")
+    return ClipIndex.build(source, loaded, folder.path, config, progress, prompts)
 
 
 def opened(name: str, args: argparse.Namespace, device: str = "cpu") -> ClipIndex:
@@ -214,6 +216,7 @@ def index_result(index: ClipIndex) -> Result:
         "changed": index.changed,
         "notes": list(index.notes),
         "embedder": index.embedder_name,
+        "prompts": list(index.prompts),
         "dim": index.dim,
     }
 

@@ -23,7 +23,7 @@ from ..types import Evidence, Floats, Label, LayerEvidence
 from ..vocabulary import known_words
 from .label_tests import Against
 from .scores import effective_clips, find_scorer, label_units
-from .space import centred, clip_centre, text_centre
+from .space import clip_directions, concept_directions, text_directions
 
 _log = logging.getLogger(__name__)
 
@@ -83,9 +83,8 @@ def describe_clips(
         bank: The concepts.
         captions: Per clip what `plain_captions` gives, where it is at hand.
     """
-    centre = text_centre(index)
-    concepts = centred(index.text_vectors(bank.concepts), centre)
-    audio = centred(index.vectors(), clip_centre(index)) @ concepts.T
+    concepts = concept_directions(index, bank.concepts)
+    audio = clip_directions(index) @ concepts.T
     plain = plain_captions(index) if captions is None else captions
     nearest = np.argsort(-audio, axis=1, kind="stable")[:, :DESCRIBED_BY]
     phrases = tuple(
@@ -93,17 +92,18 @@ def describe_clips(
         for row, caption in enumerate(plain)
     )
     distinct, place = np.unique(phrases, return_inverse=True)
-    text = centred(index.text_vectors(distinct.tolist()), centre) @ concepts.T
+    text = text_directions(index, distinct.tolist()) @ concepts.T
     return DescribedClips(phrases, audio, text[place], np.array([bool(caption) for caption in plain], bool))
 
 
 def plain_captions(index: ClipIndex) -> list[str | None]:
     """The clips' captions on one line each, without the templates they share; None for a clip that has none."""
+    clips = clip_directions(index)
 
     def names_sound(words: str, holds: npt.NDArray[np.bool_]) -> bool:
         if not words or holds.all():
             return False
-        near = index.vectors() @ index.text_vectors([words])[0]
+        near = clips @ text_directions(index, [words])[0]
         rank = np.empty(len(near))
         rank[np.argsort(near, kind="stable")] = np.arange(len(near))
         ahead = rank[holds].sum() - holds.sum() * (holds.sum() - 1) / 2
@@ -236,8 +236,8 @@ def known_concepts(index: ClipIndex, bank: ConceptBank) -> tuple[ConceptBank, tu
     Raises:
         InputError: It knows none of them.
     """
-    words = known_words(index.embedder)
-    unknown = words.unknown_of_bank(bank.concepts, index.text_vectors(bank.concepts))
+    words = known_words(index.embedder, index.prompts)
+    unknown = words.unknown_of_bank(bank.concepts, index.concept_vectors(bank.concepts))
     left = ConceptBank(bank.name, tuple(concept for concept in bank.concepts if concept not in set(unknown)))
     if not left.concepts:
         shown = ", ".join(unknown[:SHOWN_UNKNOWN])

@@ -104,7 +104,9 @@ class Embedder(Protocol):
     """Maps audio and text into one vector space.
 
     It may have an attribute `shared_networks`, a tuple of names of targets whose weights it uses to hear: its labels
-    agree with such a network more than those of an independent embedder would, and the report says so.
+    agree with such a network more than those of an independent embedder would, and the report says so. It may have an
+    attribute `templates`, a tuple of sentences with one `{}`, such as "This is a sound of {}.": concepts are put into
+    them before they are embedded, and the mean of several counts.
 
     It may have a method `embed_with_moments(waveforms, spans)`, where `spans` gives for every waveform the (start, end)
     in seconds of several moments, the same for waveforms of the same length. It returns what `embed_audio` returns, and

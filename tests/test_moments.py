@@ -21,7 +21,8 @@ from and_retrieval.clips.moments import ClipMoments, moment_counts, moment_spans
 from and_retrieval.config import ClipConfig, MomentConfig
 from and_retrieval.embed.user import checked_embedder
 from and_retrieval.errors import ChecksumError, InputError
-from and_retrieval.explanation.space import centred, clip_centre, clip_similarity, moment_centre
+from and_retrieval.explanation.space import clip_centre, clip_similarity, moment_centre
+from and_retrieval.numerics import centred
 from and_retrieval.search.search import search_clips
 from and_retrieval.soundbank import clip as rendered
 from and_retrieval.types import Embedder, Floats, Spans

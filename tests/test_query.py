@@ -14,8 +14,9 @@ from sounds import WriteSound, noise
 
 from and_retrieval.clips.index import ClipIndex
 from and_retrieval.errors import InputError
-from and_retrieval.explanation.space import background_texts, centred, text_centre
+from and_retrieval.explanation.space import background_texts, text_centre
 from and_retrieval.faiss_index import brute_force
+from and_retrieval.numerics import centred
 from and_retrieval.search.query import Query, Terms, calibrated, cosines, embed_query, ranked
 from and_retrieval.search.thresholds import Thresholds, best_z, split, thresholds
 from and_retrieval.types import Floats

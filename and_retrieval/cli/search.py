@@ -90,20 +90,22 @@ def add(verbs: Any) -> None:
 
 def answer(args: argparse.Namespace) -> tuple[Result, str]:
     """Run the verb; return its result as JSON and as text."""
-    from ..search.search import NO_FILTERS, search_clips, search_neurons, unknown_texts
+    from ..search.search import NO_FILTERS, search_clips, search_neurons
+    from ..vocabulary import unknown_texts
 
     query, filters = _query(args), _filters(args)
+    texts = (*query.texts, *query.minus)
     name, _, run_name = args.where.partition("/")
     want = args.want or ("neurons" if run_name else "clips")
     if want == "neurons":
         run = opened_run(args.where if run_name else only_run(name, args), args, device_of(args))
         results = search_neurons(run, query, args.k, filters)
-        return _verdict(query, want, results, "listens", unknown_texts(run.index, query))
+        return _verdict(query, want, results, "listens", unknown_texts(run.index, texts))
     if filters != NO_FILTERS:
         raise InputError("clips have no layers and no explanations; leave out the filters, or name NAME/RUN")
     index = opened(name, args, device_of(args))
     results = search_clips(index, query, args.k)
-    return _verdict(query, want, results, "matches", unknown_texts(index, query))
+    return _verdict(query, want, results, "matches", unknown_texts(index, texts))
 
 
 def _verdict(

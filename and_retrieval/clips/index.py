@@ -18,8 +18,9 @@ import numpy as np
 
 from .. import faiss_index
 from ..checkpoints.named_code import check_noted
-from ..config import ClipConfig, MomentConfig
+from ..config import ClipConfig, MomentConfig, fingerprint
 from ..embed import checked_embedder, is_code, load_embedder
+from ..embed.prompts import BARE, check_prompts, concept_vectors, templates_of
 from ..embed.user import CheckedEmbedder
 from ..errors import ChecksumError, DamagedError, InputError, OldFormatError, StaleError
 from ..files import check_writable, named_file, plain_name
@@ -56,6 +57,7 @@ class ClipIndex:
         embedder_fingerprint: Of the embedder that made the vectors.
         cut: How files were cut into clips.
         moments: The vectors of the clips' moments, or None where the index holds none.
+        prompts: Templates of the sentences in which the embedder reads concepts, see `embed.prompts`.
         device: Where the embedder runs when it is loaded by name.
         embedder_spec: Name to load it by now, where that is another one.
         changed: Clips whose label, caption or fold was another before this index was built again.
@@ -70,6 +72,7 @@ class ClipIndex:
     embedder_fingerprint: str
     cut: ClipConfig
     moments: ClipMoments | None = None
+    prompts: tuple[str, ...] = BARE
     device: str = "cpu"
     embedder_spec: str | None = None
     changed: int = field(default=0, compare=False)
@@ -85,6 +88,7 @@ class ClipIndex:
         config: ClipConfig | None = None,
         progress: Progress = silent,
         moments: MomentConfig | bool | None = None,
+        prompts: Sequence[str] | None = None,
     ) -> ClipIndex:
         """Embed a source's clips into the index at `path`; clips it already holds are not embedded again.
 
@@ -99,10 +103,11 @@ class ClipIndex:
             progress: Called with the number of clips done and the total.
             moments: Whether the index holds the vectors of moments as well, or how long these are; by default as the
                 existing index does, else where the embedder makes them itself.
+            prompts: Templates in which concepts are read; by default those of the existing index, else of the embedder.
 
         Raises:
-            InputError: The source holds no usable audio, the index was cut under other settings, or `embedder` is
-                none or makes vectors that cannot be used.
+            InputError: The source holds no usable audio, the index was made with other settings or prompts, a prompt
+                has no place for the concept, or `embedder` is none or makes vectors that cannot be used.
             StaleError: The index was made with another embedder.
         """
         embedder = checked_embedder(embedder)
@@ -113,6 +118,10 @@ class ClipIndex:
             old.check_settings(config, moments)
         config = old.cut if old else config or ClipConfig()
         windows = old.moment_config if old else _moment_config(moments, embedder)
+        asked = None if prompts is None else check_prompts(prompts, "prompt")
+        if old is not None and asked is not None:
+            old.check_prompts(asked)
+        read_in = old.prompts if old else asked or templates_of(embedder)
         probe = load_clips(source, config)
         rows_kept, kept, changed = _still_valid(old.clips if old else (), probe)
         known = {clip.id for clip in kept}
@@ -139,6 +148,7 @@ class ClipIndex:
             embedder.fingerprint,
             config,
             None if windows is None else ClipMoments(windows, _durations(clips), moment_vectors),
+            read_in,
             changed=changed,
             notes=probe.notes,
         )
@@ -190,6 +200,7 @@ class ClipIndex:
             embedder_fingerprint=made.embedder_fingerprint,
             cut=made.cut,
             moments=moments,
+            prompts=made.prompts,
             device=device,
             embedder_spec=embedder if isinstance(embedder, str) else None,
         )
@@ -265,6 +276,15 @@ class ClipIndex:
             self._embedded.update(zip(new, self.embedder.embed_text(new), strict=True))
         return np.array([self._embedded[text] for text in texts], np.float32).reshape(-1, self.dim)
 
+    def concept_vectors(self, concepts: Sequence[str]) -> Floats:
+        """Unit-length vectors of concepts in the prompts of the index, float32 [concepts, dim]."""
+        return concept_vectors(self.text_vectors, concepts, self.prompts)
+
+    @cached_property
+    def concept_key(self) -> str:
+        """Hash of embedder and prompts: equal for indexes in which a concept has the same vector."""
+        return fingerprint(self.embedder_fingerprint, self.prompts)
+
     def read(self, row: int, sample_rate: int) -> Floats:
         """The sound of a clip as it was indexed, mono float32 [samples] at `sample_rate`.
 
@@ -325,6 +345,14 @@ class ClipIndex:
                 "use another --name"
             )
 
+    def check_prompts(self, prompts: tuple[str, ...]) -> None:
+        """Raise InputError unless the index was made with these prompts."""
+        if prompts != self.prompts:
+            mine, other = (" and ".join(map(repr, some)) for some in (self.prompts, prompts))
+            raise InputError(
+                f"index {self.name!r} was made with prompt {mine}, not {other}; use that or another --name"
+            )
+
     def search(self, query: Floats, k: int = 10) -> list[tuple[int, float]]:
         """The clips nearest to one unit-length vector [dim]: (row, cosine), best first."""
         scores, rows = faiss_index.search(self.faiss, query[None], k)
@@ -339,6 +367,7 @@ class ClipIndex:
             embedder_fingerprint=self.embedder_fingerprint,
             dim=self.dim,
             cut=self.cut,
+            prompts=self.prompts,
             digest=self.digest(),
             moments=self.moment_config,
         )

@@ -18,6 +18,7 @@ import numpy as np
 from ..checkpoints.user_code import UserFunction, explained
 from ..errors import InputError
 from ..types import Embedder, Floats, Spans
+from .prompts import BARE, check_prompts, templates_of
 
 NEEDED = ("dim", "sample_rate", "fingerprint", "embed_audio", "embed_text")
 UNIT_WITHIN = 1e-3
@@ -34,7 +35,7 @@ class CheckedEmbedder:
     Attributes:
         embedder: The user's object.
         name: The name it was loaded by; for an object from Python its attribute `name`, else the name of its type.
-        dim, sample_rate, fingerprint, shared_networks: The attributes of the object.
+        dim, sample_rate, fingerprint, shared_networks, templates: The attributes of the object.
         loaded: Whether it was loaded by `name`. Only then do exceptions of the user's code become InputErrors of one
             line; an object from Python raises them unchanged.
     """
@@ -45,6 +46,7 @@ class CheckedEmbedder:
     sample_rate: int
     fingerprint: str
     shared_networks: tuple[str, ...] = ()
+    templates: tuple[str, ...] = BARE
     loaded: bool = False
 
     def embed_audio(self, waveforms: Sequence[Floats]) -> Floats:
@@ -201,8 +203,9 @@ def checked_embedder(embedder: Any, spec: str | None = None) -> CheckedEmbedder:
         embedder.embed_audio, callable(embedder.embed_audio), what, "embed_audio", "a function of waveforms"
     )
     _check(embedder.embed_text, callable(embedder.embed_text), what, "embed_text", "a function of texts")
-    names = isinstance(shared, tuple) and all(isinstance(network, str) for network in shared)
-    _check(shared, names, what, "shared_networks", "a tuple of names of targets")
+    _check(shared, _is_texts(shared), what, "shared_networks", "a tuple of names of targets")
+    templates = templates_of(embedder)
+    _check(templates, _is_texts(templates), what, "templates", "a tuple of texts")
     return CheckedEmbedder(
         embedder,
         name,
@@ -210,6 +213,7 @@ def checked_embedder(embedder: Any, spec: str | None = None) -> CheckedEmbedder:
         int(embedder.sample_rate),
         embedder.fingerprint,
         shared,
+        check_prompts(templates, f"{what}: template"),
         spec is not None,
     )
 
@@ -217,6 +221,10 @@ def checked_embedder(embedder: Any, spec: str | None = None) -> CheckedEmbedder:
 def _check(value: Any, fits: Any, what: str, attribute: str, expected: str) -> None:
     if not fits:
         raise InputError(f"{what}: {attribute} is {value!r}, not {expected}")
+
+
+def _is_texts(value: Any) -> bool:
+    return isinstance(value, tuple) and all(isinstance(text, str) for text in value)
 
 
 def _is_count(value: Any) -> bool:

@@ -28,10 +28,11 @@ from ..clips.index import ClipIndex
 from ..clips.source import file_windows
 from ..config import ClipConfig
 from ..errors import InputError
-from ..explanation.space import centred, clip_centre, text_centre
+from ..explanation.space import clip_centre, concept_directions
 from ..faiss_index import Rows
+from ..numerics import centred
 from ..types import Embedder, Floats
-from ..vocabulary import known_words
+from ..vocabulary import unknown_texts
 from .thresholds import NO_THRESHOLDS, Thresholds, deviations
 
 _log = logging.getLogger(__name__)
@@ -147,14 +148,13 @@ def embed_query(query: Query, index: ClipIndex, units: Floats, needs: Thresholds
         InputError: A sound file cannot be read, or is silent.
     """
     texts = [*query.texts, *query.minus]
-    vectors = index.text_vectors(texts)
-    plus, minus = np.split(centred(vectors, text_centre(index)), [len(query.texts)])
+    plus, minus = np.split(concept_directions(index, texts), [len(query.texts)])
     heard = np.zeros((0, index.dim), np.float32)
     if query.sounds:
         sounds = [sound_vector(Path(sound), index.embedder, index.cut) for sound in query.sounds]
         heard = centred(np.stack(sounds), clip_centre(index))
     needed = [needs.text] * len(plus) + [needs.sound] * (len(heard) + len(units))
-    unknown = known_words(index.embedder).unknown(texts, vectors) if texts else ()
+    unknown = unknown_texts(index, texts)
     return Terms(
         np.concatenate([plus, heard, units]), minus, np.array(needed, np.float32), needs.text, unknown
     )

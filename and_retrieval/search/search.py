@@ -11,12 +11,12 @@ import numpy as np
 from ..choices import COUNT
 from ..clips.index import ClipIndex
 from ..errors import InputError
-from ..explanation.space import centred, centred_background, clip_similarity, moment_centre
+from ..explanation.space import centred_background, clip_similarity, moment_centre
 from ..explanation.stored import Explained, is_explained, load_explained
 from ..faiss_index import Mask, Rows
+from ..numerics import centred
 from ..recording.recording import Recording
 from ..types import Explanation, Floats, Reliability
-from ..vocabulary import known_words
 from .query import Calibrated, Query, Terms, calibrated, cosines, embed_query, ranked
 from .thresholds import index_thresholds, run_thresholds
 
@@ -168,13 +168,6 @@ def best_moments(index: ClipIndex, terms: Terms, rows: Rows) -> list[tuple[float
         return terms.scores(cosines(centred(vectors, centre)))[:, None]
 
     return [moments.span(int(row)) for row in moments.largest(score)[1][:, 0]]
-
-
-def unknown_texts(index: ClipIndex, query: Query | str | Sequence[str]) -> tuple[str, ...]:
-    """Texts of a query that the index's embedder does not know, see `vocabulary`; nothing matches such a query."""
-    asked = Query.parse(query)
-    texts = [*asked.texts, *asked.minus]
-    return known_words(index.embedder).unknown(texts, index.embedder.embed_text(texts)) if texts else ()
 
 
 def _chosen(run: Recording, filters: Filters, explained: Explained | None) -> Mask | None:

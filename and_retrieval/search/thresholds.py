@@ -24,7 +24,7 @@ import numpy as np
 
 from .. import faiss_index
 from ..clips.index import ClipIndex
-from ..explanation.space import centred, centred_background, clip_centre, clip_similarity
+from ..explanation.space import centred_background, clip_directions, clip_similarity
 from ..numerics import Doubles, chunks
 from ..recording.recording import Recording
 from ..types import Floats
@@ -64,22 +64,23 @@ def best_z(units: Floats, queries: Floats, texts: Floats) -> Doubles:
 
 def run_thresholds(recording: Recording) -> Thresholds:
     """The thresholds of a recording; found once per process."""
-    if recording.identity not in _known:
-        index = recording.index
+    index = recording.index
+    key = recording.identity + index.concept_key
+    if key not in _known:
         rows = recording.seen_rows
         rows = rows[np.linspace(0, len(rows) - 1, min(len(rows), CLIPS)).astype(int)]
-        clips = centred(index.vectors()[rows], clip_centre(index))
+        clips = clip_directions(index, rows)
         texts = centred_background(index)
-        _known[recording.identity] = thresholds(faiss_index.stored(recording.unit_index.faiss), texts, clips)
-    return _known[recording.identity]
+        _known[key] = thresholds(faiss_index.stored(recording.unit_index.faiss), texts, clips)
+    return _known[key]
 
 
 def index_thresholds(index: ClipIndex) -> Thresholds:
     """The same for the clips of an index in place of units; a clip is held against those of other files."""
-    key = f"{index.digest()} {index.moment_config}"
+    key = f"{index.digest()} {index.moment_config} {index.concept_key}"
     if key not in _known:
         rows = np.linspace(0, len(index.clips) - 1, min(len(index.clips), CLIPS)).astype(np.int64)
-        clips = centred(faiss_index.stored(index.faiss, rows), clip_centre(index))
+        clips = clip_directions(index, rows)
         of_texts = clip_similarity(index, centred_background(index), rows)
         files = np.array([index.clips[row].sha256 for row in rows])
         z = deviations(clip_similarity(index, clips, rows), of_texts)

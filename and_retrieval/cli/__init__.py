@@ -13,11 +13,11 @@ from typing import Any
 from .. import __version__
 from ..errors import AndRetrievalError
 from ..store import DEFAULT_HOME, HOME_VARIABLE
-from . import bench, compare, demo, explain, export, index, models, prune, record, report, runs, search
+from . import bench, compare, demo, explain, export, index, models, prune, record, report, runs, search, serve
 from .parser import OneLineParser, VerbParser
 
 TRACEBACK_VARIABLE = "AND_RETRIEVAL_TRACEBACK"
-VERBS = (demo, index, record, explain, search, prune, report, export, compare, runs, models, bench)
+VERBS = (demo, index, record, explain, search, serve, prune, report, export, compare, runs, models, bench)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -37,6 +37,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             result, text = args.verb(args)
         result = {**result, "seconds": round(time.monotonic() - begin, 3)} if args.timed else result
         _print(_json(result) if args.json else text)
+        if hasattr(args, "afterwards"):  # what goes on after the result is known
+            args.afterwards()
     except AndRetrievalError as error:
         print(f"and-retrieval: {' '.join(str(error).split())}", file=sys.stderr)
         return 2

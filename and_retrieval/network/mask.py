@@ -1,4 +1,4 @@
-"""Masks: chosen units of a network put out zero, for as long as a context lasts."""
+"""Masks: chosen units of a network put out zero, or a multiple, for as long as a context lasts."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ from .plan import LayerPlan
 
 Units = Mapping[str, Sequence[int]]
 """Layer -> units of it; one unit named twice counts once."""
+Change = Callable[[torch.Tensor, int, torch.Tensor], torch.Tensor]
+"""(a layer's output, axis of its units, numbers of units) -> a copy in which these units are others."""
 
 
 @contextmanager
@@ -36,6 +38,31 @@ def masked(target: Target | nn.Module, units: Units, plans: Sequence[LayerPlan])
         InputError: A layer has no plan or is not in the network, a unit does not exist, or (when the network is
             called) a layer puts out something in which no unit can be zeroed.
     """
+    with _changed(target, units, plans, lambda kept, axis, numbers: kept.index_fill(axis, numbers, 0)):
+        yield
+
+
+@contextmanager
+def scaled(
+    target: Target | nn.Module, units: Units, plans: Sequence[LayerPlan], factor: float
+) -> Iterator[None]:
+    """As `masked`, but the units put out what they compute times `factor`, at every position and in every call.
+
+    Raises:
+        InputError: As `masked`.
+    """
+
+    def change(kept: torch.Tensor, axis: int, numbers: torch.Tensor) -> torch.Tensor:
+        return kept.index_copy(axis, numbers, kept.index_select(axis, numbers) * factor)
+
+    with _changed(target, units, plans, change):
+        yield
+
+
+@contextmanager
+def _changed(
+    target: Target | nn.Module, units: Units, plans: Sequence[LayerPlan], change: Change
+) -> Iterator[None]:
     module = target if isinstance(target, nn.Module) else target.module
     chosen = checked_units(units, plans)
     axis = {plan.name: plan.unit_axis for plan in plans}
@@ -46,7 +73,7 @@ def masked(target: Target | nn.Module, units: Units, plans: Sequence[LayerPlan])
         undo.callback(torch.backends.mha.set_fastpath_enabled, torch.backends.mha.get_fastpath_enabled())
         torch.backends.mha.set_fastpath_enabled(False)
         for layer, numbers in chosen.items():
-            hook = _zeroing(layer, torch.tensor(numbers), axis[layer])
+            hook = _changing(layer, torch.tensor(numbers), axis[layer], change)
             undo.callback(modules[layer].register_forward_hook(hook).remove)
         yield
 
@@ -70,7 +97,9 @@ def checked_units(units: Units, plans: Sequence[LayerPlan]) -> dict[str, list[in
     return chosen
 
 
-def _zeroing(layer: str, numbers: torch.Tensor, axis: int) -> Callable[[nn.Module, Any, Any], Any]:
+def _changing(
+    layer: str, numbers: torch.Tensor, axis: int, change: Change
+) -> Callable[[nn.Module, Any, Any], Any]:
     def hook(_module: nn.Module, _inputs: Any, output: Any) -> Any:
         kept = tensor_of(layer, output)
         if kept.ndim <= axis or kept.shape[axis] <= int(numbers[-1]):
@@ -78,7 +107,7 @@ def _zeroing(layer: str, numbers: torch.Tensor, axis: int) -> Callable[[nn.Modul
                 f"layer {layer!r} put out {list(kept.shape)} where units were expected on axis {axis}; mask another"
             )
         # A copy, since the layer may have put out its own input or a buffer of its own.
-        return rebuilt(layer, output, kept.index_fill(axis, numbers.to(kept.device), 0))
+        return rebuilt(layer, output, change(kept, axis, numbers.to(kept.device)))
 
     return hook
 

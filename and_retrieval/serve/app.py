@@ -58,6 +58,10 @@ def application(served: Served, port: int) -> FastAPI:
     def page() -> FileResponse:
         return FileResponse(PAGES / "index.html", headers=FRESH)
 
+    @app.get("/report.css", include_in_schema=False)
+    def shared_style() -> FileResponse:
+        return FileResponse(PAGES.parent / "report.css", headers=FRESH)
+
     @app.get("/docs", include_in_schema=False)
     def docs() -> FileResponse:
         return FileResponse(PAGES / "docs.html", headers=FRESH)

@@ -219,7 +219,7 @@ def _means(when: Doubles, values: Floats, edges: Doubles, places: npt.NDArray[np
     nearest = np.abs(middle[:, None] - when[None]).argmin(axis=1)
     counts = np.maximum(last - first, 1)[:, None]
     means = (total[last] - total[first]) / counts
-    return np.where((last > first)[:, None], means, values[nearest]).astype(np.float32)
+    return np.asarray(np.where((last > first)[:, None], means, values[nearest]), np.float32)
 
 
 def _duration(path: Path) -> float:

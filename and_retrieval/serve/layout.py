@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +11,7 @@ from safetensors.numpy import load_file, save_file
 
 from .. import faiss_index
 from ..errors import AndRetrievalError
+from ..faiss_index import Mask
 from ..recording.recording import Recording
 from ..store import Folder
 from ..types import Floats
@@ -59,6 +61,13 @@ def unit_map(recording: Recording) -> Floats:
         return positions
 
 
+def inside(positions: Floats, corners: Sequence[tuple[float, ...]]) -> Mask:
+    """Which positions float32 [n, 2] lie inside a loop of corners, bool [n]."""
+    from matplotlib.path import Path
+
+    return np.asarray(Path(np.array(corners)).contains_points(positions), bool)
+
+
 def placed(vectors: Floats) -> Floats:
     """Positions of unit-length vectors float32 [n, dim], float32 [n, 2] within -1..1; NaN for zero vectors.
 
@@ -79,7 +88,8 @@ def placed(vectors: Floats) -> Floats:
         positions[others] = (positions[chosen][best] * weights).sum(axis=1) / weights.sum(axis=1)
     centre = np.nanmean(positions, axis=0)
     reach = float(np.nanmax(np.abs(positions - centre))) or 1.0
-    return ((positions - centre) / reach).astype(np.float32)
+    scaled: Floats = ((positions - centre) / reach).astype(np.float32)
+    return scaled
 
 
 def _embedded(vectors: Floats) -> Floats:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from fastapi import Depends, Path, Query
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
 
 MOST = 500  # units or clips in one answer
 TEXT = 200  # characters of a text
+LOOP = 2_000  # characters of a loop
+CORNERS = r"^$|^-?\d(\.\d{1,4})?,-?\d(\.\d{1,4})?(;-?\d(\.\d{1,4})?,-?\d(\.\d{1,4})?){2,}$"
+"""X,Y;X,Y;... of at least three corners."""
 TERMS = 8  # texts, or units, of a query
 
 Texts = Annotated[list[Annotated[str, Query(max_length=TEXT)]] | None, Query(max_length=TERMS)]
@@ -43,9 +47,13 @@ class _Filters:
             str, Query(max_length=TEXT, description="Words that the labels or the sentence contain.")
         ] = "",
         starred: Annotated[bool, Query(description="Only units with a star, a label or a note.")] = False,
+        lasso: Annotated[
+            str,
+            Query(max_length=LOOP, pattern=CORNERS, description="Only units inside this loop on the map."),
+        ] = "",
     ) -> None:
         self.layer, self.reliable, self.kind = given(layer), given(reliable), given(kind)
-        self.words, self.starred = words, starred
+        self.words, self.starred, self.lasso = words, starred, lasso
 
     def mask(self, served: Served, opened: OpenRun) -> Mask:
         """The units of a run that pass, bool [units]."""
@@ -53,12 +61,18 @@ class _Filters:
         if self.starred:
             noted = read_notes(opened.recording.folder)
             among = [row for unit in noted if (row := served.noted_row(opened, unit)) is not None]
-        return opened.table.chosen(self.layer, self.reliable, self.kind, self.words, among)
+        mask = opened.table.chosen(self.layer, self.reliable, self.kind, self.words, among)
+        if self.lasso:
+            from .layout import inside, unit_map
+
+            corners = [tuple(map(float, corner.split(","))) for corner in self.lasso.split(";")]
+            mask &= inside(unit_map(opened.recording), corners)
+        return mask
 
 
 Filters = Annotated[_Filters, Depends()]
 
 
-def given(values: list[str] | None) -> list[str]:
+def given(values: Sequence[str] | None) -> list[str]:
     """The values of a parameter without empty ones."""
     return [value for value in values or [] if value.strip()]

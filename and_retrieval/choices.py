@@ -104,6 +104,14 @@ BUDGET = Numbers(
     lambda value: 0 < value < 1 or (value >= 1 and value % 1 == 0),
 )
 
+PORT = 8400
+"""Where the page is served."""
+PORTS = Numbers(
+    "a whole number from 1024 to 65535, or 0 for any free port",
+    lambda value: value == 0 or 1024 <= value <= 65535,
+    whole=True,
+)
+
 
 def check_hold_out(name: str, choice: str) -> None:
     """Raise an `InputError` unless `choice` is auto, `fold:NAME` or a share of the files.

@@ -241,7 +241,8 @@ class TestClips:
         assert siren["label"] == "siren"
         assert siren["score"] == pytest.approx(1)
         assert set(siren) == {
-            "path", "start", "moment", "duration", "time", "score", "z", "needed", "matches", "label",
+            "row", "path", "start", "moment", "duration", "time", "score", "z", "needed", "matches", "label",
+            "captions",
         }  # fmt: skip
         assert (siren["moment"], siren["duration"], siren["time"]) == (0, 0.4, 0)
 

@@ -9,7 +9,17 @@ from ..choices import WINDOW
 from ..config import ClipConfig
 from ..files import one_line
 from ..store import Home
-from .options import Result, add_device, add_verb, announcer, built, index_result, number, prompt, skipped_text
+from .options import (
+    Result,
+    add_device,
+    add_verb,
+    announcer,
+    built,
+    index_result,
+    number,
+    prompt,
+    skipped_text,
+)
 
 
 def add(verbs: Any) -> None:

@@ -103,15 +103,7 @@ def answer(args: argparse.Namespace) -> tuple[Result, str]:
         progress=announcer(args)("masking", "clips"),
     )
     picture = plotted(run, result, args.plot)
-    facts = result.plain()
-    answered = {
-        "concept": " + ".join(result.concepts),  # most callers ask for one
-        **facts,
-        "layers": list(result.layers),
-        "sizes": facts["layers"],
-        "plot": str(picture) if picture else None,
-    }
-    return answered, _text(result, picture)
+    return {**result.answer(), "plot": str(picture) if picture else None}, _text(result, picture)
 
 
 def _text(result: Pruned, picture: Path | None) -> str:

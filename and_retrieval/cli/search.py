@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from ..choices import COUNT
 from ..errors import InputError
@@ -100,28 +100,24 @@ def answer(args: argparse.Namespace) -> tuple[Result, str]:
     if want == "neurons":
         run = opened_run(args.where if run_name else only_run(name, args), args, device_of(args))
         results = search_neurons(run, query, args.k, filters)
-        return _verdict(query, want, results, "listens", unknown_texts(run.index, texts))
+        return _answered(query, "neurons", results, unknown_texts(run.index, texts))
     if filters != NO_FILTERS:
         raise InputError("clips have no layers and no explanations; leave out the filters, or name NAME/RUN")
     index = opened(name, args, device_of(args))
     results = search_clips(index, query, args.k)
-    return _verdict(query, want, results, "matches", unknown_texts(index, texts))
+    return _answered(query, "clips", results, unknown_texts(index, texts))
 
 
-def _verdict(
-    query: Query, want: str, results: list[Result], verdict: str, unknown: Sequence[str]
+def _answered(
+    query: Query, want: Literal["neurons", "clips"], results: list[Result], unknown: Sequence[str]
 ) -> tuple[Result, str]:
-    """The results with what they are worth: whether nothing here matches, and why."""
-    nothing = not any(result[verdict] for result in results)
-    answer: Result = {"query": str(query), "for": want, "nothing": nothing, "results": results}
-    if not nothing:
-        line = _unit_line if want == "neurons" else _clip_line
-        return answer, "\n".join(map(line, results))
-    if unknown:
-        answer["reason"] = f"the embedder does not know {', '.join(map(repr, unknown))}"
-    else:
-        answer["reason"] = "nothing comes near enough: all z are below what is needed"
-    return answer, _nothing(query, want, results, answer["reason"] if unknown else "")
+    from ..search.search import verdict
+
+    answer = verdict(query, want, results, unknown)
+    if answer["nothing"]:
+        return answer, _nothing(query, want, results, answer["reason"] if unknown else "")
+    line = _unit_line if want == "neurons" else _clip_line
+    return answer, "\n".join(map(line, results))
 
 
 def _query(args: argparse.Namespace) -> Query:

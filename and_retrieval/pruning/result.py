@@ -193,6 +193,16 @@ class Pruned:
             "knee": self.best.units,
         }
 
+    def answer(self) -> dict[str, Any]:
+        """As `plain`, in the form of the verb `prune`: `concept` in one text, `layers` by name, `sizes` by layer."""
+        facts = self.plain()
+        return {
+            "concept": " + ".join(self.concepts),  # most callers ask for one
+            **facts,
+            "layers": list(self.layers),
+            "sizes": facts["layers"],
+        }
+
 
 @dataclass(frozen=True, slots=True)
 class _Budget:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -17,7 +17,7 @@ from ..faiss_index import Mask, Rows
 from ..numerics import centred
 from ..recording.recording import Recording
 from ..types import Explanation, Floats, Reliability
-from .query import Calibrated, Query, Terms, calibrated, cosines, embed_query, ranked
+from .query import Query, Terms, calibrated, cosines, embed_query, ranked
 from .thresholds import index_thresholds, run_thresholds
 
 
@@ -81,6 +81,30 @@ def search_neurons(
             run does not have, or one that lets no unit through.
     """
     asked = Query.parse(query)
+    explained = load_explained(run) if is_explained(run) or filters.need_explanations else None
+    among = _chosen(run, filters, explained)
+    if among is not None and not among.any():
+        raise InputError(f"no unit of {run.name} passes the filters ({_in_words(filters)}); loosen them")
+    return best_units(run, explained.at if explained else None, asked, k, among)
+
+
+def best_units(
+    run: Recording,
+    explanations: Callable[[Sequence[int]], Sequence[Explanation]] | None,
+    query: Query | str | Sequence[str],
+    k: int,
+    among: Mask | None = None,
+) -> list[dict[str, Any]]:
+    """As `search_neurons`, for callers that hold a run open.
+
+    Args:
+        run: The run.
+        explanations: Rows of the unit index -> what is said of these units; None if the run is not explained.
+        query: As `search_neurons`.
+        k: Most units wanted.
+        among: bool [units], which are searched; None for all.
+    """
+    asked = Query.parse(query)
     COUNT.check("k", k)
     units = run.unit_index
     rows = np.array([units.row(unit) for unit in asked.units], np.int64)
@@ -88,10 +112,6 @@ def search_neurons(
     for unit, vector in zip(asked.units, examples, strict=True):
         if not vector.any():
             raise InputError(f"unit {unit} never responded to a clip, so nothing is like it; name another")
-    explained = load_explained(run) if is_explained(run) or filters.need_explanations else None
-    among = _chosen(run, filters, explained)
-    if among is not None and not among.any():
-        raise InputError(f"no unit of {run.name} passes the filters ({_in_words(filters)}); loosen them")
     terms = embed_query(asked, run.index, examples, run_thresholds(run))
 
     def nearest(vector: Floats, wanted: int) -> tuple[Floats, Rows]:
@@ -101,10 +121,18 @@ def search_neurons(
 
     scores, best = ranked(terms, nearest, units.vectors, k)
     worth = calibrated(terms, cosines(units.vectors(best)), centred_background(run.index))
-    told = explained.at(best.tolist()) if explained else [None] * len(best)
+    said = explanations(best.tolist()) if explanations else [None] * len(best)
     return [
-        _unit_result(*units.unit(int(row)), float(scores[place]), worth, place, told[place])
-        for place, row in enumerate(best)
+        {
+            "layer": layer,
+            "unit": unit,
+            "score": float(scores[place]),
+            "z": float(worth.z[place]),
+            "needed": float(worth.needed[place]),
+            "listens": bool(worth.listens[place]),
+            **unit_facts(said[place]),
+        }
+        for place, (layer, unit) in enumerate(units.unit(int(row)) for row in best)
     ]
 
 
@@ -116,12 +144,11 @@ def search_clips(
     """The clips that match a query best, best first.
 
     Returns:
-        {path, start, moment, duration, time, score, z, needed, matches, label, captions} per clip. `moment` is the
-        second of the
-        clip at which the moment begins that matches best, `duration` its length, and `time` the second of the file; in
-        an index without moments, the moment is the whole clip. `score` is how near the clip is to the query, see
-        `explanation.space`. `z`, `needed` are as those of units; when no clip `matches`, nothing here sounds like the
-        query.
+        {row, path, start, moment, duration, time, score, z, needed, matches, label, captions} per clip. `row` is the
+        clip's row in the index. `moment` is the second of the clip at which the moment begins that matches best,
+        `duration` its length, and `time` the second of the file; in an index without moments, the moment is the whole
+        clip. `score` is how near the clip is to the query, see `explanation.space`. `z`, `needed` are as those of
+        units; when no clip `matches`, nothing here sounds like the query.
 
     Raises:
         InputError: The query names units, or a sound that cannot be read or is silent.
@@ -139,6 +166,7 @@ def search_clips(
     moments = best_moments(index, terms, rows)
     return [
         {
+            "row": int(row),
             "path": index.clips[row].file,
             "start": index.clips[row].start,
             "moment": round(start, 3),
@@ -170,6 +198,28 @@ def best_moments(index: ClipIndex, terms: Terms, rows: Rows) -> list[tuple[float
     return [moments.span(int(row)) for row in moments.largest(score)[1][:, 0]]
 
 
+def verdict(
+    query: Query, want: Literal["neurons", "clips"], results: list[dict[str, Any]], unknown: Sequence[str]
+) -> dict[str, Any]:
+    """Results as the verb `search` gives them with --json: whether nothing here matches the query, and why.
+
+    Args:
+        query: What was searched for.
+        want: What was searched.
+        results: Of `search_neurons` or `search_clips`.
+        unknown: Of `unknown_texts`.
+    """
+    nothing = not any(result["listens" if want == "neurons" else "matches"] for result in results)
+    answer: dict[str, Any] = {"query": str(query), "for": want, "nothing": nothing, "results": results}
+    if nothing:
+        answer["reason"] = (
+            f"the embedder does not know {', '.join(map(repr, unknown))}"
+            if unknown
+            else "nothing comes near enough: all z are below what is needed"
+        )
+    return answer
+
+
 def _chosen(run: Recording, filters: Filters, explained: Explained | None) -> Mask | None:
     """The units that the filters let through, bool [units]; None for all."""
     masks: list[Mask] = []
@@ -198,16 +248,9 @@ def _in_words(filters: Filters) -> str:
     return ", ".join(words for words, used in named.items() if used)
 
 
-def _unit_result(
-    layer: str, unit: int, score: float, worth: Calibrated, place: int, explanation: Explanation | None
-) -> dict[str, Any]:
+def unit_facts(explanation: Explanation | None) -> dict[str, Any]:
+    """What results say of a unit besides its score; empty and None without an explanation."""
     return {
-        "layer": layer,
-        "unit": unit,
-        "score": score,
-        "z": float(worth.z[place]),
-        "needed": float(worth.needed[place]),
-        "listens": bool(worth.listens[place]),
         "labels": [asdict(label) for label in explanation.labels] if explanation else [],
         "summary": explanation.summary.text if explanation else None,
         "reliable": HOLDS[explanation.reliable] if explanation else None,

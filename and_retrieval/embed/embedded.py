@@ -1,8 +1,8 @@
 """The embedded embedder: YAMNet's class posteriors describe sounds, MiniLM's nearness to class names describes texts.
 
 Both live in the space of YAMNet's 521 AudioSet classes. The vector of a sound is the standardised square root of its
-class posteriors; the vector of a text is the mixture of class names that kernel regression assigns to it. The embedder
-needs no download and no CLAP weights. It is weaker than CLAP on sounds that AudioSet does not name; `bench retrieval`
+class posteriors; the vector of a text is the mixture of classes that kernel regression assigns to it, from the class
+names and what people call the same sounds otherwise (`models/class_phrases.csv`). The embedder needs no download and no CLAP weights. It is weaker than CLAP on sounds that AudioSet does not name; `bench retrieval`
 measures by how much.
 """
 
@@ -13,7 +13,7 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 
 import numpy as np
 import torch
@@ -33,7 +33,7 @@ from ..checkpoints.yamnet import (
 from ..types import Floats, Spans
 from .minilm import DIM, cached_sentence_vectors, sentence_vectors
 
-RECIPE = "embedded-1"
+RECIPE = "embedded-2"
 PROMPTS = ("{}", "the sound of {}", "{} sound", "{} noise")
 SHARPNESS = 1.5  # of the text kernel exp(SHARPNESS * (cosine - 1))
 RIDGE = 0.03
@@ -63,12 +63,13 @@ class EmbeddedEmbedder:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Changes with the weights of either model, the statistics and the recipe."""
+        """Changes with the weights of either model, the statistics, the phrases and the recipe."""
         digest = hashlib.sha256(RECIPE.encode())
         for model in ("yamnet", "minilm"):
             for file in manifest()[model].files:
                 digest.update(file.sha256.encode())
         digest.update(self._mean.tobytes() + self._std.tobytes())
+        digest.update(repr(class_phrases()).encode())
         return digest.hexdigest()[:16]
 
     def embed_audio(self, waveforms: Sequence[Floats]) -> Floats:
@@ -110,31 +111,32 @@ class EmbeddedEmbedder:
     def embed_text(self, texts: Sequence[str]) -> Floats:
         """Texts -> [n, 521], rows of unit length.
 
-        t = exp(1.5 (k(x, C) - 1)) (K + 0.03 I)^-1 with K = exp(1.5 (k(C, C) - 1)), where k is the mean over
-        four prompts of the cosine between text and class name in the same prompt.
+        t = exp(1.5 (k(x, A) - 1)) (K + 0.03 I)^-1 Y with K = exp(1.5 (k(A, A) - 1)). The anchors A are the class
+        names and phrases; a row of Y has a 1 at the class of its anchor; k is the mean over four prompts of the cosine
+        between text and anchor in the same prompt.
         """
         plain = [text.lower().replace("_", " ") for text in texts]
         vectors = self._sentence_vectors([prompt.format(text) for prompt in PROMPTS for text in plain])
         by_prompt = vectors.reshape(len(PROMPTS), len(plain), DIM)
-        nearness = np.einsum("pnd,pcd->nc", by_prompt, self._class_vectors) / len(PROMPTS)
-        return _unit(_kernel(nearness) @ self._inverse)
+        return _unit(_kernel(_nearness(by_prompt, self._anchors)) @ self._weights)
 
     def _sentence_vectors(self, texts: list[str]) -> Floats:
         """Sentence vectors, cached for long lists such as banks, which are needed again, but not for single queries."""
         return (cached_sentence_vectors if len(texts) > CACHED_FROM else sentence_vectors)(texts)
 
     @cached_property
-    def _class_vectors(self) -> Floats:
-        """Sentence vectors of the class names, [prompts, classes, 384]."""
-        names = [name.lower() for name in class_names()]
-        vectors = cached_sentence_vectors([prompt.format(name) for prompt in PROMPTS for name in names])
-        return vectors.reshape(len(PROMPTS), len(names), -1)
+    def _anchors(self) -> Floats:
+        """Sentence vectors of the anchors, [prompts, anchors, 384]."""
+        texts = [text.lower() for text, _ in class_phrases()]
+        vectors = cached_sentence_vectors([prompt.format(text) for prompt in PROMPTS for text in texts])
+        return vectors.reshape(len(PROMPTS), len(texts), DIM)
 
     @cached_property
-    def _inverse(self) -> Floats:
-        nearness = np.einsum("pnd,pcd->nc", self._class_vectors, self._class_vectors) / len(PROMPTS)
-        kernel = _kernel(nearness).astype(np.float64)
-        return np.linalg.inv(kernel + RIDGE * np.eye(self.dim)).astype(np.float32)
+    def _weights(self) -> Floats:
+        """Of the kernel regression from texts to classes, [anchors, 521]."""
+        kernel = _kernel(_nearness(self._anchors, self._anchors)).astype(np.float64)
+        of = np.eye(self.dim)[[row for _, row in class_phrases()]]
+        return np.linalg.solve(kernel + RIDGE * np.eye(len(kernel)), of).astype(np.float32)
 
 
 def load(place: str = "", device: str = "cpu", precision: str = "") -> EmbeddedEmbedder:  # noqa: ARG001
@@ -208,6 +210,18 @@ def _patches(network: Yamnet, waveforms: list[Floats], device: str) -> _Patches:
         return _Patches(network(patches.to(device)).cpu(), patch_rms(waveforms))
 
 
+@cache
+def class_phrases() -> tuple[tuple[str, int], ...]:
+    """What the sounds of AudioSet's classes are called, each text with the number of its class in `class_names()`.
+
+    The class names come first, in their order; then the phrases of `models/class_phrases.csv`.
+    """
+    number = {name: row for row, name in enumerate(class_names())}
+    with (models_folder() / "class_phrases.csv").open(newline="", encoding="utf-8") as stream:
+        phrases = [(row["phrase"], number[row["class"]]) for row in csv.DictReader(stream)]
+    return (*number.items(), *phrases)
+
+
 def load_statistics() -> tuple[Floats, Floats]:
     """Mean and standard deviation per class of `posterior_roots` over synthetic signals, float32 [521] each.
 
@@ -219,6 +233,12 @@ def load_statistics() -> tuple[Floats, Floats]:
         np.array([row["mean"] for row in rows], np.float32),
         np.array([row["std"] for row in rows], np.float32),
     )
+
+
+def _nearness(texts: Floats, anchors: Floats) -> Floats:
+    """Mean cosine over the prompts, [prompts, n, 384] and [prompts, m, 384] -> [n, m]."""
+    nearness: Floats = np.einsum("pnd,pmd->nm", texts, anchors) / len(PROMPTS)
+    return nearness
 
 
 def _kernel(nearness: Floats) -> Floats:

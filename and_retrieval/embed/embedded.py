@@ -1,9 +1,10 @@
 """The embedded embedder: YAMNet's class posteriors describe sounds, MiniLM's nearness to class names describes texts.
 
 Both live in the space of YAMNet's 521 AudioSet classes. The vector of a sound is the standardised square root of its
-class posteriors; the vector of a text is the mixture of classes that kernel regression assigns to it, from the class
-names and what people call the same sounds otherwise (`models/class_phrases.csv`). The embedder needs no download and no CLAP weights. It is weaker than CLAP on sounds that AudioSet does not name; `bench retrieval`
-measures by how much.
+class posteriors. The vector of a text is the mixture of classes that kernel regression assigns to it, from the names of
+the classes and from phrases that people use for their sounds (`models/class_phrases.csv`). The embedder needs no
+download and no CLAP weights. It is weaker than CLAP on sounds that AudioSet does not name; `bench retrieval` measures
+by how much.
 """
 
 from __future__ import annotations

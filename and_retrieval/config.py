@@ -54,6 +54,23 @@ class ClipConfig:
 
 
 @dataclass(frozen=True)
+class MomentConfig:
+    """The moments of clips: windows whose vectors an index holds beside those of the clips.
+
+    Attributes:
+        seconds: Length of a moment.
+        hop: Most seconds from the start of one moment to the start of the next.
+    """
+
+    seconds: float = 2.0
+    hop: float = 1.0
+
+    def __post_init__(self) -> None:
+        WINDOW.check("length of a moment", self.seconds)
+        WINDOW.check("hop of moments", self.hop)
+
+
+@dataclass(frozen=True)
 class RecordConfig:
     """What is recorded.
 

@@ -30,6 +30,9 @@ from typing import Any
 
 import numpy as np
 
+from and_retrieval.benchmark import measures as m
+from and_retrieval.benchmark.names import Names, bank_names, classes_of, own_names, read_aliases
+from and_retrieval.benchmark.retrieval import clips_digest
 from and_retrieval.checkpoints.bundled import locate
 from and_retrieval.choices import ABLATIONS
 from and_retrieval.concepts import ConceptBank, load_bank
@@ -46,11 +49,10 @@ from and_retrieval.run import record
 from and_retrieval.targets import load_target
 from and_retrieval.types import LayerEvidence, Target
 from bench import Announce, Figures, markdown, small_ast, small_cnn
-from bench import metrics as m
 from bench.class_units import add_home_arguments, embedder_of, labelled_index, trained_cnn
 from bench.prune import network_figures
 from bench.ranking import descriptions
-from bench.source import Names, add_source_arguments, bank_names, classes_of, digest, own_names, read_aliases
+from bench.source import add_source_arguments
 
 CNN, AST = "small_cnn", "small_ast"
 SCORES = ("cos", "cos-cubed", "rank-reorder", "wpmi", "soft-wpmi")
@@ -139,7 +141,7 @@ def run(
             "share": share,
             "seed": seed,
         },
-        "data": digest(index.clips),
+        "data": clips_digest(index.clips),
         "networks": networks,
     }
 

@@ -22,6 +22,8 @@ from typing import Any
 
 import numpy as np
 
+from and_retrieval.benchmark.names import classes_of
+from and_retrieval.benchmark.retrieval import clips_digest
 from and_retrieval.choices import ABLATIONS
 from and_retrieval.clips.index import ClipIndex
 from and_retrieval.clips.source import load_clips
@@ -44,7 +46,6 @@ from and_retrieval.targets import load_target
 from and_retrieval.types import Target
 from bench import Announce, Figures, markdown, small_cnn
 from bench.class_units import trained_cnn
-from bench.source import classes_of, digest
 
 BUDGETS = (0.03, 0.06, 0.12, 0.25)
 NETWORKS = {
@@ -96,7 +97,7 @@ def run(
         InputError: Clips without labels, or an unknown embedder.
     """
     clips = load_clips(source).clips
-    classes, data = classes_of(clips, source), digest(clips)
+    classes, data = classes_of(clips, source), clips_digest(clips)
     loaded = load_embedder(embedder)
     path = Home.find(home).index(f"bench-{fingerprint(data, loaded.fingerprint)}").path
     index = ClipIndex.build(source, loaded, path, progress=announce("embedding", "clips"))

@@ -25,6 +25,7 @@ from typing import Any
 
 import numpy as np
 
+from and_retrieval.benchmark.names import bank_names, own_names, read_aliases
 from and_retrieval.checkpoints.bundled import locate
 from and_retrieval.clips.index import ClipIndex
 from and_retrieval.concepts import ConceptBank, load_bank
@@ -44,7 +45,7 @@ from and_retrieval.language.rank import (
 from and_retrieval.types import Floats, Ints
 from bench import Announce, Figures, markdown
 from bench.class_units import ClassUnits, add_home_arguments, class_units, settings, told
-from bench.source import add_source_arguments, bank_names, own_names, read_aliases
+from bench.source import add_source_arguments
 
 MODELS = ("gemma3", "smollm2")
 STAND_INS = "audioset"

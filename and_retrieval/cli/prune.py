@@ -74,6 +74,11 @@ def add(verbs: Any) -> None:
         "--plot", type=new_file("--plot", PICTURES), metavar="FILE.svg|.png",
         help="draw the curves into this file (default: beside the result in the run's folder)",
     )  # fmt: skip
+    verb.add_argument(
+        "--target", metavar="SPEC",
+        help="the network of the run, named again; needed where the run names code that you never named on this "
+        "machine",
+    )  # fmt: skip
     add_trust(verb)
     add_embedder(verb)
     add_device(verb)
@@ -94,18 +99,11 @@ def answer(args: argparse.Namespace) -> tuple[Result, str]:
         export=args.export,
         device=device_of(args),
         trust_remote_code=args.trust_remote_code,
+        target=args.target,
         progress=announcer(args)("masking", "clips"),
     )
     picture = plotted(run, result, args.plot)
-    facts = result.plain()
-    answered = {
-        "concept": " + ".join(result.concepts),  # most callers ask for one
-        **facts,
-        "layers": list(result.layers),
-        "sizes": facts["layers"],
-        "plot": str(picture) if picture else None,
-    }
-    return answered, _text(result, picture)
+    return {**result.answer(), "plot": str(picture) if picture else None}, _text(result, picture)
 
 
 def _text(result: Pruned, picture: Path | None) -> str:

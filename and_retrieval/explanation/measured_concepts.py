@@ -6,17 +6,15 @@ No embedder has to know them, since they are measured: what a text means here is
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from ..clips.qualities import QUALITIES
-from ..faiss_index import Mask, Rows
+from ..faiss_index import Mask
 from ..types import Preference
-from .stored import Explained
 
 MORE, LESS = 1, -1
 
@@ -55,17 +53,13 @@ SYNONYMS: Mapping[Side, tuple[str, ...]] = MappingProxyType(
 FILLERS = ("a", "an", "the", "very", "rather", "quite", "mostly", "clip", "clips", "sound", "sounds", "of")
 
 
-@dataclass(frozen=True)
-class MeasuredUnits:
-    """Units whose activation follows a quality that a query means, strongest first.
+NO_MATCHES: Mapping[int, Preference] = MappingProxyType({})
 
-    Attributes:
-        rows: int [found], their rows in the unit index.
-        preferences: What of each unit was matched.
-    """
 
-    rows: Rows
-    preferences: Sequence[Preference]
+class Columns(Protocol):
+    """Explanations by column, such as `stored.Explained` or a table of its columns."""
+
+    def column(self, name: str, /) -> Any: ...
 
 
 def meant_sides(text: str) -> tuple[Side, ...]:
@@ -73,17 +67,20 @@ def meant_sides(text: str) -> tuple[Side, ...]:
     return _SIDES.get(_plain(text), ())
 
 
-def measured_units(explained: Explained, text: str, among: Mask | None = None) -> MeasuredUnits:
+def measured_units(explained: Columns, text: str, among: Mask | None = None) -> dict[int, Preference]:
     """The units that measured sound explains (`kind` acoustic or both) by a quality that the text means.
 
     Args:
-        explained: An explained run.
+        explained: The columns `kind` and `preferences` of all units.
         text: A query.
         among: Units to choose from, bool [units]; None for all.
+
+    Returns:
+        Row of the unit index -> the preference that was matched, strongest first.
     """
     sides = set(meant_sides(text))
     if not sides:
-        return MeasuredUnits(np.zeros(0, np.int64), ())
+        return {}
     by_sound = np.isin(np.array(explained.column("kind").to_pylist(), object), ("acoustic", "both"))
     rows = np.flatnonzero(by_sound if among is None else by_sound & among)
     matched: list[tuple[float, int, Preference]] = []
@@ -94,8 +91,7 @@ def measured_units(explained: Explained, text: str, among: Mask | None = None) -
         if fitting:
             best = max(fitting, key=lambda one: abs(one.rho))
             matched.append((-abs(best.rho), row, best))
-    matched.sort(key=lambda found: found[:2])
-    return MeasuredUnits(np.array([row for _, row, _ in matched], np.int64), [one for *_, one in matched])
+    return {row: best for _, row, best in sorted(matched, key=lambda match: match[:2])}
 
 
 def _plain(text: str) -> str:

@@ -1,4 +1,4 @@
-"""Masks: chosen units of a network put out a constant, mostly zero, for as long as a context lasts."""
+"""Masks: chosen units of a network put out a constant, mostly zero, or a multiple, for as long as a context lasts."""
 
 from __future__ import annotations
 
@@ -22,6 +22,8 @@ Units = Mapping[str, Sequence[int]]
 Constants = Mapping[str, Floats]
 """Layer -> what each of its units puts out when it is masked, float32 [units]; zero in layers that are not named."""
 ZERO: Constants = MappingProxyType({})
+Change = Callable[[str, torch.Tensor, int, torch.Tensor], torch.Tensor]
+"""(layer, its output, axis of its units, numbers of units) -> a copy in which these units are others."""
 
 
 @contextmanager
@@ -44,6 +46,40 @@ def masked(
         InputError: A layer has no plan or is not in the network, a unit does not exist, or (when the network is
             called) a layer puts out something in which no unit can be masked.
     """
+
+    def change(layer: str, kept: torch.Tensor, axis: int, numbers: torch.Tensor) -> torch.Tensor:
+        if layer not in constants:
+            return kept.index_fill(axis, numbers, 0)
+        constant = torch.as_tensor(np.asarray(constants[layer], np.float32)).to(kept)[numbers]
+        shape = [*kept.shape[:axis], len(numbers), *kept.shape[axis + 1 :]]
+        along = constant.reshape([-1] + [1] * (kept.ndim - axis - 1))
+        return kept.index_copy(axis, numbers, along.expand(shape))
+
+    with _changed(target, units, plans, change):
+        yield
+
+
+@contextmanager
+def scaled(
+    target: Target | nn.Module, units: Units, plans: Sequence[LayerPlan], factor: float
+) -> Iterator[None]:
+    """As `masked`, but the units put out what they compute times `factor`, at every position and in every call.
+
+    Raises:
+        InputError: As `masked`.
+    """
+
+    def change(_layer: str, kept: torch.Tensor, axis: int, numbers: torch.Tensor) -> torch.Tensor:
+        return kept.index_copy(axis, numbers, kept.index_select(axis, numbers) * factor)
+
+    with _changed(target, units, plans, change):
+        yield
+
+
+@contextmanager
+def _changed(
+    target: Target | nn.Module, units: Units, plans: Sequence[LayerPlan], change: Change
+) -> Iterator[None]:
     module = target if isinstance(target, nn.Module) else target.module
     chosen = checked_units(units, plans)
     axis = {plan.name: plan.unit_axis for plan in plans}
@@ -54,10 +90,7 @@ def masked(
         undo.callback(torch.backends.mha.set_fastpath_enabled, torch.backends.mha.get_fastpath_enabled())
         torch.backends.mha.set_fastpath_enabled(False)
         for layer, numbers in chosen.items():
-            values = torch.zeros(len(numbers))
-            if layer in constants:
-                values = torch.from_numpy(np.asarray(constants[layer], np.float32)[numbers])
-            hook = _setting(layer, torch.tensor(numbers), axis[layer], values)
+            hook = _changing(layer, torch.tensor(numbers), axis[layer], change)
             undo.callback(modules[layer].register_forward_hook(hook).remove)
         yield
 
@@ -81,8 +114,8 @@ def checked_units(units: Units, plans: Sequence[LayerPlan]) -> dict[str, list[in
     return chosen
 
 
-def _setting(
-    layer: str, numbers: torch.Tensor, axis: int, values: torch.Tensor
+def _changing(
+    layer: str, numbers: torch.Tensor, axis: int, change: Change
 ) -> Callable[[nn.Module, Any, Any], Any]:
     def hook(_module: nn.Module, _inputs: Any, output: Any) -> Any:
         kept = tensor_of(layer, output)
@@ -90,11 +123,8 @@ def _setting(
             raise InputError(
                 f"layer {layer!r} put out {list(kept.shape)} where units were expected on axis {axis}; mask another"
             )
-        shape = [*kept.shape[:axis], len(numbers), *kept.shape[axis + 1 :]]
-        along = [1] * axis + [len(numbers)] + [1] * (kept.ndim - axis - 1)
-        constant = values.to(kept).reshape(along).expand(shape)
         # A copy, since the layer may have put out its own input or a buffer of its own.
-        return rebuilt(layer, output, kept.index_copy(axis, numbers.to(kept.device), constant))
+        return rebuilt(layer, output, change(layer, kept, axis, numbers.to(kept.device)))
 
     return hook
 

@@ -35,9 +35,9 @@ class MatchedClips:
         classes: For every concept the class of the target that it means, or None.
         labels: Labels of clips that mean a concept.
         known: All classes that clips belong to.
-        truth: int64 [clips], place in `known` of the clip's class: the class of the concept that its label means, else
-            the class that its label means, else -1.
-        is_target: bool [clips], whether the label means a concept.
+        truth: int64 [clips], place in `known` of the clip's class: the class of the concept that one of its labels
+            means, else the class that its first label with one means, else -1.
+        is_target: bool [clips], whether a label means a concept.
         labelled: bool [clips, concepts], whether the clip's label means the concept; None without labels.
         unmeasured: Why no effect can be measured on the held-out clips, or None.
     """
@@ -79,8 +79,8 @@ def matched_clips(
         columns = vocabulary.all_meant(text, names)
         return OutputClass(" + ".join(names[column] for column in columns), columns) if columns else None
 
-    of_clips = [clip.label for clip in recording.index.clips[: recording.manifest.index_clips]]
-    labels = sorted({label for label in of_clips if label})
+    of_clips = [clip.labels for clip in recording.index.clips[: recording.manifest.index_clips]]
+    labels = sorted({label for names in of_clips for label in names})
     classes = tuple(output_class(concept) for concept in concepts)
     class_of = {label: output_class(label) for label in labels}
     named = [vocabulary.meant(concept, labels) for concept in concepts]
@@ -101,10 +101,13 @@ def matched_clips(
     known = tuple(dict.fromkeys(meant for meant in counts_for.values() if meant))
     number = {label: known.index(meant) for label, meant in counts_for.items() if meant}
     nothing = [False] * len(concepts)
-    labelled = np.array([means[label] if label else nothing for label in of_clips], bool).reshape(
-        -1, len(concepts)
+    labelled = np.array(
+        [np.any([nothing, *(means[label] for label in names)], axis=0) for names in of_clips], bool
+    ).reshape(-1, len(concepts))
+    wanted_first = [sorted(names, key=lambda label: not any(means[label])) for names in of_clips]
+    truth = np.array(
+        [next((number[label] for label in names if label in number), -1) for names in wanted_first], np.int64
     )
-    truth = np.array([number.get(label or "", -1) for label in of_clips], np.int64)
     is_target = np.asarray(labelled.any(axis=1))
     return MatchedClips(
         classes,

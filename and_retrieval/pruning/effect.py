@@ -263,9 +263,9 @@ def effect(
     for place, output_class in enumerate(classes):
         member[place, list(output_class.columns)] = True
     in_class = member[number]  # bool [clips, columns]
-    measured = [x[known].astype(np.float64) for x in (before, after)]
-    confidence = [_confidence(x, in_class) for x in measured]
-    right = [in_class[np.arange(len(known)), x.argmax(axis=1)] for x in measured]
+    logits = [part[known].astype(np.float64) for part in (before, after)]
+    confidence = [_confidence(part, in_class) for part in logits]
+    right = [in_class[np.arange(len(known)), part.argmax(axis=1)] for part in logits]
     changes: dict[str, float] = {}
     for measure, (old, new) in zip(MEASURES, zip(*confidence, strict=True), strict=True):
         target, rest = float((new - old)[is_target].mean()), float((new - old)[~is_target].mean())

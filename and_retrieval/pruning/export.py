@@ -22,6 +22,7 @@ from ..files import output_path, replacing, sha256, sort_header, write_text
 from ..network.hooks import class_logits, forward, tensor_of
 from ..network.mask import ZERO, Constants, Units, checked_units, masked
 from ..network.plan import LayerPlan
+from ..store import parsed
 from ..targets import weights_hash
 from ..types import Floats, Target
 from .makers import Maker, find_makers
@@ -124,19 +125,33 @@ def load_pruned(target: Target, path: str | Path) -> Target:
     """
     path = Path(path)
     try:
-        card = json.loads(card_path(path).read_text(encoding="utf-8"))
-        made_by, source, digest = card["made_by"], card["source_weights"], card["weights_sha256"]
-    except (OSError, ValueError, KeyError, TypeError):
+        card = parsed(card_path(path).read_bytes(), _Card)
+    except (OSError, InputError):
         raise InputError(f"{path} has no card {card_path(path).name} of a pruned network beside it") from None
-    if made_by != MADE_BY or not path.is_file():
+    if card.made_by != MADE_BY or not path.is_file():
         raise InputError(f"{path} is no network exported by prune")
-    if sha256(path) != digest:
+    if sha256(path) != card.weights_sha256:
         raise ChecksumError(f"{path} is not the file its card describes; export it again")
-    if source != (loaded := weights_hash(target.module, card.get("not_hashed", ()))):
+    if card.source_weights != (loaded := weights_hash(target.module, card.not_hashed)):
         raise StaleError(
-            f"{path} was exported from weights {source}, target {target.name!r} has {loaded}; export it again"
+            f"{path} was exported from weights {card.source_weights}, target {target.name!r} has {loaded}; "
+            "export it again"
         )
-    return _with_state(target, load_file(path))
+    try:
+        state = load_file(path)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise InputError(f"{path} is no safetensors file ({error}); export it again") from None
+    return _with_state(target, state)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Card:
+    """What `load_pruned` reads of a card."""
+
+    made_by: str
+    source_weights: str
+    weights_sha256: str
+    not_hashed: tuple[str, ...] = ()
 
 
 def card_path(path: Path) -> Path:
@@ -161,7 +176,7 @@ def _weights_origin(path: Path) -> tuple[Any, Any]:
     try:
         with safe_open(path, framework="np") as stored:
             facts = stored.metadata() or {}
-    except (SafetensorError, OSError):
+    except (SafetensorError, OSError, ValueError):
         return None, None
     return MADE_BY if MADE_BY in facts else None, facts.get(MADE_BY)
 
@@ -170,7 +185,7 @@ def _card_origin(path: Path) -> tuple[Any, Any]:
     try:
         facts = json.loads(path.read_text(encoding="utf-8"))
         return facts.get("made_by"), facts.get("source_weights")
-    except (OSError, ValueError, AttributeError):
+    except (OSError, ValueError, AttributeError, RecursionError):
         return None, None
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -17,15 +17,18 @@ from ..clips.index import clip_place
 from ..concepts import ConceptBank, load_bank, merge_banks
 from ..config import DEFAULT_ABLATION, DEFAULT_SELECTOR, DRAWS
 from ..errors import InputError, StaleError
+from ..explanation.space import concept_directions
 from ..explanation.stored import is_explained, load_explained
+from ..files import check_writable
 from ..network.mask import Constants
 from ..network.plan import LayerPlan
 from ..progress import Progress, silent
 from ..recording.recording import Recording
 from ..recording.target import recorded_plans
+from ..store import sealed
 from ..targets import changed_entries, entry_hashes, load_target, weights_hash
 from ..types import Floats, Skipped, Target
-from ..vocabulary import known_words, plain
+from ..vocabulary import plain, unknown_texts
 from .ablation import constants_of
 from .concept_clips import (
     EFFECT_CLIPS,
@@ -94,6 +97,7 @@ def prune(
             cannot be masked; or the export cannot be written.
         StaleError: The target's weights are not those that were recorded.
     """
+    check_writable(recording.folder.path)
     concepts = _distinct([concepts] if isinstance(concepts, str) else concepts)
     selector = known_name("selector", selector, SELECTORS)
     ablate = known_name("ablation", ablate, ABLATIONS)
@@ -126,8 +130,8 @@ def prune(
         card = _card(result, recording)
         export_pruned(target, source, result.best.chosen, plans, batch, export, card, device, constants)
         result = replace(result, export=str(Path(export).expanduser()))
-    text = json.dumps({**result.plain(), "recorded": recording.identity}, indent=2, ensure_ascii=False)
-    recording.folder.write_text(FILE.format(result.slug), text + "\n")
+    document = sealed({**result.plain(), "recorded": recording.identity})
+    recording.folder.write_text(FILE.format(result.slug), document)
     return result
 
 
@@ -150,13 +154,12 @@ class _Search:
     @classmethod
     def of(cls, recording: Recording, target: Target, concepts: Sequence[str], bank: ConceptBank) -> _Search:
         """Match the concepts; raises InputError for a concept far from everything known."""
-        labels = [clip.label for clip in recording.index.clips if clip.label]
-        vocabulary = Vocabulary.of(
-            [*bank.concepts, *labels, *(target.class_names or ())], recording.index.text_vectors
-        )
-        words = known_words(recording.index.embedder)
+        index = recording.index
+        labels = [label for clip in index.clips for label in clip.labels]
+        names = [*bank.concepts, *labels, *(target.class_names or ())]
+        vocabulary = Vocabulary.of(names, partial(concept_directions, index))
         for concept in concepts:
-            vocabulary.check(concept, words)
+            vocabulary.check(concept, partial(unknown_texts, index))
         clips = matched_clips(recording, target, concepts, vocabulary)
         wanted = wanted_concepts(recording, concepts, bank, clips.labelled)
         return cls(recording, bank, clips, wanted, layer_vectors(recording))
@@ -216,7 +219,7 @@ class _Search:
 
     def nearest_concepts(self, chosen: Mapping[str, Sequence[int]]) -> tuple[tuple[str, int], ...]:
         """Concepts of the bank nearest to the units' neuron vectors: (concept, number of units), most units first."""
-        texts = self.recording.index.text_vectors(self.bank.concepts)
+        texts = concept_directions(self.recording.index, self.bank.concepts)
         vectors = np.concatenate([self.vectors[layer][list(units)] for layer, units in chosen.items()])
         responded = vectors[np.abs(vectors).sum(axis=1) > 0]
         nearest = Counter(self.bank.concepts[place] for place in (responded @ texts.T).argmax(axis=1))

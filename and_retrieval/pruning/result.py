@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import logging
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
@@ -10,10 +12,14 @@ from typing import Any
 
 import numpy as np
 
+from ..errors import InputError
 from ..recording.recording import Recording
+from ..store import SEAL, is_sealed, parsed
 from ..types import Skipped
 from ..vocabulary import plain
 from .effect import MEASURES, Choice, Effect
+
+_log = logging.getLogger(__name__)
 
 COLUMNS = (
     "units",
@@ -187,20 +193,72 @@ class Pruned:
             "knee": self.best.units,
         }
 
+    def answer(self) -> dict[str, Any]:
+        """As `plain`, in the form of the verb `prune`: `concept` in one text, `layers` by name, `sizes` by layer."""
+        facts = self.plain()
+        return {
+            "concept": " + ".join(self.concepts),  # most callers ask for one
+            **facts,
+            "layers": list(self.layers),
+            "sizes": facts["layers"],
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class _Budget:
+    """What others read of a stored budget."""
+
+    units: int
+    share: float
+    gap: float | None
+    random_gap: float | None
+    random_gap_std: float | None
+    oracle_gap: float | None
+    delta_target: float | None
+    delta_rest: float | None
+    accuracy_target: float | None
+    accuracy_rest: float | None
+    accuracy_target_before: float | None
+    accuracy_rest_before: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Stored:
+    """What others read of a stored result."""
+
+    recorded: str
+    concepts: tuple[str, ...]
+    selector: str
+    unmeasured: str | None
+    chosen: int
+    budgets: tuple[_Budget, ...]
+    lost: tuple[tuple[str, float], ...]
+    removed: tuple[tuple[str, int], ...]
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.chosen < len(self.budgets):
+            raise InputError(f"chosen: there is no budget {self.chosen}")
+        if self.unmeasured is None and any(budget.gap is None for budget in self.budgets):
+            raise InputError("budgets: a gap is missing")
+
 
 def stored_results(recording: Recording) -> list[dict[str, Any]]:
     """Results of `prune` in the run's folder as `Pruned.plain` gives them, sorted by file name.
 
-    Results of an earlier recording under the same name are left out.
+    Results of an earlier recording under the same name are left out. So are damaged ones, with a warning.
     """
     results = []
     for path in sorted(recording.folder.path.glob(FILE.format("*"))):
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-            if content["recorded"] == recording.identity:
-                results.append(content)
-        except (OSError, ValueError, KeyError, TypeError):
-            continue  # damaged, or not a result of ours: the next prune writes it again
+            text = path.read_bytes()
+            stored = parsed(text, _Stored)
+            if not is_sealed(text):
+                raise InputError("it was changed after it was written")
+        except (OSError, InputError) as error:
+            _log.warning("%s is damaged and left out (%s); prune again to replace it", path, error)
+            continue
+        if stored.recorded == recording.identity:
+            results.append({name: value for name, value in json.loads(text).items() if name != SEAL})
     return results
 
 
@@ -210,4 +268,7 @@ def _with_spread(mean: float | None, deviation: float | None, places: int) -> st
 
 
 def _rounded(value: Any) -> Any:
-    return round(value, PLACES) if isinstance(value, float) else value
+    """A number as JSON holds it: null for NaN and infinity."""
+    if not isinstance(value, float):
+        return value
+    return round(value, PLACES) if math.isfinite(value) else None

@@ -14,7 +14,7 @@ from .options import (
     add_device,
     add_embedder,
     add_verb,
-    device_of,
+    embedder_device,
     glob,
     number,
     one_of,
@@ -95,12 +95,12 @@ def answer(args: argparse.Namespace) -> tuple[Result, str]:
     name, _, run_name = args.where.partition("/")
     want = args.want or ("neurons" if run_name else "clips")
     if want == "neurons":
-        run = opened_run(args.where if run_name else only_run(name, args), args, device_of(args))
+        run = opened_run(args.where if run_name else only_run(name, args), args, embedder_device(args))
         results = search_neurons(run, query, args.k, filters)
         return _verdict(query, want, results, "listens", unknown_texts(run.index, query))
     if filters != NO_FILTERS:
         raise InputError("clips have no layers and no explanations; leave out the filters, or name NAME/RUN")
-    index = opened(name, args, device_of(args))
+    index = opened(name, args, embedder_device(args))
     results = search_clips(index, query, args.k)
     return _verdict(query, want, results, "matches", unknown_texts(index, query))
 

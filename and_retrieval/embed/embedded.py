@@ -10,35 +10,26 @@ from __future__ import annotations
 
 import csv
 import hashlib
-from collections import defaultdict
 from collections.abc import Sequence
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from ..checkpoints.bundled import manifest, models_folder
-from ..checkpoints.yamnet import (
-    HOP,
-    PATCH_HOP,
-    SAMPLE_RATE,
-    Yamnet,
-    class_names,
-    load_yamnet,
-    log_mel_patches,
-    patch_rms,
-)
+from ..checkpoints.devices import resolve_device
+from ..checkpoints.yamnet_classes import SAMPLE_RATE, class_names
 from ..types import Floats
 from .minilm import DIM, cached_sentence_vectors, sentence_vectors
+
+if TYPE_CHECKING:
+    from ..checkpoints.yamnet import Yamnet
 
 RECIPE = "embedded-1"
 PROMPTS = ("{}", "the sound of {}", "{} sound", "{} noise")
 SHARPNESS = 1.5  # of the text kernel exp(SHARPNESS * (cosine - 1))
 RIDGE = 0.03
-QUIET = 1e-3  # patches quieter than this share of the loudest are dropped
-QUIET_FLOOR = 1e-6
 SIGMA_FLOOR = 3.0  # multiple of the median sigma that is added to every sigma
-BATCH_PATCHES = 64
 CACHED_FROM = 100  # sentences; longer lists are cached
 
 
@@ -56,8 +47,10 @@ class EmbeddedEmbedder:
 
     @cached_property
     def _network(self) -> Yamnet:
-        """Loaded with the first sound: a search by text does not need it."""
-        return load_yamnet().to(self._device)
+        """Loaded with the first sound: a search by text does not need it, nor torch."""
+        from ..checkpoints.yamnet import load_yamnet
+
+        return load_yamnet().to(resolve_device(self._device))
 
     @cached_property
     def fingerprint(self) -> str:
@@ -75,7 +68,9 @@ class EmbeddedEmbedder:
         a = (q - mean) / (std + 3 median(std)) with q = `posterior_roots`; mean and std are those of synthetic
         signals, so that a class that responds to everything counts for little.
         """
-        q = posterior_roots(self._network, waveforms, self._device)
+        from .posteriors import posterior_roots
+
+        q = posterior_roots(self._network, waveforms)
         return _unit((q - self._mean) / (self._std + SIGMA_FLOOR * np.median(self._std)))
 
     def embed_text(self, texts: Sequence[str]) -> Floats:
@@ -115,39 +110,6 @@ def load(place: str = "", device: str = "cpu", precision: str = "") -> EmbeddedE
         MissingExtraError: The weights are not installed.
     """
     return EmbeddedEmbedder(device)
-
-
-def posterior_roots(network: Yamnet, waveforms: Sequence[Floats], device: str = "cpu") -> Floats:
-    """Square roots of YAMNet's class posteriors, one row per waveform, float32 [n, 521] in [0, 1].
-
-    A class's posterior is the sigmoid of the mean over the top half of its patch logits; quiet patches are left out
-    first.
-    """
-    rows: dict[int, list[int]] = defaultdict(list)
-    for row, waveform in enumerate(waveforms):
-        rows[len(waveform)].append(row)
-    result = np.empty((len(waveforms), network.classifier.out_features), np.float32)
-    for same_length in rows.values():
-        step = max(1, BATCH_PATCHES * PATCH_HOP * HOP // max(1, len(waveforms[same_length[0]])))
-        for first in range(0, len(same_length), step):
-            part = same_length[first : first + step]
-            result[part] = _posterior_roots(network, [waveforms[row] for row in part], device)
-    return result
-
-
-def _posterior_roots(network: Yamnet, waveforms: list[Floats], device: str) -> Floats:
-    patches = log_mel_patches(waveforms)
-    rms = patch_rms(waveforms)
-    with torch.inference_mode():
-        logits = network(patches.to(device)).cpu()
-    floor = torch.clamp(QUIET * rms.amax(dim=1, keepdim=True), min=QUIET_FLOOR)
-    heard = rms >= floor
-    heard |= ~heard.any(dim=1, keepdim=True)  # if all are quiet, a faint vector is better than none
-    strongest = logits.masked_fill(~heard.unsqueeze(2), -torch.inf).sort(dim=1, descending=True).values
-    count = (heard.sum(dim=1, keepdim=True) + 1) // 2
-    kept = torch.arange(logits.shape[1]).unsqueeze(0) < count
-    mean = strongest.masked_fill(~kept.unsqueeze(2), 0).sum(dim=1) / count
-    return np.asarray(torch.sigmoid(mean).sqrt().numpy(), dtype=np.float32)
 
 
 def load_statistics() -> tuple[Floats, Floats]:

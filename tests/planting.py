@@ -12,6 +12,7 @@ import numpy.typing as npt
 from safetensors.numpy import save_file
 
 from and_retrieval import faiss_index
+from and_retrieval.clips.bands import BANDS
 from and_retrieval.clips.index import ClipIndex
 from and_retrieval.clips.qualities import QUALITIES
 from and_retrieval.config import ClipConfig, LabelConfig, RecordConfig, SummaryConfig
@@ -93,7 +94,8 @@ def commit_batches(
             units = build_unit_index(evidence, vectors).faiss
             files[UNIT_INDEX] = lambda path: faiss_index.save(units, path)
         if qualities is not None:
-            files[QUALITIES_FILE] = lambda path: save_file({"qualities": qualities}, path)
+            bands = np.full((len(held), BANDS), np.nan, np.float32)
+            files[QUALITIES_FILE] = lambda path: save_file({"qualities": qualities, "bands": bands}, path)
         own = {"index_clips": len(held), "held_out_rows": tuple(np.flatnonzero(held).tolist())}
         folder.commit(files, recording_manifest(layers, **(own | facts)))
     finally:

@@ -13,15 +13,15 @@ from typing import Any
 from .. import __version__
 from ..errors import AndRetrievalError
 from ..store import DEFAULT_HOME, HOME_VARIABLE
-from . import bench, compare, demo, explain, export, index, models, prune, record, report, runs, search
+from . import audit, bench, compare, demo, explain, export, index, models, prune, record, report, runs, search
 from .parser import OneLineParser, VerbParser
 
 TRACEBACK_VARIABLE = "AND_RETRIEVAL_TRACEBACK"
-VERBS = (demo, index, record, explain, search, prune, report, export, compare, runs, models, bench)
+VERBS = (demo, index, record, explain, search, prune, report, export, compare, audit, runs, models, bench)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one verb; return the exit code: 0, 2 for bad input, 1 for a defect in the program, 130 when interrupted."""
+    """Run one verb; return the exit code: 0, 1 for a failed audit or a defect, 2 for bad input, 130 if interrupted."""
     # Threads that spin while they wait take the cores away from other programs. OpenMP reads this when torch is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     try:
@@ -37,6 +37,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             result, text = args.verb(args)
         result = {**result, "seconds": round(time.monotonic() - begin, 3)} if args.timed else result
         _print(_json(result) if args.json else text)
+        if args.fails is not None and args.fails(result):
+            return 1
     except AndRetrievalError as error:
         print(f"and-retrieval: {' '.join(str(error).split())}", file=sys.stderr)
         return 2

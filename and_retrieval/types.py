@@ -26,6 +26,8 @@ Reliability = Literal["holds", "fails", "untested"]
 Kind = Literal["concept", "acoustic", "both"]
 TuningShape = Literal["peak", "rising", "falling", "valley"]
 
+Spans = Sequence[tuple[float, float]]
+"""(start, end) of each of several moments, in seconds from the beginning of the sound."""
 StepSeconds = Callable[[float, int], npt.NDArray[np.float64]]
 """(duration of a clip in seconds, steps on a layer's time axis) -> time of each step, see `Target.step_seconds`."""
 
@@ -102,7 +104,14 @@ class Embedder(Protocol):
     """Maps audio and text into one vector space.
 
     It may have an attribute `shared_networks`, a tuple of names of targets whose weights it uses to hear: its labels
-    agree with such a network more than those of an independent embedder would, and the report says so.
+    agree with such a network more than those of an independent embedder would, and the report says so. It may have an
+    attribute `templates`, a tuple of sentences with one `{}`, such as "This is a sound of {}.": concepts are put into
+    them before they are embedded, and the mean of several counts.
+
+    It may have a method `embed_with_moments(waveforms, spans)`, where `spans` gives for every waveform the (start, end)
+    in seconds of several moments, the same for waveforms of the same length. It returns what `embed_audio` returns, and
+    a list with, for every waveform, float32 [moments, dim], rows of unit length. Without this method, moments are
+    embedded one by one, and only if the user asks for them.
 
     Attributes:
         name: The name by which the user loaded it.

@@ -28,6 +28,7 @@ from and_retrieval.progress import Progress, terminal_progress
 
 RESULTS = Path(__file__).parent / "results"
 SUITES = (
+    "and",
     "labels",
     "ranking",
     "faithfulness",
@@ -42,6 +43,9 @@ SUITES = (
     "topk",
 )
 
+OTHERWISE_NAMED = {"and": "dissection"}
+"""Suites whose module is named otherwise: `and` is a word of Python's own."""
+
 Announce = Callable[[str, str], Progress]
 """(what is done, unit of counting) -> the progress to call."""
 Figures = dict[str, Any]
@@ -49,7 +53,9 @@ Figures = dict[str, Any]
 
 def suites() -> dict[str, str]:
     """Name of every suite that is there -> its module, not yet imported."""
-    return {name: f"bench.{name}" for name in SUITES if (Path(__file__).parent / f"{name}.py").is_file()}
+    modules = {name: OTHERWISE_NAMED.get(name, name) for name in SUITES}
+    here = Path(__file__).parent
+    return {name: f"bench.{module}" for name, module in modules.items() if (here / f"{module}.py").is_file()}
 
 
 def run(name: str, arguments: Sequence[str], quiet: bool = False) -> tuple[Figures, str]:

@@ -40,7 +40,7 @@ from and_retrieval.recording.activations import SEEN
 from and_retrieval.recording.recording import Recording
 from and_retrieval.recording.unit_index import UnitIndex
 from and_retrieval.run import record
-from and_retrieval.search.query import CANDIDATES, Terms, calibrated, ranked
+from and_retrieval.search.query import CANDIDATES, Terms, calibrated, cosines, ranked
 from and_retrieval.store import Home
 from and_retrieval.targets import load_target
 from and_retrieval.types import Embedder, Floats
@@ -239,13 +239,13 @@ def _searched(
     begin = time.perf_counter()
     scores, rows = ranked(query, lambda v, n: unit_index.nearest(v, n, among), unit_index.vectors, K)
     if texts is not None:
-        calibrated(query, unit_index.vectors(rows), texts)
+        calibrated(query, cosines(unit_index.vectors(rows)), texts)
     return time.perf_counter() - begin, scores, rows
 
 
 def _brute(vectors: Floats, query: Terms, among: Mask | None = None) -> tuple[float, Floats, Any]:
     begin = time.perf_counter()
-    scores = query.scores(vectors)
+    scores = query.scores(cosines(vectors))
     if among is not None:
         scores = np.where(among, scores, -np.inf)
     k = min(K, len(scores))

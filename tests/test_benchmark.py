@@ -24,12 +24,13 @@ from sounds import WriteSound, loudest_frequency, tone
 from and_retrieval.benchmark import measures as m
 from and_retrieval.benchmark.intervals import Figure, Files
 from and_retrieval.benchmark.names import own_names
-from and_retrieval.benchmark.retrieval import Labelled, Question, incidence, prompted
+from and_retrieval.benchmark.retrieval import Labelled, Question, incidence
 from and_retrieval.benchmark.tables import latex, tables
 from and_retrieval.benchmark.units import class_units, read_truth, unit_figures
 from and_retrieval.cli import main
 from and_retrieval.clips.index import ClipIndex
 from and_retrieval.clips.source import load_clips
+from and_retrieval.embed.prompts import concept_vectors
 from and_retrieval.errors import InputError
 from and_retrieval.recording.recording import Recording
 from and_retrieval.types import Clip, Floats
@@ -250,7 +251,7 @@ class TestRetrieval:
         assert set(figures["zero_shot"]) == {"mAP"}
 
     def test_prompts_are_averaged(self) -> None:
-        vectors = prompted(Axes(), ("dog", "rain"), ("{} siren", "{}"))
+        vectors = concept_vectors(Axes().embed_text, ("dog", "rain"), ("{} siren", "{}"))
         assert vectors[0, 0] > 0.9 * vectors[1, 1] > 0
         assert vectors[0, 2] > 0.2
         np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-6)
@@ -268,7 +269,7 @@ class TestRetrieval:
     @pytest.mark.parametrize(
         ("options", "message"),
         [
-            (["--prompt", "a sound"], "write {} where the class name stands"),
+            (["--prompt", "a sound"], "write {} once, where the concept goes"),
             (["--format", "pdf"], "unknown format 'pdf'"),
             (["--embedder", "nothing"], "nothing"),
             (["--names", "gone.csv"], "alias file gone.csv cannot be read"),

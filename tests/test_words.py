@@ -154,9 +154,14 @@ class TestBanks:
 
     def test_prune_refuses_the_same_words(self, embedder: Embedder) -> None:
         vocabulary = Vocabulary.of(BANK.concepts, embedder.embed_text)
-        vocabulary.check("dog bark", known_words(embedder))
+        words = known_words(embedder)
+
+        def unknown(texts: Sequence[str]) -> tuple[str, ...]:
+            return words.unknown(texts, embedder.embed_text(texts))
+
+        vocabulary.check("dog bark", unknown)
         with pytest.raises(InputError, match="does not know these words"):
-            vocabulary.check("Schlüsselbund", known_words(embedder))
+            vocabulary.check("Schlüsselbund", unknown)
 
 
 class TestCaptions:

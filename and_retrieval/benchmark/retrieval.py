@@ -23,7 +23,7 @@ from .. import faiss_index
 from ..clips.index import ClipIndex
 from ..clips.source import load_clips
 from ..config import ClipConfig, fingerprint
-from ..errors import InputError
+from ..embed.prompts import BARE, concept_vectors
 from ..progress import Progress, silent
 from ..store import Home
 from ..types import Clip, Embedder, Floats
@@ -38,7 +38,6 @@ NEIGHBOURS = 10
 """Nearest vectors by which an approximate index is compared with an exact search."""
 WINDOW = 600.0
 """Seconds up to which a file is one clip: embedders cut it themselves, in their own way."""
-PROMPTS = ("{}",)
 CHUNK_BYTES = 2**26
 
 Group = dict[str, Figure]
@@ -143,7 +142,7 @@ class Labelled:
             Question(heard, vectors, says, itself, captioned),
         )
 
-    def figures(self, names: Names | None, prompts: Sequence[str] = PROMPTS) -> dict[str, Group]:
+    def figures(self, names: Names | None, prompts: Sequence[str] = BARE) -> dict[str, Group]:
         """All groups of figures that the clips allow.
 
         Args:
@@ -159,7 +158,7 @@ class Labelled:
                 for title, question in zip(("text_to_audio", "audio_to_text"), questions, strict=True)
             }
         if names is not None:
-            groups |= self._named(names, prompted(self.embedder, names.names, prompts))
+            groups |= self._named(names, concept_vectors(self.embedder.embed_text, names.names, prompts))
         return groups
 
     def _named(self, names: Names, vectors: Floats) -> dict[str, Group]:
@@ -195,21 +194,6 @@ class Labelled:
 def incidence(rows: m.Places, texts: m.Places, count: int, width: int) -> sparse.csr_matrix:
     """Sparse [count, width] with 1 where a row says a text, see `Question`."""
     return sparse.csr_matrix((np.ones(len(rows), np.int32), (rows, texts)), shape=(count, width))
-
-
-def prompted(embedder: Embedder, names: Sequence[str], prompts: Sequence[str]) -> Floats:
-    """One vector per name: the mean over the prompts, of unit length. float32 [names, dim]."""
-    mean = np.mean([embedder.embed_text([p.replace("{}", name) for name in names]) for p in prompts], axis=0)
-    return np.asarray(mean / np.maximum(np.linalg.norm(mean, axis=1, keepdims=True), 1e-12), np.float32)
-
-
-def check_prompt(prompt: str) -> str:
-    """The prompt; raises InputError for one without `{}`."""
-    if "{}" not in prompt:
-        raise InputError(
-            f"--prompt {prompt!r}: write {{}} where the class name stands, as in 'the sound of {{}}'"
-        )
-    return prompt
 
 
 def embedded(

@@ -15,7 +15,7 @@ import numpy as np
 
 from .. import faiss_index
 from ..errors import InputError
-from ..explanation.space import centred, text_centre
+from ..explanation.space import concept_directions
 from ..faiss_index import Mask
 from ..recording.recording import Recording
 from ..vocabulary import plain
@@ -110,7 +110,7 @@ def unit_figures(recording: Recording, known: KnownUnits) -> dict[str, Group]:
     """R@k, mAP and the median rank of concepts searching units: among all, and among those of the known layers."""
     index, units = recording.index, recording.unit_index
     concepts = tuple(known.units)
-    texts = centred(index.text_vectors(concepts), text_centre(index))
+    texts = concept_directions(index, concepts)
     vectors = faiss_index.stored(units.faiss)
     owner = np.array([place for place, concept in enumerate(concepts) for _ in known.units[concept]])
     rows = np.array([units.row(f"{layer}:{unit}") for of in known.units.values() for layer, unit in of])

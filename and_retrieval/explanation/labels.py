@@ -16,14 +16,14 @@ from ..config import LabelConfig
 from ..errors import InputError
 from ..language.rank import CANDIDATES, ScoringModel, rank_labels
 from ..language.templates import without_templates
-from ..numerics import Array
+from ..numerics import Array, centred
 from ..progress import Progress, silent
 from ..recording.recording import Recording
 from ..types import Evidence, Floats, Label, LayerEvidence
 from ..vocabulary import known_words
 from .label_tests import Against
 from .scores import effective_clips, find_scorer, label_units
-from .space import centred, clip_centre, text_centre
+from .space import clip_directions, concept_directions, text_centre, text_directions
 
 _log = logging.getLogger(__name__)
 
@@ -87,9 +87,8 @@ def describe_clips(
         bank: The concepts.
         captions: Per clip what `plain_captions` gives, where it is at hand.
     """
-    centre = text_centre(index)
-    concepts = centred(index.text_vectors(bank.concepts), centre)
-    audio = centred(index.vectors(), clip_centre(index)) @ concepts.T
+    concepts = concept_directions(index, bank.concepts)
+    audio = clip_directions(index) @ concepts.T
     plain = plain_captions(index) if captions is None else captions
     nearest = np.argsort(-audio, axis=1, kind="stable")[:, :DESCRIBED_BY]
     said = [
@@ -104,7 +103,7 @@ def describe_clips(
             ". ".join(text.rstrip(". ") for text in texts) if len(texts) > 1 else texts[0] for texts in said
         ),
         audio,
-        centred(means, centre) @ concepts.T,
+        centred(means, text_centre(index)) @ concepts.T,
         np.array([bool(captions) for captions in plain], bool),
     )
 
@@ -127,11 +126,12 @@ def plain_captions(index: ClipIndex) -> list[tuple[str, ...]]:
     """The clips' captions on one line each, without the templates they share; none for a clip that has none left."""
     said = [clip.captions for clip in index.clips]
     owner = np.repeat(np.arange(len(said)), [len(captions) for captions in said])
+    clips = clip_directions(index)
 
     def names_sound(words: str, holds: npt.NDArray[np.bool_]) -> bool:
         if not words or holds.all():
             return False
-        near = (index.vectors() @ index.text_vectors([words])[0])[owner]
+        near = (clips @ text_directions(index, [words])[0])[owner]
         rank = np.empty(len(near))
         rank[np.argsort(near, kind="stable")] = np.arange(len(near))
         ahead = rank[holds].sum() - holds.sum() * (holds.sum() - 1) / 2
@@ -269,8 +269,8 @@ def known_concepts(index: ClipIndex, bank: ConceptBank) -> tuple[ConceptBank, tu
     Raises:
         InputError: It knows none of them.
     """
-    words = known_words(index.embedder)
-    unknown = words.unknown_of_bank(bank.concepts, index.text_vectors(bank.concepts))
+    words = known_words(index.embedder, index.prompts)
+    unknown = words.unknown_of_bank(bank.concepts, index.concept_vectors(bank.concepts))
     left = ConceptBank(bank.name, tuple(concept for concept in bank.concepts if concept not in set(unknown)))
     if not left.concepts:
         shown = ", ".join(unknown[:SHOWN_UNKNOWN])

@@ -12,7 +12,7 @@ import torch
 from ..clips.index import clip_place
 from ..errors import InputError
 from ..network.hooks import forward
-from ..network.mask import Units
+from ..network.mask import ZERO, Constants, Units
 from ..network.plan import LayerPlan
 from ..network.probe import read_batches
 from ..progress import Progress, silent
@@ -59,7 +59,7 @@ class MatchedClips:
         """At most `count` of `of(rows)`, up to half of them of the concept, evenly spread over the rows."""
         of_concept = [row for row in self.of(rows) if self.is_target[row]]
         rest = [row for row in self.of(rows) if not self.is_target[row]]
-        return sorted([*_spread(of_concept, count // 2), *_spread(rest, count // 2)])
+        return sorted([*spread(of_concept, count // 2), *spread(rest, count // 2)])
 
 
 def matched_clips(
@@ -157,6 +157,7 @@ def run_logits(
     device: str = "cpu",
     progress: Progress = silent,
     skipped: list[Skipped] | None = None,
+    constants: Constants = ZERO,
 ) -> tuple[Floats, list[int]]:
     """Logits of the recording's clips without a mask and with each mask, see `effect.masked_logits`.
 
@@ -170,7 +171,7 @@ def run_logits(
     """
     order: list[int] = []
     skipped = [] if skipped is None else skipped
-    sounds = _sounds(recording, target, rows, order, skipped, progress)
+    sounds = waveform_batches(recording, target, rows, order, skipped, progress)
     first = next(sounds, None)
     if first is None:
         why = f": {skipped[-1].reason}" if skipped else ""
@@ -180,7 +181,7 @@ def run_logits(
         yield first
         yield from sounds
 
-    return masked_logits(target, plans, batches(), masks, device), order
+    return masked_logits(target, plans, batches(), masks, device, constants), order
 
 
 def one_batch(recording: Recording, target: Target, count: int = 4) -> list[Floats]:
@@ -190,7 +191,7 @@ def one_batch(recording: Recording, target: Target, count: int = 4) -> list[Floa
         InputError: No clip can be read.
     """
     rows = recording.held_out_rows if len(recording.held_out_rows) else recording.seen_rows
-    batch = next(_sounds(recording, target, rows.tolist(), [], [], silent), None)
+    batch = next(waveform_batches(recording, target, rows.tolist(), [], []), None)
     if batch is None:
         raise InputError(f"no clip of {recording.name} can be read any more")
     return batch[:count]
@@ -210,13 +211,13 @@ def plain_output(run: Recording, target: Target, device: str = "cpu") -> Floats:
     return rows
 
 
-def _sounds(
+def waveform_batches(
     recording: Recording,
     target: Target,
     rows: Sequence[int],
     order: list[int],
     skipped: list[Skipped],
-    progress: Progress,
+    progress: Progress = silent,
 ) -> Iterator[list[Floats]]:
     """Waveforms in batches of equal length; adds their rows to `order`, and clips that cannot be read to `skipped`.
 
@@ -233,7 +234,8 @@ def _sounds(
         yield sounds
 
 
-def _spread(rows: Sequence[int], count: int) -> list[int]:
+def spread(rows: Sequence[int], count: int) -> list[int]:
+    """At most `count` of the rows, evenly spread over them."""
     if len(rows) <= count:
         return list(rows)
     return [rows[place] for place in np.linspace(0, len(rows) - 1, count).astype(int)]

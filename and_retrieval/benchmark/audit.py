@@ -11,13 +11,15 @@ import csv
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import partial
 from pathlib import Path
 
 from ..errors import InputError
+from ..explanation.space import concept_directions
 from ..explanation.stored import Explained
 from ..pruning.matching import Vocabulary
 from ..types import Explanation, Label
-from ..vocabulary import known_words
+from ..vocabulary import unknown_texts
 
 EXPECTED = {"yes": True, "no": False}
 COLUMNS = ("units", "concept", "expected")
@@ -102,11 +104,10 @@ def audit(explained: Explained, expectations: Sequence[Expectation]) -> tuple[Ch
             unit of a pattern could be tested.
     """
     index, bank = explained.recording.index, explained.manifest.concepts
-    vocabulary = Vocabulary.of(bank, index.text_vectors)
-    words = known_words(index.embedder)
+    vocabulary = Vocabulary.of(bank, partial(concept_directions, index))
     labels: dict[str, tuple[str, ...]] = {}
     for concept in dict.fromkeys(one.concept for one in expectations):
-        vocabulary.check(concept, words)
+        vocabulary.check(concept, partial(unknown_texts, index))
         labels[concept] = tuple(bank[place] for place in vocabulary.all_meant(concept, bank))
     return tuple(_check(explained, one, labels[one.concept]) for one in expectations)
 

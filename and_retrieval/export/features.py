@@ -98,7 +98,7 @@ def _explanations(explained: Explained, unit: Explanation) -> list[dict[str, Any
         sentences.append(
             {"description": unit.summary.text, "typeName": "sentence", "explanationModelName": author}
         )
-    labels = [
+    labels: list[dict[str, Any]] = [
         {
             "description": label.concept,
             "typeName": "label",

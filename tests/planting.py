@@ -94,7 +94,7 @@ def commit_batches(
             units = build_unit_index(evidence, vectors).faiss
             files[UNIT_INDEX] = lambda path: faiss_index.save(units, path)
         if qualities is not None:
-            bands = np.full((len(held), BANDS), np.nan, np.float32)
+            bands = np.full((len(qualities), BANDS), np.nan, np.float32)
             files[QUALITIES_FILE] = lambda path: save_file({"qualities": qualities, "bands": bands}, path)
         own = {"index_clips": len(held), "held_out_rows": tuple(np.flatnonzero(held).tolist())}
         folder.commit(files, recording_manifest(layers, **(own | facts)))

@@ -33,8 +33,12 @@ RANDOM = "random"
 """A selector without a score: it draws at random as many units from every layer as the default selector chooses."""
 SELECTORS = ("selective", "soft-wpmi", "cos-cubed", "captions", "retrieval", "open", "oracle", RANDOM)
 """Ways to find the units of a concept."""
+ABLATIONS = ("zero", "mean")
+"""What a pruned unit puts out: zero, or its mean over the seen clips."""
 EXPORT_FORMATS = ("jsonl", "csv", "parquet")
 """Formats in which explanations are exported; each is also the suffix of the file."""
+TABLE_FORMATS = ("markdown", "latex")
+"""Formats of tables of figures."""
 PICTURES = (".svg", ".png")
 """Suffixes of the pictures that can be drawn."""
 

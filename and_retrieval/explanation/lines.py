@@ -44,6 +44,7 @@ def unit_line(unit: Explanation, explained: Explained) -> dict[str, Any]:
             "activation": shown.activation,
             "row": shown.row,
             "caption": phrases[shown.row],
+            "captions": list(where.captions),
         }
 
     plain = [field.name for field in fields(Explanation) if field.name not in SPECIAL]
@@ -150,6 +151,7 @@ class _ClipLine:
     activation: float
     row: int
     caption: str
+    captions: tuple[str, ...]
 
 
 @dataclass(frozen=True)

@@ -1,31 +1,38 @@
-"""Masks: chosen units of a network put out zero, or a multiple, for as long as a context lasts."""
+"""Masks: chosen units of a network put out a constant, mostly zero, or a multiple, for as long as a context lasts."""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from types import MappingProxyType
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
 from ..errors import InputError
-from ..types import Target
+from ..types import Floats, Target
 from .hooks import NAMED_OUTPUTS, tensor_of
 from .plan import LayerPlan
 
 Units = Mapping[str, Sequence[int]]
 """Layer -> units of it; one unit named twice counts once."""
-Change = Callable[[torch.Tensor, int, torch.Tensor], torch.Tensor]
-"""(a layer's output, axis of its units, numbers of units) -> a copy in which these units are others."""
+Constants = Mapping[str, Floats]
+"""Layer -> what each of its units puts out when it is masked, float32 [units]; zero in layers that are not named."""
+ZERO: Constants = MappingProxyType({})
+Change = Callable[[str, torch.Tensor, int, torch.Tensor], torch.Tensor]
+"""(layer, its output, axis of its units, numbers of units) -> a copy in which these units are others."""
 
 
 @contextmanager
-def masked(target: Target | nn.Module, units: Units, plans: Sequence[LayerPlan]) -> Iterator[None]:
-    """Within the context the units put out zero, at every position and in every call of their layer.
+def masked(
+    target: Target | nn.Module, units: Units, plans: Sequence[LayerPlan], constants: Constants = ZERO
+) -> Iterator[None]:
+    """Within the context the units put out their constant, at every position and in every call of their layer.
 
-    What follows a layer sees the zeros, whatever the layer itself computed. Nothing is changed but hooks, which
+    What follows a layer sees the constants, whatever the layer itself computed. Nothing is changed but hooks, which
     go with the context, whether it ends well or by an exception; afterwards the network puts out the same bits as
     before. PyTorch's fused attention, which skips submodules, is off meanwhile, as it is when layers are recorded.
 
@@ -33,12 +40,22 @@ def masked(target: Target | nn.Module, units: Units, plans: Sequence[LayerPlan])
         target: A target or its module.
         units: What to mask; layers without units are left alone.
         plans: From `layers.plan_layers`; tell on which axis a layer's units lie.
+        constants: What masked units put out; zero by default.
 
     Raises:
         InputError: A layer has no plan or is not in the network, a unit does not exist, or (when the network is
-            called) a layer puts out something in which no unit can be zeroed.
+            called) a layer puts out something in which no unit can be masked.
     """
-    with _changed(target, units, plans, lambda kept, axis, numbers: kept.index_fill(axis, numbers, 0)):
+
+    def change(layer: str, kept: torch.Tensor, axis: int, numbers: torch.Tensor) -> torch.Tensor:
+        if layer not in constants:
+            return kept.index_fill(axis, numbers, 0)
+        constant = torch.as_tensor(np.asarray(constants[layer], np.float32)).to(kept)[numbers]
+        shape = [*kept.shape[:axis], len(numbers), *kept.shape[axis + 1 :]]
+        along = constant.reshape([-1] + [1] * (kept.ndim - axis - 1))
+        return kept.index_copy(axis, numbers, along.expand(shape))
+
+    with _changed(target, units, plans, change):
         yield
 
 
@@ -52,7 +69,7 @@ def scaled(
         InputError: As `masked`.
     """
 
-    def change(kept: torch.Tensor, axis: int, numbers: torch.Tensor) -> torch.Tensor:
+    def change(_layer: str, kept: torch.Tensor, axis: int, numbers: torch.Tensor) -> torch.Tensor:
         return kept.index_copy(axis, numbers, kept.index_select(axis, numbers) * factor)
 
     with _changed(target, units, plans, change):
@@ -107,7 +124,7 @@ def _changing(
                 f"layer {layer!r} put out {list(kept.shape)} where units were expected on axis {axis}; mask another"
             )
         # A copy, since the layer may have put out its own input or a buffer of its own.
-        return rebuilt(layer, output, change(kept, axis, numbers.to(kept.device)))
+        return rebuilt(layer, output, change(layer, kept, axis, numbers.to(kept.device)))
 
     return hook
 
@@ -135,6 +152,6 @@ def rebuilt(layer: str, output: Any, changed: torch.Tensor) -> Any:
 
 def _not_maskable(layer: str, output: Any) -> InputError:
     return InputError(
-        f"layer {layer!r} puts out a {type(output).__name__}, which cannot be put together again with units zeroed; "
+        f"layer {layer!r} puts out a {type(output).__name__}, which cannot be put together again with units masked; "
         "name other layers with --layers, e.g. the ones inside it"
     )

@@ -11,13 +11,13 @@ import numpy as np
 from ..choices import COUNT
 from ..clips.index import ClipIndex
 from ..errors import InputError
-from ..explanation.space import centred, centred_background, clip_centre
+from ..explanation.space import centred_background, clip_similarity, moment_centre
 from ..explanation.stored import Explained, is_explained, load_explained
-from ..faiss_index import Mask, Rows, search, stored
+from ..faiss_index import Mask, Rows
+from ..numerics import centred
 from ..recording.recording import Recording
 from ..types import Explanation, Floats, Reliability
-from ..vocabulary import known_words
-from .query import Query, calibrated, embed_query, ranked
+from .query import Query, Terms, calibrated, cosines, embed_query, ranked
 from .thresholds import index_thresholds, run_thresholds
 
 
@@ -120,7 +120,7 @@ def best_units(
         return scores[others][:wanted], best[others][:wanted]
 
     scores, best = ranked(terms, nearest, units.vectors, k)
-    worth = calibrated(terms, units.vectors(best), centred_background(run.index))
+    worth = calibrated(terms, cosines(units.vectors(best)), centred_background(run.index))
     said = explanations(best.tolist()) if explanations else [None] * len(best)
     return [
         {
@@ -141,10 +141,14 @@ def search_clips(
     query: Query | str | Sequence[str],
     k: int = 10,
 ) -> list[dict[str, Any]]:
-    """The clips that match a query best: {row, path, start, score, z, needed, matches, label}, best first.
+    """The clips that match a query best, best first.
 
-    `row` is the clip's row in the index; `z` and `needed` are as those of units. When no clip `matches`, nothing here
-    sounds like the query.
+    Returns:
+        {row, path, start, moment, duration, time, score, z, needed, matches, label, captions} per clip. `row` is the
+        clip's row in the index. `moment` is the second of the clip at which the moment begins that matches best,
+        `duration` its length, and `time` the second of the file; in an index without moments, the moment is the whole
+        clip. `score` is how near the clip is to the query, see `explanation.space`. `z`, `needed` are as those of
+        units; when no clip `matches`, nothing here sounds like the query.
 
     Raises:
         InputError: The query names units, or a sound that cannot be read or is silent.
@@ -154,30 +158,44 @@ def search_clips(
     if asked.units:
         raise InputError(f"{', '.join(asked.units)}: units can be searched among units only, not among clips")
     terms = embed_query(asked, index, np.zeros((0, index.dim), np.float32), index_thresholds(index))
-    centre = clip_centre(index)
-
-    def vectors(rows: Rows) -> Floats:
-        return centred(stored(index.faiss, rows), centre)
-
-    def nearest(vector: Floats, wanted: int) -> tuple[Floats, Rows]:
-        scores, rows = search(index.faiss, vector[None], wanted)
-        return scores[0], rows[0]
-
-    scores, rows = ranked(terms, nearest, vectors, k, rescore=True)
-    worth = calibrated(terms, vectors(rows), centred_background(index))
+    scores = terms.scores(lambda queries: clip_similarity(index, queries))
+    rows = np.argsort(-scores, kind="stable")[:k]
+    worth = calibrated(
+        terms, lambda queries: clip_similarity(index, queries, rows), centred_background(index)
+    )
+    moments = best_moments(index, terms, rows)
     return [
         {
             "row": int(row),
             "path": index.clips[row].file,
             "start": index.clips[row].start,
-            "score": float(score),
+            "moment": round(start, 3),
+            "duration": round(end - start, 3),
+            "time": round(index.clips[row].start + start, 3),
+            "score": float(scores[row]),
             "z": float(worth.z[place]),
             "needed": float(worth.needed[place]),
             "matches": bool(worth.listens[place]),
             "label": index.clips[row].label,
+            "captions": list(index.clips[row].captions),
         }
-        for place, (row, score) in enumerate(zip(rows, scores, strict=True))
+        for place, (row, (start, end)) in enumerate(zip(rows, moments, strict=True))
     ]
+
+
+def best_moments(index: ClipIndex, terms: Terms, rows: Rows) -> list[tuple[float, float]]:
+    """(start, end) of the moment of each clip that matches a query best, in seconds from the clip's start.
+
+    The whole clip where the index holds no moments.
+    """
+    if index.moments is None:
+        return [(0.0, index.clips[row].duration) for row in rows]
+    moments, centre = index.moments.of(rows), moment_centre(index)
+
+    def score(vectors: Floats) -> Floats:
+        return terms.scores(cosines(centred(vectors, centre)))[:, None]
+
+    return [moments.span(int(row)) for row in moments.largest(score)[1][:, 0]]
 
 
 def verdict(
@@ -200,13 +218,6 @@ def verdict(
             else "nothing comes near enough: all z are below what is needed"
         )
     return answer
-
-
-def unknown_texts(index: ClipIndex, query: Query | str | Sequence[str]) -> tuple[str, ...]:
-    """Texts of a query that the index's embedder does not know, see `vocabulary`; nothing matches such a query."""
-    asked = Query.parse(query)
-    texts = [*asked.texts, *asked.minus]
-    return known_words(index.embedder).unknown(texts, index.embedder.embed_text(texts)) if texts else ()
 
 
 def _chosen(run: Recording, filters: Filters, explained: Explained | None) -> Mask | None:

@@ -89,7 +89,8 @@ def units(
 
 def searched_units(opened: OpenRun, asked: Any, mask: Any, offset: int, limit: int) -> dict[str, Any]:
     """A page of the units that match a query best, among those of bool [units]."""
-    from ..search.search import best_units, unknown_texts, verdict
+    from ..search.search import best_units, verdict
+    from ..vocabulary import unknown_texts
 
     total = min(int(mask.sum()), FOUND)
     if not total:
@@ -98,7 +99,9 @@ def searched_units(opened: OpenRun, asked: Any, mask: Any, offset: int, limit: i
     said = opened.table.explanations if opened.explained else None
     wanted = max(1, min(offset + limit, total))
     best = best_units(opened.recording, said, asked, wanted, among)
-    answer = verdict(asked, "neurons", best, unknown_texts(opened.recording.index, asked))
+    answer = verdict(
+        asked, "neurons", best, unknown_texts(opened.recording.index, [*asked.texts, *asked.minus])
+    )
     place = opened.recording.unit_index.row
     rows = [place(f"{unit['layer']}:{unit['unit']}") for unit in best[offset:]]
     more = said(rows) if said else [None] * len(rows)
@@ -154,12 +157,13 @@ def clips(
 
 def searched_clips(opened: Any, asked: Any, offset: int, limit: int) -> dict[str, Any]:
     """A page of the clips that match a query best."""
-    from ..search.search import search_clips, unknown_texts, verdict
+    from ..search.search import search_clips, verdict
+    from ..vocabulary import unknown_texts
     from .unit import clip_facts
 
     total = min(len(opened.clips), FOUND)
     best = search_clips(opened, asked, max(1, min(offset + limit, total)))
-    answer = verdict(asked, "clips", best, unknown_texts(opened, asked))
+    answer = verdict(asked, "clips", best, unknown_texts(opened, [*asked.texts, *asked.minus]))
     results = [{**clip_facts(opened, clip["row"]), **clip} for clip in best[offset:]]
     return {**answer, "results": results, "total": total, "offset": offset}
 

@@ -157,7 +157,7 @@ def test_a_unit_has_its_exported_line(visitor: Visitor, run: Run) -> None:
     for line in unit_lines(run.explanations()):
         page = visitor.get(f"/api/units/{line['layer']}:{line['unit']}", run=RUN)
         for clip in (*page["top"], *page["low"]):
-            assert clip.pop("duration") > 0
+            assert clip.pop("seconds") > 0
         assert {name: page[name] for name in line} == json.loads(json.dumps(line))
 
 
@@ -202,7 +202,7 @@ def test_a_clip_is_served_in_ranges(visitor: Visitor) -> None:
     assert (whole.status_code, whole.headers["content-type"]) == (200, "audio/mpeg")
     sound, rate = soundfile.read(io.BytesIO(whole.content))
     clip = visitor.get("/api/clips", index="s", offset=1, limit=1)["results"][0]
-    assert len(sound) / rate == pytest.approx(clip["duration"], abs=0.1)
+    assert len(sound) / rate == pytest.approx(clip["seconds"], abs=0.1)
     part = visitor.client.get(path, headers={"Range": "bytes=100-199"})
     assert (part.status_code, part.content) == (206, whole.content[100:200])
     assert part.headers["content-range"] == f"bytes 100-199/{len(whole.content)}"

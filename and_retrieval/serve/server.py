@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import uvicorn
 
+from .. import interruption
 from ..choices import PORT, PORTS
 from ..errors import InputError
 from ..store import Home
@@ -88,6 +89,7 @@ class PageServer:
         """Answer requests until interrupted (Ctrl-C) or told to stop."""
         with contextlib.suppress(KeyboardInterrupt):  # uvicorn ends cleanly and raises it again
             self._server.run(sockets=[self.socket])
+        interruption.forget()
 
     def start(self) -> PageServer:
         """Answer requests in a thread, for notebooks; returns itself."""

@@ -50,7 +50,7 @@ def unit_page(run: OpenRun, row: int) -> dict[str, Any]:
         }
         chance = None
     for clip in (*line["top"], *line["low"]):
-        clip["duration"] = recording.index.clips[clip["row"]].duration
+        clip["seconds"] = recording.index.clips[clip["row"]].duration
     return {
         **line,
         "run": recording.name,
@@ -68,13 +68,13 @@ def unit_page(run: OpenRun, row: int) -> dict[str, Any]:
 
 
 def clip_facts(index: ClipIndex, row: int, phrase: str | None = None) -> dict[str, Any]:
-    """What is shown of a clip."""
+    """What is shown of a clip; `seconds` is its length, as `duration` is that of a moment in search results."""
     clip = index.clips[row]
     return {
         "row": row,
         "path": clip.file,
         "start": clip.start,
-        "duration": clip.duration,
+        "seconds": clip.duration,
         "label": clip.label,
         "caption": phrase or clip.caption,
     }

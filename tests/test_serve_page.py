@@ -346,7 +346,8 @@ def test_every_view_is_accessible(
         if view == "hear":
             page.locator("main input[type=file]").set_input_files(wav())
             page.wait_for_selector(".strips")
-        shot(page, f"{device}-{scheme}-{view.replace('&', '-').replace('=', '-')}")
+        name = re.sub(r"\W+", "-", view)
+        shot(page, f"{device}-{scheme}-{name}")
         flaws = axe.run(page).response["violations"]
         assert [(flaw["id"], [node["html"][:120] for node in flaw["nodes"]][:3]) for flaw in flaws] == [], (
             view

@@ -108,11 +108,12 @@ def _measured(server: PageServer, run: str) -> dict[str, dict[str, float]]:
     ask("/api/units", run=run, q="warm")
     told = json.loads(ask("/api/overview", run=run))["layers"]
     layers, total = [layer["layer"] for layer in told], sum(layer["units"] for layer in told)
+    fewest = min(layer["units"] for layer in told)
     clips = count()
     kinds: dict[str, Callable[[], bytes]] = {
         "table, first page": lambda: ask("/api/units", run=run),
         "table, any page, sorted by faithfulness": lambda: ask(
-            "/api/units", run=run, sort="faithfulness", offset=int(rng.integers(0, total - 100))
+            "/api/units", run=run, sort="faithfulness", offset=int(rng.integers(0, max(1, total - 100)))
         ),
         "table, filtered by words and kind": lambda: ask(
             "/api/units", run=run, words=next(names), kind="concept"
@@ -121,7 +122,7 @@ def _measured(server: PageServer, run: str) -> dict[str, dict[str, float]]:
         "search by a text, reliable units of a layer": lambda: ask(
             "/api/units", run=run, q=next(names), reliable="holds", layer=layers[0]
         ),
-        "unit": lambda: ask(f"/api/units/{rng.choice(layers)}:{rng.integers(0, 500)}", run=run),
+        "unit": lambda: ask(f"/api/units/{rng.choice(layers)}:{rng.integers(0, fewest)}", run=run),
         "overview": lambda: ask("/api/overview", run=run),
         "clip's sound, first time": lambda: ask(f"/clip/{name}/{next(clips)}.mp3"),
         "clip's sound, again": lambda: ask(f"/clip/{name}/1.mp3"),

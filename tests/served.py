@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import soundfile
 from httpx import Response
 from sounds import tone
 from starlette.testclient import TestClient
@@ -79,3 +81,15 @@ def late_tone(seconds: float = 4.0, begin: float = 3.0) -> Floats:
     sound = np.zeros(round(seconds * RATE), np.float32)
     sound[round(begin * RATE) :] = tone(3_100, seconds - begin, RATE)
     return sound
+
+
+def wav(sound: Any, rate: int = RATE) -> bytes:
+    """A WAV file."""
+    memory = io.BytesIO()
+    soundfile.write(memory, sound, rate, format="WAV")
+    return memory.getvalue()
+
+
+def names(answer: dict[str, Any]) -> list[str]:
+    """LAYER:UNIT of every result."""
+    return [f"{unit['layer']}:{unit['unit']}" for unit in answer["results"]]

@@ -11,7 +11,7 @@ from urllib.request import Request, urlopen
 
 import pytest
 import soundfile
-from served import RUN, recorded_home
+from served import RUN
 from targets.two_per_class import UNITS_OF
 
 from and_retrieval import ClipIndex, Run
@@ -20,9 +20,8 @@ from and_retrieval.types import Explanation, Label
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    home = recorded_home(tmp_path_factory.mktemp("notebook"))
-    index = ClipIndex.open(home / "s")
+def run(served_home: Path) -> Run:
+    index = ClipIndex.open(served_home / "s")
     return Run.open(index.folder.run(RUN.split("/")[1]), index)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import re
@@ -16,8 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import soundfile
-from served import OTHER, RATE, RUN, late_tone, recorded_home
+from served import OTHER, RUN, late_tone, wav
 
 SHOTS = "AND_RETRIEVAL_SCREENSHOTS"
 """Environment variable: a folder in which screenshots are kept, to be looked at."""
@@ -35,8 +33,8 @@ class Server:
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    home = recorded_home(tmp_path_factory.mktemp("page"))
+def server(served_home: Path) -> Iterator[Server]:
+    home = served_home
     command = [
         sys.executable,
         "-m",
@@ -113,10 +111,9 @@ def opened(page: Any, server: Server, view: str) -> None:
     page.wait_for_load_state("networkidle")
 
 
-def wav() -> dict[str, Any]:
-    memory = io.BytesIO()
-    soundfile.write(memory, late_tone(), RATE, format="WAV")
-    return {"name": "late.wav", "mimeType": "audio/wav", "buffer": memory.getvalue()}
+def late() -> dict[str, Any]:
+    """A sound as a file to be chosen."""
+    return {"name": "late.wav", "mimeType": "audio/wav", "buffer": wav(late_tone())}
 
 
 def test_the_token_leaves_the_address_and_is_kept(page: Any, server: Server) -> None:
@@ -219,7 +216,7 @@ def test_a_unit_is_starred_and_labelled(page: Any, server: Server) -> None:
 
 def test_a_sound_is_heard(page: Any, server: Server) -> None:
     opened(page, server, "hear")
-    page.locator("main input[type=file]").set_input_files(wav())
+    page.locator("main input[type=file]").set_input_files(late())
     page.get_by_role("heading", name="Units that fire most").wait_for()
     assert page.locator(".strips li").count() >= 8
     picture = page.locator(".picture.wide")
@@ -233,7 +230,7 @@ def test_a_sound_is_heard(page: Any, server: Server) -> None:
 
 def test_a_dropped_sound_is_searched_by(page: Any, server: Server) -> None:
     opened(page, server, "units")
-    page.locator("#sound").set_input_files(wav())
+    page.locator("#sound").set_input_files(late())
     page.get_by_role("heading", name="Units like late.wav").wait_for()
     assert page.locator(".plain-list li").count() >= 4
 
@@ -344,7 +341,7 @@ def test_every_view_is_accessible(
             page.wait_for_selector(".unit-page")
             page.evaluate("() => document.querySelectorAll('details').forEach((box) => { box.open = true })")
         if view == "hear":
-            page.locator("main input[type=file]").set_input_files(wav())
+            page.locator("main input[type=file]").set_input_files(late())
             page.wait_for_selector(".strips")
         name = re.sub(r"\W+", "-", view)
         shot(page, f"{device}-{scheme}-{name}")

@@ -176,7 +176,7 @@ def prune(served: Server, order: PruneOrder) -> dict[str, Any]:
 
         opened = served.run(order.run)
         target = load_recorded_target(opened.recording, opened.device)  # its own: others hear meanwhile
-        progress(0, 0)
+        target.module.register_forward_pre_hook(lambda *_: job.check())  # a batch under many masks takes long
         file = served.folder / f"pruned-{job.id}.safetensors" if order.export else None
         result = prune_concepts(
             opened.recording, target, order.concepts, selector=selector, ablate=ablate, layers=order.layers,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import faiss
@@ -9,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-from .errors import InputError
+from .errors import DamagedError, InputError
+from .faiss_file import NotAnIndexError, check
 from .types import Floats
 
 Rows = npt.NDArray[np.int64]
@@ -129,20 +131,28 @@ def stored(index: faiss.Index, rows: Rows | None = None) -> Floats:
 
 
 def save(index: faiss.Index, path: Path) -> None:
-    """Write an index to a file."""
-    faiss.write_index(index, str(path))
+    """Write an index to a file.
+
+    Raises:
+        OSError: The disk has no room for it.
+    """
+    try:
+        faiss.write_index(index, str(path))
+    except RuntimeError as error:  # FAISS does not say which error it was
+        raise OSError(errno.ENOSPC, "the vectors could not be written, no space left", str(path)) from error
 
 
 def load(path: Path) -> faiss.Index:
     """Read an index from a file.
 
     Raises:
-        InputError: The file is not an index.
+        DamagedError: The file is not an index that `save` wrote of one that this module builds.
     """
     try:
+        check(path)
         return faiss.read_index(str(path))
-    except RuntimeError:
-        raise InputError(f"{path} is not a FAISS index; make it again") from None
+    except (NotAnIndexError, RuntimeError):
+        raise DamagedError(f"{path} is not a FAISS index; make it again") from None
 
 
 def _probes(lists: int, total: int, rows: int, k: int) -> int:

@@ -25,6 +25,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import rankdata
 
+from and_retrieval.benchmark.names import classes_of, own_names
+from and_retrieval.benchmark.retrieval import clips_digest
 from and_retrieval.clips.index import ClipIndex
 from and_retrieval.clips.source import load_clips
 from and_retrieval.config import RecordConfig, fingerprint
@@ -35,13 +37,12 @@ from and_retrieval.numerics import centred
 from and_retrieval.recording.activations import HELD_OUT
 from and_retrieval.recording.recording import Recording
 from and_retrieval.run import record
-from and_retrieval.search.query import Terms, calibrated
+from and_retrieval.search.query import Terms, calibrated, cosines
 from and_retrieval.search.thresholds import run_thresholds
 from and_retrieval.store import Home
 from and_retrieval.targets import load_target
 from and_retrieval.types import Clip, Floats
 from bench import Announce, Figures, markdown
-from bench.source import classes_of, digest, own_names
 
 ABSENT = Path(__file__).parent / "absent.csv"
 K = 10
@@ -73,7 +74,7 @@ def run(
     loaded = load_embedder(embedder)
 
     def indexed(place: str) -> ClipIndex:
-        name = f"bench-{fingerprint(digest(load_clips(place).clips), loaded.fingerprint)}"
+        name = f"bench-{fingerprint(clips_digest(load_clips(place).clips), loaded.fingerprint)}"
         path = Home.find(home).index(name).path
         return ClipIndex.build(place, loaded, path, progress=announce("embedding", "clips"))
 
@@ -99,9 +100,9 @@ def run(
         "settings": {
             "embedder": embedder, "fingerprint": loaded.fingerprint, "set": set, "seed": seed,
             "absent": fingerprint(ABSENT.read_text()), "needs": [round(needs.text, 3), round(needs.sound, 3)],
-            "others": digest(foreign.clips) if foreign else None,
+            "others": clips_digest(foreign.clips) if foreign else None,
         },
-        "data": digest(index.clips),
+        "data": clips_digest(index.clips),
         "heard": {name: heard_figures(shares, name, best) for name, shares in best.items()},
         "joined": joined_figures(recorded, concept_directions(index, names), seed),
     }  # fmt: skip
@@ -114,7 +115,7 @@ def best_share(run: Recording, vectors: Floats, needs: float) -> Floats:
     for vector in vectors:
         terms = Terms(vector[None], vector[None][:0], np.array([needs], np.float32))
         _, rows = run.unit_index.nearest(vector, K)
-        shares.append(float(calibrated(terms, run.unit_index.vectors(rows), texts).z.max()) / needs)
+        shares.append(float(calibrated(terms, cosines(run.unit_index.vectors(rows)), texts).z.max()) / needs)
     return np.array(shares, np.float32)
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+from documents import rewritten
 from embedders import FakeEmbedder
 from sounds import WriteSound, noise, tone
 
@@ -291,7 +291,7 @@ class TestOpen:
 
     def test_another_format(self, sounds: Path, home: Path, fake: FakeEmbedder) -> None:
         path = ClipIndex.build(sounds, fake, home / "x").folder.path / "manifest.json"
-        path.write_text(json.dumps(json.loads(path.read_text()) | {"format": 99}))
+        rewritten(path, format=99)
         with pytest.raises(StaleError, match="format 99"):
             ClipIndex.open(home / "x")
 

@@ -17,12 +17,15 @@ import numpy as np
 
 from ..checkpoints.user_code import UserFunction, explained
 from ..errors import InputError
-from ..types import Embedder, Floats
+from ..types import Embedder, Floats, Spans
 from .prompts import BARE, check_prompts, templates_of
 
 NEEDED = ("dim", "sample_rate", "fingerprint", "embed_audio", "embed_text")
 UNIT_WITHIN = 1e-3
 """How far a vector's length may be from 1: more than half precision loses, too little to change a ranking."""
+
+SILENT = 1e-5
+"""Amplitude below which there is nothing to embed, as in `config.ClipConfig.silence`."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,55 @@ class CheckedEmbedder:
         with self._explained():
             vectors = self.embedder.embed_text(texts)
         return self._checked(vectors, len(texts), "embed_text", "texts")
+
+    @property
+    def hears_moments(self) -> bool:
+        """Whether the embedder makes the vectors of moments itself, so that they cost little more than the clips'."""
+        return callable(getattr(self.embedder, "embed_with_moments", None))
+
+    def embed_with_moments(
+        self, waveforms: Sequence[Floats], spans: Sequence[Spans]
+    ) -> tuple[Floats, list[Floats]]:
+        """The vectors of `embed_audio`, and those of moments; see `types.Embedder`.
+
+        An embedder that does not make them itself embeds each moment as a waveform of its own; one that is silent gets
+        the vector of its waveform.
+
+        Raises:
+            InputError: The user's code failed, or did not return such arrays.
+        """
+        if not waveforms:
+            return np.zeros((0, self.dim), np.float32), []
+        if not self.hears_moments:
+            return self._embed_cut(waveforms, spans)
+        with self._explained():
+            vectors, moments = self.embedder.embed_with_moments(waveforms, spans)  # type: ignore[attr-defined]
+        method = "embed_with_moments"
+        if len(moments) != len(waveforms):
+            raise InputError(
+                f"embedder {self.name!r}: {method} returned moments of {len(moments)} waveforms, not {len(waveforms)}"
+            )
+        return self._checked(vectors, len(waveforms), method, "waveforms"), [
+            self._checked(vector, len(of), method, "moments")
+            for vector, of in zip(moments, spans, strict=True)
+        ]
+
+    def _embed_cut(self, waveforms: Sequence[Floats], spans: Sequence[Spans]) -> tuple[Floats, list[Floats]]:
+        vectors = self.embed_audio(waveforms)
+        moments = [
+            np.repeat(vector[None], len(of), axis=0) for vector, of in zip(vectors, spans, strict=True)
+        ]
+        places: list[tuple[int, int]] = []
+        cut: list[Floats] = []
+        for row, (waveform, of) in enumerate(zip(waveforms, spans, strict=True)):
+            for number, (start, end) in enumerate(of if len(of) > 1 else ()):
+                sound = waveform[round(start * self.sample_rate) : round(end * self.sample_rate)]
+                if np.abs(sound - sound.mean()).max(initial=0) >= SILENT:
+                    places.append((row, number))
+                    cut.append(sound)
+        for (row, number), vector in zip(places, self.embed_audio(cut), strict=True):
+            moments[row][number] = vector
+        return vectors, moments
 
     def _explained(self) -> AbstractContextManager[None]:
         return explained(f"embedder {self.name!r}", _file(self.embedder)) if self.loaded else nullcontext()

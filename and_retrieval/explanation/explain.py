@@ -11,6 +11,7 @@ import numpy as np
 
 from ..concepts import DEFAULT_BANK, ConceptBank, load_bank
 from ..config import LabelConfig, OpenConceptConfig, SummaryConfig
+from ..files import check_writable
 from ..language.llm import LlamaModel
 from ..language.rank import check_rank
 from ..progress import Announce, no_progress, silent
@@ -64,6 +65,7 @@ def explain(
             evidence where no clip has one.
         StaleError: The index was made with other embedder weights.
     """
+    check_writable(recording.folder.path)
     labelling, summaries = labelling or LabelConfig(), summaries or SummaryConfig()
     bank, unknown = known_concepts(recording.index, choose_bank(recording.index, banks))
     captions = plain_captions(recording.index)
@@ -96,7 +98,7 @@ def explain(
 
 
 def _described(
-    recording: Recording, bank: ConceptBank, captions: Sequence[str | None], unknown: Sequence[str]
+    recording: Recording, bank: ConceptBank, captions: Sequence[tuple[str, ...]], unknown: Sequence[str]
 ) -> DescribedClips:
     """The clips in words; where concepts are unknown, labels have to beat those of the default bank as well."""
     clips = describe_clips(recording.index, bank, captions)
@@ -136,7 +138,7 @@ class _Explainer:
         progress = self.announce(f"writing {layer.name}", "sentences")
         directions = partial(text_directions, self.recording.index)
         units = with_summaries(units, self.clips.captions, self.model, self.summaries, directions, progress)
-        return _with(units, open_concepts=self.finder.find(units, self.clips.captions)), acoustics
+        return _with(units, open_concepts=self.finder.find(units, self.clips.texts)), acoustics
 
     def _labelled(self, layer: LayerEvidence) -> list[Explanation]:
         units = [

@@ -4,6 +4,10 @@ Every contrastive embedder puts sounds into one part of its space and texts into
 says nothing about any sound, but moves every cosine. So wherever sounds and texts are compared, it is by directions:
 clips after the mean of the index's clips is taken off, concepts after the mean of a fixed background of concepts in the
 same prompts, other texts after the mean of the same background without prompts; each brought back to unit length.
+
+How near a clip is to a text is the cosine of its vector, or where the index holds moments, the mean of that and of the
+largest cosine of its moments. Measured with class names as queries (mAP by the clip alone, by its best moment alone, by
+both): 0.959, 0.951, 0.960 on ESC-10; 0.873, 0.943, 0.951 where clips are four of its sounds, each of 2.5 s.
 """
 
 from __future__ import annotations
@@ -12,14 +16,18 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from .. import faiss_index
 from ..clips.index import ClipIndex
 from ..concepts import load_bank
 from ..embed.prompts import BARE
-from ..numerics import centred
+from ..faiss_index import Rows
+from ..numerics import centred, chunks
 from ..types import Floats
 
 BACKGROUND = "audioset"
 """The bank whose texts stand for texts in general."""
+CHUNK_BYTES = 2**26
+"""Of clips that are looked at at a time."""
 SHRINK = 10
 """Clips that the mean of an index is weighed against: the mean of few clips is mostly what they are, not an offset."""
 
@@ -55,6 +63,35 @@ def clip_centre(index: ClipIndex) -> Floats:
     return centre
 
 
+def moment_centre(index: ClipIndex) -> Floats:
+    """What the moments of an index share, float32 [dim]; that of its clips where it holds none."""
+    if index.moments is None:
+        return clip_centre(index)
+    centre: Floats = index.moments.total / np.float32(len(index.clips) + SHRINK)
+    return centre
+
+
+def clip_similarity(index: ClipIndex, queries: Floats, clips: Rows | None = None) -> Floats:
+    """How near clips are to queries, see the module: float32 [clips, queries].
+
+    Args:
+        index: The clips.
+        queries: float32 [queries, dim] of unit length, less what texts or clips share.
+        clips: Rows of the clips, by default all.
+    """
+    rows = np.arange(len(index.clips)) if clips is None else clips
+    near = np.empty((len(rows), len(queries)), np.float32)
+    for part in chunks(len(rows), index.dim, CHUNK_BYTES, 4):
+        near[part] = clip_directions(index, rows[part]) @ queries.T
+    if index.moments is None:
+        return near
+    moments = index.moments if clips is None else index.moments.of(rows)
+    centre = moment_centre(index)
+    near += moments.largest(lambda vectors: centred(vectors, centre) @ queries.T)[0]
+    near /= 2
+    return near
+
+
 def centred_background(index: ClipIndex) -> Floats:
     """Directions of the background's concepts, float32 [concepts, dim]."""
     return centred(background_texts(index), concept_centre(index))
@@ -70,6 +107,7 @@ def text_directions(index: ClipIndex, texts: Sequence[str]) -> Floats:
     return centred(index.text_vectors(texts), text_centre(index))
 
 
-def clip_directions(index: ClipIndex) -> Floats:
-    """Directions of all clips, float32 [clips, dim]."""
-    return centred(index.vectors(), clip_centre(index))
+def clip_directions(index: ClipIndex, rows: Rows | None = None) -> Floats:
+    """Directions of clips, by default of all, float32 [clips, dim]."""
+    vectors = index.vectors() if rows is None else faiss_index.stored(index.faiss, rows)
+    return centred(vectors, clip_centre(index))

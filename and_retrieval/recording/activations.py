@@ -16,7 +16,7 @@ from typing import Literal
 
 import numpy as np
 
-from ..errors import InputError
+from ..errors import DamagedError, InputError
 from ..types import Floats
 
 FILE = "activations.safetensors"
@@ -44,6 +44,11 @@ class Activations:
         that was no finite number.
         """
         return self._tensors[f"{part}/{number}"]
+
+    def shapes(self, number: int) -> tuple[tuple[int, ...] | None, ...]:
+        """Shapes of a layer's tensors, of the `seen` and of the `held_out` clips; None if there is none."""
+        tensors = (self._tensors.get(f"{part}/{number}") for part in (SEEN, HELD_OUT))
+        return tuple(None if tensor is None else tensor.shape for tensor in tensors)
 
 
 def new_activations(path: Path, units: Sequence[int], seen: int, held_out: int) -> Activations:
@@ -91,7 +96,7 @@ def open_activations(path: Path, mode: Literal["r", "r+"] = "r") -> Activations:
     """The activations in a file.
 
     Raises:
-        InputError: The file is damaged.
+        DamagedError: The file is damaged.
     """
     try:
         with path.open("rb") as stream:
@@ -103,6 +108,6 @@ def open_activations(path: Path, mode: Literal["r", "r+"] = "r") -> Activations:
         for name, entry in header.items():
             begin, end = entry["data_offsets"]
             tensors[name] = raw[begin:end].view(np.float32).reshape(entry["shape"])
-    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, MemoryError):
-        raise InputError(f"{path} is damaged; make the recording again") from None
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, MemoryError, RecursionError):
+        raise DamagedError(f"{path} is damaged; make the recording again") from None
     return Activations(tensors)

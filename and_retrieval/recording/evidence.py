@@ -9,8 +9,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
+from ..errors import DamagedError
 from ..network.plan import LayerPlan
 from ..types import Floats, Ints, Kept, LayerEvidence, Moments
 from .activations import HELD_OUT, SEEN, Activations
@@ -103,10 +105,43 @@ def save_evidence(layers: Sequence[LayerEvidence], path: Path) -> None:
     save_file(arrays, path)
 
 
-def load_evidence(path: Path, layers: Sequence[RecordedLayer]) -> tuple[LayerEvidence, ...]:
-    """What `save_evidence` wrote, for the layers of a recording's manifest."""
-    arrays = load_file(path)
-    return tuple(_layer(arrays, number, layer) for number, layer in enumerate(layers))
+def load_evidence(path: Path, layers: Sequence[RecordedLayer], clips: int) -> tuple[LayerEvidence, ...]:
+    """What `save_evidence` wrote, for the layers of a recording's manifest.
+
+    Args:
+        path: The file.
+        layers: The layers of the manifest.
+        clips: Number of clips in the index when it was recorded.
+
+    Raises:
+        DamagedError: The file does not fit the manifest.
+    """
+    try:
+        arrays = load_file(path)
+        evidence = tuple(_layer(arrays, number, layer) for number, layer in enumerate(layers))
+    except (SafetensorError, KeyError, ValueError) as error:
+        raise damaged_file(path, error) from None
+    for layer, recorded in zip(evidence, layers, strict=True):
+        _check(path, layer, recorded.units, clips)
+    return evidence
+
+
+def damaged_file(path: Path, flaw: object) -> DamagedError:
+    """The error for a file of a recording that does not fit its manifest."""
+    return DamagedError(f"{path} is damaged ({' '.join(str(flaw).split())[:200]}); make the recording again")
+
+
+def _check(path: Path, layer: LayerEvidence, units: int, clips: int) -> None:
+    for kept in (layer.top, layer.low):
+        shape = kept.rows.shape
+        fits = len(shape) == 2 and shape[0] == units and shape == kept.values.shape == kept.peaks.shape
+        if not fits or kept.rows.dtype != np.int32 or kept.values.dtype != np.float32:
+            raise damaged_file(path, f"layer {layer.name!r} has clips of other units")
+        if kept.rows.size and not (kept.rows.min() >= -1 and kept.rows.max() < clips):
+            raise damaged_file(path, f"layer {layer.name!r} names clips that are not in the index")
+    moments = layer.moments
+    if any(m.shape != (units,) for m in (moments.mean, moments.std, moments.low, moments.high)):
+        raise damaged_file(path, f"layer {layer.name!r} has statistics of other units")
 
 
 def _arrays(layer: LayerEvidence) -> dict[str, npt.NDArray[Any]]:

@@ -95,4 +95,4 @@ class RecordingManifest:
 
 def identity(recording: Stored[RecordingManifest]) -> str:
     """Identifies a recording; changes when the network is recorded again."""
-    return recording.files[EVIDENCE].sha256
+    return recording.entry(EVIDENCE).sha256

@@ -20,6 +20,7 @@ from ..clips.qualities import QUALITIES, measure
 from ..clips.source import held_out
 from ..config import RecordConfig
 from ..errors import InputError
+from ..files import check_writable
 from ..network.dictionary import attached
 from ..network.layers import TRIAL_SECONDS, match_layers, plan_layers
 from ..network.plan import LayerPlan, SteadySteps
@@ -64,6 +65,7 @@ def record(
     """
     config = config or RecordConfig()
     folder = index.folder.run(run or run_name(target.name))
+    check_writable(folder.path)
     device = resolve_device(config.device)
     before = entry_hashes(target.module)
     names = match_layers(target.module, tuple(layers) or config.layers or target.layers, target.aliases)
@@ -143,13 +145,15 @@ def _recorded_clips(
     The others are added to `skipped`, and what was `measured` of them is taken back.
 
     Raises:
-        InputError: The network can hear no clip, or an error is not of one clip alone.
+        InputError: No clip can be read, the network can hear none, or an error is not of one clip alone.
     """
     refused: list[tuple[int, InputError]] = []
     heard = 0
     for rows, layers in probe(target, plans, batches, device, refused):
         heard += len(rows)
         yield rows, layers
+    if not heard and not refused and skipped:
+        raise InputError(f"no clip can be read, the first is {skipped[0].path}: {skipped[0].reason}")
     if refused and not heard:
         row, error = refused[0]
         raise InputError(

@@ -20,8 +20,8 @@ from and_retrieval.errors import AndRetrievalError, ChecksumError, InputError, S
 from and_retrieval.store import FORMAT, Folder, Home, Stored
 
 DAMAGED = (
-    "", "{", "[]", "null", '"text"', "{}", '{"format": 3}', '{"format": 3, "kind": "clip index"}',
-    '{"format": 3, "kind": "clip index", "files": []}', "\udcff", "[" * 100_000,
+    "", "{", "[]", "null", '"text"', "{}", f'{{"format": {FORMAT}}}', f'{{"format": {FORMAT}, "kind": "clip index"}}',
+    f'{{"format": {FORMAT}, "kind": "clip index", "files": []}}', "\udcff", "[" * 100_000,
 )  # fmt: skip
 BAD_NAMES = ("../x", "", ".x", "..", ".", "a/b", "/x", "a\\b", "a b", "x\n", "-x", "ü", "a\0")
 

@@ -24,10 +24,11 @@ from . import (
     report,
     runs,
     search,
+    serve,
 )
 from .parser import OneLineParser, VerbParser
 
-VERBS = (demo, index, record, explain, search, prune, report, export, compare, runs, models, bench)
+VERBS = (demo, index, record, explain, search, serve, prune, report, export, compare, runs, models, bench)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -55,6 +56,8 @@ def _run(argv: Sequence[str] | None) -> None:
         result, text = args.verb(args)
     result = {**result, "seconds": round(time.monotonic() - begin, 3)} if args.timed else result
     ending.show(result, text, args.json)
+    if hasattr(args, "afterwards"):  # what goes on after the result is known
+        args.afterwards()
 
 
 def command_parser() -> OneLineParser:

@@ -9,7 +9,17 @@ from ..choices import WINDOW
 from ..config import ClipConfig
 from ..files import one_line
 from ..store import Home
-from .options import Result, add_device, add_verb, announcer, built, index_result, number, skipped_text
+from .options import (
+    Result,
+    add_device,
+    add_verb,
+    announcer,
+    built,
+    index_result,
+    number,
+    prompt,
+    skipped_text,
+)
 
 
 def add(verbs: Any) -> None:
@@ -24,7 +34,8 @@ def add(verbs: Any) -> None:
     verb.add_argument(
         "source",
         metavar="SOURCE",
-        help="folder, quoted glob, or table (CSV) with the columns path,label,caption,fold,start,end",
+        help="folder, quoted glob, or table (CSV) with the columns path,label,caption,fold,start,end; several captions "
+        "in caption_1,caption_2,... or in several rows",
     )
     verb.add_argument(
         "--name", required=True, help="name of the index; if it exists already, new sounds are added to it"
@@ -39,6 +50,16 @@ def add(verbs: Any) -> None:
     verb.add_argument(
         "--window", type=number("--window", WINDOW), metavar="S",
         help=f"cut longer files into clips of S seconds (default: {ClipConfig.window:g})",
+    )  # fmt: skip
+    verb.add_argument(
+        "--moments", action=argparse.BooleanOptionalAction,
+        help="also keep the vectors of moments of 2 s, so that labels come from the moment at which a unit fires and "
+        "search finds times (default: where the embedder makes them at no cost, as embedded does)",
+    )  # fmt: skip
+    verb.add_argument(
+        "--prompt", action="append", type=prompt, metavar="TEXT",
+        help="sentence with {} in which the embedder reads every concept, such as 'This is a sound of {}.'; several "
+        "are averaged (default: the embedder's own; '{}' for the bare concept)",
     )  # fmt: skip
     add_device(verb)
 

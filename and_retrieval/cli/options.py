@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -159,6 +160,13 @@ def named_target(spec: str, device: str, trust_remote_code: bool = False) -> Any
     return load_target(spec, device, trust_remote_code)
 
 
+def prompt(text: str) -> str:
+    """A `type=` function: text -> the same text; it raises an `InputError` where that has no place for a concept."""
+    from ..embed.prompts import check_prompts
+
+    return check_prompts([text], "--prompt")[0]
+
+
 def built(
     source: Any,
     name: str,
@@ -176,7 +184,9 @@ def built(
     config = None if window is None else ClipConfig(window=window)
     folder = home.index(name)
     loaded = load_embedder(embedder, device_of(args))
-    return ClipIndex.build(source, loaded, folder.path, config, announce("embedding", "clips"))
+    prompts, moments = getattr(args, "prompt", None), getattr(args, "moments", None)
+    progress = announce("embedding", "clips")
+    return ClipIndex.build(source, loaded, folder.path, config, progress, moments, prompts)
 
 
 def opened(name: str, args: argparse.Namespace, device: str = "cpu") -> ClipIndex:
@@ -221,7 +231,9 @@ def index_result(index: ClipIndex) -> Result:
         "changed": index.changed,
         "notes": list(index.notes),
         "embedder": index.embedder_name,
+        "prompts": list(index.prompts),
         "dim": index.dim,
+        "moments": None if index.moment_config is None else asdict(index.moment_config),
     }
 
 

@@ -6,8 +6,8 @@ import argparse
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from ..choices import BUDGET, COUNT, PICTURES, SELECTORS
-from ..config import DEFAULT_SELECTOR, DRAWS
+from ..choices import ABLATIONS, BUDGET, COUNT, PICTURES, SELECTORS
+from ..config import DEFAULT_ABLATION, DEFAULT_SELECTOR, DRAWS
 from .options import (
     Result,
     add_device,
@@ -47,6 +47,11 @@ def add(verbs: Any) -> None:
     verb.add_argument(
         "--selector", type=one_of("--selector", "selector", SELECTORS), default=DEFAULT_SELECTOR, metavar="NAME",
         help=f"how the units are found: {listed(SELECTORS, DEFAULT_SELECTOR)}",
+    )  # fmt: skip
+    verb.add_argument(
+        "--ablate", type=one_of("--ablate", "ablation", ABLATIONS), default=DEFAULT_ABLATION, metavar="NAME",
+        help="what removed units put out: zero, or mean, their mean over the clips that were not held out (default: "
+        f"{DEFAULT_ABLATION})",
     )  # fmt: skip
     verb.add_argument(
         "--layers", type=glob("--layers"), action="append", default=[], metavar="GLOB",
@@ -92,6 +97,7 @@ def answer(args: argparse.Namespace) -> tuple[Result, str]:
         load_recorded_target(run, device, args.trust_remote_code, args.target),
         args.concepts,
         selector=args.selector,
+        ablate=args.ablate,
         layers=tuple(args.layers),
         budgets=tuple(args.budget),
         draws=args.draws,
@@ -100,20 +106,14 @@ def answer(args: argparse.Namespace) -> tuple[Result, str]:
         progress=announcer(args)("masking", "clips"),
     )
     picture = plotted(run, result, args.plot)
-    facts = result.plain()
-    answered = {
-        "concept": " + ".join(result.concepts),  # most callers ask for one
-        **facts,
-        "layers": list(result.layers),
-        "sizes": facts["layers"],
-        "plot": str(picture) if picture else None,
-    }
-    return answered, _text(result, picture)
+    return {**result.answer(), "plot": str(picture) if picture else None}, _text(result, picture)
 
 
 def _text(result: Pruned, picture: Path | None) -> str:
     best = result.best
-    lines = [f"{' + '.join(result.concepts)}: {result.selector} over {', '.join(result.layers)}"]
+    lines = [
+        f"{' + '.join(result.concepts)}: {result.selector} over {', '.join(result.layers)}, to {result.ablate}"
+    ]
     if result.unmeasured:
         lines.append(f"{best.units} units found; the effect is not measured: {result.unmeasured}")
     else:
@@ -121,7 +121,7 @@ def _text(result: Pruned, picture: Path | None) -> str:
         meant = ", ".join(dict.fromkeys(name for name in result.classes if name))
         lines.append(
             f"class {meant}, {of_concept} held-out clips, {rest} of other classes; change of mean probability, "
-            "gap = rest - target"
+            "gap = rest - target; logit gap: the same in logits less their mean over all classes"
         )
         lines.append(result.table())
         lines.append(f"* the knee: {best.units} units")

@@ -18,17 +18,22 @@ import numpy as np
 
 from .. import faiss_index
 from ..checkpoints.named_code import check_noted
-from ..config import ClipConfig
+from ..config import ClipConfig, MomentConfig, fingerprint
 from ..embed import checked_embedder, is_code, load_embedder
+from ..embed.prompts import BARE, check_prompts, concept_vectors, templates_of
+from ..embed.user import CheckedEmbedder
 from ..errors import ChecksumError, DamagedError, InputError, OldFormatError, StaleError
 from ..files import check_writable, named_file, plain_name
+from ..numerics import Doubles
 from ..progress import Progress, silent
-from ..store import INDEX, Folder
+from ..store import INDEX, Folder, Writer
 from ..types import Clip, Embedder, Floats, ProbeSet, Skipped
 from .files import UnreadableAudioError
 from .manifest import IndexManifest
+from .moments import ClipMoments, Halves, load_moments, moment_spans, save_moments
 from .source import NO_FILE, load_clips, read_clip
 
+MOMENTS = "moments.npy"
 _log = logging.getLogger(__name__)
 
 BATCH = 32  # clips read, decoded and embedded at a time
@@ -51,6 +56,8 @@ class ClipIndex:
         embedder_name: Name to load the embedder by, as it was when the index was made.
         embedder_fingerprint: Of the embedder that made the vectors.
         cut: How files were cut into clips.
+        moments: The vectors of the clips' moments, or None where the index holds none.
+        prompts: Templates of the sentences in which the embedder reads concepts, see `embed.prompts`.
         device: Where the embedder runs when it is loaded by name.
         embedder_spec: Name to load it by now, where that is another one.
         changed: Clips whose label, caption or fold was another before this index was built again.
@@ -64,6 +71,8 @@ class ClipIndex:
     embedder_name: str
     embedder_fingerprint: str
     cut: ClipConfig
+    moments: ClipMoments | None = None
+    prompts: tuple[str, ...] = BARE
     device: str = "cpu"
     embedder_spec: str | None = None
     changed: int = field(default=0, compare=False)
@@ -78,6 +87,8 @@ class ClipIndex:
         path: str | Path,
         config: ClipConfig | None = None,
         progress: Progress = silent,
+        moments: MomentConfig | bool | None = None,
+        prompts: Sequence[str] | None = None,
     ) -> ClipIndex:
         """Embed a source's clips into the index at `path`; clips it already holds are not embedded again.
 
@@ -90,26 +101,37 @@ class ClipIndex:
             path: Folder of the index, new or existing.
             config: How files are cut into clips; by default as the existing index was, else as `ClipConfig` says.
             progress: Called with the number of clips done and the total.
+            moments: Whether the index holds the vectors of moments as well, or how long these are; by default as the
+                existing index does, else where the embedder makes them itself.
+            prompts: Templates in which concepts are read; by default those of the existing index, else of the embedder.
 
         Raises:
-            InputError: The source holds no usable audio, the index was cut under other settings, or `embedder` is
-                none or makes vectors that cannot be used.
+            InputError: The source holds no usable audio, the index was made with other settings or prompts, a prompt
+                has no place for the concept, or `embedder` is none or makes vectors that cannot be used.
             StaleError: The index was made with another embedder.
         """
         embedder = checked_embedder(embedder)
         folder = Folder(Path(path), INDEX)
         check_writable(folder.path)
         old = cls._usable(path, embedder) if folder.exists() else None
-        if old is not None and config is not None:
-            old.check_cut(config)
+        if old is not None:
+            old.check_settings(config, moments)
         config = old.cut if old else config or ClipConfig()
+        windows = old.moment_config if old else _moment_config(moments, embedder)
+        asked = None if prompts is None else check_prompts(prompts, "prompt")
+        if old is not None and asked is not None:
+            old.check_prompts(asked)
+        read_in = old.prompts if old else asked or templates_of(embedder)
         probe = load_clips(source, config)
         rows_kept, kept, changed = _still_valid(old.clips if old else (), probe)
         known = {clip.id for clip in kept}
         new = [clip for clip in probe.clips if clip.id not in known]
-        rows, matrix, skipped = _embed(new, embedder, config, progress)
+        embedded = _embed(new, embedder, config, windows, progress)
+        rows, matrix, skipped = embedded.rows, embedded.vectors, embedded.skipped
+        moment_vectors = embedded.moments
         if old is not None:
             matrix = np.concatenate([old.vectors()[rows_kept], matrix])
+            moment_vectors = np.concatenate([old.moment_vectors(rows_kept), moment_vectors])
         clips = (*kept, *(new[row] for row in rows))
         if not clips:
             raise InputError(
@@ -125,6 +147,8 @@ class ClipIndex:
             embedder.name,
             embedder.fingerprint,
             config,
+            None if windows is None else ClipMoments(windows, _durations(clips), moment_vectors),
+            read_in,
             changed=changed,
             notes=probe.notes,
         )
@@ -160,6 +184,9 @@ class ClipIndex:
         skipped = _records(stored.file("skipped.jsonl"), Skipped)
         vectors = faiss_index.load(stored.file("vectors.faiss"))
         made = stored.manifest
+        moments = None
+        if made.moments is not None:
+            moments = load_moments(stored.file(MOMENTS), _durations(clips), made.dim, made.moments)
         if vectors.ntotal != len(clips) or vectors.d != made.dim:
             raise DamagedError(
                 f"{path} holds {len(clips)} clips but {vectors.ntotal} vectors; make the index again"
@@ -172,6 +199,8 @@ class ClipIndex:
             embedder_name=made.embedder,
             embedder_fingerprint=made.embedder_fingerprint,
             cut=made.cut,
+            moments=moments,
+            prompts=made.prompts,
             device=device,
             embedder_spec=embedder if isinstance(embedder, str) else None,
         )
@@ -196,6 +225,17 @@ class ClipIndex:
         """Sum of the vectors of all clips, float32 [dim]."""
         total: Floats = self.vectors().sum(axis=0)
         return total
+
+    @property
+    def moment_config(self) -> MomentConfig | None:
+        """Length and hop of the moments whose vectors the index holds, or None where it holds none."""
+        return None if self.moments is None else self.moments.config
+
+    def moment_vectors(self, rows: Sequence[int]) -> Halves:
+        """Vectors of all moments of some clips, float16 [moments, dim]; none where the index holds none."""
+        if self.moments is None:
+            return np.zeros((0, self.dim), np.float16)
+        return self.moments.of(np.array(rows, np.int64)).vectors
 
     def digest(self, count: int | None = None) -> str:
         """Hash of the first `count` clips and the embedder: equal as long as those rows mean the same."""
@@ -236,6 +276,15 @@ class ClipIndex:
             self._embedded.update(zip(new, self.embedder.embed_text(new), strict=True))
         return np.array([self._embedded[text] for text in texts], np.float32).reshape(-1, self.dim)
 
+    def concept_vectors(self, concepts: Sequence[str]) -> Floats:
+        """Unit-length vectors of concepts in the prompts of the index, float32 [concepts, dim]."""
+        return concept_vectors(self.text_vectors, concepts, self.prompts)
+
+    @cached_property
+    def concept_key(self) -> str:
+        """Hash of embedder and prompts: equal for indexes in which a concept has the same vector."""
+        return fingerprint(self.embedder_fingerprint, self.prompts)
+
     def read(self, row: int, sample_rate: int) -> Floats:
         """The sound of a clip as it was indexed, mono float32 [samples] at `sample_rate`.
 
@@ -274,15 +323,35 @@ class ClipIndex:
                 "with its vectors, and make an index under another --name"
             )
 
-    def check_cut(self, config: ClipConfig) -> None:
-        """Raise InputError unless clips cut under `config` may join those of the index."""
-        for setting in fields(config):
-            mine, other = getattr(self.cut, setting.name), getattr(config, setting.name)
-            if mine != other:
+    def check_settings(self, config: ClipConfig | None, moments: MomentConfig | bool | None) -> None:
+        """Raise InputError unless clips made under these settings may join those of the index; None stands for its own.
+
+        Args:
+            config: How files are cut.
+            moments: Moments, see `build`.
+        """
+        for setting in fields(config) if config else ():
+            now, other = getattr(self.cut, setting.name), getattr(config, setting.name)
+            if now != other:
                 raise InputError(
-                    f"index {self.name!r} was made with {setting.name} {mine:g}, not {other:g}; "
-                    f"use {mine:g} or another --name"
+                    f"index {self.name!r} was made with {setting.name} {now:g}, not {other:g}; "
+                    f"use {now:g} or another --name"
                 )
+        mine = self.moment_config
+        asked = (mine or MomentConfig()) if moments is True else moments or None
+        if moments is not None and asked != mine:
+            raise InputError(
+                f"index {self.name!r} was made {_moments_text(mine)}, not {_moments_text(asked)}; "
+                "use another --name"
+            )
+
+    def check_prompts(self, prompts: tuple[str, ...]) -> None:
+        """Raise InputError unless the index was made with these prompts."""
+        if prompts != self.prompts:
+            mine, other = (" and ".join(map(repr, some)) for some in (self.prompts, prompts))
+            raise InputError(
+                f"index {self.name!r} was made with prompt {mine}, not {other}; use that or another --name"
+            )
 
     def search(self, query: Floats, k: int = 10) -> list[tuple[int, float]]:
         """The clips nearest to one unit-length vector [dim]: (row, cosine), best first."""
@@ -298,16 +367,18 @@ class ClipIndex:
             embedder_fingerprint=self.embedder_fingerprint,
             dim=self.dim,
             cut=self.cut,
+            prompts=self.prompts,
             digest=self.digest(),
+            moments=self.moment_config,
         )
-        self.folder.commit(
-            {
-                "clips.jsonl": "".join(_line(asdict(clip)) for clip in self.clips),
-                "skipped.jsonl": "".join(_line(asdict(miss)) for miss in self.skipped),
-                "vectors.faiss": lambda path: faiss_index.save(self.faiss, path),
-            },
-            manifest,
-        )
+        files: dict[str, Writer | str | Path] = {
+            "clips.jsonl": "".join(_line(asdict(clip)) for clip in self.clips),
+            "skipped.jsonl": "".join(_line(asdict(miss)) for miss in self.skipped),
+            "vectors.faiss": lambda path: faiss_index.save(self.faiss, path),
+        }
+        if (moments := self.moments) is not None:
+            files[MOMENTS] = lambda path: save_moments(moments, path)
+        self.folder.commit(files, manifest)
 
 
 def read_in_order(
@@ -368,9 +439,9 @@ def _still_valid(old: Sequence[Clip], probe: ProbeSet) -> tuple[list[int], list[
 def _corrected(clip: Clip, now: Clip, columns: frozenset[str]) -> Clip:
     """A clip as a source describes it now, in the columns that this has."""
     label = now.label if "label" in columns else clip.label or now.label
-    caption = now.caption if "caption" in columns else clip.caption
+    captions = now.captions if "caption" in columns else clip.captions
     fold = now.fold if "fold" in columns else clip.fold
-    return replace(clip, label=label, caption=caption, fold=fold)
+    return replace(clip, label=label, captions=captions, fold=fold)
 
 
 def _still_missed(old: Sequence[Skipped], probe: ProbeSet, source: str | Path) -> Iterator[Skipped]:
@@ -389,20 +460,59 @@ def _file(miss: Skipped) -> str:
     return found[1] if found else miss.path
 
 
+@dataclass(frozen=True)
+class _Embedded:
+    """What the embedder made of clips: their rows, vectors, and moments, and the clips that could not be read."""
+
+    rows: list[int]
+    vectors: Floats
+    moments: Halves
+    skipped: list[Skipped]
+
+
 def _embed(
-    clips: Sequence[Clip], embedder: Embedder, config: ClipConfig, progress: Progress
-) -> tuple[list[int], Floats, list[Skipped]]:
+    clips: Sequence[Clip],
+    embedder: CheckedEmbedder,
+    config: ClipConfig,
+    windows: MomentConfig | None,
+    progress: Progress,
+) -> _Embedded:
     groups = [range(first, min(first + BATCH, len(clips))) for first in range(0, len(clips), BATCH)]
     rows: list[int] = []
-    parts = [np.zeros((0, embedder.dim), np.float32)]
+    vectors = [np.zeros((0, embedder.dim), np.float32)]
+    moments = [np.zeros((0, embedder.dim), np.float16)]
     skipped: list[Skipped] = []
     for good, sounds, misses in read_in_order(clips, groups, embedder.sample_rate, config):
-        if sounds:
-            parts.append(embedder.embed_audio(sounds))
+        if sounds and windows is None:
+            vectors.append(embedder.embed_audio(sounds))
+        elif sounds and windows is not None:
+            spans = [moment_spans(clips[row].duration, windows) for row in good]
+            of_clips, of_moments = embedder.embed_with_moments(sounds, spans)
+            vectors.append(of_clips)
+            moments += [vector.astype(np.float16) for vector in of_moments]
         rows += good
         skipped += misses
         progress(len(rows) + len(skipped), len(clips))
-    return rows, np.concatenate(parts), skipped
+    return _Embedded(rows, np.concatenate(vectors), np.concatenate(moments), skipped)
+
+
+def _moment_config(moments: MomentConfig | bool | None, embedder: CheckedEmbedder) -> MomentConfig | None:
+    """Length and hop of the moments of a new index, or None for none, see `ClipIndex.build`."""
+    if isinstance(moments, MomentConfig):
+        return moments
+    return MomentConfig() if (embedder.hears_moments if moments is None else moments) else None
+
+
+def _moments_text(config: MomentConfig | None) -> str:
+    return (
+        "without moments"
+        if config is None
+        else f"with moments of {config.seconds:g} s every {config.hop:g} s"
+    )
+
+
+def _durations(clips: Sequence[Clip]) -> Doubles:
+    return np.array([clip.duration for clip in clips], np.float64)
 
 
 def clip_place(clip: Clip) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..config import ClipConfig
+from ..config import ClipConfig, MomentConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +19,9 @@ class IndexManifest:
         embedder_fingerprint: Of the embedder that made the vectors.
         dim: Length of the vectors.
         cut: How files were cut into clips; whoever reads the clips again reads them under these settings.
+        prompts: Templates in which concepts are embedded, see `embed.prompts`.
         digest: `ClipIndex.digest` of all clips.
+        moments: Length and hop of the moments whose vectors are stored, or None where there are none.
     """
 
     name: str
@@ -29,4 +31,6 @@ class IndexManifest:
     embedder_fingerprint: str
     dim: int
     cut: ClipConfig
+    prompts: tuple[str, ...]
     digest: str
+    moments: MomentConfig | None = None

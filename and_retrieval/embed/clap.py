@@ -82,6 +82,8 @@ class ClapEmbedder:
     fusion, as the official code does for sounds up to 10 s; on longer sounds its fusion uses random crops.
     """
 
+    templates = ("This is a sound of {}.",)  # LAION's zero-shot evaluation
+
     def __init__(self, checkpoint: Checkpoint, device: str = "cpu", precision: str = "fp32") -> None:
         check_pair(checkpoint)
         self._checkpoint, self._device, self._precision = checkpoint, resolve_device(device), precision

@@ -82,11 +82,11 @@ class Explained(Sequence[Explanation]):
             read = columns.records(pq.read_table(path, schema=columns.schema(_Phrase)), _Phrase)
         return {clip.row: clip.phrase for clip in read}
 
-    def at(self, rows: Sequence[int]) -> list[Explanation]:
-        """Some units by their rows in the unit index, without their clips."""
+    def at(self, rows: Sequence[int], clips: bool = False) -> list[Explanation]:
+        """Some units by their rows in the unit index; their clips, the largest columns, only where they are wanted."""
         groups = self._file.metadata
         starts = [0, *accumulate(groups.row_group(group).num_rows for group in range(groups.num_row_groups))]
-        names = [name for name in self._file.schema_arrow.names if name not in CLIPS]
+        names = [name for name in self._file.schema_arrow.names if clips or name not in CLIPS]
         place = np.searchsorted(starts, rows, side="right") - 1
         units: dict[int, Explanation] = {}
         for group in sorted(set(place.tolist())):

@@ -88,11 +88,11 @@ class EmbeddedEmbedder:
         Returns:
             float32 [n, 521], and for every waveform float32 [moments, 521]; rows have unit length.
         """
-        from .posteriors import batches, patches_of
+        from .posteriors import alike, patches_of
 
         roots = np.empty((len(waveforms), self.dim), np.float32)
         moments = [np.empty((len(of), self.dim), np.float32) for of in spans]
-        for rows in batches(waveforms, spans):
+        for rows in alike(waveforms, spans):
             patches = patches_of(self._network, [waveforms[row] for row in rows])
             roots[rows] = patches.posterior_roots()
             for number, (start, end) in enumerate(spans[rows[0]]):

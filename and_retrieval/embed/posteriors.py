@@ -1,4 +1,4 @@
-"""Class posteriors of sounds by YAMNet: the audio half of the embedded embedder."""
+"""Class posteriors of sounds by YAMNet: the half of the embedded embedder that hears."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ def posterior_roots(network: Yamnet, waveforms: Sequence[Floats]) -> Floats:
     first.
     """
     result = np.empty((len(waveforms), network.classifier.out_features), np.float32)
-    for rows in batches(waveforms, [()] * len(waveforms)):
+    for rows in alike(waveforms, [()] * len(waveforms)):
         result[rows] = patches_of(network, [waveforms[row] for row in rows]).posterior_roots()
     return result
 
 
-def batches(waveforms: Sequence[Floats], spans: Sequence[Spans]) -> Iterator[list[int]]:
+def alike(waveforms: Sequence[Floats], spans: Sequence[Spans]) -> Iterator[list[int]]:
     """Rows of equally long waveforms with equal spans, as many as a pass takes."""
-    alike: dict[tuple[int, Spans], list[int]] = defaultdict(list)
+    groups: dict[tuple[int, Spans], list[int]] = defaultdict(list)
     for row, (waveform, of) in enumerate(zip(waveforms, spans, strict=True)):
-        alike[len(waveform), tuple(of)].append(row)
-    for (samples, _), rows in alike.items():
+        groups[len(waveform), tuple(of)].append(row)
+    for (samples, _), rows in groups.items():
         step = max(1, BATCH_PATCHES * PATCH_HOP * HOP // max(1, samples))
         for first in range(0, len(rows), step):
             yield rows[first : first + step]
@@ -75,7 +75,7 @@ class Patches:
 
 
 def patches_of(network: Yamnet, waveforms: list[Floats]) -> Patches:
-    """What the network hears in equally long waveforms, on the device that it is on."""
-    patches = log_mel_patches(waveforms)
+    """What the network hears in equally long waveforms, 1-D float32 at 16 kHz."""
+    patches = log_mel_patches(waveforms).to(network.classifier.weight.device)
     with torch.inference_mode():
-        return Patches(network(patches.to(network.classifier.weight.device)).cpu(), patch_rms(waveforms))
+        return Patches(network(patches).cpu(), patch_rms(waveforms))

@@ -6,6 +6,7 @@ Times are seconds, audio is float32 in [-1, 1], vectors have unit length.
 
 from __future__ import annotations
 
+import html
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -452,6 +453,13 @@ class Explanation:
     polysemanticity: float | None = None
     summary: Summary = NOT_ASKED
     open_concepts: tuple[str, ...] = ()
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows; `Run.unit` adds the clips."""
+        labels = ", ".join(f"{label.concept} ({label.score:.2f})" for label in self.labels[:3]) or "no label"
+        lines = [labels, f"label {self.reliable}{f', explained by: {self.kind}' if self.kind else ''}"]
+        lines.append(self.summary.text or self.summary.reason or "")
+        return f"<p><b>{html.escape(self.layer)}:{self.unit}</b> {'<br>'.join(map(html.escape, lines))}</p>"
 
 
 class LanguageModel(Protocol):

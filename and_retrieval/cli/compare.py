@@ -28,6 +28,10 @@ def add(verbs: Any) -> None:
         "--out", type=new_file("--out", PICTURES), metavar="FILE.png|.svg",
         help="draw the figures of all layers into this file",
     )  # fmt: skip
+    verb.add_argument(
+        "--table", type=new_file("--table", (".csv",)), metavar="FILE.csv",
+        help="write the figures of all layers into this table",
+    )  # fmt: skip
     add_embedder(verb)
     add_device(verb)
 
@@ -36,10 +40,12 @@ def answer(args: argparse.Namespace) -> tuple[Result, str]:
     """Run the verb; return its result as JSON and as text."""
     from ..comparison.compare import as_json, compare
     from ..comparison.picture import draw
+    from ..comparison.table import write_table
 
     device = device_of(args)
     compared = compare(opened_run(args.a, args, device), opened_run(args.b, args, device))
     picture = str(draw(compared, args.out)) if args.out else None
+    table = str(write_table(compared, args.table)) if args.table else None
     lines = [
         *_table(compared.a, compared.target_a, compared.layers_a),
         *(_table(compared.b, compared.target_b, compared.layers_b) if compared.b != compared.a else ()),
@@ -49,8 +55,9 @@ def answer(args: argparse.Namespace) -> tuple[Result, str]:
         "",
         *compared.caveats,
         *([f"picture  {picture}"] if picture else ()),
+        *([f"table  {table}"] if table else ()),
     ]
-    return {**as_json(compared), "picture": picture}, "\n".join(lines)
+    return {**as_json(compared), "picture": picture, "table": table}, "\n".join(lines)
 
 
 def _table(run: str, target: str, layers: tuple[LayerProfile, ...]) -> list[str]:

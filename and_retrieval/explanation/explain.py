@@ -97,6 +97,7 @@ def explain(
             bank=bank.name,
             concepts=bank.concepts,
             unknown_concepts=unknown,
+            moments=recording.index.moment_config,
             labelling=labelling,
             summaries=summaries,
             acoustics=acoustics,

@@ -13,11 +13,11 @@ from typing import Any
 from .. import __version__
 from ..errors import AndRetrievalError
 from ..store import DEFAULT_HOME, HOME_VARIABLE
-from . import bench, compare, demo, explain, export, index, models, prune, record, report, runs, search
+from . import bench, compare, demo, explain, export, index, merge, models, prune, record, report, runs, search
 from .parser import OneLineParser, VerbParser
 
 TRACEBACK_VARIABLE = "AND_RETRIEVAL_TRACEBACK"
-VERBS = (demo, index, record, explain, search, prune, report, export, compare, runs, models, bench)
+VERBS = (demo, index, record, merge, explain, search, prune, report, export, compare, runs, models, bench)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

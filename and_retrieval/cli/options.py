@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..choices import Numbers, known_name
+from ..choices import WINDOW, Numbers, known_name
 from ..errors import InputError
 from ..files import one_line, output_path
 from ..progress import Progress, terminal_progress
@@ -21,6 +22,7 @@ from .parser import VerbFormatter
 if TYPE_CHECKING:
     from ..clips.index import ClipIndex
     from ..run import Run
+    from ..shards.folder import ShardCount
 
 Result = dict[str, Any]
 Announce = Callable[[str, str], Progress]
@@ -131,6 +133,46 @@ def add_trust(verb: Any) -> None:
         "--trust-remote-code", action="store_true",
         help="allow a Hugging Face model to run the program code it comes with",
     )  # fmt: skip
+
+
+def add_sharding(verb: Any) -> None:
+    """Add the options `--workers`, `--shard` and `--shard-seconds`."""
+    verb.add_argument(
+        "--workers", type=_workers, default=1, metavar="N|ray|ray:ADDRESS",
+        help="processes that share the work, or a Ray cluster (default: 1)",
+    )  # fmt: skip
+    verb.add_argument(
+        "--shard", type=_share, metavar="I/N",
+        help="do only the I-th of N shares of the work, for job arrays; `merge` then joins what they leave",
+    )  # fmt: skip
+    verb.add_argument(
+        "--shard-seconds", type=number("--shard-seconds", WINDOW), metavar="S",
+        help="seconds of sound in a shard, which is lost at most if the work is stopped (default: 600, or more for "
+        "large sets)",
+    )  # fmt: skip
+
+
+def _workers(text: str) -> int | str:
+    """N, ray, or ray:ADDRESS."""
+    from ..shards.workers import check_workers
+
+    workers = int(text) if text.isdecimal() else text
+    check_workers(workers)
+    return workers
+
+
+def _share(text: str) -> tuple[int, int]:
+    """I/N as a pair."""
+    part, _, whole = text.partition("/")
+    if not (part.isdecimal() and whole.isdecimal() and 1 <= int(part) <= int(whole)):
+        raise InputError(f"--shard {text}: write I/N with I from 1 to N, such as 3/16")
+    return int(part), int(whole)
+
+
+def share_result(count: ShardCount, next_step: str) -> tuple[Result, str]:
+    """What a share of the work comes to, as JSON and as text; `next_step` is the command that joins all shares."""
+    text = f"{count.shards} shards are finished, {count.resumed} of them were before\nnext     {next_step}"
+    return asdict(count), text
 
 
 def announcer(args: argparse.Namespace) -> Announce:

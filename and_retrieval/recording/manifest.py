@@ -67,11 +67,14 @@ class RecordingManifest:
         dictionaries: Learned dictionaries that were attached to the network.
         index_clips: Number of clips in the index at the time; clips added later are not part of the recording.
         index_digest: `ClipIndex.digest` of these clips.
-        held_out_rows: Rows of the held-out clips, ascending.
+        held_out_rows: Rows of the held-out clips whose activations are kept, ascending.
         cut: How the clips were cut and read.
         settings: The settings: layers by full name, k, pooling, held-out share, batch, device.
         skipped: Clips that could not be read, with the reason.
         layers: Recorded layers, in recorded order.
+        seen_rows: Rows of the seen clips whose activations are kept, ascending; None if those of all clips are.
+        plan: Fingerprint of the plan by which it was recorded.
+        shards: Number of shards of that plan.
     """
 
     target: str
@@ -86,6 +89,9 @@ class RecordingManifest:
     skipped: tuple[Skipped, ...]
     layers: tuple[RecordedLayer, ...]
     changing: tuple[str, ...] = ()
+    seen_rows: tuple[int, ...] | None = None
+    plan: str = ""
+    shards: int = 0
 
     @property
     def read_clips(self) -> int:
@@ -96,3 +102,18 @@ class RecordingManifest:
 def identity(recording: Stored[RecordingManifest]) -> str:
     """Identifies a recording; changes when the network is recorded again."""
     return recording.files[EVIDENCE].sha256
+
+
+@dataclass(frozen=True, slots=True)
+class RecordPlan:
+    """Everything that decides a recording, known before the first clip is heard.
+
+    Attributes:
+        manifest: Of the recording to be, without what only hearing the clips can tell.
+        sizes: Number of clips of every shard, in the order of the index.
+        made_by: Version of torch; others may round otherwise.
+    """
+
+    manifest: RecordingManifest
+    sizes: tuple[int, ...]
+    made_by: str

@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Self
 
 import numpy as np
 import numpy.typing as npt
-from safetensors.numpy import load_file
 
 from ..clips.bands import BANDS
 from ..clips.index import ClipIndex
 from ..errors import StaleError, unknown_name
 from ..network.names import recorded_layers
+from ..shards.folder import ShardCount
 from ..store import Folder, Stored
 from ..types import Floats, LayerEvidence
 from .activations import FILE as ACTIVATIONS
 from .activations import SEEN, Activations, Part, open_activations
 from .evidence import load_evidence
 from .manifest import EVIDENCE, RecordingManifest, identity
+from .tensors import open_tensors
 from .unit_index import FILE as UNIT_INDEX
 from .unit_index import UnitIndex, load_unit_index
 
@@ -34,10 +35,12 @@ class Recording:
     Attributes:
         stored: The folder's committed state. Each file is opened and verified once.
         index: The index of the recorded clips.
+        shards: In how many shards it was recorded, and how many of them were found finished.
     """
 
     stored: Stored[RecordingManifest]
     index: ClipIndex
+    shards: ShardCount = field(default=ShardCount(), compare=False)
 
     @classmethod
     def open(cls, folder: Folder, index: ClipIndex) -> Self:
@@ -107,14 +110,19 @@ class Recording:
 
     @cached_property
     def seen_rows(self) -> npt.NDArray[np.intp]:
-        """Rows of the clips that may serve as evidence, int [seen], in the order of the `seen` activations."""
+        """Rows of the seen clips whose activations are kept, int [seen], in the order of the `seen` activations.
+
+        Those are all clips that may serve as evidence, unless there are more than `RecordConfig.kept_seen`.
+        """
+        if self.manifest.seen_rows is not None:
+            return np.array(self.manifest.seen_rows, np.intp)
         seen = np.ones(self.manifest.index_clips, bool)
         seen[list(self.manifest.held_out_rows)] = False
         return np.flatnonzero(seen)
 
     @cached_property
     def held_out_rows(self) -> npt.NDArray[np.intp]:
-        """Rows of the held-out clips, int [held out], in the order of the `held_out` activations."""
+        """Rows of the held-out clips whose activations are kept, int [held out], in the order of these."""
         return np.array(self.manifest.held_out_rows, np.intp)
 
     def files_of(self, rows: Sequence[int] | npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
@@ -159,8 +167,7 @@ class Recording:
 
     @cached_property
     def _measured(self) -> dict[str, Floats]:
-        measured: dict[str, Floats] = load_file(self.stored.file(QUALITIES_FILE))
-        return measured
+        return open_tensors(self.stored.file(QUALITIES_FILE))
 
     @cached_property
     def _activations(self) -> Activations:

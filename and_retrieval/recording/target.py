@@ -10,7 +10,7 @@ from ..network.layers import step_seconds_of
 from ..network.plan import LayerPlan, SteadySteps
 from ..targets import load_target
 from ..types import AttachedDictionary, Target
-from .manifest import RecordedLayer
+from .manifest import RecordedLayer, RecordingManifest
 from .recording import Recording
 
 
@@ -30,24 +30,35 @@ def load_recorded_target(
         InputError: The target or a dictionary cannot be loaded any more.
         StaleError: The file of a dictionary has changed.
     """
-    target = load_target(recording.manifest.target, device, trust_remote_code)
-    for attached in recording.manifest.dictionaries:
-        target = _attached(target, attached, recording)
+    return load_target_of(recording.manifest, recording.name, recording.remedy, device, trust_remote_code)
+
+
+def load_target_of(
+    manifest: RecordingManifest, name: str, remedy: str, device: str = "cpu", trust_remote_code: bool = False
+) -> Target:
+    """As `load_recorded_target`, from the manifest alone.
+
+    Args:
+        manifest: Of the recording.
+        name, remedy: How messages call the recording, and the command they give.
+        device, trust_remote_code: As there.
+    """
+    target = load_target(manifest.target, device, trust_remote_code)
+    for attached in manifest.dictionaries:
+        target = _attached(target, attached, name, remedy)
     return target
 
 
-def _attached(target: Target, attached: AttachedDictionary, recording: Recording) -> Target:
+def _attached(target: Target, attached: AttachedDictionary, name: str, remedy: str) -> Target:
     layer = attached.layer
     if attached.path is None:
         raise InputError(
-            f"the dictionary of layer {layer!r} of {recording.name} was made in Python and has no file; save it "
-            f"with dictionary.save_dictionary and {recording.remedy} --dictionary {layer}=FILE"
+            f"the dictionary of layer {layer!r} of {name} was made in Python and has no file; save it "
+            f"with dictionary.save_dictionary and {remedy} --dictionary {layer}=FILE"
         )
     dictionary = load_dictionary(attached.path)
     if dictionary.source is None or dictionary.source[1] != attached.sha256:
-        raise StaleError(
-            f"{attached.path} has changed since {recording.name} was recorded; {recording.remedy}"
-        )
+        raise StaleError(f"{attached.path} has changed since {name} was recorded; {remedy}")
     device = next(target.module.parameters(), dictionary.encoder).device
     axes = attached.unit_axis, attached.time_axis
     return attach(target, layer, dictionary, device=device, axes=axes)

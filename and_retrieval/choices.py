@@ -33,8 +33,12 @@ RANDOM = "random"
 """A selector without a score: it draws at random as many units from every layer as the default selector chooses."""
 SELECTORS = ("selective", "soft-wpmi", "cos-cubed", "captions", "retrieval", "open", "oracle", RANDOM)
 """Ways to find the units of a concept."""
+ABLATIONS = ("zero", "mean")
+"""What a pruned unit puts out: zero, or its mean over the seen clips."""
 EXPORT_FORMATS = ("jsonl", "csv", "parquet")
 """Formats in which explanations are exported; each is also the suffix of the file."""
+TABLE_FORMATS = ("markdown", "latex")
+"""Formats of tables of figures."""
 PICTURES = (".svg", ".png")
 """Suffixes of the pictures that can be drawn."""
 
@@ -98,6 +102,14 @@ MEGABYTES = Numbers("a number of megabytes above 0", lambda value: 0 < value < m
 BUDGET = Numbers(
     "a whole number of units, or a share of them between 0 and 1",
     lambda value: 0 < value < 1 or (value >= 1 and value % 1 == 0),
+)
+
+PORT = 8400
+"""Where the page is served."""
+PORTS = Numbers(
+    "a whole number from 1024 to 65535, or 0 for any free port",
+    lambda value: value == 0 or 1024 <= value <= 65535,
+    whole=True,
 )
 
 

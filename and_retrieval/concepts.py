@@ -88,7 +88,13 @@ def _read(path: Path) -> Iterator[str]:
             f"concept bank {str(path)!r} cannot be read ({error.strerror}); check the file"
         ) from None
     try:
-        yield from reader(text)
+        for concept in reader(text):
+            concept.encode()  # JSON can spell characters that no file can hold
+            yield concept
+    except UnicodeEncodeError:
+        raise InputError(
+            f"concept bank {str(path)!r}: {concept!a} holds half a character (a lone surrogate); correct it"
+        ) from None
     except ValueError as error:
         raise InputError(f"concept bank {str(path)!r}: {error}") from None
 

@@ -28,6 +28,7 @@ from .choices import (
 )
 
 DEFAULT_SELECTOR = "selective"
+DEFAULT_ABLATION = "zero"
 DRAWS = 5  # random choices of units that a selector's choice is compared with
 REPORT_MEGABYTES = 25.0
 
@@ -50,6 +51,23 @@ class ClipConfig:
         WINDOW.check("window", self.window)
         SECONDS.check("min_duration", self.min_duration)
         AMPLITUDE.check("silence", self.silence)
+
+
+@dataclass(frozen=True)
+class MomentConfig:
+    """The moments of clips: windows whose vectors an index holds beside those of the clips.
+
+    Attributes:
+        seconds: Length of a moment.
+        hop: Most seconds from the start of one moment to the start of the next.
+    """
+
+    seconds: float = 2.0
+    hop: float = 1.0
+
+    def __post_init__(self) -> None:
+        WINDOW.check("length of a moment", self.seconds)
+        WINDOW.check("hop of moments", self.hop)
 
 
 @dataclass(frozen=True)

@@ -25,12 +25,20 @@ class MissingExtraError(AndRetrievalError):
         super().__init__(f"{what} needs a package that is not installed: {self.remedy}")
 
 
+class DamagedError(InputError):
+    """What the program stored is damaged or incomplete; making it again replaces it."""
+
+
 class ChecksumError(AndRetrievalError):
     """The content of a file is not what its manifest describes."""
 
 
 class StaleError(AndRetrievalError):
     """Stored results were made from other data, another embedder or another format."""
+
+
+class OldFormatError(StaleError):
+    """Stored results have the format of another version; making them again replaces them."""
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str], remedy: str = "") -> InputError:

@@ -1,4 +1,4 @@
-"""Files: hashing, checking output paths, and writing a file in full or not at all."""
+"""Files: hashing, checking output paths, the cache folder, and writing a file in full or not at all."""
 
 from __future__ import annotations
 
@@ -13,11 +13,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from . import interruption
 from .errors import InputError
 
 CHUNK = 1 << 20  # bytes read at a time
 READABLE = 0o644
 _ESCAPED = re.compile(rb"\\x([89a-f][0-9a-f])")
+_SYSTEM_ERROR = re.compile(r"\(os error (\d+)\)")  # in the messages of safetensors
 SCRATCH = ".tmp"  # suffix of a file that is still being written
 ABANDONED = 24 * 3600.0
 """Seconds without a write after which a scratch file counts as left behind, wherever its process is."""
@@ -35,6 +37,34 @@ def sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
+def cache_folder() -> Path:
+    """The folder for joined model files and caches: `AND_RETRIEVAL_CACHE`, else in the user's cache folder."""
+    chosen = os.environ.get("AND_RETRIEVAL_CACHE")
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(chosen) if chosen else Path(base) / "and_retrieval"
+
+
+def remembered_sha256(path: Path) -> str:
+    """`sha256` of a file, from the cache as long as the file's path, size, inode and times of change are the same.
+
+    The inode's change time (ctime) is updated by every write and cannot be set back, unlike the mtime, which copying
+    may preserve.
+    """
+    path = path.resolve()
+    state = path.stat()
+    key = [str(path), state.st_size, state.st_mtime_ns, state.st_ctime_ns, state.st_ino]
+    cached = cache_folder() / "sha256" / f"{hashlib.sha256(os.fsencode(path)).hexdigest()[:24]}.json"
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        content = json.loads(cached.read_text(encoding="utf-8"))
+        if content["file"] == key:
+            return str(content["sha256"])
+    digest = sha256(path)
+    with suppress(OSError):  # without the cache, only time is lost
+        cached.parent.mkdir(parents=True, exist_ok=True)
+        write_text(cached, json.dumps({"file": key, "sha256": digest}))
+    return digest
+
+
 def plain_name(path: str | os.PathLike[str]) -> str:
     """A path as valid text: bytes that are not UTF-8 are written like ``\\xe9``, as Python shows them."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")
@@ -50,7 +80,7 @@ def named_file(name: str | os.PathLike[str]) -> Path:
 
 
 def one_line(text: str) -> str:
-    """Text as one line that any terminal can show: unprintable characters become escapes."""
+    """Text as one line that is safe on any terminal: unprintable characters, such as ESC, become escapes."""
     return "".join(
         c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in text
     )
@@ -98,10 +128,25 @@ def replacing(path: Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = scratch_path(path)
     try:
-        yield scratch
+        with disk_errors(path):
+            yield scratch
         settle(scratch, path)
     finally:
         scratch.unlink(missing_ok=True)
+
+
+@contextmanager
+def disk_errors(path: Path) -> Iterator[None]:
+    """Turn what a library raises when the system refuses to write into an OSError that names the path."""
+    try:
+        yield
+    except OSError:
+        raise
+    except Exception as error:
+        number = _SYSTEM_ERROR.search(str(error))
+        if number is None:
+            raise
+        raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from error
 
 
 def output_path(name: str, path: str | Path, suffixes: Sequence[str] = ()) -> Path:
@@ -122,7 +167,22 @@ def output_path(name: str, path: str | Path, suffixes: Sequence[str] = ()) -> Pa
         raise InputError(f"{name} {path}: give a name that ends in {' or '.join(suffixes)}")
     if not path.parent.is_dir():
         raise InputError(f"{name} {path}: the folder {path.parent} does not exist; make it first")
+    check_writable(path.parent)
     return path
+
+
+def existing_part(path: Path) -> Path:
+    """The path, or the nearest folder above it that exists; a file, if one lies where a folder should be."""
+    return next(place for place in (path, *path.absolute().parents) if place.exists())
+
+
+def check_writable(folder: Path) -> None:
+    """Raise InputError unless files can be made in a folder, or the folder itself can be made."""
+    there = existing_part(folder)
+    if not there.is_dir():
+        raise InputError(f"{there} is a file, so nothing can be stored in {folder}; choose another folder")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise InputError(f"{there} cannot be written to; choose another folder, or change its permissions")
 
 
 @contextmanager
@@ -140,7 +200,12 @@ def writing(path: Path) -> Iterator[Path]:
 
 
 def settle(scratch: Path, path: Path) -> None:
-    """Flush a finished scratch file to disk, make it readable for others, and give it its final name."""
+    """Flush a finished scratch file to disk, make it readable for others, and give it its final name.
+
+    Raises:
+        Interrupted: A signal has asked the program to end; the file may be spoiled by that.
+    """
+    interruption.check()
     with scratch.open("rb") as stream:
         os.fsync(stream.fileno())
     scratch.chmod(READABLE)  # some writers make private files

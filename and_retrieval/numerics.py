@@ -33,6 +33,13 @@ def chunks(count: int, width: int, limit: int = CHUNK_BYTES, itemsize: int = 8) 
         yield slice(start, min(start + step, count))
 
 
+def centred(vectors: Array, centre: Array) -> Floats:
+    """Vectors less a centre, of unit length; zero where nothing is left. float32 [n, dim]."""
+    rest = vectors - centre
+    lengths = np.linalg.norm(rest, axis=1, keepdims=True)
+    return np.where(lengths > 1e-6, rest / np.maximum(lengths, 1e-6), 0).astype(np.float32)
+
+
 def by_presence(values: Array) -> Iterator[tuple[Bools, Places]]:
     """The columns of [rows, columns] in groups that are finite on the same rows, and those rows.
 

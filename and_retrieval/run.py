@@ -46,11 +46,19 @@ class Run(Recording):
         return search_neurons(self, query, k, Filters(**filters))
 
     def prune(
-        self, *concepts: str, device: str = "cpu", trust_remote_code: bool = False, **settings: Any
+        self,
+        *concepts: str,
+        device: str = "cpu",
+        trust_remote_code: bool = False,
+        target: str | None = None,
+        **settings: Any,
     ) -> Pruned:
-        """Load the run's network and prune it, see `pruning.prune.prune`; several concepts are pruned together."""
-        target = load_recorded_target(self, device, trust_remote_code)
-        return prune(self, target, concepts, device=device, **settings)
+        """Load the run's network and prune it, see `pruning.prune.prune`; several concepts are pruned together.
+
+        `target` names the network again, see `recording.target.load_recorded_target`.
+        """
+        network = load_recorded_target(self, device, trust_remote_code, target)
+        return prune(self, network, concepts, device=device, **settings)
 
     def report(self, out: str | Path | None = None) -> Path:
         """Write the report, see `report.write.write_report`."""

@@ -6,13 +6,15 @@
     HOME/NAME/runs/RUN/report.html, prune-*.json                        files for people to read
 
 The name of a file contains a hash of its content. The manifest that lists the files is renamed into place last, so a
-crash leaves either the old state or the new state. A manifest is a frozen dataclass, checked once, when it is read.
+crash leaves either the old state or the new state. A manifest is a frozen dataclass, checked once, when it is read. It
+is sealed: it holds a hash of its own content, so that a damaged bit or an edit is noticed wherever it lies.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import fcntl
+import hashlib
 import json
 import os
 import re
@@ -22,19 +24,31 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from .errors import ChecksumError, InputError, StaleError, unknown_name
-from .files import is_abandoned, scratch_path, settle, sha256, write_text
+from .errors import ChecksumError, DamagedError, InputError, OldFormatError, StaleError, unknown_name
+from .files import (
+    disk_errors,
+    existing_part,
+    is_abandoned,
+    remembered_sha256,
+    scratch_path,
+    settle,
+    sha256,
+    write_text,
+)
 
-FORMAT = 2
+FORMAT = 3
 HOME_VARIABLE = "AND_RETRIEVAL_HOME"
 DEFAULT_HOME = "index"
 MANIFEST = "manifest.json"
 INDEX, RECORDING = "clip index", "recording"
 REPORT = "report.html"
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
-CHECKED_UP_TO = 256 << 20
-"""Bytes. Larger files (memory-mapped activations) are checked only by their size: hashing them would take longer than
-the work that uses them."""
+SEAL = "seal"
+"""Field of a sealed document: the sha256 of the other fields."""
+ALWAYS_HASHED = 256 << 20
+"""Bytes. Larger files (memory-mapped activations) are hashed once for as long as nothing writes to them: hashing them
+takes longer than most of the work that uses them."""
+
 Content = TypeVar("Content")
 Writer = Callable[[Path], None]
 
@@ -47,8 +61,15 @@ class Home:
 
     @classmethod
     def find(cls, chosen: str | Path | None = None) -> Home:
-        """The home that the user chose, else the environment's, else the default."""
-        return cls(Path(chosen or os.environ.get(HOME_VARIABLE) or DEFAULT_HOME))
+        """The home that the user chose, else the environment's, else the default; it need not exist.
+
+        Raises:
+            InputError: There is a file of that name, or of that of a folder above.
+        """
+        path = Path(chosen or os.environ.get(HOME_VARIABLE) or DEFAULT_HOME)
+        if not (there := existing_part(path)).is_dir():
+            raise InputError(f"home {there} is a file; give a folder with --home or {HOME_VARIABLE}")
+        return cls(path)
 
     def index(self, name: str) -> Folder:
         """Folder of a clip index, whether it exists or not."""
@@ -162,21 +183,29 @@ class Stored(Generic[Content]):
     _verified: set[str] = field(default_factory=set, repr=False, compare=False)
     _hold: _Hold | None = field(default=None, repr=False, compare=False)
 
+    def entry(self, name: str) -> StoredFile:
+        """A committed file as the manifest lists it, by its plain name.
+
+        Raises:
+            DamagedError: The manifest does not list it.
+        """
+        if name not in self.files:
+            raise DamagedError(f"{self.folder.path} has no {name}; make the {self.folder.kind} again")
+        return self.files[name]
+
     def file(self, name: str) -> Path:
         """Path of a committed file by its plain name; the file is verified at the first call.
 
         Raises:
-            InputError: The folder has no such file.
+            DamagedError: The folder has no such file.
             ChecksumError: The file is missing or has changed.
         """
         remedy = f"make the {self.folder.kind} again"
-        if name not in self.files:
-            raise InputError(f"{self.folder.path} has no {name}; {remedy}")
-        entry = self.files[name]
+        entry = self.entry(name)
         path = self.folder.path / Path(entry.path).name
         if name not in self._verified:
-            intact = path.is_file() and path.stat().st_size == entry.size
-            if not intact or (entry.size <= CHECKED_UP_TO and sha256(path) != entry.sha256):
+            digest = sha256 if entry.size <= ALWAYS_HASHED else remembered_sha256
+            if not path.is_file() or path.stat().st_size != entry.size or digest(path) != entry.sha256:
                 raise ChecksumError(f"{path} is missing or was changed; {remedy}")
             self._verified.add(name)
         return path
@@ -216,7 +245,8 @@ class Folder:
 
         Raises:
             StaleError: The manifest has another format, or the folder is of another kind.
-            InputError: The manifest is missing, is not JSON, or a field is missing or has another type.
+            InputError: The manifest is missing, was changed after it was written, is not JSON, or a field is missing
+                or has another type.
         """
         while True:
             text = self._text()
@@ -235,10 +265,12 @@ class Folder:
     def _stored(self, text: bytes, content: type[Content]) -> Stored[Content]:
         version = self._parsed(text, _Version).format
         if version != FORMAT:
-            raise StaleError(
+            raise OldFormatError(
                 f"{self.manifest_path} has format {version}, but this version reads format {FORMAT}; "
                 f"make the {self.kind} again"
             )
+        if not is_sealed(text):
+            raise self._damaged("it was changed after it was written")
         head = self._parsed(text, _Head)
         if head.kind != self.kind:
             raise StaleError(f"{self.path} is a {head.kind}, not a {self.kind}")
@@ -246,19 +278,13 @@ class Folder:
         return Stored(self, self._parsed(text, content), head.files, _hold=hold)
 
     def _parsed(self, text: bytes, content: type[Content]) -> Content:
-        from pydantic import TypeAdapter, ValidationError  # takes 0.1 s, which `--help` can save
-
         try:
-            return TypeAdapter(content).validate_json(text, strict=True)
-        except ValidationError as error:
-            flaw = error.errors(include_url=False, include_input=False)[0]
-            place = ".".join(map(str, flaw["loc"]))
-            raise self._damaged(f"{place + ': ' if place else ''}{flaw['msg']}") from None
-        except InputError as error:  # a setting that no stage can work with
+            return parsed(text, content)
+        except InputError as error:
             raise self._damaged(str(error)) from None
 
-    def _damaged(self, flaw: str) -> InputError:
-        return InputError(f"{self.manifest_path} is damaged ({flaw}); make the {self.kind} again")
+    def _damaged(self, flaw: str) -> DamagedError:
+        return DamagedError(f"{self.manifest_path} is damaged ({flaw}); make the {self.kind} again")
 
     def commit(self, files: Mapping[str, Writer | str | Path], content: Any) -> None:
         """Write files and then the manifest that lists them; files of the previous state are removed.
@@ -268,12 +294,19 @@ class Folder:
                 scratch file, which is moved.
             content: A dataclass, the content of the manifest.
         """
-        before = self._committed().values()
-        entries = {name: self._place(name, source) for name, source in files.items()}
-        head = _Head(FORMAT, self.kind, entries)
-        manifest = {**dataclasses.asdict(content), **dataclasses.asdict(head)}
-        self.write_text(self.manifest_name, json.dumps(manifest, indent=2, ensure_ascii=False) + "\n")
-        self._sweep({*before}, {name: entry.path for name, entry in entries.items()})
+        before = {*self._committed().values()}
+        entries: dict[str, StoredFile] = {}
+        try:
+            for name, source in files.items():
+                entries[name] = self._place(name, source)
+            head = _Head(FORMAT, self.kind, entries)
+            manifest = {**dataclasses.asdict(content), **dataclasses.asdict(head)}
+            self.write_text(self.manifest_name, sealed(manifest))
+        except BaseException:
+            for name in {entry.path for entry in entries.values()} - before - {*self._committed().values()}:
+                (self.path / name).unlink(missing_ok=True)
+            raise
+        self._sweep(before, {name: entry.path for name, entry in entries.items()})
 
     def write_text(self, name: str, text: str) -> Path:
         """Write a file for people or other programs in one step; returns its path."""
@@ -292,7 +325,8 @@ class Folder:
             if isinstance(source, str):
                 scratch.write_text(source, encoding="utf-8", newline="")
             elif not isinstance(source, Path):
-                source(scratch)
+                with disk_errors(self.path / name):
+                    source(scratch)
             digest, plain = sha256(scratch), Path(name)
             entry = StoredFile(f"{plain.stem}-{digest[:12]}{plain.suffix}", scratch.stat().st_size, digest)
             settle(scratch, self.path / entry.path)
@@ -325,6 +359,42 @@ class Folder:
                 _remove_unread(path)
             elif is_abandoned(path):
                 path.unlink(missing_ok=True)
+
+
+def parsed(text: bytes | str, content: type[Content]) -> Content:
+    """A JSON document as the dataclass `content`, each field checked against its type.
+
+    Raises:
+        InputError: It is not JSON, or a field is missing, has another type, or a value that no stage can work with;
+            the message names the field.
+    """
+    from pydantic import TypeAdapter, ValidationError  # takes 0.1 s, which `--help` can save
+
+    try:
+        return TypeAdapter(content).validate_json(text, strict=True)
+    except ValidationError as error:
+        flaw = error.errors(include_url=False, include_input=False)[0]
+        place = ".".join(map(str, flaw["loc"]))
+        raise InputError(f"{place + ': ' if place else ''}{flaw['msg']}") from None
+
+
+def sealed(document: Mapping[str, Any]) -> str:
+    """A JSON document with a hash of its content, for `is_sealed` to check."""
+    return json.dumps({**document, SEAL: _seal(document)}, indent=2, ensure_ascii=False) + "\n"
+
+
+def is_sealed(text: bytes | str) -> bool:
+    """Whether a JSON document is as `sealed` wrote it."""
+    try:
+        document = json.loads(text)
+        return isinstance(document, dict) and document.pop(SEAL, None) == _seal(document)
+    except (ValueError, RecursionError):
+        return False
+
+
+def _seal(document: Mapping[str, Any]) -> str:
+    as_read = json.loads(json.dumps(document))  # keys that are numbers become texts
+    return hashlib.sha256(json.dumps(as_read, sort_keys=True).encode()).hexdigest()
 
 
 def _checked(name: str) -> str:

@@ -26,6 +26,8 @@ Reliability = Literal["holds", "fails", "untested"]
 Kind = Literal["concept", "acoustic", "both"]
 TuningShape = Literal["peak", "rising", "falling", "valley"]
 
+Spans = Sequence[tuple[float, float]]
+"""(start, end) of each of several moments, in seconds from the beginning of the sound."""
 StepSeconds = Callable[[float, int], npt.NDArray[np.float64]]
 """(duration of a clip in seconds, steps on a layer's time axis) -> time of each step, see `Target.step_seconds`."""
 
@@ -40,8 +42,8 @@ class Clip:
         path: Audio file, POSIX style, relative to `root`, written as by `files.plain_name`.
         start: Start of the clip in the file, seconds.
         duration: Length in seconds.
-        label: Class name, or None.
-        caption: One sentence that describes the sound, or None.
+        label: Class name, or None; several are joined by `;`, see `labels`.
+        captions: Sentences that each describe the whole sound; empty without any.
         fold: Name of the fold that the file belongs to, or None.
         sha256: Hash of the whole file, hex.
     """
@@ -52,7 +54,7 @@ class Clip:
     start: float
     duration: float
     label: str | None = None
-    caption: str | None = None
+    captions: tuple[str, ...] = ()
     fold: str | None = None
     sha256: str = ""
 
@@ -60,6 +62,17 @@ class Clip:
     def file(self) -> str:
         """Absolute path of the audio file, POSIX style."""
         return f"{self.root}/{self.path}"
+
+    @property
+    def caption(self) -> str | None:
+        """The first caption, or None."""
+        return self.captions[0] if self.captions else None
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The class names that the label holds, each once."""
+        names = (name.strip() for name in (self.label or "").split(";"))
+        return tuple(dict.fromkeys(name for name in names if name))
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +104,14 @@ class Embedder(Protocol):
     """Maps audio and text into one vector space.
 
     It may have an attribute `shared_networks`, a tuple of names of targets whose weights it uses to hear: its labels
-    agree with such a network more than those of an independent embedder would, and the report says so.
+    agree with such a network more than those of an independent embedder would, and the report says so. It may have an
+    attribute `templates`, a tuple of sentences with one `{}`, such as "This is a sound of {}.": concepts are put into
+    them before they are embedded, and the mean of several counts.
+
+    It may have a method `embed_with_moments(waveforms, spans)`, where `spans` gives for every waveform the (start, end)
+    in seconds of several moments, the same for waveforms of the same length. It returns what `embed_audio` returns, and
+    a list with, for every waveform, float32 [moments, dim], rows of unit length. Without this method, moments are
+    embedded one by one, and only if the user asks for them.
 
     Attributes:
         name: The name by which the user loaded it.

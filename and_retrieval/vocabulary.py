@@ -24,7 +24,10 @@ from functools import cache
 import numpy as np
 import numpy.typing as npt
 
+from .clips.index import ClipIndex
 from .concepts import bank_lines
+from .embed.prompts import BARE, concept_vectors
+from .numerics import centred
 from .types import Embedder, Floats
 
 KNOWN_WORDS = ("audioset", "acoustic", "sound_verbs", "adjectives", "everyday")
@@ -57,11 +60,13 @@ class KnownWords:
     """What an embedder knows, see the module; made by `known_words`.
 
     Attributes:
-        examples: float64 [examples, dim], vectors of the yardstick's words.
+        centre: float64 [dim], what the yardstick's known words share; it says nothing and is taken off every vector.
+        examples: float64 [examples, dim], directions of the yardstick's words.
         weights: float64 [examples], of the kernel ridge regression.
         known, made_up: float64 [words], the scores of the yardstick's known and made-up words, each left out in turn.
     """
 
+    centre: Doubles
     examples: Doubles
     weights: Doubles
     known: Doubles
@@ -82,7 +87,7 @@ class KnownWords:
 
         `vectors` are those of the texts by the same embedder, float32 [texts, dim].
         """
-        scores: Doubles = _kernel(vectors.astype(np.float64), self.examples) @ self.weights
+        scores: Doubles = _kernel(centred(vectors, self.centre), self.examples) @ self.weights
         return scores
 
     def unknown(self, texts: Sequence[str], vectors: Floats) -> tuple[str, ...]:
@@ -115,14 +120,22 @@ class KnownWords:
         return float(grid[np.argmax(likely)] if likely.any() else grid[-1])
 
 
-def known_words(embedder: Embedder) -> KnownWords:
-    """What an embedder knows; found out once per process and weights."""
-    if embedder.fingerprint not in _made:
-        _made[embedder.fingerprint] = _fitted(embedder.embed_text)
-    return _made[embedder.fingerprint]
+def known_words(embedder: Embedder, prompts: tuple[str, ...] = BARE) -> KnownWords:
+    """What an embedder knows that reads texts in these prompts; found out once per process, weights and prompts."""
+    key = embedder.fingerprint, prompts
+    if key not in _made:
+        _made[key] = _fitted(lambda texts: concept_vectors(embedder.embed_text, texts, prompts))
+    return _made[key]
 
 
-_made: dict[str, KnownWords] = {}
+def unknown_texts(index: ClipIndex, texts: Sequence[str]) -> tuple[str, ...]:
+    """Those of some unrelated texts that the embedder of an index does not know in its prompts, in order."""
+    if not texts:
+        return ()
+    return known_words(index.embedder, index.prompts).unknown(texts, index.concept_vectors(texts))
+
+
+_made: dict[tuple[str, tuple[str, ...]], KnownWords] = {}
 
 
 def plain(name: str) -> str:
@@ -144,7 +157,9 @@ def _yardstick() -> dict[str, None]:
 def _fitted(embed_text: Callable[[Sequence[str]], Floats]) -> KnownWords:
     """Kernel ridge regression to 1 for known and -1 for made-up words, either kind counting as much as the other."""
     known, made_up = list(_yardstick()), bank_lines(MADE_UP_WORDS)
-    examples = embed_text([*known, *made_up]).astype(np.float64)
+    vectors = embed_text([*known, *made_up]).astype(np.float64)
+    centre = vectors[: len(known)].mean(axis=0)
+    examples = centred(vectors, centre).astype(np.float64)
     is_known = np.arange(len(examples)) < len(known)
     target = np.where(is_known, 1.0, -1.0)
     share = np.where(is_known, len(known), len(made_up)) / len(examples)
@@ -153,10 +168,10 @@ def _fitted(embed_text: Callable[[Sequence[str]], Floats]) -> KnownWords:
     left_out: Doubles = target - weights / np.diag(
         inverse
     )  # the score of each where it is not among the examples
-    return KnownWords(examples, weights, left_out[is_known], left_out[~is_known])
+    return KnownWords(centre, examples, weights, left_out[is_known], left_out[~is_known])
 
 
-def _kernel(rows: Doubles, columns: Doubles) -> Doubles:
+def _kernel(rows: Floats | Doubles, columns: Doubles) -> Doubles:
     kernel: Doubles = np.exp(SHARPNESS * (rows @ columns.T - 1))
     return kernel
 

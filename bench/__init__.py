@@ -16,21 +16,19 @@ import argparse
 import hashlib
 import importlib
 import json
-import os
-import platform
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from and_retrieval.benchmark.machine import machine
+from and_retrieval.benchmark.tables import markdown
 from and_retrieval.files import write_text
 from and_retrieval.progress import Progress, terminal_progress
 
 RESULTS = Path(__file__).parent / "results"
-PACKAGES = ("torch", "faiss-cpu", "numpy")
 SUITES = (
-    "retrieval",
+    "and",
     "labels",
     "ranking",
     "faithfulness",
@@ -45,6 +43,9 @@ SUITES = (
     "topk",
 )
 
+OTHERWISE_NAMED = {"and": "dissection"}
+"""Suites whose module is named otherwise: `and` is a word of Python's own."""
+
 Announce = Callable[[str, str], Progress]
 """(what is done, unit of counting) -> the progress to call."""
 Figures = dict[str, Any]
@@ -52,7 +53,9 @@ Figures = dict[str, Any]
 
 def suites() -> dict[str, str]:
     """Name of every suite that is there -> its module, not yet imported."""
-    return {name: f"bench.{name}" for name in SUITES if (Path(__file__).parent / f"{name}.py").is_file()}
+    modules = {name: OTHERWISE_NAMED.get(name, name) for name in SUITES}
+    here = Path(__file__).parent
+    return {name: f"bench.{module}" for name, module in modules.items() if (here / f"{module}.py").is_file()}
 
 
 def run(name: str, arguments: Sequence[str], quiet: bool = False) -> tuple[Figures, str]:
@@ -94,36 +97,6 @@ def run(name: str, arguments: Sequence[str], quiet: bool = False) -> tuple[Figur
     return result, f"{table}\n\nkept in {path.parent.parent.name}/{path.parent.name}/{path.name}"
 
 
-def machine() -> dict[str, Any]:
-    """What the figures depend on: processor, cores, load of the last minute, versions; nothing that names it.
-
-    A load above the number of cores means that the times are those of a busy machine.
-    """
-    import torch
-
-    return {
-        "cpu": _processor(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "load": round(os.getloadavg()[0], 1) if hasattr(os, "getloadavg") else None,
-        "python": platform.python_version(),
-        **{package: version(package) for package in PACKAGES},
-    }
-
-
-def markdown(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Rows as a Markdown table; columns in the order in which they first appear, numbers to three places."""
-    columns = list(dict.fromkeys(key for row in rows for key in row))
-    lines = [columns, ["---"] * len(columns), *([_cell(row.get(key)) for key in columns] for row in rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def _cell(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:.3f}"
-    return "" if value is None else str(value).replace("|", "\\|")
-
-
 def _numbers(figures: Mapping[str, Any], *path: str) -> Iterator[dict[str, Any]]:
     """One row for every dict that holds numbers, at any depth."""
     own = {
@@ -144,12 +117,3 @@ def _nameless(argument: str) -> str:
     """A path without the folders that only this machine has: its last two parts."""
     path = Path(argument)
     return "/".join(path.parts[-2:]) if path.is_absolute() or ".." in path.parts else argument
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return named[0] if named else platform.processor() or platform.machine()

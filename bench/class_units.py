@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from and_retrieval.benchmark.names import classes_of
+from and_retrieval.benchmark.retrieval import clips_digest
 from and_retrieval.clips.index import ClipIndex
 from and_retrieval.clips.source import load_clips
 from and_retrieval.config import RecordConfig, fingerprint
@@ -18,7 +20,6 @@ from and_retrieval.run import Run, record
 from and_retrieval.store import Home
 from and_retrieval.types import Embedder, LayerEvidence, Target
 from bench import Announce, small_cnn
-from bench.source import classes_of, digest
 
 LAST = "classes"
 
@@ -105,7 +106,7 @@ def class_units(
     target, facts = trained_cnn(source, home, training, announce)
     config = RecordConfig(top_k=top_k, device="cpu")
     run = record(target, index, layers, config, f"cnn-{seed}", announce)
-    return ClassUnits(classes, training, facts, index, run, digest(index.clips))
+    return ClassUnits(classes, training, facts, index, run, clips_digest(index.clips))
 
 
 def trained_cnn(
@@ -130,7 +131,7 @@ def labelled_index(source: str, embedder: str, home: str | None, announce: Annou
     clips = load_clips(source).clips
     classes_of(clips, source)
     loaded = load_embedder(embedder)
-    folder = Home.find(home).index(f"bench-{fingerprint(digest(clips), loaded.fingerprint)}")
+    folder = Home.find(home).index(f"bench-{fingerprint(clips_digest(clips), loaded.fingerprint)}")
     return ClipIndex.build(source, loaded, folder.path, progress=announce("embedding", "clips"))
 
 

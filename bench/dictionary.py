@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from and_retrieval.benchmark.retrieval import clips_digest
 from and_retrieval.comparison.profile import LayerProfile, profile
 from and_retrieval.comparison.statistics import Interval
 from and_retrieval.concepts import load_bank
@@ -37,7 +38,7 @@ from bench.small_dictionary import (
     train,
     variance_explained,
 )
-from bench.source import add_clip_arguments, digest
+from bench.source import add_clip_arguments
 
 UNITS, LEARNED, RANDOM = "units", "learned features", "random directions"
 
@@ -110,7 +111,7 @@ def run(
             "training": asdict(training),
             "top": top,
         },
-        "data": digest(index.clips),
+        "data": clips_digest(index.clips),
         "vectors": len(seen),
         "linear_variance_explained": round(linear_variance_explained(seen, unseen, k), 4),
         "layers": rows,

@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from and_retrieval.benchmark.retrieval import clips_digest
 from and_retrieval.concepts import ConceptBank, load_bank, merge_banks
 from and_retrieval.config import LabelConfig, RecordConfig
 from and_retrieval.explanation.faithfulness import BEST_OF, LEVEL, Faithfulness, faithfulness
@@ -37,7 +38,7 @@ from and_retrieval.targets import load_target
 from and_retrieval.types import Floats, Ints, LayerEvidence, Target
 from bench import Announce, Figures, markdown, small_cnn
 from bench.class_units import add_home_arguments, embedder_of, labelled_index, trained_cnn
-from bench.source import add_clip_arguments, digest
+from bench.source import add_clip_arguments
 
 MEASURES = ("correlation", "pearson", "auprc")
 CNN = "small_cnn"
@@ -114,7 +115,7 @@ def run(
             "labelling": asdict(labelling),
             "seed": seed,
         },
-        "data": digest(index.clips),
+        "data": clips_digest(index.clips),
         "networks": networks,
     }
 
@@ -150,7 +151,7 @@ class _Clips:
 
 def _clips(recorded: Recording, audio: Floats, text: Floats) -> _Clips:
     seen, held = (rows.astype(np.int32) for rows in (recorded.seen_rows, recorded.held_out_rows))
-    captioned = np.flatnonzero([recorded.index.clips[row].caption is not None for row in held])
+    captioned = np.flatnonzero([bool(recorded.index.clips[row].captions) for row in held])
     groups = recorded.files_of(recorded.held_out_rows).astype(np.int32)
     return _Clips(audio, text, seen, held, groups, captioned.astype(np.int32))
 

@@ -23,6 +23,8 @@ from typing import Any
 
 import numpy as np
 
+from and_retrieval.benchmark import measures as m
+from and_retrieval.benchmark.names import Names, bank_names, own_names, read_aliases
 from and_retrieval.concepts import ConceptBank, load_bank
 from and_retrieval.config import LabelConfig, fingerprint
 from and_retrieval.explanation.labels import EVIDENCE, describe_clips, layer_labels
@@ -30,15 +32,8 @@ from and_retrieval.explanation.scores import SCORES
 from and_retrieval.recording.recording import Recording
 from and_retrieval.types import Floats, Label, LayerEvidence
 from bench import Announce, Figures, markdown
-from bench import metrics as m
 from bench.class_units import add_home_arguments, class_units, settings, told
-from bench.source import (
-    Names,
-    add_source_arguments,
-    bank_names,
-    own_names,
-    read_aliases,
-)
+from bench.source import add_source_arguments
 
 LAYERS = ("hidden_relu", "classes")
 TOP = (5, 10, 20)

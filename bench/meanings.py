@@ -21,6 +21,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from and_retrieval.benchmark import measures as m
+from and_retrieval.benchmark.names import classes_of, own_names
+from and_retrieval.benchmark.retrieval import clips_digest
 from and_retrieval.clips.index import ClipIndex
 from and_retrieval.clips.source import load_clips
 from and_retrieval.config import fingerprint
@@ -30,8 +33,6 @@ from and_retrieval.explanation.scores import soft_wpmi
 from and_retrieval.store import Home
 from and_retrieval.types import Floats, Ints
 from bench import Announce, Figures, markdown
-from bench import metrics as m
-from bench.source import classes_of, digest, own_names
 
 KINDS: dict[str, tuple[float, ...]] = {
     "single": (1.0,),
@@ -64,7 +65,7 @@ def run(
     """
     loaded = load_embedder(embedder)
     clips = load_clips(source).clips
-    classes, data = classes_of(clips, source), digest(clips)
+    classes, data = classes_of(clips, source), clips_digest(clips)
     place = Home.find(home).index(f"bench-{fingerprint(data, loaded.fingerprint)}").path
     index = ClipIndex.build(source, loaded, place, progress=announce("embedding", "clips"))
     class_of = np.array([classes.index(clip.label or "") for clip in index.clips])

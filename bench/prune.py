@@ -3,8 +3,10 @@
 Two networks, with the classes of a labelled source as concepts: the small CNN trained on them (the last two hidden
 layers) and YAMNet (its last two pointwise layers; a class is the AudioSet classes near to its name). Units are
 chosen on seen clips, masked at four budgets, and measured on the held-out fold. `gap` is the change of the other
-classes' mean probability less that of the class itself, so 0 is what chance does and 1 the most there is; beside
-every selector stand random units, as many of each layer as `selective` takes, and the oracle, which reads labels.
+classes' mean probability less that of the class itself, so 0 is what chance does and 1 the most there is; `gap_logit`
+is the same in logits, `gap_centred` in logits less their mean over all classes. Beside every selector stand random
+units, as many of each layer as `selective` takes, and the oracle, which reads labels. `--ablate mean` masks units with
+their mean over the seen clips in place of zero.
 
 Nothing is fitted to these classes; that scores compare between layers as they are, and not standardised per layer, was
 decided by a look at them (the two differ by 0.01 in the mean gap). Captions that name the class make `captions` the
@@ -20,12 +22,16 @@ from typing import Any
 
 import numpy as np
 
+from and_retrieval.benchmark.names import classes_of
+from and_retrieval.benchmark.retrieval import clips_digest
+from and_retrieval.choices import ABLATIONS
 from and_retrieval.clips.index import ClipIndex
 from and_retrieval.clips.source import load_clips
 from and_retrieval.concepts import load_bank
-from and_retrieval.config import RecordConfig, SummaryConfig, fingerprint
+from and_retrieval.config import DEFAULT_ABLATION, RecordConfig, SummaryConfig, fingerprint
 from and_retrieval.embed import load_embedder
 from and_retrieval.explanation.explain import explain
+from and_retrieval.pruning.ablation import constants_of
 from and_retrieval.pruning.concept_clips import matched_clips, run_logits
 from and_retrieval.pruning.effect import Choice, Effect, best_units, effect, random_units, units_for
 from and_retrieval.pruning.matching import Vocabulary
@@ -40,7 +46,6 @@ from and_retrieval.targets import load_target
 from and_retrieval.types import Target
 from bench import Announce, Figures, markdown, small_cnn
 from bench.class_units import trained_cnn
-from bench.source import classes_of, digest
 
 BUDGETS = (0.03, 0.06, 0.12, 0.25)
 NETWORKS = {
@@ -49,7 +54,10 @@ NETWORKS = {
 }
 DRAWS = 5
 MARK = 0.85  # of the oracle's gap
-FIGURES = ("gap", "gap_logit", "delta_target", "delta_rest", "accuracy_target", "accuracy_rest")
+FIGURES = (
+    "gap", "gap_logit", "gap_centred", "delta_target", "delta_rest", "delta_target_logit", "delta_rest_logit",
+    "accuracy_target", "accuracy_rest",
+)  # fmt: skip
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -57,6 +65,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", metavar="SOURCE", help="labelled folder of folders, glob or CSV")
     parser.add_argument(
         "--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS), help="default: both"
+    )
+    parser.add_argument(
+        "--selectors", nargs="+", choices=SELECTORS, default=list(SELECTORS), help="default: all"
+    )
+    parser.add_argument(
+        "--ablate", choices=ABLATIONS, default=DEFAULT_ABLATION, help=f"default: {DEFAULT_ABLATION}"
     )
     parser.add_argument("--embedder", default="embedded", metavar="NAME", help="default: embedded")
     parser.add_argument(
@@ -68,7 +82,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(
-    source: str, networks: Sequence[str], embedder: str, home: str | None, seed: int, announce: Announce
+    source: str,
+    networks: Sequence[str],
+    selectors: Sequence[str],
+    ablate: str,
+    embedder: str,
+    home: str | None,
+    seed: int,
+    announce: Announce,
 ) -> Figures:
     """Gaps per network, selector and budget.
 
@@ -76,7 +97,7 @@ def run(
         InputError: Clips without labels, or an unknown embedder.
     """
     clips = load_clips(source).clips
-    classes, data = classes_of(clips, source), digest(clips)
+    classes, data = classes_of(clips, source), clips_digest(clips)
     loaded = load_embedder(embedder)
     path = Home.find(home).index(f"bench-{fingerprint(data, loaded.fingerprint)}").path
     index = ClipIndex.build(source, loaded, path, progress=announce("embedding", "clips"))
@@ -91,12 +112,14 @@ def run(
             target, index, NETWORKS[name], RecordConfig(device="cpu"), f"prune-{name}", announce
         )
         explain(recorded, summaries=SummaryConfig(llm="none"), announce=announce)  # for open concepts
-        figures[name] = network_figures(recorded, target, classes, seed, announce)
+        figures[name] = network_figures(recorded, target, classes, selectors, ablate, seed, announce)
     return {
         "settings": {
             "embedder": embedder,
             "fingerprint": loaded.fingerprint,
             "networks": list(networks),
+            "selectors": list(selectors),
+            "ablate": ablate,
             "budgets": list(BUDGETS),
             "draws": DRAWS,
             "seed": seed,
@@ -111,12 +134,16 @@ def network_figures(
     run: Recording,
     target: Target,
     classes: Sequence[str],
+    selectors: Sequence[str],
+    ablate: str,
     seed: int,
     announce: Announce,
+    budgets: Sequence[float] = BUDGETS,
+    layers: Sequence[str] = (),
 ) -> Figures:
     """Per selector and budget the figures of every class, and their means."""
-    sizes = {layer.name: layer.units for layer in run.layers}
-    counts = [units_for(budget, sum(sizes.values())) for budget in BUDGETS]
+    sizes = {layer.name: layer.units for layer in run.layers if not layers or layer.name in layers}
+    counts = [units_for(budget, sum(sizes.values())) for budget in budgets]
     bank, rng = load_bank(BACKGROUND), np.random.default_rng(seed)
     concepts = [label.replace("_", " ") for label in classes]
     vocabulary = Vocabulary.of(
@@ -128,8 +155,8 @@ def network_figures(
     progress = announce("selecting", "classes")
     for done, concept in enumerate(concepts):
         wanted = wanted_concepts(run, [concept], bank, matched[concept].labelled)
-        for name, selector in SELECTORS.items():
-            scores = unit_scores(run, vectors, wanted, selector, list(sizes))
+        for name in {"selective": None, **dict.fromkeys(selectors)}:
+            scores = unit_scores(run, vectors, wanted, SELECTORS[name], list(sizes))
             for place, count in enumerate(counts):
                 masks[concept, name, place, 0] = best_units(scores, count)
         for place in range(len(counts)):
@@ -141,7 +168,10 @@ def network_figures(
     rows = every.of(run.held_out_rows)
     units = [{layer: numbers.tolist() for layer, numbers in mask.items()} for mask in masks.values()]
     plans = recorded_plans(run.manifest.layers, target, sizes)
-    logits, order = run_logits(run, target, plans, rows, units, progress=announce("masking", "clips"))
+    logits, order = run_logits(
+        run, target, plans, rows, units, progress=announce("masking", "clips"),
+        constants=constants_of(ablate, run, target, plans),
+    )  # fmt: skip
     found: dict[tuple[str, int], dict[str, list[dict[str, float]]]] = {}
     for (concept, name, place, _), after in zip(masks, logits[1:], strict=True):
         clips = matched[concept]
@@ -157,7 +187,7 @@ def network_figures(
         ),
         "selectors": {
             name: [_means(found[name, place], concepts) for place in range(len(counts))]
-            for name in (*SELECTORS, "random")
+            for name in (*selectors, "random")
         },
     }
 
@@ -188,12 +218,14 @@ def table(figures: Figures) -> str:
     for name, network in figures.items():
         if name not in NETWORKS:
             continue
-        best = _mean(network["selectors"]["oracle"], "gap")
+        oracle = network["selectors"].get("oracle")
         rows = [
             {"selector": selector}
             | {f"gap at {budget:.0%}": one["gap"] for budget, one in zip(BUDGETS, by_budget, strict=True)}
-            | {"mean": _mean(by_budget, "gap"), "of the oracle's": _mean(by_budget, "gap") / best}
+            | {"mean": _mean(by_budget, "gap")}
+            | ({"of the oracle's": _mean(by_budget, "gap") / _mean(oracle, "gap")} if oracle else {})
             | {"mean, logits": _mean(by_budget, "gap_logit")}
+            | {"mean, centred logits": _mean(by_budget, "gap_centred")}
             | {"accuracy of the rest at 12%": by_budget[2]["accuracy_rest"]}
             for selector, by_budget in network["selectors"].items()
         ]

@@ -25,28 +25,24 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import rankdata
 
+from and_retrieval.benchmark.names import classes_of, own_names
+from and_retrieval.benchmark.retrieval import clips_digest
 from and_retrieval.clips.index import ClipIndex
 from and_retrieval.clips.source import load_clips
 from and_retrieval.config import RecordConfig, fingerprint
 from and_retrieval.embed import load_embedder
 from and_retrieval.errors import InputError
-from and_retrieval.explanation.space import (
-    background_texts,
-    centred,
-    centred_background,
-    clip_centre,
-    text_centre,
-)
+from and_retrieval.explanation.space import centred_background, clip_centre, concept_directions
+from and_retrieval.numerics import centred
 from and_retrieval.recording.activations import HELD_OUT
 from and_retrieval.recording.recording import Recording
 from and_retrieval.run import record
-from and_retrieval.search.query import Terms, calibrated
+from and_retrieval.search.query import Terms, calibrated, cosines
 from and_retrieval.search.thresholds import run_thresholds
 from and_retrieval.store import Home
 from and_retrieval.targets import load_target
 from and_retrieval.types import Clip, Floats
 from bench import Announce, Figures, markdown
-from bench.source import classes_of, digest, own_names
 
 ABSENT = Path(__file__).parent / "absent.csv"
 K = 10
@@ -78,7 +74,7 @@ def run(
     loaded = load_embedder(embedder)
 
     def indexed(place: str) -> ClipIndex:
-        name = f"bench-{fingerprint(digest(load_clips(place).clips), loaded.fingerprint)}"
+        name = f"bench-{fingerprint(clips_digest(load_clips(place).clips), loaded.fingerprint)}"
         path = Home.find(home).index(name).path
         return ClipIndex.build(place, loaded, path, progress=announce("embedding", "clips"))
 
@@ -89,12 +85,12 @@ def run(
     texts = {kind: _listed(set, kind) for kind in ("text", "nonsense")}
     names = own_names(classes_of(index.clips, source)).names
     held = index.vectors()[recorded.held_out_rows]
-    needs, of_texts, of_clips = run_thresholds(recorded), text_centre(index), clip_centre(index)
+    needs, of_clips = run_thresholds(recorded), clip_centre(index)
     asked = {
-        "texts: classes": (centred(loaded.embed_text(names), of_texts), needs.text),
-        "texts: absent": (centred(loaded.embed_text(texts["text"]), of_texts), needs.text),
-        "texts: nonsense": (centred(loaded.embed_text(texts["nonsense"]), of_texts), needs.text),
-        "texts: background": (centred(background_texts(index), of_texts), needs.text),
+        "texts: classes": (concept_directions(index, names), needs.text),
+        "texts: absent": (concept_directions(index, texts["text"]), needs.text),
+        "texts: nonsense": (concept_directions(index, texts["nonsense"]), needs.text),
+        "texts: background": (centred_background(index), needs.text),
         "sounds: held-out clips": (centred(held, of_clips), needs.sound),
     }
     if absent is not None:
@@ -104,11 +100,11 @@ def run(
         "settings": {
             "embedder": embedder, "fingerprint": loaded.fingerprint, "set": set, "seed": seed,
             "absent": fingerprint(ABSENT.read_text()), "needs": [round(needs.text, 3), round(needs.sound, 3)],
-            "others": digest(foreign.clips) if foreign else None,
+            "others": clips_digest(foreign.clips) if foreign else None,
         },
-        "data": digest(index.clips),
+        "data": clips_digest(index.clips),
         "heard": {name: heard_figures(shares, name, best) for name, shares in best.items()},
-        "joined": joined_figures(recorded, loaded.embed_text(names), seed),
+        "joined": joined_figures(recorded, concept_directions(index, names), seed),
     }  # fmt: skip
 
 
@@ -119,7 +115,7 @@ def best_share(run: Recording, vectors: Floats, needs: float) -> Floats:
     for vector in vectors:
         terms = Terms(vector[None], vector[None][:0], np.array([needs], np.float32))
         _, rows = run.unit_index.nearest(vector, K)
-        shares.append(float(calibrated(terms, run.unit_index.vectors(rows), texts).z.max()) / needs)
+        shares.append(float(calibrated(terms, cosines(run.unit_index.vectors(rows)), texts).z.max()) / needs)
     return np.array(shares, np.float32)
 
 

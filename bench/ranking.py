@@ -25,7 +25,9 @@ from typing import Any
 
 import numpy as np
 
+from and_retrieval.benchmark.names import bank_names, own_names, read_aliases
 from and_retrieval.checkpoints.bundled import locate
+from and_retrieval.clips.index import ClipIndex
 from and_retrieval.concepts import ConceptBank, load_bank
 from and_retrieval.config import LabelConfig, SummaryConfig, fingerprint
 from and_retrieval.explanation.labels import DESCRIBED_BY
@@ -43,7 +45,7 @@ from and_retrieval.language.rank import (
 from and_retrieval.types import Floats, Ints
 from bench import Announce, Figures, markdown
 from bench.class_units import ClassUnits, add_home_arguments, class_units, settings, told
-from bench.source import add_source_arguments, bank_names, own_names, read_aliases
+from bench.source import add_source_arguments
 
 MODELS = ("gemma3", "smollm2")
 STAND_INS = "audioset"
@@ -92,7 +94,7 @@ def run(
     top = units.last.top.rows[:, : SummaryConfig().clips]
     scores = [[label.score for label in unit] for unit in proposed]
     figures: Figures = {}
-    for described, phrases in descriptions(units).items():
+    for described, phrases in descriptions(units.index).items():
         orders: Orders = {"similarity": similarities(units, phrases, top, found)}
         shown = [[phrases[row] for row in rows if row >= 0] for rows in top]
         seconds: dict[str, float] = {}
@@ -127,14 +129,12 @@ def run(
     }
 
 
-def descriptions(units: ClassUnits) -> dict[str, tuple[str, ...]]:
+def descriptions(index: ClipIndex) -> dict[str, tuple[str, ...]]:
     """Source of the descriptions -> one per clip: its caption where all clips carry one, the nearest concepts."""
     bank: ConceptBank = load_bank(STAND_INS)
-    nearest = np.argsort(
-        -(units.index.vectors() @ units.embedder.embed_text(bank.concepts).T), axis=1, kind="stable"
-    )
+    nearest = np.argsort(-(index.vectors() @ index.text_vectors(bank.concepts).T), axis=1, kind="stable")
     stand_ins = tuple(", ".join(bank.concepts[c] for c in row[:DESCRIBED_BY]) for row in nearest)
-    captions = tuple(clip.caption or "" for clip in units.index.clips)
+    captions = tuple(clip.caption or "" for clip in index.clips)
     return ({"captions": captions} if all(captions) else {}) | {"nearest concepts": stand_ins}
 
 

@@ -28,6 +28,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from and_retrieval import faiss_index, soundbank
+from and_retrieval.benchmark.retrieval import clips_digest
 from and_retrieval.clips.index import ClipIndex
 from and_retrieval.clips.source import load_clips
 from and_retrieval.concepts import load_bank
@@ -39,12 +40,11 @@ from and_retrieval.recording.activations import SEEN
 from and_retrieval.recording.recording import Recording
 from and_retrieval.recording.unit_index import UnitIndex
 from and_retrieval.run import record
-from and_retrieval.search.query import CANDIDATES, Terms, calibrated, ranked
+from and_retrieval.search.query import CANDIDATES, Terms, calibrated, cosines, ranked
 from and_retrieval.store import Home
 from and_retrieval.targets import load_target
 from and_retrieval.types import Embedder, Floats
 from bench import Announce, Figures, markdown
-from bench.source import digest
 
 K = 10
 OTHERS = 2
@@ -75,7 +75,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(source: str, embedder: str, units: int, home: str | None, seed: int, announce: Announce) -> Figures:
     """Figures of the approximate and of the exact index, beside brute force."""
     loaded = load_embedder(embedder)
-    data = digest(load_clips(source).clips)
+    data = clips_digest(load_clips(source).clips)
     place = Home.find(home).index(f"bench-{fingerprint(data, loaded.fingerprint)}").path
     index = ClipIndex.build(source, loaded, place, progress=announce("embedding", "clips"))
     recorded = record(load_target("yamnet"), index, (), RecordConfig(device="cpu"), "search", announce)
@@ -239,13 +239,13 @@ def _searched(
     begin = time.perf_counter()
     scores, rows = ranked(query, lambda v, n: unit_index.nearest(v, n, among), unit_index.vectors, K)
     if texts is not None:
-        calibrated(query, unit_index.vectors(rows), texts)
+        calibrated(query, cosines(unit_index.vectors(rows)), texts)
     return time.perf_counter() - begin, scores, rows
 
 
 def _brute(vectors: Floats, query: Terms, among: Mask | None = None) -> tuple[float, Floats, Any]:
     begin = time.perf_counter()
-    scores = query.scores(vectors)
+    scores = query.scores(cosines(vectors))
     if among is not None:
         scores = np.where(among, scores, -np.inf)
     k = min(K, len(scores))

@@ -73,7 +73,7 @@ def run(source: str, embedder: str, k: int, home: str | None, seed: int, announc
     tested = sound_tests(units.run, units.last.name, clips.audio, bank.concepts, labels)
     labelled = labelled_units(units, labels)
     figures: Figures = {}
-    for described, phrases in descriptions(units).items():
+    for described, phrases in descriptions(units.index).items():
         texts: dict[str, list[str | None]] = baselines(labelled, phrases)
         made, seconds = {}, {}
         for model in MODELS:

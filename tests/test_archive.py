@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import pickle
+import re
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -68,7 +69,7 @@ def recorded(target: Target, seconds: float, n: int) -> dict[str, tuple[Floats, 
 
 
 def test_an_archive_is_the_network_it_was_made_of(network: Network, tmp_path: Path) -> None:
-    target = load_target(f"torch:{archived(tmp_path, network)}")
+    target = load_target(f"torch:{archived(tmp_path, network)}", trust_remote_code=True)
     assert target.sample_rate == RATE
     assert target.class_names == ("dog", "rain")
     assert target.layers == ("frames", "block.1", "mix", "head")
@@ -84,18 +85,21 @@ def test_an_archive_is_the_network_it_was_made_of(network: Network, tmp_path: Pa
         sounds = target.preprocess([noise(1.0, RATE)] * 2)
         assert target.logits is not None
         assert target.logits(target.module(sounds)) == pytest.approx(network(sounds), abs=1e-6)
-    assert weights_hash(target.module) == weights_hash(load_target(f"torch:{tmp_path / 'net.pt2'}").module)
+    assert weights_hash(target.module) == weights_hash(
+        load_target(f"torch:{tmp_path / 'net.pt2'}", trust_remote_code=True).module
+    )
 
 
 def test_without_class_names(network: Network, tmp_path: Path) -> None:
-    target = load_target(f"torch:{archived(tmp_path, network, {'sample_rate': RATE})}")
+    place = archived(tmp_path, network, {"sample_rate": RATE})
+    target = load_target(f"torch:{place}", trust_remote_code=True)
     assert target.class_names is None
     assert target.logits is None
 
 
-def refusal(path: Path) -> str:
+def refusal(path: Path, trusted: bool = True) -> str:
     with pytest.raises(InputError) as caught:
-        load_target(f"torch:{path}")
+        load_target(f"torch:{path}", trust_remote_code=trusted)
     message = str(caught.value)
     assert message.startswith(f"target 'torch:{path}'")
     assert "\n" not in message
@@ -154,13 +158,8 @@ class Trap:
         return eval, ("open('sprung', 'w')",)
 
 
-@pytest.mark.parametrize("member", ["sample inputs", "constant"])
-def test_pickled_code_is_not_run(
-    network: Network, tmp_path: Path, member: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    path, changed = archived(tmp_path, network), tmp_path / "trap.pt2"
-    (tmp_path / "trap.json").write_text(json.dumps({"sample_rate": RATE}))
+def trapped(path: Path, changed: Path, member: str) -> None:
+    """Copy an archive with a trap in one of its members."""
     with zipfile.ZipFile(path) as whole, zipfile.ZipFile(changed, "w") as part:
         root = whole.namelist()[0].split("/")[0]
         for name in whole.namelist():
@@ -175,7 +174,36 @@ def test_pickled_code_is_not_run(
                     "tensor_meta": None,
                 }
                 content = json.dumps({"config": {"x": entry}}).encode()
+            if member == "expression" and name.endswith("model.json"):
+                content = re.sub(
+                    rb'"expr_str": "[^"]*"', b"\"expr_str\": \"open('sprung', 'w')\"", content, count=1
+                )
+                assert b"sprung" in content
             part.writestr(name, content)
         part.writestr(f"{root}/data/constants/opaque_obj_0", pickle.dumps(Trap()))
-    assert "pickle that holds more than tensors" in refusal(changed)
+
+
+@pytest.mark.parametrize("member", ["sample inputs", "constant", "expression"])
+def test_nothing_of_an_archive_is_run_without_trust(
+    network: Network, tmp_path: Path, member: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path, changed = archived(tmp_path, network), tmp_path / "trap.pt2"
+    (tmp_path / "trap.json").write_text(json.dumps({"sample_rate": RATE}))
+    trapped(path, changed, member)
+    assert (
+        "is a program, and reading it can run any code; if you trust it, add --trust-remote-code"
+        in refusal(changed, trusted=False)
+    )
     assert not (tmp_path / "sprung").exists()
+
+
+def test_torch_itself_evaluates_what_an_archive_holds(
+    network: Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Why trust is asked for: the trap is an expression, not a pickle."""
+    monkeypatch.chdir(tmp_path)
+    trapped(archived(tmp_path, network), tmp_path / "trap.pt2", "expression")
+    (tmp_path / "trap.json").write_text(json.dumps({"sample_rate": RATE}))
+    refusal(tmp_path / "trap.pt2", trusted=True)
+    assert (tmp_path / "sprung").exists()

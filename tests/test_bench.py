@@ -6,29 +6,27 @@ import argparse
 import json
 import sys
 from dataclasses import replace
-from itertools import permutations
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from sklearn.metrics import average_precision_score
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import bench
 from and_retrieval import soundbank
+from and_retrieval.benchmark import measures as m
+from and_retrieval.benchmark.names import Names, bank_names, classes_of, own_names, read_aliases
+from and_retrieval.benchmark.retrieval import clips_digest
 from and_retrieval.clips.source import load_clips, read_clip
 from and_retrieval.concepts import load_bank
 from and_retrieval.errors import ChecksumError, InputError
 from and_retrieval.recording.unit_index import neuron_vectors
 from and_retrieval.targets import load_target
 from and_retrieval.types import Clip, Kept, LayerEvidence, Moments
-from bench import labels, metrics, small_cnn
-from bench.retrieval import zero_shot
-from bench.source import ESC10_NAMES, Names, bank_names, classes_of, digest, own_names, read_aliases
+from bench import labels, small_cnn
+from bench.source import ESC10_NAMES
 
 CONCEPTS = ("siren", "rain", "sine tone")
 SMALL = small_cnn.TrainConfig(epochs=4, batch=3, widths=(4, 8, 8, 8), hidden=16, crop=1.0)
@@ -46,8 +44,11 @@ def sounds(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_registry_names_the_suites_and_imports_none_of_them() -> None:
-    assert set(bench.suites()) >= {"retrieval", "labels", "topk"}
-    assert all(module == f"bench.{name}" for name, module in bench.suites().items())
+    assert set(bench.suites()) >= {"labels", "topk"}
+    assert all(
+        module == f"bench.{bench.OTHERWISE_NAMED.get(name, name)}" for name, module in bench.suites().items()
+    )
+    assert bench.suites()["and"] == "bench.dissection"
 
 
 def test_every_suite_prints_help(capsys: pytest.CaptureFixture[str]) -> None:
@@ -103,58 +104,9 @@ def test_markdown_joins_columns_and_guards_bars() -> None:
 
 def test_found_and_precision_on_hand_counted_lists() -> None:
     # The first query ranks 0 2 3 1 with 2 and 3 right, the second 1 3 2 0 with 1 right.
-    assert [metrics.found(SCORES, TRUTH, k) for k in (1, 2, 3)] == [0.5, 1.0, 1.0]
-    assert [metrics.precision(SCORES, TRUTH, k) for k in (1, 2, 3)] == pytest.approx([1 / 2, 2 / 4, 3 / 6])
-    assert metrics.mean_average_precision(SCORES, TRUTH) == pytest.approx(((1 / 2 + 2 / 3) / 2 + 1) / 2)
-
-
-def test_ties_go_to_the_earlier_item() -> None:
-    flat = np.zeros((1, 3))
-    assert metrics.found(flat, np.array([[True, False, False]]), 1) == 1.0
-    assert metrics.found(flat, np.array([[False, False, True]]), 2) == 0.0
-
-
-@settings(deadline=None)
-@given(st.integers(0, 2**32 - 1), st.integers(1, 6), st.integers(2, 40))
-def test_mean_average_precision_is_that_of_scikit_learn(seed: int, queries: int, items: int) -> None:
-    rng = np.random.default_rng(seed)
-    scores = rng.permuted(np.tile(np.arange(items) / items, (queries, 1)), axis=1)
-    truth = rng.random((queries, items)) < 0.3
-    truth[:, rng.integers(items)] = True
-    theirs = np.mean([average_precision_score(t, s) for t, s in zip(truth, scores, strict=True)])
-    assert metrics.mean_average_precision(scores, truth) == pytest.approx(theirs)
-
-
-def test_a_query_without_right_item_has_no_average_precision() -> None:
-    with pytest.raises(ValueError, match="query 1 has no right item"):
-        metrics.mean_average_precision(SCORES, np.array([[True] * 4, [False] * 4]))
-
-
-def test_chance_is_the_mean_over_all_orders() -> None:
-    """Every order of five items, counted out, for two queries with two and one right items."""
-    truth = np.array([[True, False, True, False, False], [False, False, False, True, False]])
-    orders = [np.array([order, order], dtype=float) for order in permutations(range(5))]
-    for k in (1, 3, 5):
-        counted = np.mean([metrics.found(scores, truth, k) for scores in orders])
-        assert metrics.chance_found(truth, k) == pytest.approx(counted)
-        counted = np.mean([metrics.precision(scores, truth, k) for scores in orders])
-        assert metrics.chance_precision(truth, k) == pytest.approx(counted)
-    counted = np.mean([metrics.mean_average_precision(scores, truth) for scores in orders])
-    assert metrics.chance_average_precision(truth) == pytest.approx(counted)
-
-
-def test_zero_shot_counts_a_class_by_the_place_of_its_name() -> None:
-    class Axes:
-        """Text i of the bank lies on axis i."""
-
-        def embed_text(self, texts: tuple[str, ...]) -> np.ndarray:
-            return np.eye(len(texts), dtype=np.float32)
-
-    vectors = np.eye(7, dtype=np.float32)[[2, 2, 6, 0]]
-    names = Names(tuple("abcdefg"), (2, 6))  # class 0 is called c, class 1 is called g
-    figures = zero_shot(Axes(), vectors, np.array([0, 0, 1, 1]), names)  # type: ignore[arg-type]
-    assert figures["top_1"] == {"measured": 0.75, "chance": 0.1429}
-    assert figures["top_5"] == {"measured": 0.75, "chance": 0.7143}
+    assert [m.found(SCORES, TRUTH, k) for k in (1, 2, 3)] == [0.5, 1.0, 1.0]
+    assert [m.precision(SCORES, TRUTH, k) for k in (1, 2, 3)] == pytest.approx([1 / 2, 2 / 4, 3 / 6])
+    assert m.mean_average_precision(SCORES, TRUTH) == pytest.approx(((1 / 2 + 2 / 3) / 2 + 1) / 2)
 
 
 # Names of classes
@@ -166,9 +118,9 @@ def _clip(label: str | None, number: int = 0) -> Clip:
 
 def test_class_names_are_found_in_a_bank_by_alias_and_added_when_missing() -> None:
     classes = classes_of([_clip("dog_bark"), _clip("sea_waves"), _clip("Gong")], "x")
-    assert own_names(classes) == Names(("Gong", "dog bark", "sea waves"), (0, 1, 2))
+    assert own_names(classes) == Names(("Gong", "dog bark", "sea waves"), (0, 1, 2), classes)
     names = bank_names(classes, ("sea waves", "Dog"), {"dog_bark": "dog"})
-    assert names == Names(("sea waves", "Dog", "Gong"), (2, 1, 0))
+    assert names == Names(("sea waves", "Dog", "Gong"), (2, 1, 0), classes)
 
 
 def test_esc10_aliases_all_lie_in_the_esc50_bank() -> None:
@@ -192,8 +144,8 @@ def test_sources_that_cannot_be_measured_say_so(tmp_path: Path) -> None:
 def test_the_digest_changes_with_labels_and_not_with_the_place() -> None:
     clips = [_clip("a"), _clip("b", 1)]
     elsewhere = [replace(clip, root="/mnt") for clip in clips]
-    assert digest(clips) == digest(elsewhere)
-    assert digest(clips) != digest([_clip("a"), _clip("c", 1)])
+    assert clips_digest(clips) == clips_digest(elsewhere)
+    assert clips_digest(clips) != clips_digest([_clip("a"), _clip("c", 1)])
 
 
 # Labels and search of class units

@@ -21,7 +21,9 @@ def figures(tmp_path_factory: pytest.TempPathFactory) -> Figures:
     target = load_target(f"{Path(__file__).parent / 'targets' / 'two_per_class.py'}:load")
     run = record(target, index, layers=["relu"])
     explain(run, summaries=SummaryConfig(llm="none"))
-    return prune.network_figures(run, target, list(UNITS_OF), 0, lambda *_: lambda *_: None)
+    return prune.network_figures(
+        run, target, list(UNITS_OF), list(SELECTORS), "zero", 0, lambda *_: lambda *_: None
+    )
 
 
 def test_every_selector_and_budget_has_its_figures(figures: Figures) -> None:

@@ -16,13 +16,11 @@ from and_retrieval.checkpoints import bundled as weights
 from and_retrieval.checkpoints.bundled import (
     WeightFile,
     Weights,
-    cache_folder,
     locate,
     manifest,
-    remembered_sha256,
 )
 from and_retrieval.errors import ChecksumError, InputError, MissingExtraError
-from and_retrieval.files import sha256
+from and_retrieval.files import cache_folder, remembered_sha256, sha256
 
 Install = Callable[..., Weights]
 

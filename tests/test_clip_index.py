@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+from documents import rewritten
 from embedders import FakeEmbedder
 from sounds import WriteSound, noise, tone
 
 from and_retrieval import faiss_index, soundbank
 from and_retrieval.clips.files import UnreadableAudioError
-from and_retrieval.clips.index import BATCH, ClipIndex, read_in_order
+from and_retrieval.clips.index import ClipIndex, read_in_order
 from and_retrieval.clips.manifest import IndexManifest
+from and_retrieval.clips.shard import BATCH
 from and_retrieval.clips.source import load_clips, read_clip
 from and_retrieval.config import ClipConfig
 from and_retrieval.errors import ChecksumError, InputError, StaleError
@@ -291,7 +292,7 @@ class TestOpen:
 
     def test_another_format(self, sounds: Path, home: Path, fake: FakeEmbedder) -> None:
         path = ClipIndex.build(sounds, fake, home / "x").folder.path / "manifest.json"
-        path.write_text(json.dumps(json.loads(path.read_text()) | {"format": 99}))
+        rewritten(path, format=99)
         with pytest.raises(StaleError, match="format 99"):
             ClipIndex.open(home / "x")
 

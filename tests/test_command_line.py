@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from documents import rewritten
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -220,7 +221,7 @@ def test_the_same_limits_hold_in_python(make: Callable[[], object], says: str) -
 
 
 def test_a_stored_setting_that_no_stage_can_work_with_is_a_damaged_manifest(tmp_path: Path) -> None:
-    from dataclasses import dataclass
+    from dataclasses import asdict, dataclass
 
     from and_retrieval.store import Folder
 
@@ -230,8 +231,7 @@ def test_a_stored_setting_that_no_stage_can_work_with_is_a_damaged_manifest(tmp_
 
     folder = Folder(tmp_path, "thing")
     folder.commit({}, Content(LabelConfig()))
-    path = folder.manifest_path
-    path.write_text(path.read_text().replace('"k": null', '"k": 0'))
+    rewritten(folder.manifest_path, labelling={**asdict(LabelConfig()), "k": 0})
     with pytest.raises(InputError, match=r"manifest\.json is damaged \(k 0: .*; make the thing again"):
         folder.open(Content)
 

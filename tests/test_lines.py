@@ -54,10 +54,10 @@ TOLD = (
 
 @pytest.fixture
 def explained(home: Path, tmp_path: Path, write_sound: WriteSound) -> Explained:
-    """Of clips that are halves of two files, the second file with a caption."""
+    """Of clips that are halves of two files, the second file with two captions."""
     for number in range(2):
         write_sound(f"sounds/{number}.wav", tone(200 + 400 * number, 0.6, 8_000), 8_000)
-    (tmp_path / "sounds/clips.csv").write_text("path,caption\n0.wav,\n1.wav,A tone.\n")
+    (tmp_path / "sounds/clips.csv").write_text("path,caption\n0.wav,\n1.wav,A tone.\n1.wav,A beep.\n")
     index = ClipIndex.build(tmp_path / "sounds/clips.csv", FakeEmbedder(), home / "s", ClipConfig(window=0.3))
     recording = Recording.open(plant(index, {"conv": np.zeros((4, 2))}, "net"), index)
     return say(recording, TOLD, [clip.caption or "hum, drone" for clip in index.clips])
@@ -118,7 +118,15 @@ def expected() -> list[dict[str, Any]]:
             },
         ],
         "top": [
-            {"path": "1.wav", "start": 0.3, "peak": 0.125, "activation": 3.5, "row": 3, "caption": "A tone."},
+            {
+                "path": "1.wav",
+                "start": 0.3,
+                "peak": 0.125,
+                "activation": 3.5,
+                "row": 3,
+                "caption": "A tone.",
+                "captions": ["A tone.", "A beep."],
+            },
             {
                 "path": "0.wav",
                 "start": 0.0,
@@ -126,6 +134,7 @@ def expected() -> list[dict[str, Any]]:
                 "activation": 2.0,
                 "row": 0,
                 "caption": "hum, drone",
+                "captions": [],
             },
         ],
         "low": [
@@ -136,6 +145,7 @@ def expected() -> list[dict[str, Any]]:
                 "activation": -1.0,
                 "row": 1,
                 "caption": "hum, drone",
+                "captions": [],
             },
         ],
     }

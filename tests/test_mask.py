@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict, namedtuple
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -51,6 +52,19 @@ def test_the_rest_is_as_if_the_units_were_zero(channels: set[int], features: set
     expected = module[3](module[2](hidden))
     expected[..., sorted(features)] = 0
     with masked(module, {"1": sorted(channels), "3": sorted(features)}, PLANS):
+        assert torch.equal(module(X), expected)
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.sets(st.integers(0, 5)), st.sets(st.integers(0, 4)), st.integers(0, 9))
+def test_the_rest_is_as_if_the_units_were_constant(channels: set[int], features: set[int], seed: int) -> None:
+    values = np.random.default_rng(seed).standard_normal(6).astype(np.float32)
+    module = network()
+    hidden = module[1](module[0](X))
+    hidden[:, sorted(channels)] = torch.from_numpy(values[sorted(channels)])[:, None, None]
+    expected = module[3](module[2](hidden))
+    expected[..., sorted(features)] = 0  # no constant is named for this layer
+    with masked(module, {"1": sorted(channels), "3": sorted(features)}, PLANS, {"1": values}):
         assert torch.equal(module(X), expected)
 
 

@@ -13,14 +13,18 @@ from targets.two_per_class import UNITS_OF
 
 from and_retrieval import ClipIndex, Run, explain, load_embedder, load_target, record, soundbank
 from and_retrieval.cli import main
-from and_retrieval.config import SummaryConfig
+from and_retrieval.config import RecordConfig, SummaryConfig
 from and_retrieval.errors import InputError, StaleError
 from and_retrieval.network.layers import plan_layers
 from and_retrieval.network.mask import masked
+from and_retrieval.network.probe import read_batches
+from and_retrieval.progress import silent
+from and_retrieval.pruning.ablation import constants_of
 from and_retrieval.pruning.curves import curve_of, draw_curves, plotted
 from and_retrieval.pruning.export import load_pruned
 from and_retrieval.pruning.prune import prune
 from and_retrieval.pruning.result import stored_results
+from and_retrieval.recording.target import recorded_plans
 from and_retrieval.report.pruning import pruning_sections
 from and_retrieval.store import HOME_VARIABLE
 from and_retrieval.types import Target
@@ -130,11 +134,67 @@ def test_the_export_is_the_mask(run: Run, target: Target, tmp_path: Path) -> Non
     assert "torch" in card["versions"]
 
 
+def means_over_seen_clips(run: Run, target: Target, layer: str) -> list[float]:
+    """Mean of every unit of a layer over time and then over the seen clips, by whole forward passes."""
+    taken: list[torch.Tensor] = []
+    hook = target.module.get_submodule(layer).register_forward_hook(
+        lambda _module, _inputs, output: taken.append(output.mean(dim=(0, 2)))
+    )
+    clips = [run.index.clips[row] for row in run.seen_rows]
+    for _, sounds in read_batches(clips, target.sample_rate, 1, run.manifest.cut, [], silent):
+        target.module(target.preprocess(sounds))
+    hook.remove()
+    means: list[float] = torch.stack(taken).mean(0).tolist()
+    return means
+
+
+@pytest.mark.parametrize("pooling", ["mean", "max", "last"])
+def test_the_mean_is_that_of_the_seen_clips(run: Run, target: Target, pooling: Any) -> None:
+    config = RecordConfig(pooling=(("relu", pooling),))
+    other = record(target, run.index, ["relu"], config, f"by-{pooling}")
+    plans = recorded_plans(other.manifest.layers, target, ["relu"])
+    values = constants_of("mean", other, target, plans)["relu"]
+    assert values.tolist() == pytest.approx(means_over_seen_clips(run, target, "relu"), rel=1e-4)
+    assert not constants_of("zero", other, target, plans)
+
+
+def test_at_their_mean_units_still_know_nothing_of_the_concept(
+    run: Run, target: Target, tmp_path: Path
+) -> None:
+    path = tmp_path / "without.safetensors"
+    found = prune(run, target, "dial tone", ablate="mean", budgets=[2], export=path)
+    zeroed = prune(run, target, "dial tone", budgets=[2])
+    assert found.best.chosen == zeroed.best.chosen == {"relu": UNITS_OF["dial tone"]}
+    one, other = found.best.effect, zeroed.best.effect
+    assert one is not None
+    assert other is not None
+    # The class keeps its mean logit on every clip, which is more than zero leaves of it.
+    assert other.delta_target_logit < one.delta_target_logit < 0
+    assert 0 < one.gap_logit < other.gap_logit
+    assert found.best.random_gap_logit is not None
+    assert found.best.random_gap_logit < 0.7 * one.gap_logit
+    plans = recorded_plans(run.manifest.layers, target, ["relu"])
+    constants = constants_of("mean", run, target, plans)
+    x = torch.randn(3, 8_000, generator=torch.Generator().manual_seed(0))
+    with masked(target, found.best.chosen, plans, constants):
+        expected = target.module(x)
+    own = expected[:, list(UNITS_OF).index("dial tone")]
+    of_units = constants["relu"][list(UNITS_OF["dial tone"])]
+    assert own.tolist() == pytest.approx([20 * of_units.sum()] * 3, rel=1e-4)  # whatever the sound
+    torch.testing.assert_close(load_pruned(target, path).module(x), expected)
+    card = json.loads(path.with_suffix(".json").read_text())
+    assert card["ablate"] == "mean"
+    assert card["constants"]["relu"] == pytest.approx(of_units.tolist())
+    kept = {(one["concepts"][0], one["ablate"]) for one in stored_results(run)}
+    assert kept >= {("dial tone", "mean"), ("dial tone", "zero")}  # neither result replaces the other
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
         ({"budgets": [9]}, "budget 9 is more than the 8 units"),
         ({"selector": "psychic"}, "unknown selector 'psychic'"),
+        ({"ablate": "median"}, "unknown ablation 'median'"),
         ({"layers": ["conv*"]}, r"unknown recorded layer 'conv\*'"),
         ({"export": "x.pt"}, "ends in .safetensors"),
     ],
@@ -227,6 +287,8 @@ def test_the_report_says_what_was_pruned(run: Run, target: Target, tmp_path: Pat
 BUDGET_FIELDS = {
     "units", "share", "delta_target", "delta_rest", "gap", "random_gap", "accuracy_target", "accuracy_rest",
     "delta_target_logit", "delta_rest_logit", "gap_logit", "random_gap_logit", "random_gap_std",
+    "delta_target_centred", "delta_rest_centred", "gap_centred", "random_gap_centred", "random_gap_centred_std",
+    "oracle_gap_centred",
 }  # fmt: skip
 
 
@@ -243,6 +305,7 @@ def test_the_command_line(
     result = answer(*line, "--export", str(file), "--plot", str(picture))
     assert {"concept", "selector", "layers", "budgets", "export", "seconds"} <= set(result)
     assert (result["concept"], result["selector"], result["layers"]) == ("smoke alarm", "selective", ["relu"])
+    assert (result["ablate"], answer(*line, "--ablate", "mean")["ablate"]) == ("zero", "mean")
     assert [one["units"] for one in result["budgets"]] == [2, 4]
     for one in result["budgets"]:
         assert set(one) >= BUDGET_FIELDS
@@ -265,6 +328,7 @@ def test_bad_input_on_the_command_line(
     for line, message in (
         (["s/net", "dial tone", "--budget", "50"], "more than the 8 units"),
         (["s/net", "dial tone", "--plot", "x.gif"], "ends in .svg or .png"),
+        (["s/net", "dial tone", "--ablate", "median"], "unknown ablation 'median'"),
         (["s/net", "dial tone", "--draws", "0"], "--draws 0: give a whole number"),
         (["s/nowhere", "dial tone"], "unknown run 'nowhere'"),
         (["s/net", "quarterly tax report"], "far from everything"),

@@ -14,9 +14,10 @@ from sounds import WriteSound, noise
 
 from and_retrieval.clips.index import ClipIndex
 from and_retrieval.errors import InputError
-from and_retrieval.explanation.space import background_texts, centred, text_centre
+from and_retrieval.explanation.space import background_texts, text_centre
 from and_retrieval.faiss_index import brute_force
-from and_retrieval.search.query import Query, Terms, calibrated, embed_query, ranked
+from and_retrieval.numerics import centred
+from and_retrieval.search.query import Query, Terms, calibrated, cosines, embed_query, ranked
 from and_retrieval.search.thresholds import Thresholds, best_z, split, thresholds
 from and_retrieval.types import Floats
 
@@ -99,7 +100,7 @@ class TestScore:
             min(float(v @ p) for p in asked.plus) - max([0.0, *(float(v @ m) for m in asked.minus)])
             for v in vectors
         ]
-        np.testing.assert_allclose(asked.scores(vectors), expected, atol=1e-6)
+        np.testing.assert_allclose(asked.scores(cosines(vectors)), expected, atol=1e-6)
 
         def nearest(vector: Floats, wanted: int) -> tuple[Floats, Floats]:
             scores, rows = brute_force(vectors, vector[None], wanted)
@@ -113,10 +114,10 @@ class TestScore:
     def test_both_is_more_than_one_of_them(self) -> None:
         dog, rain, other = np.eye(3, dtype=np.float32)
         vectors = unit([dog, dog + rain, rain, other])
-        assert terms(np.stack([dog, rain])).scores(vectors).argmax() == 1
-        assert terms(dog[None], rain[None]).scores(vectors).argmax() == 0
+        assert terms(np.stack([dog, rain])).scores(cosines(vectors)).argmax() == 1
+        assert terms(dog[None], rain[None]).scores(cosines(vectors)).argmax() == 0
         np.testing.assert_allclose(
-            terms(dog[None], -rain[None]).scores(vectors)[:1], 1
+            terms(dog[None], -rain[None]).scores(cosines(vectors))[:1], 1
         )  # lacking it is no merit
 
     def test_terms_that_cancel(self) -> None:
@@ -172,7 +173,7 @@ class TestThresholds:
     def test_the_best_z_is_that_of_calibrated(self) -> None:
         random = np.random.default_rng(0)
         units, texts, queries = (unit(random.standard_normal((n, 20))) for n in (70, 50, 9))
-        expected = [calibrated(terms(query[None]), units, texts).z.max() for query in queries]
+        expected = [calibrated(terms(query[None]), cosines(units), texts).z.max() for query in queries]
         np.testing.assert_allclose(best_z(units, queries, texts), expected, atol=1e-4)
 
     def test_an_offset_of_all_sounds_and_all_texts_changes_little(self) -> None:
@@ -194,7 +195,7 @@ class TestCalibrated:
         random = np.random.default_rng(0)
         vectors, texts = unit(random.standard_normal((9, 20))), unit(random.standard_normal((50, 20)))
         asked = terms(unit(random.standard_normal((1, 20))))
-        found = calibrated(asked, vectors, texts)
+        found = calibrated(asked, cosines(vectors), texts)
         for row, vector in enumerate(vectors):
             others = texts @ vector
             assert found.z[row] == pytest.approx(
@@ -206,18 +207,23 @@ class TestCalibrated:
         """False alarms over 200 units and 300 unrelated texts: none reaches the threshold."""
         random = np.random.default_rng(0)
         vectors, texts, asked = (unit(random.standard_normal((n, 60))) for n in (200, 500, 300))
-        assert not any(calibrated(terms(text[None]), vectors, texts).listens.any() for text in asked)
+        assert not any(calibrated(terms(text[None]), cosines(vectors), texts).listens.any() for text in asked)
 
     def test_all_that_is_asked_for_and_nothing_that_is_not(self) -> None:
         random = np.random.default_rng(0)
         texts = unit(random.standard_normal((500, 400)))
         dog, rain, wind = unit(random.standard_normal((3, 400)))
         vectors = np.concatenate([unit([dog, dog + rain, dog + wind]), np.zeros((1, 400), np.float32)])
-        assert calibrated(terms(dog[None]), vectors, texts).listens.tolist() == [True, True, True, False]
-        both = calibrated(terms(np.stack([dog, rain])), vectors, texts)
+        assert calibrated(terms(dog[None]), cosines(vectors), texts).listens.tolist() == [
+            True,
+            True,
+            True,
+            False,
+        ]
+        both = calibrated(terms(np.stack([dog, rain])), cosines(vectors), texts)
         assert both.listens.tolist() == [False, True, False, False]
-        assert both.z[0] == pytest.approx(calibrated(terms(rain[None]), vectors, texts).z[0])
-        without = calibrated(terms(dog[None], wind[None]), vectors, texts)
+        assert both.z[0] == pytest.approx(calibrated(terms(rain[None]), cosines(vectors), texts).z[0])
+        without = calibrated(terms(dog[None], wind[None]), cosines(vectors), texts)
         assert without.listens.tolist() == [True, True, False, False]
         assert both.z[3] == 0  # no vector
 
@@ -228,4 +234,4 @@ class TestCalibrated:
         asked = Terms(
             np.concatenate([dog, dog]), dog[:0], np.array([TEXT_NEEDS, SOUND_NEEDS], np.float32), TEXT_NEEDS
         )
-        assert calibrated(asked, dog, texts).needed.tolist() == [SOUND_NEEDS]
+        assert calibrated(asked, cosines(dog), texts).needed.tolist() == [SOUND_NEEDS]

@@ -113,13 +113,15 @@ def test_changed_weights_are_stale(index: ClipIndex, tmp_path: Path) -> None:
     run = record(load_target(f"{code}:load"), index, run="own")
     assert weights_hash(load_recorded_target(run).module) == run.manifest.weights
     code.write_text(text.replace("*= 1", "*= 2"))
-    changed = load_recorded_target(run)  # whoever uses it compares the weights, once
+    with pytest.raises(InputError, match=rf"or has changed since; it is not run.*--target {code}:load"):
+        load_recorded_target(run)
+    changed = load_recorded_target(run, named=f"{code}:load")  # whoever uses it compares the weights, once
     with pytest.raises(
         StaleError, match=r"tones/own was recorded from weights .*; record it again: .* --run own"
     ):
         prune(run, changed, "rain")
     with pytest.raises(StaleError, match="tones/own was recorded from weights"):
-        run.prune("rain")
+        run.prune("rain", target=f"{code}:load")
 
 
 def test_a_dictionary_without_a_file_is_named(index: ClipIndex) -> None:

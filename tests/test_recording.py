@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from documents import rewritten
 from embedders import FakeEmbedder
 from planting import plant
 from sounds import WriteSound, noise, tone
@@ -152,9 +153,7 @@ class TestManifest:
         for step in way:
             place = place[step]
         place[last] = value
-        if value is None:
-            del place[last]
-        folder.manifest_path.write_text(json.dumps(content))
+        rewritten(folder.manifest_path, **content)
         with pytest.raises(
             InputError, match=rf"net/manifest\.json is damaged \({says}.*\); make the recording again"
         ) as caught:

@@ -240,7 +240,11 @@ class TestClips:
         (siren,) = search_clips(index, Query(sounds=(str(sound),)), 1)
         assert siren["label"] == "siren"
         assert siren["score"] == pytest.approx(1)
-        assert set(siren) == {"path", "start", "score", "z", "needed", "matches", "label"}
+        assert set(siren) == {
+            "row", "path", "start", "moment", "duration", "time", "score", "z", "needed", "matches", "label",
+            "captions",
+        }  # fmt: skip
+        assert (siren["moment"], siren["duration"], siren["time"]) == (0, 0.4, 0)
 
     def test_not_by_units(self, index: ClipIndex) -> None:
         with pytest.raises(InputError, match="among units only"):

@@ -32,6 +32,11 @@ class Squares:
 
     sizes: tuple[int, ...]
     offset: int = 0
+    note: str = ""
+
+    @property
+    def decides(self) -> object:
+        return self.sizes, self.offset
 
 
 @dataclass(frozen=True)

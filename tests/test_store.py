@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from documents import rewritten
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -22,8 +23,8 @@ from and_retrieval.errors import AndRetrievalError, ChecksumError, InputError, S
 from and_retrieval.store import FORMAT, Folder, Home, Stored
 
 DAMAGED = (
-    "", "{", "[]", "null", '"text"', "{}", '{"format": 2}', '{"format": 2, "kind": "clip index"}',
-    '{"format": 2, "kind": "clip index", "files": []}', "\udcff",
+    "", "{", "[]", "null", '"text"', "{}", f'{{"format": {FORMAT}}}', f'{{"format": {FORMAT}, "kind": "clip index"}}',
+    f'{{"format": {FORMAT}, "kind": "clip index", "files": []}}', "\udcff", "[" * 100_000,
 )  # fmt: skip
 BAD_NAMES = ("../x", "", ".x", "..", ".", "a/b", "/x", "a\\b", "a b", "x\n", "-x", "ü", "a\0")
 
@@ -60,9 +61,7 @@ def listed(folder: Folder) -> set[str]:
 
 
 def rewrite(folder: Folder, **changes: object) -> None:
-    path = folder.path / "manifest.json"
-    content = json.loads(path.read_text()) | changes
-    path.write_text(json.dumps({key: value for key, value in content.items() if value is not None}))
+    rewritten(folder.path / "manifest.json", **changes)
 
 
 def complaint(folder: Folder) -> str:
@@ -316,17 +315,31 @@ class TestReading:
         path.write_text("true")
         assert stored.file("a.txt") == path
 
-    def test_large_files_are_checked_by_size_alone(
-        self, folder: Folder, monkeypatch: pytest.MonkeyPatch
+    def test_large_files_are_hashed_once_until_something_writes_to_them(
+        self, folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
+        monkeypatch.setenv("AND_RETRIEVAL_CACHE", str(tmp_path / "cache"))
+        monkeypatch.setattr(store, "ALWAYS_HASHED", 4)
         folder.commit({"a.npy": "12345"}, Facts())
-        monkeypatch.setattr(store, "CHECKED_UP_TO", 4)
+        hashed: list[Path] = []
+        digest = files.sha256
+        monkeypatch.setattr(files, "sha256", lambda path: hashed.append(path) or digest(path))
         path = opened(folder).file("a.npy")
-        path.write_text("54321")
         assert opened(folder).file("a.npy") == path
-        path.write_text("123456")
-        with pytest.raises(ChecksumError):
-            opened(folder).file("a.npy")
+        assert len(hashed) == 1
+        for text in ("54321", "123456"):
+            path.write_text(text)
+            with pytest.raises(ChecksumError):
+                opened(folder).file("a.npy")
+
+    def test_an_edited_manifest_is_noticed_wherever_it_was_edited(self, folder: Folder) -> None:
+        folder.commit({"a.txt": "a"}, Facts(17, "me"))
+        text = folder.manifest_path.read_text()
+        for old, new in (("17", "18"), ('"me"', '"you"'), ("1.5", "1.25"), ('"size": 1', '"size": 2')):
+            folder.manifest_path.write_text(text.replace(old, new))
+            assert "it was changed after it was written" in complaint(folder)
+        folder.manifest_path.write_text(json.dumps(json.loads(text)))  # other spacing, same content
+        assert opened(folder).manifest.n == 17
 
     def test_other_formats_and_kinds(self, folder: Folder) -> None:
         folder.commit({"a.txt": "a"}, Facts())

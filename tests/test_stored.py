@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from documents import rewritten
 from embedders import FakeEmbedder
 from planting import plant, say
 from sounds import WriteSound, tone
@@ -214,8 +214,7 @@ class TestRefusing:
     )
     def test_a_mistyped_field(self, change: dict[str, Any], says: str, recording: Recording) -> None:
         say(recording, TOLD)
-        path = recording.folder.path / FILE
-        path.write_text(json.dumps(json.loads(path.read_text()) | change))
+        rewritten(recording.folder.path / FILE, **change)
         with pytest.raises(InputError, match=rf"explanation\.json is damaged \({says}") as caught:
             load_explained(recording)
         assert "\n" not in str(caught.value)

@@ -49,6 +49,14 @@ class TestColumns:
         assert said(probe.clips) == [("a.wav", "dog", "a dog barks", "2")]
         assert probe.columns == {"label", "caption", "fold"}
 
+    @pytest.mark.parametrize("names", ["caption_1,caption_2,Caption_3", "caption1,caption,caption 2"])
+    def test_of_several_captions(self, names: str, sounds: Path) -> None:
+        rows = "a.wav,barks,howls,barks,3\nb.wav,,meows,,3\nc.wav,,,,3\n"
+        probe = load_clips(table(sounds, f"path,{names},captions\n{rows}"))
+        assert {clip.captions for clip in probe.clips if clip.path == "a.wav"} == {("barks", "howls")}
+        assert [clip.captions for clip in probe.clips if not clip.start][1:] == [("meows",), ()]
+        assert probe.columns == {"caption"}
+
     @pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
     @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
     @pytest.mark.parametrize("mark", ["", "\ufeff"])
@@ -139,12 +147,28 @@ class TestLines:
             + "c.wav,x\nc.wav,x\n"
         )
         probe = load_clips(table(sounds, text))
-        assert [caption for _, _, caption, _ in said(probe.clips)] == ["caption 0", "caption 0", "x"]
-        (note,) = probe.notes
-        assert note.startswith(
-            "8 lines give a file that an earlier line gives another label, caption or fold"
+        five = tuple(f"caption {n}" for n in range(5))
+        assert [clip.captions for clip in probe.clips if not clip.start] == [five, five, ("x",)]
+        assert probe.notes == ()
+
+    def test_that_give_a_file_another_label_or_fold(self, sounds: Path) -> None:
+        text = "path,label,fold,caption\na.wav,dog,1,barks\na.wav,cat,1,meows\n./a.wav,,2,\na.wav,,,howls\n"
+        probe = load_clips(table(sounds, text))
+        assert said(probe.clips) == [("a.wav", "dog", "barks", "1")]
+        assert probe.clips[0].captions == ("barks", "meows", "howls")
+        assert probe.notes == (
+            "2 lines give a file another label or fold than an earlier line does; the first is kept, not lines 3, 4",
         )
-        assert note.endswith("not lines 3, 4, 5, 6, 8, 9, 10, 11")
+
+    def test_that_give_captions_to_events(self, sounds: Path) -> None:
+        text = (
+            "path,start,end,caption\na.wav,0,0.4,one\na.wav,0.5,0.9,two\na.wav,0,0.4,three\na.wav,0,0.4,one\n"
+        )
+        probe = load_clips(table(sounds, text))
+        assert [(clip.start, clip.captions) for clip in probe.clips] == [
+            (0.0, ("one", "three")),
+            (0.5, ("two",)),
+        ]
 
     def test_of_files_with_windows_separators(self, sounds: Path, write_sound: WriteSound) -> None:
         write_sound("dog/d.wav", noise(1.0))
@@ -256,7 +280,7 @@ class TestAnyTable:
         path.write_bytes(text.getvalue().encode("utf-8-sig" if mark else "utf-8"))
         read = read_table(path).rows
         assert [row.path.name for row in read] == [f"{n}.wav" for n in range(len(rows))]
-        assert [(row.caption or "", row.fold or "", row.label or "") for row in read] == rows
+        assert [("".join(row.captions), row.fold or "", row.label or "") for row in read] == rows
 
     @settings(max_examples=200, deadline=None)
     @given(lines=st.lists(st.text('ab",; 1', max_size=20), max_size=12))

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from command_line import Answer
+from documents import rewritten
 from embedders import FakeEmbedder
 from readme_examples import readme_example
 from sounds import WriteSound, noise
@@ -132,8 +133,7 @@ class TestTheDocumentedEmbedder:
         home = tmp_path / "copy"
         shutil.copytree(built / "home", home)
         manifest = home / "own" / "manifest.json"
-        text = manifest.read_text(encoding="utf-8")
-        manifest.write_text(text.replace("my_embedder.py:load", "moved.py:load"), encoding="utf-8")
+        rewritten(manifest, embedder=f"{built / 'moved.py'}:load")
         there = ("--home", str(home))
         assert answer("runs", *there)["indexes"][0]["embedder"].endswith("moved.py:load")
         answer("export", "own/cnn", *there)
@@ -147,8 +147,7 @@ class TestTheDocumentedEmbedder:
         shutil.copytree(built / "home", tmp_path / "copy")
         shutil.copy(built / "my_embedder.py", moved)
         manifest = tmp_path / "copy" / "own" / "manifest.json"
-        text = manifest.read_text(encoding="utf-8")
-        manifest.write_text(text.replace("my_embedder.py:load", "gone.py:load"), encoding="utf-8")
+        rewritten(manifest, embedder=f"{built / 'gone.py'}:load")
         for line in (
             ("explain", "own/cnn", "--llm", "none", "--concepts", "acoustic"),
             ("search", "own/cnn", "siren"),
@@ -341,20 +340,21 @@ class TestAChangedFile:
         self, indexed: str, tmp_path: Path, sounds: Path, fails: Callable[..., str]
     ) -> None:
         write(tmp_path, SMALL.replace("small-1", "small-2"))
+        assert "it is not run. If you trust it, name it: --embedder" in fails("search", "own", "siren")
         expected = (
             f"index 'own' was made with embedder {indexed!r} (small-1), which has changed since (small-2)"
         )
-        assert expected in fails("search", "own", "siren")
+        assert expected in fails("search", "own", "siren", "--embedder", indexed)
         assert expected in fails("index", str(sounds), "--name", "own", "--embedder", indexed)
         other = write(tmp_path, SMALL.replace("small-1", "small-3"), "other.py")
         assert f"not {other!r} (small-3)" in fails("search", "own", "siren", "--embedder", other)
 
-    @pytest.mark.usefixtures("indexed")
     def test_that_kept_its_fingerprint_but_not_its_dim(
-        self, tmp_path: Path, fails: Callable[..., str]
+        self, indexed: str, tmp_path: Path, fails: Callable[..., str]
     ) -> None:
         write(tmp_path, SMALL.replace("= 8,", "= 9,"))
-        assert "whose vectors had 8 numbers, not 9 as now" in fails("search", "own", "siren")
+        said = fails("search", "own", "siren", "--embedder", indexed)
+        assert "whose vectors had 8 numbers, not 9 as now" in said
 
     @pytest.mark.usefixtures("indexed")
     def test_named_in_its_new_place_stays_there(self, tmp_path: Path, sounds: Path, answer: Answer) -> None:

@@ -22,6 +22,7 @@ from and_retrieval.errors import InputError
 from and_retrieval.explanation.explain import explain
 from and_retrieval.explanation.faithfulness import best_of, faithfulness
 from and_retrieval.explanation.labels import describe_clips, known_concepts, plain_captions
+from and_retrieval.explanation.space import centred, text_centre
 from and_retrieval.explanation.stored import Explained
 from and_retrieval.language.summarize import UnitBrief, check_answer, summarize
 from and_retrieval.pruning.matching import Vocabulary
@@ -68,7 +69,7 @@ def explained(run: Recording, bank: ConceptBank, **labelling: str) -> Explained:
 def captioned(index: ClipIndex, form: str | None) -> ClipIndex:
     """The index with captions in another form, or without any."""
     clips = [
-        replace(clip, caption=None if form is None else form.format(clip.caption, n=row * 37 % 1000))
+        replace(clip, captions=() if form is None else (form.format(clip.caption, n=row * 37 % 1000),))
         for row, clip in enumerate(index.clips)
     ]
     return replace(index, clips=tuple(clips)).with_embedder(index.embedder)
@@ -153,9 +154,14 @@ class TestBanks:
 
     def test_prune_refuses_the_same_words(self, embedder: Embedder) -> None:
         vocabulary = Vocabulary.of(BANK.concepts, embedder.embed_text)
-        vocabulary.check("dog bark", known_words(embedder))
+        words = known_words(embedder)
+
+        def unknown(texts: Sequence[str]) -> tuple[str, ...]:
+            return words.unknown(texts, embedder.embed_text(texts))
+
+        vocabulary.check("dog bark", unknown)
         with pytest.raises(InputError, match="does not know these words"):
-            vocabulary.check("Schlüsselbund", known_words(embedder))
+            vocabulary.check("Schlüsselbund", unknown)
 
 
 class TestCaptions:
@@ -183,12 +189,28 @@ class TestCaptions:
         self, run: Recording, caplog: pytest.LogCaptureFixture
     ) -> None:
         clips = [
-            replace(clip, caption=clip.caption if row % 2 else None)
+            replace(clip, captions=clip.captions if row % 2 else ())
             for row, clip in enumerate(run.index.clips)
         ]
         half = replace(run.index, clips=tuple(clips)).with_embedder(run.index.embedder)
         explained(replace(run, index=half), BANK, evidence="captions")
         assert f"{len(clips) // 2} of {len(clips)} clips have no caption" in caplog.text
+
+    def test_of_several_all_count(self, run: Recording) -> None:
+        clips = [
+            replace(clip, captions=("a siren far off", str(clip.caption), f"{clip.caption} again"))
+            for clip in run.index.clips
+        ]
+        many = replace(run.index, clips=tuple(clips)).with_embedder(run.index.embedder)
+        told = describe_clips(many, BANK)
+        one = next(row for row, clip in enumerate(clips) if clip.label == "dog bark")
+        assert told.captions[one] != "a siren far off"  # not the one that is unlike the others
+        assert told.texts[one] == ". ".join(clips[one].captions)
+        vectors = np.stack([many.text_vectors([text])[0] for text in clips[one].captions])
+        mean = centred(vectors.mean(axis=0, keepdims=True), text_centre(many))
+        concepts = centred(many.text_vectors(BANK.concepts), text_centre(many))
+        np.testing.assert_allclose(told.text[one], (mean @ concepts.T)[0], atol=1e-6)
+        assert plain_captions(many)[one] == clips[one].captions
 
     @pytest.mark.parametrize(
         "form",
@@ -201,7 +223,7 @@ class TestCaptions:
     )
     def test_frames_change_nothing(self, run: Recording, form: str) -> None:
         framed = captioned(run.index, form)
-        assert plain_captions(framed) == [clip.caption for clip in run.index.clips]
+        assert plain_captions(framed) == [clip.captions for clip in run.index.clips]
         plain = describe_clips(run.index, BANK)
         assert np.array_equal(describe_clips(framed, BANK).text, plain.text)
 
@@ -216,12 +238,16 @@ class TestCaptions:
         clips = [
             replace(
                 clip,
-                caption=f"Quality: good. Content: {clip.label}" if row < len(index.clips) / 2 else clip.label,
+                captions=(
+                    f"Quality: good. Content: {clip.label}"
+                    if row < len(index.clips) / 2
+                    else str(clip.label),
+                ),
             )
             for row, clip in enumerate(index.clips)
         ]
         framed = replace(index, clips=tuple(clips)).with_embedder(index.embedder)
-        assert plain_captions(framed) == [clip.label for clip in index.clips]
+        assert plain_captions(framed) == [(clip.label,) for clip in index.clips]
 
 
 class TestSentences:
@@ -296,7 +322,9 @@ class TestQueries:
         result = answer("search", "s", text)
         assert result["nothing"] is False
         assert "reason" not in result
-        assert {"path", "start", "score", "z", "needed", "matches", "label"} == set(result["results"][0])
+        assert {"path", "start", "score", "z", "needed", "matches", "label", "captions"} == set(
+            result["results"][0]
+        )
 
 
 @pytest.mark.usefixtures("in_built")

@@ -6,18 +6,15 @@ its sha256 and its licence. Nothing is downloaded.
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import hashlib
 import importlib.util
-import json
 import os
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import ChecksumError, InputError, MissingExtraError, unknown_name
-from ..files import replacing, sha256, write_text
+from ..files import cache_folder, replacing, sha256
 
 
 @dataclass(frozen=True)
@@ -63,13 +60,6 @@ def models_folder() -> Path:
     return installed if installed.is_dir() else package.parent / "models"
 
 
-def cache_folder() -> Path:
-    """The folder for joined model files and caches: `AND_RETRIEVAL_CACHE`, else in the user's cache folder."""
-    chosen = os.environ.get("AND_RETRIEVAL_CACHE")
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(chosen) if chosen else Path(base) / "and_retrieval"
-
-
 @functools.cache
 def manifest() -> dict[str, Weights]:
     """Name -> model, for all models of `models/manifest.toml`."""
@@ -98,27 +88,6 @@ def locate(name: str) -> Path:
     for path, file in zip(paths, weights.files, strict=True):
         _check(path, file, weights)
     return paths[0] if len(paths) == 1 else Path(os.path.commonpath(paths))
-
-
-def remembered_sha256(path: Path) -> str:
-    """`sha256` of a file, from the cache as long as the file's path, size, inode and times of change are the same.
-
-    The inode's change time (ctime) is updated by every write and cannot be set back, unlike the mtime, which copying
-    may preserve.
-    """
-    path = path.resolve()
-    state = path.stat()
-    key = [str(path), state.st_size, state.st_mtime_ns, state.st_ctime_ns, state.st_ino]
-    cached = cache_folder() / "sha256" / f"{hashlib.sha256(str(path).encode()).hexdigest()[:24]}.json"
-    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        content = json.loads(cached.read_text(encoding="utf-8"))
-        if content["file"] == key:
-            return str(content["sha256"])
-    digest = sha256(path)
-    with contextlib.suppress(OSError):  # without the cache, only time is lost
-        cached.parent.mkdir(parents=True, exist_ok=True)
-        write_text(cached, json.dumps({"file": key, "sha256": digest}))
-    return digest
 
 
 def _installed(weights: Weights, file: WeightFile) -> Path:

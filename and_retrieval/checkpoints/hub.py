@@ -9,12 +9,12 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from ..errors import InputError
+from ..errors import AndRetrievalError, InputError
 
 CONFIG = "config.json"
 SAFETENSORS = ("model.safetensors", "model.safetensors.index.json")
@@ -50,6 +50,8 @@ def local_model(
     """
     local = is_folder(spec)
     folder = _folder(spec, what, needed) if local else _snapshot(spec, what, needed, trust_remote_code)
+    for index in folder.glob("*.index.json"):
+        _shards(index)  # raises InputError if it names files elsewhere
     if not trust_remote_code:
         _refuse_code(folder, what)
     if not any((folder / name).is_file() for name in SAFETENSORS):
@@ -63,6 +65,25 @@ def is_folder(spec: str) -> bool:
     return spec.startswith(("/", ".", "~")) or Path(spec).is_dir()
 
 
+@contextmanager
+def readable(what: str, problem: str) -> Iterator[None]:
+    """Turn whatever is raised while a model is made of its files into an InputError of one line.
+
+    transformers takes the settings in these files as they are, and a wrong type shows wherever it is first used.
+
+    Args:
+        what: As in `local_model`.
+        problem: What could not be done, such as `FOLDER cannot be read`.
+    """
+    try:
+        yield
+    except (AndRetrievalError, MemoryError):
+        raise
+    except (Exception, SystemExit) as error:  # code that a model brings along may end the program
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [""]
+        raise InputError(f"{what}: {problem}: {type(error).__name__}: {lines[0][:300]}") from error
+
+
 def read_settings(path: Path, what: str) -> dict[str, Any]:
     """The content of a JSON file that holds one object.
 
@@ -71,7 +92,7 @@ def read_settings(path: Path, what: str) -> dict[str, Any]:
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{what}: {path} cannot be read as JSON ({error})") from None
     if not isinstance(content, dict):
         raise InputError(f"{what}: {path} holds no settings (a JSON object)")
@@ -197,9 +218,20 @@ def _missing(folder: Path | None, needed: Needed) -> str:
         if folder is None or file is None:
             missing.append(" or ".join(names[:2]))
         elif file.endswith(".index.json"):
-            shards = set(read_settings(folder / file, str(folder)).get("weight_map", {}).values())
+            shards = _shards(folder / file)
             missing += sorted(shard for shard in shards if not (folder / shard).is_file())
     return ", ".join(missing)
+
+
+def _shards(index: Path) -> set[str]:
+    """The files among which an index divides the weights; all of them lie beside it."""
+    shards = read_settings(index, str(index.parent)).get("weight_map")
+    if not isinstance(shards, dict) or not all(isinstance(name, str) for name in shards.values()):
+        raise InputError(f"{index} is damaged: its weight_map does not say in which file each weight is")
+    for name in shards.values():
+        if not name or Path(name).name != name or "\\" in name or "\0" in name:
+            raise InputError(f"{index} names a file outside its folder, {name!r}, which is not read")
+    return set(shards.values())
 
 
 def _refuse_code(folder: Path, what: str) -> None:

@@ -19,7 +19,10 @@ from types import ModuleType
 from typing import Any
 
 from ..errors import AndRetrievalError, InputError, unknown_name
-from . import torchaudio_shim  # noqa: F401  (a user's code may import torchaudio)
+from . import (
+    named_code,
+    torchaudio_shim,  # noqa: F401  (a user's code may import torchaudio)
+)
 
 FORMS = "'path/to/file.py:function' or 'package.module:function'"
 LONGEST_MESSAGE = 300
@@ -60,6 +63,7 @@ class UserFunction:
         where, _, name = (spec, "", "") if spec.endswith(".py") else spec.rpartition(":")
         if not name or not where:
             raise InputError(f"{self.what} does not name a function: write {FORMS}")
+        named_code.note(spec)
         path = Path(where).expanduser()
         is_file = where.endswith(".py")
         if is_file and not path.is_file():

@@ -3,13 +3,29 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..choices import WINDOW
 from ..config import ClipConfig
 from ..files import one_line
 from ..store import Home
-from .options import Result, add_device, add_verb, announcer, built, index_result, number, skipped_text
+from .options import (
+    Result,
+    add_device,
+    add_sharding,
+    add_verb,
+    announcer,
+    built,
+    index_request,
+    index_result,
+    number,
+    prompt,
+    share_result,
+    skipped_text,
+)
+
+if TYPE_CHECKING:
+    from ..clips.index import ClipIndex
 
 
 def add(verbs: Any) -> None:
@@ -24,7 +40,8 @@ def add(verbs: Any) -> None:
     verb.add_argument(
         "source",
         metavar="SOURCE",
-        help="folder, quoted glob, or table (CSV) with the columns path,label,caption,fold,start,end",
+        help="folder, quoted glob, or table (CSV) with the columns path,label,caption,fold,start,end; several captions "
+        "in caption_1,caption_2,... or in several rows",
     )
     verb.add_argument(
         "--name", required=True, help="name of the index; if it exists already, new sounds are added to it"
@@ -40,13 +57,34 @@ def add(verbs: Any) -> None:
         "--window", type=number("--window", WINDOW), metavar="S",
         help=f"cut longer files into clips of S seconds (default: {ClipConfig.window:g})",
     )  # fmt: skip
+    verb.add_argument(
+        "--moments", action=argparse.BooleanOptionalAction,
+        help="also keep the vectors of moments of 2 s, so that labels come from the moment at which a unit fires and "
+        "search finds times (default: where the embedder makes them at no cost, as embedded does)",
+    )  # fmt: skip
+    verb.add_argument(
+        "--prompt", action="append", type=prompt, metavar="TEXT",
+        help="sentence with {} in which the embedder reads every concept, such as 'This is a sound of {}.'; several "
+        "are averaged (default: the embedder's own; '{}' for the bare concept)",
+    )  # fmt: skip
+    add_sharding(verb)
     add_device(verb)
 
 
 def answer(args: argparse.Namespace) -> tuple[Result, str]:
     """Run the verb; return its result as JSON and as text."""
     home = Home.find(args.home)
-    index = built(args.source, args.name, args.embedder, home, args, announcer(args))
+    if args.shard is not None:
+        from ..clips.build import build_share
+
+        request = index_request(args.source, args.name, args.embedder, home, args)
+        count = build_share(request, args.shard, announcer(args)("embedding", "clips"))
+        return share_result(count, f"and-retrieval merge {args.name}")
+    return indexed_result(built(args.source, args.name, args.embedder, home, args, announcer(args)))
+
+
+def indexed_result(index: ClipIndex) -> tuple[Result, str]:
+    """The facts about an index that was built, as JSON and as text."""
     result = index_result(index)
     lines = [f"{len(index.clips)} clips in index {index.name} ({index.folder.path})"]
     if index.changed:

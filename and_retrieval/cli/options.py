@@ -20,6 +20,7 @@ from ..store import DEFAULT_HOME, Home
 from .parser import VerbFormatter
 
 if TYPE_CHECKING:
+    from ..clips.build import Request
     from ..clips.index import ClipIndex
     from ..run import Run
     from ..shards.folder import ShardCount
@@ -131,7 +132,7 @@ def add_trust(verb: Any) -> None:
     """Add the option `--trust-remote-code`."""
     verb.add_argument(
         "--trust-remote-code", action="store_true",
-        help="allow a Hugging Face model to run the program code it comes with",
+        help="allow program code that comes with a Hugging Face model, or in a torch.export archive, to run",
     )  # fmt: skip
 
 
@@ -194,6 +195,13 @@ def named_target(spec: str, device: str, trust_remote_code: bool = False) -> Any
     return load_target(spec, device, trust_remote_code)
 
 
+def prompt(text: str) -> str:
+    """A `type=` function: text -> the same text; it raises an `InputError` where that has no place for a concept."""
+    from ..embed.prompts import check_prompts
+
+    return check_prompts([text], "--prompt")[0]
+
+
 def built(
     source: Any,
     name: str,
@@ -203,15 +211,28 @@ def built(
     announce: Callable[[str, str], Progress],
 ) -> ClipIndex:
     """Build the index of that name, or add to it."""
-    from ..clips.index import ClipIndex
+    from ..clips.build import build_index
+
+    request = index_request(source, name, embedder, home, args)
+    return build_index(request, announce("embedding", "clips"), getattr(args, "workers", 1), device_of(args))
+
+
+def index_request(source: Any, name: str, embedder: str, home: Home, args: argparse.Namespace) -> Request:
+    """What the index of that name is to be made of."""
+    from ..clips.build import Request
     from ..config import ClipConfig
-    from ..embed import load_embedder
+    from ..embed import checked_embedder, load_embedder
 
     window = getattr(args, "window", None)
-    config = None if window is None else ClipConfig(window=window)
-    folder = home.index(name)
-    loaded = load_embedder(embedder, device_of(args))
-    return ClipIndex.build(source, loaded, folder.path, config, announce("embedding", "clips"))
+    return Request(
+        source=source,
+        embedder=checked_embedder(load_embedder(embedder, device_of(args))),
+        path=home.index(name).path,
+        config=None if window is None else ClipConfig(window=window),
+        moments=getattr(args, "moments", None),
+        prompts=getattr(args, "prompt", None),
+        shard_seconds=getattr(args, "shard_seconds", None),
+    )
 
 
 def opened(name: str, args: argparse.Namespace, device: str = "cpu") -> ClipIndex:
@@ -256,7 +277,10 @@ def index_result(index: ClipIndex) -> Result:
         "changed": index.changed,
         "notes": list(index.notes),
         "embedder": index.embedder_name,
+        "prompts": list(index.prompts),
         "dim": index.dim,
+        "moments": None if index.moment_config is None else asdict(index.moment_config),
+        **asdict(index.shards),
     }
 
 

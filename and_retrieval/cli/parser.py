@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import sys
 import textwrap
 from typing import Any, NoReturn
 
 from ..errors import InputError
+from .ending import put
 
 
 class VerbFormatter(argparse.RawDescriptionHelpFormatter):
@@ -22,6 +24,12 @@ class OneLineParser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Raise an `InputError` with argparse's message and where to read more."""
         raise InputError(f"{message.removeprefix('argument ')}; see {self.prog} --help")
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        if message and file is sys.stdout:  # argparse itself would not notice a full disk
+            put(message)
+        elif message:
+            super()._print_message(message, file)
 
 
 class VerbParser(OneLineParser):

@@ -6,8 +6,8 @@ import argparse
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from ..choices import BUDGET, COUNT, PICTURES, SELECTORS
-from ..config import DEFAULT_SELECTOR, DRAWS
+from ..choices import ABLATIONS, BUDGET, COUNT, PICTURES, SELECTORS
+from ..config import DEFAULT_ABLATION, DEFAULT_SELECTOR, DRAWS
 from .options import (
     Result,
     add_device,
@@ -49,6 +49,11 @@ def add(verbs: Any) -> None:
         help=f"how the units are found: {listed(SELECTORS, DEFAULT_SELECTOR)}",
     )  # fmt: skip
     verb.add_argument(
+        "--ablate", type=one_of("--ablate", "ablation", ABLATIONS), default=DEFAULT_ABLATION, metavar="NAME",
+        help="what removed units put out: zero, or mean, their mean over the clips that were not held out (default: "
+        f"{DEFAULT_ABLATION})",
+    )  # fmt: skip
+    verb.add_argument(
         "--layers", type=glob("--layers"), action="append", default=[], metavar="GLOB",
         help="layers to remove units from; repeatable (default: all recorded ones except the class units)",
     )  # fmt: skip
@@ -69,6 +74,11 @@ def add(verbs: Any) -> None:
         "--plot", type=new_file("--plot", PICTURES), metavar="FILE.svg|.png",
         help="draw the curves into this file (default: beside the result in the run's folder)",
     )  # fmt: skip
+    verb.add_argument(
+        "--target", metavar="SPEC",
+        help="the network of the run, named again; needed where the run names code that you never named on this "
+        "machine",
+    )  # fmt: skip
     add_trust(verb)
     add_embedder(verb)
     add_device(verb)
@@ -82,29 +92,25 @@ def answer(args: argparse.Namespace) -> tuple[Result, str]:
     result = run.prune(
         *args.concepts,
         selector=args.selector,
+        ablate=args.ablate,
         layers=tuple(args.layers),
         budgets=tuple(args.budget),
         draws=args.draws,
         export=args.export,
         device=device_of(args),
         trust_remote_code=args.trust_remote_code,
+        target=args.target,
         progress=announcer(args)("masking", "clips"),
     )
     picture = plotted(run, result, args.plot)
-    facts = result.plain()
-    answered = {
-        "concept": " + ".join(result.concepts),  # most callers ask for one
-        **facts,
-        "layers": list(result.layers),
-        "sizes": facts["layers"],
-        "plot": str(picture) if picture else None,
-    }
-    return answered, _text(result, picture)
+    return {**result.answer(), "plot": str(picture) if picture else None}, _text(result, picture)
 
 
 def _text(result: Pruned, picture: Path | None) -> str:
     best = result.best
-    lines = [f"{' + '.join(result.concepts)}: {result.selector} over {', '.join(result.layers)}"]
+    lines = [
+        f"{' + '.join(result.concepts)}: {result.selector} over {', '.join(result.layers)}, to {result.ablate}"
+    ]
     if result.unmeasured:
         lines.append(f"{best.units} units found; the effect is not measured: {result.unmeasured}")
     else:
@@ -112,7 +118,7 @@ def _text(result: Pruned, picture: Path | None) -> str:
         meant = ", ".join(dict.fromkeys(name for name in result.classes if name))
         lines.append(
             f"class {meant}, {of_concept} held-out clips, {rest} of other classes; change of mean probability, "
-            "gap = rest - target"
+            "gap = rest - target; logit gap: the same in logits less their mean over all classes"
         )
         lines.append(result.table())
         lines.append(f"* the knee: {best.units} units")

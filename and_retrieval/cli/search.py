@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from ..choices import COUNT
 from ..errors import InputError
+from ..files import one_line
 from .options import (
     Result,
     add_device,
@@ -89,36 +90,34 @@ def add(verbs: Any) -> None:
 
 def answer(args: argparse.Namespace) -> tuple[Result, str]:
     """Run the verb; return its result as JSON and as text."""
-    from ..search.search import NO_FILTERS, search_clips, search_neurons, unknown_texts
+    from ..search.search import NO_FILTERS, search_clips, search_neurons
+    from ..vocabulary import unknown_texts
 
     query, filters = _query(args), _filters(args)
+    texts = (*query.texts, *query.minus)
     name, _, run_name = args.where.partition("/")
     want = args.want or ("neurons" if run_name else "clips")
     if want == "neurons":
         run = opened_run(args.where if run_name else only_run(name, args), args, device_of(args))
         results = search_neurons(run, query, args.k, filters)
-        return _verdict(query, want, results, "listens", unknown_texts(run.index, query))
+        return _answered(query, "neurons", results, unknown_texts(run.index, texts))
     if filters != NO_FILTERS:
         raise InputError("clips have no layers and no explanations; leave out the filters, or name NAME/RUN")
     index = opened(name, args, device_of(args))
     results = search_clips(index, query, args.k)
-    return _verdict(query, want, results, "matches", unknown_texts(index, query))
+    return _answered(query, "clips", results, unknown_texts(index, texts))
 
 
-def _verdict(
-    query: Query, want: str, results: list[Result], verdict: str, unknown: Sequence[str]
+def _answered(
+    query: Query, want: Literal["neurons", "clips"], results: list[Result], unknown: Sequence[str]
 ) -> tuple[Result, str]:
-    """The results with what they are worth: whether nothing here matches, and why."""
-    nothing = not any(result[verdict] for result in results)
-    answer: Result = {"query": str(query), "for": want, "nothing": nothing, "results": results}
-    if not nothing:
-        line = _unit_line if want == "neurons" else _clip_line
-        return answer, "\n".join(map(line, results))
-    if unknown:
-        answer["reason"] = f"the embedder does not know {', '.join(map(repr, unknown))}"
-    else:
-        answer["reason"] = "nothing comes near enough: all z are below what is needed"
-    return answer, _nothing(query, want, results, answer["reason"] if unknown else "")
+    from ..search.search import verdict
+
+    answer = verdict(query, want, results, unknown)
+    if answer["nothing"]:
+        return answer, _nothing(query, want, results, answer["reason"] if unknown else "")
+    line = _unit_line if want == "neurons" else _clip_line
+    return answer, "\n".join(map(line, results))
 
 
 def _query(args: argparse.Namespace) -> Query:
@@ -156,7 +155,7 @@ def _nothing(query: Query, want: str, results: list[Result], reason: str) -> str
     def name(result: Result) -> str:
         if want == "neurons":
             return f"{result['layer']}:{result['unit']}{_labels(result, ' ')}"
-        return f"{result['path']}{_start(result)}"
+        return f"{result['path']}{_time(result)}"
 
     nearest = "; ".join(
         f"{name(near)}, z {near['z']:.1f} of {near['needed']:.1f}" for near in results[:NEAREST_NAMED]
@@ -183,8 +182,18 @@ def _labels(unit: Result, before: str) -> str:
 
 def _clip_line(clip: Result) -> str:
     doubt = "" if clip["matches"] else f"  (z below {clip['needed']:.1f})"
-    return f"{clip['score']:6.3f}  {clip['path']}{_start(clip)}  {clip['label'] or ''}".rstrip() + doubt
+    return f"{clip['score']:6.3f}  {clip['path']}{_time(clip)}{_named(clip)}{doubt}"
 
 
-def _start(clip: Result) -> str:
-    return f" at {clip['start']:g} s" if clip["start"] else ""
+def _named(clip: Result) -> str:
+    """The label of a clip, its first caption and how many more it has."""
+    captions = clip["captions"]
+    more = f" (and {len(captions) - 1} more)" if len(captions) > 1 else ""
+    parts = [clip["label"], one_line(captions[0]) + more if captions else None]
+    return "".join(f"  {part}" for part in parts if part)
+
+
+def _time(clip: Result) -> str:
+    """The time in the file of what matches, where that is not the whole file from its beginning."""
+    whole = clip["moment"] == 0 and clip["time"] == 0
+    return "" if whole else f" at {clip['time']:g} s"

@@ -4,32 +4,36 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
+import logging
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import faiss
 import numpy as np
 
 from .. import faiss_index
-from ..config import ClipConfig
-from ..embed import checked_embedder, load_embedder
-from ..errors import InputError, StaleError
-from ..files import named_file, plain_name
+from ..checkpoints.named_code import check_noted
+from ..config import ClipConfig, MomentConfig, fingerprint
+from ..embed import checked_embedder, is_code, load_embedder
+from ..embed.prompts import BARE, concept_vectors
+from ..errors import ChecksumError, DamagedError, InputError, OldFormatError, StaleError
+from ..numerics import Doubles
 from ..progress import Progress, silent
-from ..store import INDEX, Folder
-from ..types import Clip, Embedder, Floats, ProbeSet, Skipped
+from ..shards.folder import ShardCount
+from ..store import INDEX, Folder, Writer
+from ..types import Clip, Embedder, Floats, Skipped
 from .files import UnreadableAudioError
 from .manifest import IndexManifest
-from .source import NO_FILE, load_clips, read_clip
+from .moments import ClipMoments, Halves, load_moments
+from .source import read_clip
 
-BATCH = 32  # clips read, decoded and embedded at a time
-
-_PART = re.compile(r"(.*) (?:at|from) [0-9.e+]+ s", re.DOTALL)
+CLIPS, SKIPPED, VECTORS, MOMENTS = "clips.jsonl", "skipped.jsonl", "vectors.faiss", "moments.npy"
+"""Files of an index."""
+_log = logging.getLogger(__name__)
 
 Record = TypeVar("Record", Clip, Skipped)
 
@@ -47,10 +51,13 @@ class ClipIndex:
         embedder_name: Name to load the embedder by, as it was when the index was made.
         embedder_fingerprint: Of the embedder that made the vectors.
         cut: How files were cut into clips.
+        moments: The vectors of the clips' moments, or None where the index holds none.
+        prompts: Templates of the sentences in which the embedder reads concepts, see `embed.prompts`.
         device: Where the embedder runs when it is loaded by name.
         embedder_spec: Name to load it by now, where that is another one.
         changed: Clips whose label, caption or fold was another before this index was built again.
         notes: What else there was to say of the source when it was built.
+        shards: In how many shards its clips were embedded, and how many of them were found finished.
     """
 
     folder: Folder
@@ -60,10 +67,13 @@ class ClipIndex:
     embedder_name: str
     embedder_fingerprint: str
     cut: ClipConfig
+    moments: ClipMoments | None = None
+    prompts: tuple[str, ...] = BARE
     device: str = "cpu"
     embedder_spec: str | None = None
     changed: int = field(default=0, compare=False)
     notes: tuple[str, ...] = field(default=(), compare=False)
+    shards: ShardCount = field(default=ShardCount(), compare=False)
     _embedded: dict[str, Floats] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
@@ -74,8 +84,15 @@ class ClipIndex:
         path: str | Path,
         config: ClipConfig | None = None,
         progress: Progress = silent,
+        moments: MomentConfig | bool | None = None,
+        prompts: Sequence[str] | None = None,
+        workers: int | str = 1,
+        shard_seconds: float | None = None,
+        device: str = "cpu",
     ) -> ClipIndex:
         """Embed a source's clips into the index at `path`; clips it already holds are not embedded again.
+
+        The clips are embedded in shards; an index whose building was stopped goes on with those that are missing.
 
         What a table says of them by now is taken over: labels, captions and folds, also where it says none any more.
         The names of folders are taken where a clip has no label yet.
@@ -86,45 +103,35 @@ class ClipIndex:
             path: Folder of the index, new or existing.
             config: How files are cut into clips; by default as the existing index was, else as `ClipConfig` says.
             progress: Called with the number of clips done and the total.
+            moments: Whether the index holds the vectors of moments as well, or how long these are; by default as the
+                existing index does, else where the embedder makes them itself.
+            prompts: Templates in which concepts are read; by default those of the existing index, else of the embedder.
+            workers: Number of processes, `ray`, or `ray:ADDRESS`, see `shards.workers.work`; several load the embedder
+                by its name.
+            shard_seconds: Seconds of sound of a shard; by default see `shards.plan.shard_sizes`.
+            device: Where the embedder runs that workers load.
 
         Raises:
-            InputError: The source holds no usable audio, the index was cut under other settings, or `embedder` is
-                none or makes vectors that cannot be used.
+            InputError: The source holds no usable audio, the index was made with other settings or prompts, a prompt
+                has no place for the concept, `embedder` is none or makes vectors that cannot be used, or another
+                program writes to the index.
             StaleError: The index was made with another embedder.
         """
-        embedder = checked_embedder(embedder)
-        folder = Folder(Path(path), INDEX)
-        old = cls.open(path, embedder) if folder.exists() else None
-        if old is not None and config is not None:
-            old.check_cut(config)
-        config = old.cut if old else config or ClipConfig()
-        probe = load_clips(source, config)
-        rows_kept, kept, changed = _still_valid(old.clips if old else (), probe)
-        known = {clip.id for clip in kept}
-        new = [clip for clip in probe.clips if clip.id not in known]
-        rows, matrix, skipped = _embed(new, embedder, config, progress)
-        if old is not None:
-            matrix = np.concatenate([old.vectors()[rows_kept], matrix])
-        clips = (*kept, *(new[row] for row in rows))
-        if not clips:
-            raise InputError(
-                f"no usable audio in {source}: all {len(skipped)} clips were skipped ({skipped[0].reason})"
-            )
-        earlier = _still_missed(old.skipped if old else (), probe, source)
-        misses = dict.fromkeys((*earlier, *probe.skipped, *skipped))
-        index = cls(
-            folder,
-            clips,
-            tuple(misses),
-            faiss_index.build(matrix),
-            embedder.name,
-            embedder.fingerprint,
-            config,
-            changed=changed,
-            notes=probe.notes,
+        from .build import Request, build_index
+
+        request = Request(
+            source, checked_embedder(embedder), Path(path), config, moments, prompts, shard_seconds
         )
-        index._save()
-        return index.with_embedder(embedder)
+        return build_index(request, progress, workers, device)
+
+    @classmethod
+    def usable(cls, path: str | Path, embedder: Embedder) -> ClipIndex | None:
+        """The index stored at `path`, or None if it has to be made anew, with a warning that says why."""
+        try:
+            return cls.open(path, embedder)
+        except (DamagedError, ChecksumError, OldFormatError) as error:
+            _log.warning("%s: it is made anew, from this source alone", str(error).rpartition("; ")[0])
+            return None
 
     @classmethod
     def open(cls, path: str | Path, embedder: Embedder | str | None = None, device: str = "cpu") -> ClipIndex:
@@ -137,17 +144,20 @@ class ClipIndex:
             device: Where an embedder that is loaded by name runs.
 
         Raises:
-            InputError: There is no index, it is damaged, or `embedder` is none.
+            InputError: There is no index, it is damaged (`DamagedError`), or `embedder` is none.
             StaleError: It has another format version, or `embedder` is not the one it was made with.
             ChecksumError: A file of it was changed.
         """
         stored = Folder(Path(path), INDEX).open(IndexManifest)
-        clips = _records(stored.file("clips.jsonl"), Clip)
-        skipped = _records(stored.file("skipped.jsonl"), Skipped)
-        vectors = faiss_index.load(stored.file("vectors.faiss"))
+        clips = read_records(stored.file(CLIPS), Clip)
+        skipped = read_records(stored.file(SKIPPED), Skipped)
+        vectors = faiss_index.load(stored.file(VECTORS))
         made = stored.manifest
+        moments = None
+        if made.moments is not None:
+            moments = load_moments(stored.file(MOMENTS), durations_of(clips), made.dim, made.moments)
         if vectors.ntotal != len(clips) or vectors.d != made.dim:
-            raise InputError(
+            raise DamagedError(
                 f"{path} holds {len(clips)} clips but {vectors.ntotal} vectors; make the index again"
             )
         index = cls(
@@ -158,8 +168,11 @@ class ClipIndex:
             embedder_name=made.embedder,
             embedder_fingerprint=made.embedder_fingerprint,
             cut=made.cut,
+            moments=moments,
+            prompts=made.prompts,
             device=device,
             embedder_spec=embedder if isinstance(embedder, str) else None,
+            shards=ShardCount(made.shards, made.shards),
         )
         return index if embedder is None or isinstance(embedder, str) else index.with_embedder(embedder)
 
@@ -183,10 +196,20 @@ class ClipIndex:
         total: Floats = self.vectors().sum(axis=0)
         return total
 
+    @property
+    def moment_config(self) -> MomentConfig | None:
+        """Length and hop of the moments whose vectors the index holds, or None where it holds none."""
+        return None if self.moments is None else self.moments.config
+
+    def moment_vectors(self, rows: Sequence[int]) -> Halves:
+        """Vectors of all moments of some clips, float16 [moments, dim]; none where the index holds none."""
+        if self.moments is None:
+            return np.zeros((0, self.dim), np.float16)
+        return self.moments.of(np.array(rows, np.int64)).vectors
+
     def digest(self, count: int | None = None) -> str:
         """Hash of the first `count` clips and the embedder: equal as long as those rows mean the same."""
-        ids = [clip.id for clip in self.clips[:count]]
-        return hashlib.sha256("\n".join([self.embedder_fingerprint, *ids]).encode()).hexdigest()[:16]
+        return digest_of(self.clips[:count], self.embedder_fingerprint)
 
     @cached_property
     def embedder(self) -> Embedder:
@@ -203,6 +226,10 @@ class ClipIndex:
     def _loaded_embedder(self) -> Embedder:
         if self.embedder_spec:
             return load_embedder(self.embedder_spec, self.device)
+        if is_code(self.embedder_name):
+            check_noted(
+                self.embedder_name, f"index {self.name!r}", f"name it: --embedder {self.embedder_name}"
+            )
         try:
             return load_embedder(self.embedder_name, self.device)
         except InputError as error:
@@ -217,6 +244,15 @@ class ClipIndex:
         if new:
             self._embedded.update(zip(new, self.embedder.embed_text(new), strict=True))
         return np.array([self._embedded[text] for text in texts], np.float32).reshape(-1, self.dim)
+
+    def concept_vectors(self, concepts: Sequence[str]) -> Floats:
+        """Unit-length vectors of concepts in the prompts of the index, float32 [concepts, dim]."""
+        return concept_vectors(self.text_vectors, concepts, self.prompts)
+
+    @cached_property
+    def concept_key(self) -> str:
+        """Hash of embedder and prompts: equal for indexes in which a concept has the same vector."""
+        return fingerprint(self.embedder_fingerprint, self.prompts)
 
     def read(self, row: int, sample_rate: int) -> Floats:
         """The sound of a clip as it was indexed, mono float32 [samples] at `sample_rate`.
@@ -256,40 +292,40 @@ class ClipIndex:
                 "with its vectors, and make an index under another --name"
             )
 
-    def check_cut(self, config: ClipConfig) -> None:
-        """Raise InputError unless clips cut under `config` may join those of the index."""
-        for setting in fields(config):
-            mine, other = getattr(self.cut, setting.name), getattr(config, setting.name)
-            if mine != other:
+    def check_settings(self, config: ClipConfig | None, moments: MomentConfig | bool | None) -> None:
+        """Raise InputError unless clips made under these settings may join those of the index; None stands for its own.
+
+        Args:
+            config: How files are cut.
+            moments: Moments, see `build`.
+        """
+        for setting in fields(config) if config else ():
+            now, other = getattr(self.cut, setting.name), getattr(config, setting.name)
+            if now != other:
                 raise InputError(
-                    f"index {self.name!r} was made with {setting.name} {mine:g}, not {other:g}; "
-                    f"use {mine:g} or another --name"
+                    f"index {self.name!r} was made with {setting.name} {now:g}, not {other:g}; "
+                    f"use {now:g} or another --name"
                 )
+        mine = self.moment_config
+        asked = (mine or MomentConfig()) if moments is True else moments or None
+        if moments is not None and asked != mine:
+            raise InputError(
+                f"index {self.name!r} was made {_moments_text(mine)}, not {_moments_text(asked)}; "
+                "use another --name"
+            )
+
+    def check_prompts(self, prompts: tuple[str, ...]) -> None:
+        """Raise InputError unless the index was made with these prompts."""
+        if prompts != self.prompts:
+            mine, other = (" and ".join(map(repr, some)) for some in (self.prompts, prompts))
+            raise InputError(
+                f"index {self.name!r} was made with prompt {mine}, not {other}; use that or another --name"
+            )
 
     def search(self, query: Floats, k: int = 10) -> list[tuple[int, float]]:
         """The clips nearest to one unit-length vector [dim]: (row, cosine), best first."""
         scores, rows = faiss_index.search(self.faiss, query[None], k)
         return [(int(row), float(score)) for row, score in zip(rows[0], scores[0], strict=True)]
-
-    def _save(self) -> None:
-        manifest = IndexManifest(
-            name=self.name,
-            clips=len(self.clips),
-            skipped=len(self.skipped),
-            embedder=self.embedder_name,
-            embedder_fingerprint=self.embedder_fingerprint,
-            dim=self.dim,
-            cut=self.cut,
-            digest=self.digest(),
-        )
-        self.folder.commit(
-            {
-                "clips.jsonl": "".join(_line(asdict(clip)) for clip in self.clips),
-                "skipped.jsonl": "".join(_line(asdict(miss)) for miss in self.skipped),
-                "vectors.faiss": lambda path: faiss_index.save(self.faiss, path),
-            },
-            manifest,
-        )
 
 
 def read_in_order(
@@ -323,68 +359,17 @@ def read_in_order(
             yield ahead.result()
 
 
-def _still_valid(old: Sequence[Clip], probe: ProbeSet) -> tuple[list[int], list[Clip], int]:
-    """Rows and clips that stay: those whose file still has the content they were embedded from.
-
-    A clip that is found in another place now (the whole folder moved) is read from there. What the source says of it
-    now is taken over; the number of clips of which that is something else comes last.
-    """
-    found = {clip.id: clip for clip in probe.clips}
-    content = {(clip.root, clip.path): clip.sha256 for clip in probe.clips}
-    rows: list[int] = []
-    kept: list[Clip] = []
-    changed = 0
-    for row, clip in enumerate(old):
-        now = found.get(clip.id)
-        if now is None and content.get((clip.root, clip.path), clip.sha256) != clip.sha256:
-            continue
-        rows.append(row)
-        if now is not None:
-            corrected = _corrected(clip, now, probe.columns)
-            changed += corrected != clip
-            clip = replace(corrected, root=now.root)
-        kept.append(clip)
-    return rows, kept, changed
+def _moments_text(config: MomentConfig | None) -> str:
+    return (
+        "without moments"
+        if config is None
+        else f"with moments of {config.seconds:g} s every {config.hop:g} s"
+    )
 
 
-def _corrected(clip: Clip, now: Clip, columns: frozenset[str]) -> Clip:
-    """A clip as a source describes it now, in the columns that this has."""
-    label = now.label if "label" in columns else clip.label or now.label
-    caption = now.caption if "caption" in columns else clip.caption
-    fold = now.fold if "fold" in columns else clip.fold
-    return replace(clip, label=label, caption=caption, fold=fold)
-
-
-def _still_missed(old: Sequence[Skipped], probe: ProbeSet, source: str | Path) -> Iterator[Skipped]:
-    """What an earlier source could not use, as far as this one did not look at the same files and they still exist."""
-    looked_at = {clip.file for clip in probe.clips} | {_file(miss) for miss in probe.skipped}
-    looked_at.add(plain_name(Path(source).expanduser().absolute()))
-    for miss in old:
-        file = _file(miss)
-        if file not in looked_at and (miss.reason == NO_FILE or named_file(file).exists()):
-            yield miss
-
-
-def _file(miss: Skipped) -> str:
-    """The file that was skipped, whole or from some second on."""
-    found = _PART.fullmatch(miss.path)
-    return found[1] if found else miss.path
-
-
-def _embed(
-    clips: Sequence[Clip], embedder: Embedder, config: ClipConfig, progress: Progress
-) -> tuple[list[int], Floats, list[Skipped]]:
-    groups = [range(first, min(first + BATCH, len(clips))) for first in range(0, len(clips), BATCH)]
-    rows: list[int] = []
-    parts = [np.zeros((0, embedder.dim), np.float32)]
-    skipped: list[Skipped] = []
-    for good, sounds, misses in read_in_order(clips, groups, embedder.sample_rate, config):
-        if sounds:
-            parts.append(embedder.embed_audio(sounds))
-        rows += good
-        skipped += misses
-        progress(len(rows) + len(skipped), len(clips))
-    return rows, np.concatenate(parts), skipped
+def durations_of(clips: Sequence[Clip]) -> Doubles:
+    """Lengths of clips in seconds, float64 [clips]."""
+    return np.array([clip.duration for clip in clips], np.float64)
 
 
 def clip_place(clip: Clip) -> str:
@@ -392,10 +377,34 @@ def clip_place(clip: Clip) -> str:
     return f"{clip.file} at {clip.start:g} s" if clip.start else clip.file
 
 
-def _line(record: dict[str, Any]) -> str:
-    return json.dumps(record, ensure_ascii=False) + "\n"
+def digest_of(clips: Sequence[Clip], embedder_fingerprint: str) -> str:
+    """See `ClipIndex.digest`."""
+    ids = [clip.id for clip in clips]
+    return hashlib.sha256("\n".join([embedder_fingerprint, *ids]).encode()).hexdigest()[:16]
 
 
-def _records(path: Path, kind: type[Record]) -> tuple[Record, ...]:
-    with path.open(encoding="utf-8") as stream:
-        return tuple(kind(**json.loads(line)) for line in stream)
+def record_lines(records: Iterable[Clip | Skipped]) -> Writer:
+    """Writes records to a file, one a line, see `read_records`."""
+
+    def write(path: Path) -> None:
+        with path.open("w", encoding="utf-8", newline="") as stream:
+            stream.writelines(json.dumps(asdict(record), ensure_ascii=False) + "\n" for record in records)
+
+    return write
+
+
+def read_records(path: Path, kind: type[Record]) -> tuple[Record, ...]:
+    """The lines of a file, each checked against the types of the dataclass `kind`.
+
+    Raises:
+        DamagedError: A line does not hold such a record.
+    """
+    from pydantic import TypeAdapter, ValidationError
+
+    lines = path.read_bytes().splitlines()
+    try:
+        return tuple(TypeAdapter(tuple[kind, ...]).validate_json(b"[" + b",".join(lines) + b"]", strict=True))  # type: ignore[valid-type]
+    except ValidationError as error:
+        flaw = error.errors(include_url=False, include_input=False)[0]
+        place = ".".join(map(str, flaw["loc"]))
+        raise DamagedError(f"{path} is damaged ({place}: {flaw['msg']}); make the {INDEX} again") from None

@@ -8,7 +8,7 @@ import itertools
 import math
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -47,7 +47,8 @@ def load_clips(source: str | Path, config: ClipConfig | None = None) -> ProbeSet
         source: A folder (searched to the bottom; the folder a file lies in is its label), a glob, or a table with
             the columns path, label, caption, fold, start, end (or duration), of which only path is required, see
             `clips.table`. Paths of a table are relative to its folder and must not leave it. A row with a start or
-            an end is a part of its file. The ids of a glob's clips count from the folder before its first wildcard,
+            an end is a part of its file. Rows that name the same part of the same file are one row with all their
+            captions. The ids of a glob's clips count from the folder before its first wildcard,
             so that more matches change none.
         config: Window length and the shortest clip.
 
@@ -59,9 +60,10 @@ def load_clips(source: str | Path, config: ClipConfig | None = None) -> ProbeSet
     """
     config = config or ClipConfig()
     found = _source(str(source))
+    rows, notes = _joined(found.rows)
     clips: dict[str, Clip] = {}
     skipped = list(found.skipped)
-    for row in found.rows:
+    for row in rows:
         try:
             for clip, miss in _windows(found.root, row, config):
                 if clip is not None:
@@ -79,8 +81,7 @@ def load_clips(source: str | Path, config: ClipConfig | None = None) -> ProbeSet
             f"; {len(skipped)} files were skipped, the first because: {skipped[0].reason}" if skipped else ""
         )
         raise InputError(f"no usable audio in {source}{reason}; looked for {' '.join(sorted(EXTENSIONS))}")
-    notes = (*found.notes, *_repeated(found))
-    return ProbeSet(tuple(clips.values()), tuple(skipped), found.columns, notes)
+    return ProbeSet(tuple(clips.values()), tuple(skipped), found.columns, (*found.notes, *notes))
 
 
 def read_clip(clip: Clip, sample_rate: int, config: ClipConfig | None = None) -> Floats:
@@ -213,22 +214,28 @@ def _passed_over(path: Path) -> str | None:
         return None  # nothing says that it is sound
 
 
-def _repeated(source: _Source) -> Iterator[str]:
-    """A note about the lines of a table that say something else of a file than an earlier line does."""
-    first: dict[tuple[Path, float | None, float | None], Row] = {}
-    lines = []
-    for row in source.rows:
-        if row.line is None or row.flaw is not None:
+def _joined(rows: Iterable[Row]) -> tuple[list[Row], list[str]]:
+    """Rows, those of the same part of a file as one with all captions, and a note where labels or folds differ."""
+    joined: dict[object, Row] = {}
+    lines: list[int] = []
+    for row in rows:
+        same = row if row.flaw is not None else (os.path.normpath(row.path), row.start, row.end)
+        first = joined.setdefault(same, row)
+        if first is row:
             continue
-        kept = first.setdefault((row.path, row.start, row.end), row)
-        if (kept.label, kept.caption, kept.fold) != (row.label, row.caption, row.fold):
+        joined[same] = replace(first, captions=tuple(dict.fromkeys((*first.captions, *row.captions))))
+        if row.line is not None and any(
+            later not in (None, kept) for kept, later in ((first.label, row.label), (first.fold, row.fold))
+        ):
             lines.append(row.line)
-    if lines:
-        more = f" and {len(lines) - LINES_TOLD} more" if len(lines) > LINES_TOLD else ""
-        yield (
-            f"{len(lines)} lines give a file that an earlier line gives another label, caption or fold; the "
-            f"first is kept, not lines {', '.join(map(str, lines[:LINES_TOLD]))}{more}"
-        )
+    if not lines:
+        return list(joined.values()), []
+    more = f" and {len(lines) - LINES_TOLD} more" if len(lines) > LINES_TOLD else ""
+    note = (
+        f"{len(lines)} lines give a file another label or fold than an earlier line does; the first is kept, not "
+        f"lines {', '.join(map(str, lines[:LINES_TOLD]))}{more}"
+    )
+    return list(joined.values()), [note]
 
 
 def _inside(root: Path, path: Path) -> Path:
@@ -262,7 +269,7 @@ def _windows(root: Path, row: Row, config: ClipConfig) -> Iterator[tuple[Clip | 
             start=round(begin + start, 6),
             duration=duration,
             label=row.label,
-            caption=row.caption,
+            captions=row.captions,
             fold=row.fold,
             sha256=digest,
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,8 @@ from ..errors import InputError
 
 TABLES = frozenset({".csv", ".tsv", ".tab", ".txt"})
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
-TEXTS = ("label", "caption", "fold")
+TEXTS = ("label", "fold")
+CAPTION = re.compile(r"caption(?:[ _]?\d+)?")
 SYNONYMS = {"onset": "start", "offset": "end"}
 LINES_OF_A_ROW = 200  # at most; a quote that is never closed reaches no further
 FIELD_BYTES = 1 << 20
@@ -25,7 +27,7 @@ class Row:
 
     Attributes:
         path: Of the file; of the table where the row cannot be used.
-        label, caption, fold: As in `Clip`.
+        label, captions, fold: As in `Clip`.
         start, end: Seconds of an event within the file; None for its beginning and end.
         line: Where the row begins in the table, from 1; None where there is no table.
         flaw: Why the row cannot be used, or None.
@@ -33,7 +35,7 @@ class Row:
 
     path: Path
     label: str | None = None
-    caption: str | None = None
+    captions: tuple[str, ...] = ()
     fold: str | None = None
     start: float | None = None
     end: float | None = None
@@ -58,6 +60,7 @@ class Table:
 def read_table(path: Path) -> Table:
     """Read a table with the column path and any of label, caption, fold, start, end and duration.
 
+    Several captions stand in columns caption_1, caption_2 and so on, or in several rows of the same file.
     Separated by commas, semicolons, tabs or bars, UTF-8 (UTF-16 with its mark), any line ends. A row that cannot be
     used carries its flaw with the number of its line.
 
@@ -69,7 +72,8 @@ def read_table(path: Path) -> Table:
     records = _records(lines, separator, header, len(names))
     rows = tuple(row for line, cells in records if (row := _row(path, names, line, cells, separator)))
     notes = _header_notes(path, names)
-    return Table(rows, frozenset(names) & frozenset(TEXTS), notes)
+    columns = {"caption" if CAPTION.fullmatch(name) else name for name in names}
+    return Table(rows, frozenset(columns & {*TEXTS, "caption"}), notes)
 
 
 def _lines(path: Path) -> list[str]:
@@ -183,12 +187,14 @@ def _row(table: Path, names: list[str], line: int, cells: list[str] | str, separ
     if not cell.get("path"):
         return Row(table, line=line, flaw=f"no path in line {line}")
     texts = {name: cell.get(name) for name in TEXTS}
+    said = (cell.get(name) for name in names if CAPTION.fullmatch(name))
+    captions = tuple(dict.fromkeys(caption for caption in said if caption))
     path = table.parent / str(cell["path"])
     try:
         start, end = _span(cell, "start" in names or "end" in names, separator)
     except ValueError as error:
         return Row(path, line=line, flaw=f"line {line} of {table.name}: {error}")
-    return Row(path, **texts, start=start, end=end, line=line)
+    return Row(path, captions=captions, **texts, start=start, end=end, line=line)
 
 
 def _span(cell: dict[str, str | None], spans: bool, separator: str) -> tuple[float | None, float | None]:

@@ -16,6 +16,7 @@ from typing import Any
 from ..embed import shared_networks
 from ..errors import InputError
 from ..explanation.manifest import ExplanationManifest
+from ..explanation.space import clip_directions, concept_directions
 from ..explanation.stored import load_explained
 from ..recording.recording import Recording
 from .findings import Pair, contrasts, layer_pairs, leanings, movement
@@ -85,9 +86,9 @@ def compare(a: Recording, b: Recording, seed: int = 0) -> Comparison:
     concepts = tuple(
         dict.fromkeys(concept for explained_run in explained for concept in explained_run.manifest.concepts)
     )
-    texts = a.index.text_vectors(concepts)
+    texts = concept_directions(a.index, concepts)
     layers_a, layers_b = (
-        profile(explained_run, explained_run.recording.index.vectors() @ texts.T)
+        profile(explained_run, clip_directions(explained_run.recording.index) @ texts.T)
         for explained_run in explained
     )
     pairs = layer_pairs(layers_a, layers_b, same_concepts)

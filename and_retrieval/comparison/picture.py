@@ -64,7 +64,7 @@ def draw(comparison: Comparison, out: Path) -> Path:
         for run, layers in enumerate((comparison.layers_a, comparison.layers_b))
         for layer in layers
     ]
-    with mpl.rc_context({"svg.hashsalt": "and_retrieval", "font.size": 9}):
+    with mpl.rc_context({"svg.hashsalt": "and_retrieval", "font.size": 9, "text.parse_math": False}):
         figure = Figure(figsize=(15, TOP + ROW * len(rows)), layout="constrained")
         axes = figure.subplots(1, len(PANELS), sharey=True)
         for axis, (title, dots) in zip(axes, PANELS, strict=True):

@@ -11,7 +11,15 @@ from ..errors import unknown_name
 from ..types import Embedder
 from .user import checked_embedder, load_user_embedder
 
-__all__ = ["DEFAULT", "EMBEDDERS", "NAMES", "checked_embedder", "load_embedder", "shared_networks"]
+__all__ = [
+    "DEFAULT",
+    "EMBEDDERS",
+    "NAMES",
+    "checked_embedder",
+    "is_code",
+    "load_embedder",
+    "shared_networks",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +84,11 @@ def load_embedder(spec: str = DEFAULT, device: str = "cpu") -> Embedder:
     elif ":" in spec or spec.endswith(".py"):
         return load_user_embedder(spec, device)
     raise unknown_name("embedder", spec, NAMES, "or name your own 'file.py:function'")
+
+
+def is_code(spec: str) -> bool:
+    """Whether loading the embedder of that name runs program code that does not come with this package."""
+    return spec.partition(":")[0].partition("+")[0] not in EMBEDDERS and (":" in spec or spec.endswith(".py"))
 
 
 def shared_networks(embedder: Embedder) -> tuple[str, ...]:

@@ -18,9 +18,18 @@ import numpy as np
 import torch
 
 from ..checkpoints import torchaudio_shim  # noqa: F401  (transformers' CLAP imports torchaudio)
-from ..checkpoints.bundled import remembered_sha256
-from ..checkpoints.hub import CONFIG, FEATURES, TOKENIZER, WEIGHTS, is_folder, local_model, read_settings
+from ..checkpoints.hub import (
+    CONFIG,
+    FEATURES,
+    TOKENIZER,
+    WEIGHTS,
+    is_folder,
+    local_model,
+    read_settings,
+    readable,
+)
 from ..errors import InputError
+from ..files import remembered_sha256
 from ..types import Floats
 from .clap_mel import MelFrontEnd
 from .text_cache import cached_vectors
@@ -71,6 +80,8 @@ class ClapEmbedder:
     averaged over the windows and then scaled to unit length. A checkpoint with fusion processes each window without
     fusion, as the official code does for sounds up to 10 s; on longer sounds its fusion uses random crops.
     """
+
+    templates = ("This is a sound of {}.",)  # LAION's zero-shot evaluation
 
     def __init__(self, checkpoint: Checkpoint, device: str = "cpu", precision: str = "fp32") -> None:
         check_pair(checkpoint)
@@ -184,23 +195,27 @@ def load(place: str = "", device: str = "cpu", precision: str = "") -> ClapEmbed
     settings = read_settings(folder / CONFIG, what)
     if settings.get("model_type") != "clap":
         raise InputError(f"{what}: {folder} holds a model of kind {settings.get('model_type')!r}, not 'clap'")
+    name = f"{kind}:{folder}" if is_folder(spec) else f"{kind}:{place}" if place else kind
+    with readable(what, f"{folder} cannot be read"):
+        return ClapEmbedder(_checkpoint(folder, name, what), device, precision)
+
+
+def _checkpoint(folder: Path, name: str, what: str) -> Checkpoint:
     import transformers
 
-    config = read_part(what, folder, lambda: transformers.ClapConfig.from_pretrained(folder))
-    extractor = read_part(what, folder, lambda: transformers.ClapFeatureExtractor.from_pretrained(folder))
-    tokenizer = read_part(what, folder, lambda: transformers.AutoTokenizer.from_pretrained(folder))
+    config = transformers.ClapConfig.from_pretrained(folder)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
     text = config.text_config
-    checkpoint = Checkpoint(
-        name=f"{kind}:{folder}" if is_folder(spec) else f"{kind}:{place}" if place else kind,
+    return Checkpoint(
+        name=name,
         config=config,
-        extractor=extractor,
+        extractor=transformers.ClapFeatureExtractor.from_pretrained(folder),
         tokenizer=tokenizer,
         files=tuple(path for pattern in ("*.json", "*.txt") for path in folder.glob(pattern))
         + _weights(folder),
         load=lambda: _load_network(folder, what),
         max_tokens=min(tokenizer.model_max_length, text.max_position_embeddings - text.pad_token_id - 1),
     )
-    return ClapEmbedder(checkpoint, device, precision)
 
 
 def check_pair(checkpoint: Checkpoint) -> None:
@@ -248,14 +263,12 @@ def _load_network(folder: Path, what: str) -> Any:
     import transformers
 
     transformers.utils.logging.disable_progress_bar()
-    network, info = read_part(
-        what,
-        folder,
-        lambda: transformers.ClapModel.from_pretrained(
+    with readable(what, f"{folder} cannot be read"):
+        network, info = transformers.ClapModel.from_pretrained(
             folder, dtype=torch.float32, local_files_only=True, output_loading_info=True
-        ),
-    )
+        )
     check_complete(info["missing_keys"], what, folder)
+    check_finite(network, what, folder)
     return network
 
 
@@ -268,13 +281,13 @@ def check_complete(missing: Sequence[str], what: str, place: Path) -> None:
         )
 
 
-def read_part(what: str, folder: Path, load: Callable[[], Any]) -> Any:
-    """The result of `load`; an error of any kind becomes an InputError."""
-    try:
-        return load()
-    except Exception as error:
-        reason = " ".join(str(error).split())[:300]
-        raise InputError(f"{what}: {folder} cannot be read ({type(error).__name__}: {reason})") from error
+def check_finite(network: Any, what: str, place: Path) -> None:
+    """Raise InputError if a weight of a network is NaN or infinite: every vector would be."""
+    for name, value in network.state_dict().items():
+        if value.is_floating_point() and not torch.isfinite(value).all():
+            raise InputError(
+                f"{what}: {place} is damaged: {name} holds NaN or infinity; get the checkpoint again"
+            )
 
 
 def _unit(rows: Any) -> Floats:

@@ -1,9 +1,10 @@
 """The embedded embedder: YAMNet's class posteriors describe sounds, MiniLM's nearness to class names describes texts.
 
 Both live in the space of YAMNet's 521 AudioSet classes. The vector of a sound is the standardised square root of its
-class posteriors; the vector of a text is the mixture of class names that kernel regression assigns to it. The embedder
-needs no download and no CLAP weights. It is weaker than CLAP on sounds that AudioSet does not name; `bench retrieval`
-measures by how much.
+class posteriors. The vector of a text is the mixture of classes that kernel regression assigns to it, from the names of
+the classes and from phrases that people use for their sounds (`models/class_phrases.csv`). The embedder needs no
+download and no CLAP weights. It is weaker than CLAP on sounds that AudioSet does not name; `bench retrieval` measures
+by how much.
 """
 
 from __future__ import annotations
@@ -11,8 +12,9 @@ from __future__ import annotations
 import csv
 import hashlib
 from collections import defaultdict
-from collections.abc import Sequence
-from functools import cached_property
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache, cached_property
 
 import numpy as np
 import torch
@@ -20,6 +22,7 @@ import torch
 from ..checkpoints.bundled import manifest, models_folder
 from ..checkpoints.yamnet import (
     HOP,
+    PATCH_FRAMES,
     PATCH_HOP,
     SAMPLE_RATE,
     Yamnet,
@@ -28,10 +31,10 @@ from ..checkpoints.yamnet import (
     log_mel_patches,
     patch_rms,
 )
-from ..types import Floats
+from ..types import Floats, Spans
 from .minilm import DIM, cached_sentence_vectors, sentence_vectors
 
-RECIPE = "embedded-1"
+RECIPE = "embedded-2"
 PROMPTS = ("{}", "the sound of {}", "{} sound", "{} noise")
 SHARPNESS = 1.5  # of the text kernel exp(SHARPNESS * (cosine - 1))
 RIDGE = 0.03
@@ -61,12 +64,13 @@ class EmbeddedEmbedder:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Changes with the weights of either model, the statistics and the recipe."""
+        """Changes with the weights of either model, the statistics, the phrases and the recipe."""
         digest = hashlib.sha256(RECIPE.encode())
         for model in ("yamnet", "minilm"):
             for file in manifest()[model].files:
                 digest.update(file.sha256.encode())
         digest.update(self._mean.tobytes() + self._std.tobytes())
+        digest.update(repr(class_phrases()).encode())
         return digest.hexdigest()[:16]
 
     def embed_audio(self, waveforms: Sequence[Floats]) -> Floats:
@@ -75,37 +79,65 @@ class EmbeddedEmbedder:
         a = (q - mean) / (std + 3 median(std)) with q = `posterior_roots`; mean and std are those of synthetic
         signals, so that a class that responds to everything counts for little.
         """
-        q = posterior_roots(self._network, waveforms, self._device)
+        return self._standardised(posterior_roots(self._network, waveforms, self._device))
+
+    def embed_with_moments(
+        self, waveforms: Sequence[Floats], spans: Sequence[Spans]
+    ) -> tuple[Floats, list[Floats]]:
+        """The vectors of `embed_audio`, and those of moments, from one pass of the network.
+
+        A moment's vector is made by the same recipe of the patches whose centres lie in it.
+
+        Args:
+            waveforms: 1-D float32 at 16 kHz.
+            spans: For every waveform (start, end) in seconds of its moments.
+
+        Returns:
+            float32 [n, 521], and for every waveform float32 [moments, 521]; rows have unit length.
+        """
+        roots = np.empty((len(waveforms), self.dim), np.float32)
+        moments = [np.empty((len(of), self.dim), np.float32) for of in spans]
+        for rows in _batches(waveforms, spans):
+            patches = _patches(self._network, [waveforms[row] for row in rows], self._device)
+            roots[rows] = patches.posterior_roots()
+            for number, (start, end) in enumerate(spans[rows[0]]):
+                within = self._standardised(patches.between(start, end).posterior_roots())
+                for row, vector in zip(rows, within, strict=True):
+                    moments[row][number] = vector
+        return self._standardised(roots), moments
+
+    def _standardised(self, q: Floats) -> Floats:
         return _unit((q - self._mean) / (self._std + SIGMA_FLOOR * np.median(self._std)))
 
     def embed_text(self, texts: Sequence[str]) -> Floats:
         """Texts -> [n, 521], rows of unit length.
 
-        t = exp(1.5 (k(x, C) - 1)) (K + 0.03 I)^-1 with K = exp(1.5 (k(C, C) - 1)), where k is the mean over
-        four prompts of the cosine between text and class name in the same prompt.
+        t = exp(1.5 (k(x, A) - 1)) (K + 0.03 I)^-1 Y with K = exp(1.5 (k(A, A) - 1)). The anchors A are the class
+        names and phrases; a row of Y has a 1 at the class of its anchor; k is the mean over four prompts of the cosine
+        between text and anchor in the same prompt.
         """
         plain = [text.lower().replace("_", " ") for text in texts]
         vectors = self._sentence_vectors([prompt.format(text) for prompt in PROMPTS for text in plain])
         by_prompt = vectors.reshape(len(PROMPTS), len(plain), DIM)
-        nearness = np.einsum("pnd,pcd->nc", by_prompt, self._class_vectors) / len(PROMPTS)
-        return _unit(_kernel(nearness) @ self._inverse)
+        return _unit(_kernel(_nearness(by_prompt, self._anchors)) @ self._weights)
 
     def _sentence_vectors(self, texts: list[str]) -> Floats:
         """Sentence vectors, cached for long lists such as banks, which are needed again, but not for single queries."""
         return (cached_sentence_vectors if len(texts) > CACHED_FROM else sentence_vectors)(texts)
 
     @cached_property
-    def _class_vectors(self) -> Floats:
-        """Sentence vectors of the class names, [prompts, classes, 384]."""
-        names = [name.lower() for name in class_names()]
-        vectors = cached_sentence_vectors([prompt.format(name) for prompt in PROMPTS for name in names])
-        return vectors.reshape(len(PROMPTS), len(names), -1)
+    def _anchors(self) -> Floats:
+        """Sentence vectors of the anchors, [prompts, anchors, 384]."""
+        texts = [text.lower() for text, _ in class_phrases()]
+        vectors = cached_sentence_vectors([prompt.format(text) for prompt in PROMPTS for text in texts])
+        return vectors.reshape(len(PROMPTS), len(texts), DIM)
 
     @cached_property
-    def _inverse(self) -> Floats:
-        nearness = np.einsum("pnd,pcd->nc", self._class_vectors, self._class_vectors) / len(PROMPTS)
-        kernel = _kernel(nearness).astype(np.float64)
-        return np.linalg.inv(kernel + RIDGE * np.eye(self.dim)).astype(np.float32)
+    def _weights(self) -> Floats:
+        """Of the kernel regression from texts to classes, [anchors, 521]."""
+        kernel = _kernel(_nearness(self._anchors, self._anchors)).astype(np.float64)
+        of = np.eye(self.dim)[[row for _, row in class_phrases()]]
+        return np.linalg.solve(kernel + RIDGE * np.eye(len(kernel)), of).astype(np.float32)
 
 
 def load(place: str = "", device: str = "cpu", precision: str = "") -> EmbeddedEmbedder:  # noqa: ARG001
@@ -123,31 +155,72 @@ def posterior_roots(network: Yamnet, waveforms: Sequence[Floats], device: str = 
     A class's posterior is the sigmoid of the mean over the top half of its patch logits; quiet patches are left out
     first.
     """
-    rows: dict[int, list[int]] = defaultdict(list)
-    for row, waveform in enumerate(waveforms):
-        rows[len(waveform)].append(row)
     result = np.empty((len(waveforms), network.classifier.out_features), np.float32)
-    for same_length in rows.values():
-        step = max(1, BATCH_PATCHES * PATCH_HOP * HOP // max(1, len(waveforms[same_length[0]])))
-        for first in range(0, len(same_length), step):
-            part = same_length[first : first + step]
-            result[part] = _posterior_roots(network, [waveforms[row] for row in part], device)
+    for rows in _batches(waveforms, [()] * len(waveforms)):
+        result[rows] = _patches(network, [waveforms[row] for row in rows], device).posterior_roots()
     return result
 
 
-def _posterior_roots(network: Yamnet, waveforms: list[Floats], device: str) -> Floats:
+def _batches(waveforms: Sequence[Floats], spans: Sequence[Spans]) -> Iterator[list[int]]:
+    """Rows of equally long waveforms with equal spans, as many as a pass takes."""
+    alike: dict[tuple[int, Spans], list[int]] = defaultdict(list)
+    for row, (waveform, of) in enumerate(zip(waveforms, spans, strict=True)):
+        alike[len(waveform), tuple(of)].append(row)
+    for (samples, _), rows in alike.items():
+        step = max(1, BATCH_PATCHES * PATCH_HOP * HOP // max(1, samples))
+        for first in range(0, len(rows), step):
+            yield rows[first : first + step]
+
+
+@dataclass(frozen=True)
+class _Patches:
+    """What the network hears in the patches of equally long waveforms.
+
+    Attributes:
+        logits: float32 [n, patches, classes].
+        rms: Root mean square of the sound under each patch, float32 [n, patches].
+    """
+
+    logits: torch.Tensor
+    rms: torch.Tensor
+
+    def between(self, start: float, end: float) -> _Patches:
+        """The patches whose centres lie between two times in seconds, at least the one nearest to their middle."""
+        hop = PATCH_HOP * HOP / SAMPLE_RATE
+        centres = hop * (np.arange(self.rms.shape[1]) + PATCH_FRAMES / PATCH_HOP / 2)
+        inside = (centres >= start) & (centres < end)
+        inside[np.abs(centres - (start + end) / 2).argmin()] = True
+        return _Patches(self.logits[:, inside], self.rms[:, inside])
+
+    def posterior_roots(self) -> Floats:
+        """See `posterior_roots`, float32 [n, classes]."""
+        floor = torch.clamp(QUIET * self.rms.amax(dim=1, keepdim=True), min=QUIET_FLOOR)
+        heard = self.rms >= floor
+        heard |= ~heard.any(dim=1, keepdim=True)  # if all are quiet, a faint vector is better than none
+        audible = self.logits.masked_fill(~heard.unsqueeze(2), -torch.inf)
+        strongest = audible.sort(dim=1, descending=True).values
+        count = (heard.sum(dim=1, keepdim=True) + 1) // 2
+        kept = torch.arange(self.logits.shape[1]).unsqueeze(0) < count
+        mean = strongest.masked_fill(~kept.unsqueeze(2), 0).sum(dim=1) / count
+        return np.asarray(torch.sigmoid(mean).sqrt().numpy(), dtype=np.float32)
+
+
+def _patches(network: Yamnet, waveforms: list[Floats], device: str) -> _Patches:
     patches = log_mel_patches(waveforms)
-    rms = patch_rms(waveforms)
     with torch.inference_mode():
-        logits = network(patches.to(device)).cpu()
-    floor = torch.clamp(QUIET * rms.amax(dim=1, keepdim=True), min=QUIET_FLOOR)
-    heard = rms >= floor
-    heard |= ~heard.any(dim=1, keepdim=True)  # if all are quiet, a faint vector is better than none
-    strongest = logits.masked_fill(~heard.unsqueeze(2), -torch.inf).sort(dim=1, descending=True).values
-    count = (heard.sum(dim=1, keepdim=True) + 1) // 2
-    kept = torch.arange(logits.shape[1]).unsqueeze(0) < count
-    mean = strongest.masked_fill(~kept.unsqueeze(2), 0).sum(dim=1) / count
-    return np.asarray(torch.sigmoid(mean).sqrt().numpy(), dtype=np.float32)
+        return _Patches(network(patches.to(device)).cpu(), patch_rms(waveforms))
+
+
+@cache
+def class_phrases() -> tuple[tuple[str, int], ...]:
+    """What the sounds of AudioSet's classes are called, each text with the number of its class in `class_names()`.
+
+    The class names come first, in their order; then the phrases of `models/class_phrases.csv`.
+    """
+    number = {name: row for row, name in enumerate(class_names())}
+    with (models_folder() / "class_phrases.csv").open(newline="", encoding="utf-8") as stream:
+        phrases = [(row["phrase"], number[row["class"]]) for row in csv.DictReader(stream)]
+    return (*number.items(), *phrases)
 
 
 def load_statistics() -> tuple[Floats, Floats]:
@@ -161,6 +234,12 @@ def load_statistics() -> tuple[Floats, Floats]:
         np.array([row["mean"] for row in rows], np.float32),
         np.array([row["std"] for row in rows], np.float32),
     )
+
+
+def _nearness(texts: Floats, anchors: Floats) -> Floats:
+    """Mean cosine over the prompts, [prompts, n, 384] and [prompts, m, 384] -> [n, m]."""
+    nearness: Floats = np.einsum("pnd,pmd->nm", texts, anchors) / len(PROMPTS)
+    return nearness
 
 
 def _kernel(nearness: Floats) -> Floats:

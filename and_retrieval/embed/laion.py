@@ -18,9 +18,9 @@ import numpy as np
 import torch
 
 from ..checkpoints import torchaudio_shim  # noqa: F401  (transformers' CLAP imports torchaudio)
-from ..checkpoints.hub import TOKENIZER, load_pickled, local_model
+from ..checkpoints.hub import TOKENIZER, load_pickled, local_model, readable
 from ..errors import InputError
-from .clap import Checkpoint, ClapEmbedder, check_complete, read_part
+from .clap import Checkpoint, ClapEmbedder, check_complete, check_finite
 
 MAX_TOKENS = 77  # as in training
 LOWEST = 50  # Hz, lower edge of the mel bands
@@ -66,6 +66,11 @@ def load(place: str, device: str = "cpu", precision: str = "") -> ClapEmbedder:
     path = Path(os.path.abspath(Path(place).expanduser()))  # noqa: PTH100 (keeps links, takes `..` away)
     name = f"laion{'' if precision == 'fp32' else '+' + precision}:{path}"
     what = f"embedder {name!r}"
+    with readable(what, f"{path} cannot be read"):
+        return ClapEmbedder(_checkpoint(path, name, what), device, precision)
+
+
+def _checkpoint(path: Path, name: str, what: str) -> Checkpoint:
     state = read_state(path, what)
     config = config_of(state, what)
     import transformers
@@ -76,17 +81,16 @@ def load(place: str, device: str = "cpu", precision: str = "") -> ClapEmbedder:
     )
     _check_filters(state, extractor, what)
     folder = _tokenizer_folder(path, what)
-    checkpoint = Checkpoint(
+    return Checkpoint(
         name=name,
         config=config,
         extractor=extractor,
-        tokenizer=read_part(what, folder, lambda: transformers.RobertaTokenizer.from_pretrained(folder)),
+        tokenizer=transformers.RobertaTokenizer.from_pretrained(folder),
         files=(path, *(folder / file for file in (*TOKENIZER, "merges.txt") if (folder / file).is_file())),
         load=lambda: _network(path, what),
         max_tokens=MAX_TOKENS,
         quantised=True,
     )
-    return ClapEmbedder(checkpoint, device, precision)
 
 
 def read_state(path: Path, what: str) -> State:
@@ -179,6 +183,12 @@ def renamed(state: State) -> State:
 
 
 def _network(path: Path, what: str) -> Any:
+    with readable(what, f"{path} cannot be read"):
+        return _built(path, what)
+
+
+def _built(path: Path, what: str) -> Any:
+    """The network with the weights of a checkpoint."""
     import transformers
 
     state = read_state(path, what)
@@ -198,6 +208,7 @@ def _network(path: Path, what: str) -> Any:
         raise InputError(
             f"{what}: {path} holds {len(unknown)} weights that a CLAP does not have, such as {unknown[0]}"
         )
+    check_finite(network, what, path)
     return network
 
 

@@ -1,18 +1,28 @@
-"""A cache of text vectors on disk, for the texts of banks and class names, which are needed again and again."""
+"""A cache of text vectors on disk, for the texts of banks and class names, which are needed again and again.
+
+Every file holds a hash of its vectors; a damaged one is made again. What was used longest ago goes when the cache grows
+beyond `LARGEST`.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
+import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
 
-from ..checkpoints.bundled import cache_folder
-from ..files import replacing
+from ..files import SCRATCH, cache_folder, replacing
 from ..types import Floats
+
+DIGEST = "sha256"
+LARGEST = 256 << 20  # bytes of all files
+ABANDONED = 24 * 3600.0  # seconds after which a scratch file counts as left behind
 
 
 def cached_vectors(
@@ -33,13 +43,34 @@ def cached_vectors(
     """
     key = hashlib.sha256("\0".join([*model, *texts]).encode()).hexdigest()[:24]
     path = cache_folder() / "text" / f"{kind}-{key}.safetensors"
-    with contextlib.suppress(OSError, SafetensorError):
-        cached = load_file(path).get("vectors")
-        if cached is not None and cached.shape == (len(texts), dim):
-            return np.asarray(cached, dtype=np.float32)
+    with contextlib.suppress(OSError, SafetensorError, ValueError):
+        vectors, digest = _read(path)
+        if vectors.shape == (len(texts), dim) and digest == _digest(vectors):
+            os.utime(path)  # it was used last now
+            return vectors
     vectors = embed(texts)
     with contextlib.suppress(OSError, SafetensorError):  # without the cache, only time is lost
-        path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as scratch:
-            save_file({"vectors": vectors}, scratch)
+            save_file({"vectors": vectors}, scratch, {DIGEST: _digest(vectors)})
+        _forget_oldest(path.parent)
     return vectors
+
+
+def _read(path: Path) -> tuple[Floats, str]:
+    """Vectors and the hash that was stored with them."""
+    with safe_open(path, "np") as file:
+        return np.asarray(file.get_tensor("vectors"), np.float32), (file.metadata() or {}).get(DIGEST, "")
+
+
+def _digest(vectors: Floats) -> str:
+    return hashlib.sha256(np.ascontiguousarray(vectors, np.float32).tobytes()).hexdigest()
+
+
+def _forget_oldest(folder: Path) -> None:
+    """Remove the files that were used longest ago, and what killed processes left, beyond `LARGEST` bytes."""
+    files = sorted(((path.stat(), path) for path in folder.iterdir()), key=lambda file: -file[0].st_mtime)
+    total = 0
+    for state, path in files:
+        total += state.st_size
+        if total > LARGEST or (path.name.endswith(SCRATCH) and state.st_mtime < time.time() - ABANDONED):
+            path.unlink(missing_ok=True)

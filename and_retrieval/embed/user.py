@@ -17,11 +17,15 @@ import numpy as np
 
 from ..checkpoints.user_code import UserFunction, explained
 from ..errors import InputError
-from ..types import Embedder, Floats
+from ..types import Embedder, Floats, Spans
+from .prompts import BARE, check_prompts, templates_of
 
 NEEDED = ("dim", "sample_rate", "fingerprint", "embed_audio", "embed_text")
 UNIT_WITHIN = 1e-3
 """How far a vector's length may be from 1: more than half precision loses, too little to change a ranking."""
+
+SILENT = 1e-5
+"""Amplitude below which there is nothing to embed, as in `config.ClipConfig.silence`."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +35,7 @@ class CheckedEmbedder:
     Attributes:
         embedder: The user's object.
         name: The name it was loaded by; for an object from Python its attribute `name`, else the name of its type.
-        dim, sample_rate, fingerprint, shared_networks: The attributes of the object.
+        dim, sample_rate, fingerprint, shared_networks, templates: The attributes of the object.
         loaded: Whether it was loaded by `name`. Only then do exceptions of the user's code become InputErrors of one
             line; an object from Python raises them unchanged.
     """
@@ -42,6 +46,7 @@ class CheckedEmbedder:
     sample_rate: int
     fingerprint: str
     shared_networks: tuple[str, ...] = ()
+    templates: tuple[str, ...] = BARE
     loaded: bool = False
 
     def embed_audio(self, waveforms: Sequence[Floats]) -> Floats:
@@ -67,6 +72,55 @@ class CheckedEmbedder:
         with self._explained():
             vectors = self.embedder.embed_text(texts)
         return self._checked(vectors, len(texts), "embed_text", "texts")
+
+    @property
+    def hears_moments(self) -> bool:
+        """Whether the embedder makes the vectors of moments itself, so that they cost little more than the clips'."""
+        return callable(getattr(self.embedder, "embed_with_moments", None))
+
+    def embed_with_moments(
+        self, waveforms: Sequence[Floats], spans: Sequence[Spans]
+    ) -> tuple[Floats, list[Floats]]:
+        """The vectors of `embed_audio`, and those of moments; see `types.Embedder`.
+
+        An embedder that does not make them itself embeds each moment as a waveform of its own; one that is silent gets
+        the vector of its waveform.
+
+        Raises:
+            InputError: The user's code failed, or did not return such arrays.
+        """
+        if not waveforms:
+            return np.zeros((0, self.dim), np.float32), []
+        if not self.hears_moments:
+            return self._embed_cut(waveforms, spans)
+        with self._explained():
+            vectors, moments = self.embedder.embed_with_moments(waveforms, spans)  # type: ignore[attr-defined]
+        method = "embed_with_moments"
+        if len(moments) != len(waveforms):
+            raise InputError(
+                f"embedder {self.name!r}: {method} returned moments of {len(moments)} waveforms, not {len(waveforms)}"
+            )
+        return self._checked(vectors, len(waveforms), method, "waveforms"), [
+            self._checked(vector, len(of), method, "moments")
+            for vector, of in zip(moments, spans, strict=True)
+        ]
+
+    def _embed_cut(self, waveforms: Sequence[Floats], spans: Sequence[Spans]) -> tuple[Floats, list[Floats]]:
+        vectors = self.embed_audio(waveforms)
+        moments = [
+            np.repeat(vector[None], len(of), axis=0) for vector, of in zip(vectors, spans, strict=True)
+        ]
+        places: list[tuple[int, int]] = []
+        cut: list[Floats] = []
+        for row, (waveform, of) in enumerate(zip(waveforms, spans, strict=True)):
+            for number, (start, end) in enumerate(of if len(of) > 1 else ()):
+                sound = waveform[round(start * self.sample_rate) : round(end * self.sample_rate)]
+                if np.abs(sound - sound.mean()).max(initial=0) >= SILENT:
+                    places.append((row, number))
+                    cut.append(sound)
+        for (row, number), vector in zip(places, self.embed_audio(cut), strict=True):
+            moments[row][number] = vector
+        return vectors, moments
 
     def _explained(self) -> AbstractContextManager[None]:
         return explained(f"embedder {self.name!r}", _file(self.embedder)) if self.loaded else nullcontext()
@@ -149,8 +203,9 @@ def checked_embedder(embedder: Any, spec: str | None = None) -> CheckedEmbedder:
         embedder.embed_audio, callable(embedder.embed_audio), what, "embed_audio", "a function of waveforms"
     )
     _check(embedder.embed_text, callable(embedder.embed_text), what, "embed_text", "a function of texts")
-    names = isinstance(shared, tuple) and all(isinstance(network, str) for network in shared)
-    _check(shared, names, what, "shared_networks", "a tuple of names of targets")
+    _check(shared, _is_texts(shared), what, "shared_networks", "a tuple of names of targets")
+    templates = templates_of(embedder)
+    _check(templates, _is_texts(templates), what, "templates", "a tuple of texts")
     return CheckedEmbedder(
         embedder,
         name,
@@ -158,6 +213,7 @@ def checked_embedder(embedder: Any, spec: str | None = None) -> CheckedEmbedder:
         int(embedder.sample_rate),
         embedder.fingerprint,
         shared,
+        check_prompts(templates, f"{what}: template"),
         spec is not None,
     )
 
@@ -165,6 +221,10 @@ def checked_embedder(embedder: Any, spec: str | None = None) -> CheckedEmbedder:
 def _check(value: Any, fits: Any, what: str, attribute: str, expected: str) -> None:
     if not fits:
         raise InputError(f"{what}: {attribute} is {value!r}, not {expected}")
+
+
+def _is_texts(value: Any) -> bool:
+    return isinstance(value, tuple) and all(isinstance(text, str) for text in value)
 
 
 def _is_count(value: Any) -> bool:

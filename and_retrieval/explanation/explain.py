@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from ..concepts import DEFAULT_BANK, ConceptBank, load_bank
 from ..config import LabelConfig, OpenConceptConfig, SummaryConfig
+from ..files import check_writable
 from ..language.llm import LlamaModel
 from ..language.rank import check_rank
 from ..progress import Announce, no_progress, silent
@@ -31,6 +33,7 @@ from .manifest import ExplanationManifest, LayerAcoustics
 from .meanings import MeaningFinder, meaning_finder
 from .open_concepts import OpenConceptFinder, open_concept_finder
 from .profiles import measured_profiles
+from .space import text_directions
 from .stored import Explained, ExplanationWriter
 from .summaries import load_language_model, with_summaries
 from .tuning import measured_tunings
@@ -62,6 +65,7 @@ def explain(
             evidence where no clip has one.
         StaleError: The index was made with other embedder weights.
     """
+    check_writable(recording.folder.path)
     labelling, summaries = labelling or LabelConfig(), summaries or SummaryConfig()
     bank, unknown = known_concepts(recording.index, choose_bank(recording.index, banks))
     captions = plain_captions(recording.index)
@@ -94,7 +98,7 @@ def explain(
 
 
 def _described(
-    recording: Recording, bank: ConceptBank, captions: Sequence[str | None], unknown: Sequence[str]
+    recording: Recording, bank: ConceptBank, captions: Sequence[tuple[str, ...]], unknown: Sequence[str]
 ) -> DescribedClips:
     """The clips in words; where concepts are unknown, labels have to beat those of the default bank as well."""
     clips = describe_clips(recording.index, bank, captions)
@@ -132,9 +136,9 @@ class _Explainer:
         meanings, spread = self.meanings.find(layer)
         units = _with(units, meanings=meanings, polysemanticity=spread)
         progress = self.announce(f"writing {layer.name}", "sentences")
-        embed_text = self.recording.index.text_vectors
-        units = with_summaries(units, self.clips.captions, self.model, self.summaries, embed_text, progress)
-        return _with(units, open_concepts=self.finder.find(units, self.clips.captions)), acoustics
+        directions = partial(text_directions, self.recording.index)
+        units = with_summaries(units, self.clips.captions, self.model, self.summaries, directions, progress)
+        return _with(units, open_concepts=self.finder.find(units, self.clips.texts)), acoustics
 
     def _labelled(self, layer: LayerEvidence) -> list[Explanation]:
         units = [

@@ -78,7 +78,7 @@ def caption_tests(
     which clips have one that says anything, by default those that have any.
     """
     if captioned is None:
-        captioned = np.array([clip.caption is not None for clip in recording.index.clips], bool)
+        captioned = np.array([bool(clip.captions) for clip in recording.index.clips], bool)
     among = np.flatnonzero(captioned[recording.held_out_rows])
     return _tests(recording, layer, similarity, concepts, labels, among, against)
 

@@ -16,14 +16,14 @@ from ..config import LabelConfig
 from ..errors import InputError
 from ..language.rank import CANDIDATES, ScoringModel, rank_labels
 from ..language.templates import without_templates
-from ..numerics import Array
+from ..numerics import Array, centred
 from ..progress import Progress, silent
 from ..recording.recording import Recording
 from ..types import Evidence, Floats, Label, LayerEvidence
 from ..vocabulary import known_words
 from .label_tests import Against
 from .scores import effective_clips, find_scorer, label_units
-from .space import centred, clip_centre, text_centre
+from .space import clip_directions, concept_directions, text_centre, text_directions
 
 _log = logging.getLogger(__name__)
 
@@ -39,16 +39,20 @@ class DescribedClips:
     """Every clip in words, and how near each is to every concept of a bank.
 
     Attributes:
-        captions: One phrase a clip: its caption without templates, else the concepts nearest to its sound.
+        captions: One phrase a clip: its caption without templates (of several the one that is nearest to all of
+            them), else the concepts nearest to its sound.
+        texts: All that is said of a clip: its captions without templates, else the same concepts.
         audio: float32 [clips, concepts], cosine of the clip's sound and the concept (text-audio based in the paper),
             each without what all clips or all texts share, see `space`.
-        text: float32 [clips, concepts], cosine of the clip's phrase and the concept (description based), likewise.
+        text: float32 [clips, concepts], cosine of the clip's captions (their mean) or else of its phrase and the
+            concept (description based), likewise.
         captioned: bool [clips], whether the phrase is the clip's own caption.
         rivals: The same clips and other concepts, which labels have to beat as well, or None.
         bank: Number of concepts that the bank had before unknown ones were left out; None where none were.
     """
 
     captions: tuple[str, ...]
+    texts: tuple[str, ...]
     audio: Floats
     text: Floats
     captioned: npt.NDArray[np.bool_]
@@ -74,7 +78,7 @@ class DescribedClips:
 
 
 def describe_clips(
-    index: ClipIndex, bank: ConceptBank, captions: Sequence[str | None] | None = None
+    index: ClipIndex, bank: ConceptBank, captions: Sequence[tuple[str, ...]] | None = None
 ) -> DescribedClips:
     """Put every clip of an index into words, and hold sound and words against the concepts of a bank.
 
@@ -83,36 +87,65 @@ def describe_clips(
         bank: The concepts.
         captions: Per clip what `plain_captions` gives, where it is at hand.
     """
-    centre = text_centre(index)
-    concepts = centred(index.text_vectors(bank.concepts), centre)
-    audio = centred(index.vectors(), clip_centre(index)) @ concepts.T
+    concepts = concept_directions(index, bank.concepts)
+    audio = clip_directions(index) @ concepts.T
     plain = plain_captions(index) if captions is None else captions
     nearest = np.argsort(-audio, axis=1, kind="stable")[:, :DESCRIBED_BY]
-    phrases = tuple(
-        caption or ", ".join(bank.concepts[concept] for concept in nearest[row])
-        for row, caption in enumerate(plain)
+    said = [
+        captions or (", ".join(bank.concepts[concept] for concept in nearest[row]),)
+        for row, captions in enumerate(plain)
+    ]
+    distinct, place = np.unique([text for texts in said for text in texts], return_inverse=True)
+    typical, means = _per_clip(index.text_vectors(distinct.tolist())[place], [len(texts) for texts in said])
+    return DescribedClips(
+        tuple(distinct[place[typical]].tolist()),
+        tuple(
+            ". ".join(text.rstrip(". ") for text in texts) if len(texts) > 1 else texts[0] for texts in said
+        ),
+        audio,
+        centred(means, text_centre(index)) @ concepts.T,
+        np.array([bool(captions) for captions in plain], bool),
     )
-    distinct, place = np.unique(phrases, return_inverse=True)
-    text = centred(index.text_vectors(distinct.tolist()), centre) @ concepts.T
-    return DescribedClips(phrases, audio, text[place], np.array([bool(caption) for caption in plain], bool))
 
 
-def plain_captions(index: ClipIndex) -> list[str | None]:
-    """The clips' captions on one line each, without the templates they share; None for a clip that has none."""
+def _per_clip(vectors: Floats, counts: Sequence[int]) -> tuple[npt.NDArray[np.intp], Floats]:
+    """Of texts that belong to clips: the place of each clip's text nearest to their mean, and the mean.
+
+    Args:
+        vectors: float32 [texts, dim], the texts of one clip after the other.
+        counts: Number of texts of every clip, 1 or more.
+    """
+    owner, first = np.repeat(np.arange(len(counts)), counts), np.cumsum([0, *counts[:-1]], dtype=np.intp)
+    sums: Floats = np.add.reduceat(vectors, first)
+    means: Floats = sums / np.array(counts, np.float32)[:, None]
+    nearness = np.einsum("td,td->t", vectors, means[owner])
+    return np.lexsort((-nearness, owner))[first], means
+
+
+def plain_captions(index: ClipIndex) -> list[tuple[str, ...]]:
+    """The clips' captions on one line each, without the templates they share; none for a clip that has none left."""
+    said = [clip.captions for clip in index.clips]
+    owner = np.repeat(np.arange(len(said)), [len(captions) for captions in said])
+    clips = clip_directions(index)
 
     def names_sound(words: str, holds: npt.NDArray[np.bool_]) -> bool:
         if not words or holds.all():
             return False
-        near = index.vectors() @ index.text_vectors([words])[0]
+        near = (clips @ text_directions(index, [words])[0])[owner]
         rank = np.empty(len(near))
         rank[np.argsort(near, kind="stable")] = np.arange(len(near))
         ahead = rank[holds].sum() - holds.sum() * (holds.sum() - 1) / 2
         return bool(ahead / (holds.sum() * (~holds).sum()) >= NAMES)
 
-    return without_templates([clip.caption for clip in index.clips], names_sound)
+    plain: list[list[str]] = [[] for _ in said]
+    texts = without_templates([caption for captions in said for caption in captions], names_sound)
+    for clip, text in zip(owner, texts, strict=True):
+        if text:
+            plain[clip].append(text)
+    return [tuple(dict.fromkeys(captions)) for captions in plain]
 
 
-def check_evidence(evidence: str, index: ClipIndex, captions: Sequence[str | None]) -> None:
+def check_evidence(evidence: str, index: ClipIndex, captions: Sequence[tuple[str, ...]]) -> None:
     """Whether the clips carry what labels are to be made from.
 
     Raises:
@@ -236,8 +269,8 @@ def known_concepts(index: ClipIndex, bank: ConceptBank) -> tuple[ConceptBank, tu
     Raises:
         InputError: It knows none of them.
     """
-    words = known_words(index.embedder)
-    unknown = words.unknown_of_bank(bank.concepts, index.text_vectors(bank.concepts))
+    words = known_words(index.embedder, index.prompts)
+    unknown = words.unknown_of_bank(bank.concepts, index.concept_vectors(bank.concepts))
     left = ConceptBank(bank.name, tuple(concept for concept in bank.concepts if concept not in set(unknown)))
     if not left.concepts:
         shown = ", ".join(unknown[:SHOWN_UNKNOWN])
@@ -260,7 +293,7 @@ def choose_bank(index: ClipIndex, banks: Sequence[str | ConceptBank]) -> Concept
             return bank
         if bank != OWN_LABELS:
             return load_bank(bank)
-        labels = sorted({clip.label.replace("_", " ") for clip in index.clips if clip.label})
+        labels = sorted({label.replace("_", " ") for clip in index.clips for label in clip.labels})
         if not labels:
             raise InputError(f"index {index.name!r} carries no labels; name a concept bank instead")
         return ConceptBank(OWN_LABELS, tuple(labels))

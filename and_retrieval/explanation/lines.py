@@ -27,7 +27,12 @@ SPECIAL = ("summary", "meanings", "top", "low")
 
 
 def unit_lines(explained: Explained) -> Iterator[dict[str, Any]]:
-    """One JSON-able dict per unit, in layer and unit order, clips with path, start and caption."""
+    """One JSON-able dict per unit, in layer and unit order, see `unit_line`."""
+    return (unit_line(unit, explained) for unit in explained)
+
+
+def unit_line(unit: Explanation, explained: Explained) -> dict[str, Any]:
+    """A unit as a JSON-able dict, its clips with path, start and caption."""
     clips, phrases = explained.recording.index.clips, explained.phrases
 
     def clip(shown: Shown) -> dict[str, Any]:
@@ -39,17 +44,17 @@ def unit_lines(explained: Explained) -> Iterator[dict[str, Any]]:
             "activation": shown.activation,
             "row": shown.row,
             "caption": phrases[shown.row],
+            "captions": list(where.captions),
         }
 
     plain = [field.name for field in fields(Explanation) if field.name not in SPECIAL]
-    for unit in explained:
-        yield {
-            **{name: _plain(getattr(unit, name)) for name in plain},
-            **_sentence(unit.summary),
-            "meanings": [_meaning(meaning) for meaning in unit.meanings],
-            "top": [clip(shown) for shown in unit.top],
-            "low": [clip(shown) for shown in unit.low],
-        }
+    return {
+        **{name: _plain(getattr(unit, name)) for name in plain},
+        **_sentence(unit.summary),
+        "meanings": [_meaning(meaning) for meaning in unit.meanings],
+        "top": [clip(shown) for shown in unit.top],
+        "low": [clip(shown) for shown in unit.low],
+    }
 
 
 def _plain(value: Any) -> Any:
@@ -146,6 +151,7 @@ class _ClipLine:
     activation: float
     row: int
     caption: str
+    captions: tuple[str, ...]
 
 
 @dataclass(frozen=True)

@@ -60,7 +60,7 @@ class OpenConceptFinder:
 
         Args:
             units: With their clips and sentences.
-            phrases: Per clip of the index, the clip in words.
+            phrases: Per clip of the index, all that is said of it; a word counts once a clip.
         """
         if self.tagger is None:
             return [()] * len(units)

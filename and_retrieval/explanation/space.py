@@ -1,43 +1,59 @@
 """Clips and texts without what all of them share, so that their cosines say only what sets them apart.
 
 Every contrastive embedder puts sounds into one part of its space and texts into another; the offset between the two
-says nothing about any sound, but moves every cosine. Clips are therefore compared after the mean of the index's clips
-is taken off, texts after the mean of a fixed background of texts, each brought back to unit length.
+says nothing about any sound, but moves every cosine. So wherever sounds and texts are compared, it is by directions:
+clips after the mean of the index's clips is taken off, concepts after the mean of a fixed background of concepts in the
+same prompts, other texts after the mean of the same background without prompts; each brought back to unit length.
+
+How near a clip is to a text is the cosine of its vector, or where the index holds moments, the mean of that and of the
+largest cosine of its moments. Measured with class names as queries (mAP by the clip alone, by its best moment alone, by
+both): 0.959, 0.951, 0.960 on ESC-10; 0.873, 0.943, 0.951 where clips are four of its sounds, each of 2.5 s.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
+from .. import faiss_index
 from ..clips.index import ClipIndex
 from ..concepts import load_bank
+from ..embed.prompts import BARE
+from ..faiss_index import Rows
+from ..numerics import centred, chunks
 from ..types import Floats
 
 BACKGROUND = "audioset"
 """The bank whose texts stand for texts in general."""
+CHUNK_BYTES = 2**26
+"""Of clips that are looked at at a time."""
 SHRINK = 10
 """Clips that the mean of an index is weighed against: the mean of few clips is mostly what they are, not an offset."""
 
 
 def background_texts(index: ClipIndex) -> Floats:
-    """Unit-length vectors of the background's texts, float32 [texts, dim]; embedded once per process."""
-    if index.embedder_fingerprint not in _backgrounds:
-        _backgrounds[index.embedder_fingerprint] = index.text_vectors(load_bank(BACKGROUND).concepts)
-    return _backgrounds[index.embedder_fingerprint]
+    """Vectors of the background's concepts, float32 [concepts, dim]; embedded once per process."""
+    if index.concept_key not in _backgrounds:
+        _backgrounds[index.concept_key] = index.concept_vectors(load_bank(BACKGROUND).concepts)
+    return _backgrounds[index.concept_key]
 
 
 _backgrounds: dict[str, Floats] = {}
 
 
-def text_centre(index: ClipIndex) -> Floats:
-    """What texts share in the embedder's space, float32 [dim]."""
+def concept_centre(index: ClipIndex) -> Floats:
+    """What concepts share in the embedder's space, in the prompts of the index, float32 [dim]."""
     centre: Floats = background_texts(index).mean(axis=0)
     return centre
 
 
-def centred_background(index: ClipIndex) -> Floats:
-    """The background's texts less what they share, float32 [texts, dim] of unit length."""
-    return centred(background_texts(index), text_centre(index))
+def text_centre(index: ClipIndex) -> Floats:
+    """What texts without a prompt share in the embedder's space, float32 [dim]."""
+    if index.prompts == BARE:
+        return concept_centre(index)
+    centre: Floats = index.text_vectors(load_bank(BACKGROUND).concepts).mean(axis=0)
+    return centre
 
 
 def clip_centre(index: ClipIndex) -> Floats:
@@ -47,8 +63,51 @@ def clip_centre(index: ClipIndex) -> Floats:
     return centre
 
 
-def centred(vectors: Floats, centre: Floats) -> Floats:
-    """Vectors less a centre, of unit length; zero where nothing is left. float32 [n, dim]."""
-    rest = vectors - centre
-    lengths = np.linalg.norm(rest, axis=1, keepdims=True)
-    return np.where(lengths > 1e-6, rest / np.maximum(lengths, 1e-6), 0).astype(np.float32)
+def moment_centre(index: ClipIndex) -> Floats:
+    """What the moments of an index share, float32 [dim]; that of its clips where it holds none."""
+    if index.moments is None:
+        return clip_centre(index)
+    centre: Floats = index.moments.total / np.float32(len(index.clips) + SHRINK)
+    return centre
+
+
+def clip_similarity(index: ClipIndex, queries: Floats, clips: Rows | None = None) -> Floats:
+    """How near clips are to queries, see the module: float32 [clips, queries].
+
+    Args:
+        index: The clips.
+        queries: float32 [queries, dim] of unit length, less what texts or clips share.
+        clips: Rows of the clips, by default all.
+    """
+    rows = np.arange(len(index.clips)) if clips is None else clips
+    near = np.empty((len(rows), len(queries)), np.float32)
+    for part in chunks(len(rows), index.dim, CHUNK_BYTES, 4):
+        near[part] = clip_directions(index, rows[part]) @ queries.T
+    if index.moments is None:
+        return near
+    moments = index.moments if clips is None else index.moments.of(rows)
+    centre = moment_centre(index)
+    near += moments.largest(lambda vectors: centred(vectors, centre) @ queries.T)[0]
+    near /= 2
+    return near
+
+
+def centred_background(index: ClipIndex) -> Floats:
+    """Directions of the background's concepts, float32 [concepts, dim]."""
+    return centred(background_texts(index), concept_centre(index))
+
+
+def concept_directions(index: ClipIndex, concepts: Sequence[str]) -> Floats:
+    """Directions of names of sounds, put into the prompts of the index, float32 [concepts, dim]."""
+    return centred(index.concept_vectors(concepts), concept_centre(index))
+
+
+def text_directions(index: ClipIndex, texts: Sequence[str]) -> Floats:
+    """Directions of captions and other texts as they are, float32 [texts, dim]."""
+    return centred(index.text_vectors(texts), text_centre(index))
+
+
+def clip_directions(index: ClipIndex, rows: Rows | None = None) -> Floats:
+    """Directions of clips, by default of all, float32 [clips, dim]."""
+    vectors = index.vectors() if rows is None else faiss_index.stored(index.faiss, rows)
+    return centred(vectors, clip_centre(index))

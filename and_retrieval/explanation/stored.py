@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
+from pathlib import Path
 from typing import Self, overload
 
 import numpy as np
@@ -13,7 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ..errors import InputError, StaleError
+from ..errors import DamagedError, InputError, StaleError
 from ..recording.recording import Recording
 from ..store import Stored
 from ..types import Explanation
@@ -75,14 +77,16 @@ class Explained(Sequence[Explanation]):
 
         Only clips that are evidence of some unit are listed.
         """
-        read = columns.records(pq.read_table(self.stored.file(PHRASES)), _Phrase)
+        path = self.stored.file(PHRASES)
+        with _readable(path, self.recording):
+            read = columns.records(pq.read_table(path, schema=columns.schema(_Phrase)), _Phrase)
         return {clip.row: clip.phrase for clip in read}
 
-    def at(self, rows: Sequence[int]) -> list[Explanation]:
-        """Some units by their rows in the unit index, without their clips."""
+    def at(self, rows: Sequence[int], clips: bool = False) -> list[Explanation]:
+        """Some units by their rows in the unit index; their clips, the largest columns, only where they are wanted."""
         groups = self._file.metadata
         starts = [0, *accumulate(groups.row_group(group).num_rows for group in range(groups.num_row_groups))]
-        names = [name for name in self._file.schema_arrow.names if name not in CLIPS]
+        names = [name for name in self._file.schema_arrow.names if clips or name not in CLIPS]
         place = np.searchsorted(starts, rows, side="right") - 1
         units: dict[int, Explanation] = {}
         for group in sorted(set(place.tolist())):
@@ -111,10 +115,21 @@ class Explained(Sequence[Explanation]):
 
     @cached_property
     def _file(self) -> pq.ParquetFile:
-        file = pq.ParquetFile(self.stored.file(UNITS), memory_map=True)
-        if file.metadata.num_rows != len(self) or file.schema_arrow != columns.schema(Explanation):
-            raise InputError(f"{self.stored.file(UNITS)} is damaged; {_remedy(self.recording)}")
+        path = self.stored.file(UNITS)
+        with _readable(path, self.recording):
+            file = pq.ParquetFile(path, memory_map=True)
+            if file.metadata.num_rows != len(self) or file.schema_arrow != columns.schema(Explanation):
+                raise ValueError
         return file
+
+
+@contextmanager
+def _readable(path: Path, recording: Recording) -> Iterator[None]:
+    """Turn what Arrow raises for a damaged file into an error that names it."""
+    try:
+        yield
+    except (OSError, ValueError, KeyError, pa.ArrowException):
+        raise DamagedError(f"{path} is damaged; {_remedy(recording)}") from None
 
 
 def is_explained(recording: Recording) -> bool:
@@ -146,16 +161,22 @@ class ExplanationWriter:
     def __init__(self, recording: Recording) -> None:
         self._recording = recording
         self._folder = explanation_folder(recording.folder)
-        self._scratch = self._folder.scratch(UNITS)
-        self._units = pq.ParquetWriter(self._scratch, columns.schema(Explanation), compression="zstd")
         self._shown: set[int] = set()
 
     def __enter__(self) -> Self:
+        self._scratch = self._folder.scratch(UNITS)
+        try:
+            self._units = pq.ParquetWriter(self._scratch, columns.schema(Explanation), compression="zstd")
+        except BaseException:
+            self._scratch.unlink()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._units.close()
-        self._scratch.unlink(missing_ok=True)
+        try:
+            self._units.close()
+        finally:
+            self._scratch.unlink(missing_ok=True)
 
     def add(self, units: Sequence[Explanation]) -> None:
         """Add the units of the next layer."""

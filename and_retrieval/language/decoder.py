@@ -69,6 +69,7 @@ class Weights:
         params = llama_cpp.llama_model_default_params()
         params.n_gpu_layers = 0
         params.use_extra_bufts = False
+        params.check_tensors = True  # refuses weights that are no numbers
         self.pointer = llama_cpp.llama_model_load_from_file(os.fsencode(path), params)
         if not self.pointer:
             raise InputError(

@@ -20,6 +20,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..errors import InputError
+from ..files import remembered_sha256
 from ..types import Floats
 from .decoder import ROWS, Decoder, Weights, llama_cpp
 
@@ -30,9 +31,11 @@ LONGEST = 4096
 def load_llm(path: Path, name: str) -> LlamaModel:
     """Open the GGUF file at `path`; `name` is how the model calls itself.
 
+    Where a file NAME.gguf.sha256 lies beside it, as `sha256sum` writes it, the content has to agree.
+
     Raises:
-        InputError: llama-cpp-python is missing, or the file is missing, is no GGUF file, is damaged or
-            holds a model that does not continue text.
+        InputError: llama-cpp-python is missing, or the file is missing, is no GGUF file, is damaged, is not the one
+            that its .sha256 describes, or holds a model that does not continue text.
     """
     if llama_cpp is None:
         raise InputError(
@@ -51,6 +54,11 @@ def _check_gguf(path: Path) -> None:
         raise InputError(f"cannot read language model {path}: {error.strerror}") from error
     if magic != b"GGUF":
         raise InputError(f"{path} is not a GGUF file; give a model in llama.cpp's format")
+    beside = path.with_name(f"{path.name}.sha256")
+    if beside.is_file():
+        stated = beside.read_text(encoding="utf-8", errors="replace").split()
+        if not stated or stated[0].lower() != remembered_sha256(path):
+            raise InputError(f"{path} is not the file that {beside.name} describes; get it again")
 
 
 class Likelihood(NamedTuple):

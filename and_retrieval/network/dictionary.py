@@ -24,7 +24,7 @@ from safetensors.torch import save
 from torch import nn
 
 from ..errors import InputError, unknown_name
-from ..files import sha256
+from ..files import sha256, write_bytes
 from ..types import AttachedDictionary, Target
 from .hooks import tensor_of
 from .layers import TRIAL_SECONDS, match_layers, plan_layers, resolve_pooling
@@ -260,7 +260,7 @@ def save_dictionary(dictionary: Dictionary, path: str | Path) -> None:
     # The metadata come in any order; sorted, the same dictionary gives the same bytes.
     size = int.from_bytes(content[:8], "little")
     header = json.dumps(json.loads(content[8 : 8 + size]), separators=(",", ":"), sort_keys=True)
-    Path(path).write_bytes(content[:8] + header.encode().ljust(size) + content[8 + size :])
+    write_bytes(Path(path), content[:8] + header.encode().ljust(size) + content[8 + size :])
 
 
 def _insert(module: nn.Module, layer: str, dictionary: Dictionary) -> None:

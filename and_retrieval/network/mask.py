@@ -1,29 +1,38 @@
-"""Masks: chosen units of a network put out zero, for as long as a context lasts."""
+"""Masks: chosen units of a network put out a constant, mostly zero, or a multiple, for as long as a context lasts."""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from types import MappingProxyType
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
 from ..errors import InputError
-from ..types import Target
+from ..types import Floats, Target
 from .hooks import NAMED_OUTPUTS, tensor_of
 from .plan import LayerPlan
 
 Units = Mapping[str, Sequence[int]]
 """Layer -> units of it; one unit named twice counts once."""
+Constants = Mapping[str, Floats]
+"""Layer -> what each of its units puts out when it is masked, float32 [units]; zero in layers that are not named."""
+ZERO: Constants = MappingProxyType({})
+Change = Callable[[str, torch.Tensor, int, torch.Tensor], torch.Tensor]
+"""(layer, its output, axis of its units, numbers of units) -> a copy in which these units are others."""
 
 
 @contextmanager
-def masked(target: Target | nn.Module, units: Units, plans: Sequence[LayerPlan]) -> Iterator[None]:
-    """Within the context the units put out zero, at every position and in every call of their layer.
+def masked(
+    target: Target | nn.Module, units: Units, plans: Sequence[LayerPlan], constants: Constants = ZERO
+) -> Iterator[None]:
+    """Within the context the units put out their constant, at every position and in every call of their layer.
 
-    What follows a layer sees the zeros, whatever the layer itself computed. Nothing is changed but hooks, which
+    What follows a layer sees the constants, whatever the layer itself computed. Nothing is changed but hooks, which
     go with the context, whether it ends well or by an exception; afterwards the network puts out the same bits as
     before. PyTorch's fused attention, which skips submodules, is off meanwhile, as it is when layers are recorded.
 
@@ -31,11 +40,46 @@ def masked(target: Target | nn.Module, units: Units, plans: Sequence[LayerPlan])
         target: A target or its module.
         units: What to mask; layers without units are left alone.
         plans: From `layers.plan_layers`; tell on which axis a layer's units lie.
+        constants: What masked units put out; zero by default.
 
     Raises:
         InputError: A layer has no plan or is not in the network, a unit does not exist, or (when the network is
-            called) a layer puts out something in which no unit can be zeroed.
+            called) a layer puts out something in which no unit can be masked.
     """
+
+    def change(layer: str, kept: torch.Tensor, axis: int, numbers: torch.Tensor) -> torch.Tensor:
+        if layer not in constants:
+            return kept.index_fill(axis, numbers, 0)
+        constant = torch.as_tensor(np.asarray(constants[layer], np.float32)).to(kept)[numbers]
+        shape = [*kept.shape[:axis], len(numbers), *kept.shape[axis + 1 :]]
+        along = constant.reshape([-1] + [1] * (kept.ndim - axis - 1))
+        return kept.index_copy(axis, numbers, along.expand(shape))
+
+    with _changed(target, units, plans, change):
+        yield
+
+
+@contextmanager
+def scaled(
+    target: Target | nn.Module, units: Units, plans: Sequence[LayerPlan], factor: float
+) -> Iterator[None]:
+    """As `masked`, but the units put out what they compute times `factor`, at every position and in every call.
+
+    Raises:
+        InputError: As `masked`.
+    """
+
+    def change(_layer: str, kept: torch.Tensor, axis: int, numbers: torch.Tensor) -> torch.Tensor:
+        return kept.index_copy(axis, numbers, kept.index_select(axis, numbers) * factor)
+
+    with _changed(target, units, plans, change):
+        yield
+
+
+@contextmanager
+def _changed(
+    target: Target | nn.Module, units: Units, plans: Sequence[LayerPlan], change: Change
+) -> Iterator[None]:
     module = target if isinstance(target, nn.Module) else target.module
     chosen = checked_units(units, plans)
     axis = {plan.name: plan.unit_axis for plan in plans}
@@ -46,7 +90,7 @@ def masked(target: Target | nn.Module, units: Units, plans: Sequence[LayerPlan])
         undo.callback(torch.backends.mha.set_fastpath_enabled, torch.backends.mha.get_fastpath_enabled())
         torch.backends.mha.set_fastpath_enabled(False)
         for layer, numbers in chosen.items():
-            hook = _zeroing(layer, torch.tensor(numbers), axis[layer])
+            hook = _changing(layer, torch.tensor(numbers), axis[layer], change)
             undo.callback(modules[layer].register_forward_hook(hook).remove)
         yield
 
@@ -70,7 +114,9 @@ def checked_units(units: Units, plans: Sequence[LayerPlan]) -> dict[str, list[in
     return chosen
 
 
-def _zeroing(layer: str, numbers: torch.Tensor, axis: int) -> Callable[[nn.Module, Any, Any], Any]:
+def _changing(
+    layer: str, numbers: torch.Tensor, axis: int, change: Change
+) -> Callable[[nn.Module, Any, Any], Any]:
     def hook(_module: nn.Module, _inputs: Any, output: Any) -> Any:
         kept = tensor_of(layer, output)
         if kept.ndim <= axis or kept.shape[axis] <= int(numbers[-1]):
@@ -78,7 +124,7 @@ def _zeroing(layer: str, numbers: torch.Tensor, axis: int) -> Callable[[nn.Modul
                 f"layer {layer!r} put out {list(kept.shape)} where units were expected on axis {axis}; mask another"
             )
         # A copy, since the layer may have put out its own input or a buffer of its own.
-        return rebuilt(layer, output, kept.index_fill(axis, numbers.to(kept.device), 0))
+        return rebuilt(layer, output, change(layer, kept, axis, numbers.to(kept.device)))
 
     return hook
 
@@ -106,6 +152,6 @@ def rebuilt(layer: str, output: Any, changed: torch.Tensor) -> Any:
 
 def _not_maskable(layer: str, output: Any) -> InputError:
     return InputError(
-        f"layer {layer!r} puts out a {type(output).__name__}, which cannot be put together again with units zeroed; "
+        f"layer {layer!r} puts out a {type(output).__name__}, which cannot be put together again with units masked; "
         "name other layers with --layers, e.g. the ones inside it"
     )

@@ -130,7 +130,7 @@ def pool_calls(
     Raises:
         InputError: As `pool`.
     """
-    response, segments = _joined(calls, n, plan)
+    response, segments = joined(calls, n, plan)
     if plan.step_seconds is not None and (plan.time_axis is not None or response.mean.shape[1] > 1):
         return _pooled_steps(response, plan, duration)
     seconds = even_seconds(response.mean.shape[1], segments, plan.overlap if segments > 1 else 0.0, duration)
@@ -149,7 +149,7 @@ def response_of(output: torch.Tensor, plan: LayerPlan) -> Response:
     return Response(mean, x.amax(3) if plan.pooling == "max" else mean)
 
 
-def _joined(calls: Sequence[Response], n: int, plan: LayerPlan) -> tuple[Response, int]:
+def joined(calls: Sequence[Response], n: int, plan: LayerPlan) -> tuple[Response, int]:
     """The calls of one pass as one response [n, steps, units], and in how many equal segments the steps lie."""
     sizes = [tuple(call.mean.shape[:2]) for call in calls]
     rows = sum(size[0] for size in sizes)

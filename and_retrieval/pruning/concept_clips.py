@@ -12,7 +12,7 @@ import torch
 from ..clips.index import clip_place
 from ..errors import InputError
 from ..network.hooks import forward
-from ..network.mask import Units
+from ..network.mask import ZERO, Constants, Units
 from ..network.plan import LayerPlan
 from ..network.probe import read_batches
 from ..progress import Progress, silent
@@ -35,9 +35,9 @@ class MatchedClips:
         classes: For every concept the class of the target that it means, or None.
         labels: Labels of clips that mean a concept.
         known: All classes that clips belong to.
-        truth: int64 [clips], place in `known` of the clip's class: the class of the concept that its label means, else
-            the class that its label means, else -1.
-        is_target: bool [clips], whether the label means a concept.
+        truth: int64 [clips], place in `known` of the clip's class: the class of the concept that one of its labels
+            means, else the class that its first label with one means, else -1.
+        is_target: bool [clips], whether a label means a concept.
         labelled: bool [clips, concepts], whether the clip's label means the concept; None without labels.
         unmeasured: Why no effect can be measured on the held-out clips, or None.
     """
@@ -59,7 +59,7 @@ class MatchedClips:
         """At most `count` of `of(rows)`, up to half of them of the concept, evenly spread over the rows."""
         of_concept = [row for row in self.of(rows) if self.is_target[row]]
         rest = [row for row in self.of(rows) if not self.is_target[row]]
-        return sorted([*_spread(of_concept, count // 2), *_spread(rest, count // 2)])
+        return sorted([*spread(of_concept, count // 2), *spread(rest, count // 2)])
 
 
 def matched_clips(
@@ -79,8 +79,8 @@ def matched_clips(
         columns = vocabulary.all_meant(text, names)
         return OutputClass(" + ".join(names[column] for column in columns), columns) if columns else None
 
-    of_clips = [clip.label for clip in recording.index.clips[: recording.manifest.index_clips]]
-    labels = sorted({label for label in of_clips if label})
+    of_clips = [clip.labels for clip in recording.index.clips[: recording.manifest.index_clips]]
+    labels = sorted({label for names in of_clips for label in names})
     classes = tuple(output_class(concept) for concept in concepts)
     class_of = {label: output_class(label) for label in labels}
     named = [vocabulary.meant(concept, labels) for concept in concepts]
@@ -101,10 +101,13 @@ def matched_clips(
     known = tuple(dict.fromkeys(meant for meant in counts_for.values() if meant))
     number = {label: known.index(meant) for label, meant in counts_for.items() if meant}
     nothing = [False] * len(concepts)
-    labelled = np.array([means[label] if label else nothing for label in of_clips], bool).reshape(
-        -1, len(concepts)
+    labelled = np.array(
+        [np.any([nothing, *(means[label] for label in names)], axis=0) for names in of_clips], bool
+    ).reshape(-1, len(concepts))
+    wanted_first = [sorted(names, key=lambda label: not any(means[label])) for names in of_clips]
+    truth = np.array(
+        [next((number[label] for label in names if label in number), -1) for names in wanted_first], np.int64
     )
-    truth = np.array([number.get(label or "", -1) for label in of_clips], np.int64)
     is_target = np.asarray(labelled.any(axis=1))
     return MatchedClips(
         classes,
@@ -154,6 +157,7 @@ def run_logits(
     device: str = "cpu",
     progress: Progress = silent,
     skipped: list[Skipped] | None = None,
+    constants: Constants = ZERO,
 ) -> tuple[Floats, list[int]]:
     """Logits of the recording's clips without a mask and with each mask, see `effect.masked_logits`.
 
@@ -167,7 +171,7 @@ def run_logits(
     """
     order: list[int] = []
     skipped = [] if skipped is None else skipped
-    sounds = _sounds(recording, target, rows, order, skipped, progress)
+    sounds = waveform_batches(recording, target, rows, order, skipped, progress)
     first = next(sounds, None)
     if first is None:
         why = f": {skipped[-1].reason}" if skipped else ""
@@ -177,7 +181,7 @@ def run_logits(
         yield first
         yield from sounds
 
-    return masked_logits(target, plans, batches(), masks, device), order
+    return masked_logits(target, plans, batches(), masks, device, constants), order
 
 
 def one_batch(recording: Recording, target: Target, count: int = 4) -> list[Floats]:
@@ -187,7 +191,7 @@ def one_batch(recording: Recording, target: Target, count: int = 4) -> list[Floa
         InputError: No clip can be read.
     """
     rows = recording.held_out_rows if len(recording.held_out_rows) else recording.seen_rows
-    batch = next(_sounds(recording, target, rows.tolist(), [], [], silent), None)
+    batch = next(waveform_batches(recording, target, rows.tolist(), [], []), None)
     if batch is None:
         raise InputError(f"no clip of {recording.name} can be read any more")
     return batch[:count]
@@ -207,13 +211,13 @@ def plain_output(run: Recording, target: Target, device: str = "cpu") -> Floats:
     return rows
 
 
-def _sounds(
+def waveform_batches(
     recording: Recording,
     target: Target,
     rows: Sequence[int],
     order: list[int],
     skipped: list[Skipped],
-    progress: Progress,
+    progress: Progress = silent,
 ) -> Iterator[list[Floats]]:
     """Waveforms in batches of equal length; adds their rows to `order`, and clips that cannot be read to `skipped`.
 
@@ -230,7 +234,8 @@ def _sounds(
         yield sounds
 
 
-def _spread(rows: Sequence[int], count: int) -> list[int]:
+def spread(rows: Sequence[int], count: int) -> list[int]:
+    """At most `count` of the rows, evenly spread over them."""
     if len(rows) <= count:
         return list(rows)
     return [rows[place] for place in np.linspace(0, len(rows) - 1, count).astype(int)]

@@ -56,7 +56,9 @@ def draw_curves(curve: Curve, kind: Kind = "svg") -> bytes:
     except ImportError:
         raise MissingExtraError("a picture of curves", "embedded") from None
     # No pyplot, so that the user's own settings stay untouched; the salt makes the ids of an SVG reproducible.
-    with matplotlib.rc_context({"svg.hashsalt": "and_retrieval", "svg.fonttype": "path"}):
+    # Concepts are plain text, dollar signs included.
+    settings = {"svg.hashsalt": "and_retrieval", "svg.fonttype": "path", "text.parse_math": False}
+    with matplotlib.rc_context(settings):
         figure = Figure(figsize=SIZE, layout="constrained")
         FigureCanvasAgg(figure)
         axes = figure.subplots()

@@ -4,6 +4,9 @@ Everything is measured on clips with a known class: `truth` int [clips] holds it
 Clips whose class is to be pruned are the target, the others the rest. A clip's confidence is the softmax probability
 of its class. A class is usually one column of the logits; where the network knows a sound by several names
 (AudioSet's Dog and Bark), the class has all their columns, and their probabilities are added.
+
+Logits are measured twice, as they are and less their mean over all classes (centred): masking that lifts the logits of
+all classes alike changes no probability and no decision, but it changes every logit.
 """
 
 from __future__ import annotations
@@ -22,7 +25,7 @@ from scipy.special import softmax
 from ..choices import BUDGET
 from ..errors import InputError
 from ..network.hooks import class_logits, forward
-from ..network.mask import Units, masked
+from ..network.mask import ZERO, Constants, Units, masked
 from ..network.plan import LayerPlan
 from ..network.replay import recorded_prefix, replayed
 from ..types import Floats, Target
@@ -38,6 +41,9 @@ Scores = Mapping[str, Floats]
 Choice = Mapping[str, npt.NDArray[np.intp]]
 """Layer -> the units chosen in it, ascending."""
 Truth = npt.NDArray[np.int64]
+Confidence = npt.NDArray[np.float64]
+MEASURES = ("", "_logit", "_centred")
+"""Endings of the fields that hold an effect as probability, as logit, and as logit less its mean over all classes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +81,8 @@ class Effect:
         gap: delta_rest - delta_target; higher is better, 0 if both lose equally.
         delta_target_logit, delta_rest_logit, gap_logit: The same for logits (for a class of several columns, the log of
             the sum of their exponentials).
+        delta_target_centred, delta_rest_centred, gap_centred: The same for these logits less the mean of the clip's
+            logits over all classes.
         accuracy_target, accuracy_rest: Share of clips whose class has the largest logit after masking.
         accuracy_target_before, accuracy_rest_before: The same before masking.
         classes: Every class that has clips.
@@ -86,6 +94,9 @@ class Effect:
     delta_target_logit: float
     delta_rest_logit: float
     gap_logit: float
+    delta_target_centred: float
+    delta_rest_centred: float
+    gap_centred: float
     accuracy_target: float
     accuracy_rest: float
     accuracy_target_before: float
@@ -138,6 +149,7 @@ def masked_logits(
     batches: Iterable[Sequence[Floats]],
     masks: Sequence[Units],
     device: str | torch.device = "cpu",
+    constants: Constants = ZERO,
 ) -> Floats:
     """Logits without a mask and with each mask, float32 [1 + masks, clips, classes]; the first are without a mask.
 
@@ -151,6 +163,7 @@ def masked_logits(
         batches: Batches of equally long waveforms at the target's sample rate.
         masks: Units to mask; every mask is one pass.
         device: The device the network is on.
+        constants: What masked units put out; zero by default.
 
     Raises:
         InputError: The target has no classes, the network fails, or a layer cannot be masked.
@@ -177,7 +190,11 @@ def masked_logits(
             prefix = ()
         passes = [before]
         for mask in masks:
-            with torch.inference_mode(), masked(target, mask, plans), replayed(target.module, prefix):
+            with (
+                torch.inference_mode(),
+                masked(target, mask, plans, constants),
+                replayed(target.module, prefix),
+            ):
                 passes.append(logits())
         parts.append(np.stack(passes))
     logits_of_all = np.concatenate(parts, axis=1)
@@ -246,46 +263,45 @@ def effect(
     for place, output_class in enumerate(classes):
         member[place, list(output_class.columns)] = True
     in_class = member[number]  # bool [clips, columns]
-    probability = [
-        np.where(in_class, softmax(x[known].astype(np.float64), axis=-1), 0).sum(axis=1)
-        for x in (before, after)
-    ]
-    logit = [
-        np.logaddexp.reduce(np.where(in_class, x[known].astype(np.float64), -np.inf), axis=1)
-        for x in (before, after)
-    ]
-    right = [in_class[np.arange(len(known)), x[known].argmax(axis=1)] for x in (before, after)]
-
-    def change(pair: Sequence[npt.NDArray[np.float64]], chosen: npt.NDArray[np.bool_]) -> float:
-        return float((pair[1][chosen] - pair[0][chosen]).mean())
-
-    target, rest = change(probability, is_target), change(probability, ~is_target)
-    target_logit, rest_logit = change(logit, is_target), change(logit, ~is_target)
+    logits = [part[known].astype(np.float64) for part in (before, after)]
+    confidence = [_confidence(part, in_class) for part in logits]
+    right = [in_class[np.arange(len(known)), part.argmax(axis=1)] for part in logits]
+    changes: dict[str, float] = {}
+    for measure, (old, new) in zip(MEASURES, zip(*confidence, strict=True), strict=True):
+        target, rest = float((new - old)[is_target].mean()), float((new - old)[~is_target].mean())
+        changes |= {
+            f"delta_target{measure}": target,
+            f"delta_rest{measure}": rest,
+            f"gap{measure}": rest - target,
+        }
+    (probability, *_), (probability_after, *_) = confidence
     class_effects = tuple(
         ClassEffect(
             name=classes[place].name,
             clips=int((number == place).sum()),
             target=bool(is_target[number == place][0]),
-            probability_before=float(probability[0][number == place].mean()),
-            probability_after=float(probability[1][number == place].mean()),
+            probability_before=float(probability[number == place].mean()),
+            probability_after=float(probability_after[number == place].mean()),
             accuracy_before=float(right[0][number == place].mean()),
             accuracy_after=float(right[1][number == place].mean()),
         )
         for place in np.unique(number)
     )
     return Effect(
-        delta_target=target,
-        delta_rest=rest,
-        gap=rest - target,
-        delta_target_logit=target_logit,
-        delta_rest_logit=rest_logit,
-        gap_logit=rest_logit - target_logit,
+        **changes,
         accuracy_target=float(right[1][is_target].mean()),
         accuracy_rest=float(right[1][~is_target].mean()),
         accuracy_target_before=float(right[0][is_target].mean()),
         accuracy_rest_before=float(right[0][~is_target].mean()),
         classes=class_effects,
     )
+
+
+def _confidence(logits: npt.NDArray[np.float64], in_class: npt.NDArray[np.bool_]) -> tuple[Confidence, ...]:
+    """Probability, logit and centred logit of every clip's class, each float64 [clips], in the order of `MEASURES`."""
+    probability = np.where(in_class, softmax(logits, axis=1), 0).sum(axis=1)
+    logit = np.logaddexp.reduce(np.where(in_class, logits, -np.inf), axis=1)
+    return probability, logit, logit - logits.mean(axis=1)
 
 
 def knee(gaps: Sequence[float]) -> int:

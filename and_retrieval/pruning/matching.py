@@ -13,7 +13,7 @@ import numpy as np
 
 from ..errors import InputError
 from ..types import Floats
-from ..vocabulary import KnownWords, plain
+from ..vocabulary import plain
 
 MADE_UP = (
     "blorft", "wug zib", "frobnitz", "grelb nax", "tuvok lirn", "sploink darv", "quizzle mern", "vantor plesk",
@@ -49,14 +49,14 @@ class Vocabulary:
         nearest = (embed_text(MADE_UP) @ vectors.T).max(axis=1)
         return cls(distinct, vectors, float(np.quantile(nearest, LEAST_ABOVE)), embed_text)
 
-    def check(self, text: str, words: KnownWords | None = None) -> None:
+    def check(self, text: str, unknown: Callable[[Sequence[str]], Sequence[str]] = lambda _: ()) -> None:
         """Raise InputError, with the nearest names, for a text that is far from everything or unknown.
 
-        `words` are what the embedder knows, see `vocabulary`.
+        `unknown` says which of some texts the embedder does not know, see `vocabulary.unknown_texts`.
         """
         if plain(text) in map(plain, self.names):
             return
-        if words is not None and words.unknown([text], self.embed_text([text])):
+        if unknown([text]):
             raise InputError(
                 f"concept {text!r}: the embedder does not know these words; name it in a language it was trained on"
             )

@@ -2,29 +2,34 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..choices import BUDGET, COUNT, RANDOM, SELECTORS, known_name
+from ..choices import ABLATIONS, BUDGET, COUNT, RANDOM, SELECTORS, known_name
 from ..clips.index import clip_place
 from ..concepts import ConceptBank, load_bank, merge_banks
-from ..config import DEFAULT_SELECTOR, DRAWS
+from ..config import DEFAULT_ABLATION, DEFAULT_SELECTOR, DRAWS
 from ..errors import InputError, StaleError
+from ..explanation.space import concept_directions
 from ..explanation.stored import is_explained, load_explained
+from ..files import check_writable
+from ..network.mask import Constants
 from ..network.plan import LayerPlan
 from ..progress import Progress, silent
 from ..recording.recording import Recording
 from ..recording.target import recorded_plans
+from ..store import sealed
 from ..targets import changed_entries, entry_hashes, load_target, weights_hash
 from ..types import Floats, Skipped, Target
-from ..vocabulary import known_words, plain
+from ..vocabulary import plain, unknown_texts
+from .ablation import constants_of
 from .concept_clips import (
     EFFECT_CLIPS,
     KNEE_CLIPS,
@@ -53,6 +58,7 @@ def prune(
     concepts: str | Sequence[str],
     *,
     selector: str = DEFAULT_SELECTOR,
+    ablate: str = DEFAULT_ABLATION,
     layers: Sequence[str] = (),
     budgets: Sequence[float] = (),
     background: ConceptBank | None = None,
@@ -73,6 +79,8 @@ def prune(
         target: The network it was recorded from, in eval mode on `device`.
         concepts: A text, or several texts to prune together: a unit's score is that of the concept it fits best.
         selector: A name of `choices.SELECTORS`; underscores in it become dashes.
+        ablate: What pruned units put out, a name of `choices.ABLATIONS`: `zero`, or `mean`, their mean over the seen
+            clips. Random units are treated alike.
         layers: Globs over the recorded layers; if empty, all layers except a last layer of class units.
         budgets: Numbers of units, or shares of them below 1; if empty, `effect.LADDER` is tried and its knee chosen.
         background: Concepts that compete with the wanted ones; by default `audioset` together with the bank that the
@@ -84,13 +92,15 @@ def prune(
         progress: Called with the number of batches done and the number of all batches.
 
     Raises:
-        InputError: No concept is given, or one is far from everything in the bank; a selector or layer is unknown;
-            `draws` is below 1; a budget is not a number of units or exceeds the units there are; a layer cannot be
-            masked; or the export cannot be written.
+        InputError: No concept is given, or one is far from everything in the bank; a selector, ablation or layer is
+            unknown; `draws` is below 1; a budget is not a number of units or exceeds the units there are; a layer
+            cannot be masked; or the export cannot be written.
         StaleError: The target's weights are not those that were recorded.
     """
+    check_writable(recording.folder.path)
     concepts = _distinct([concepts] if isinstance(concepts, str) else concepts)
     selector = known_name("selector", selector, SELECTORS)
+    ablate = known_name("ablation", ablate, ABLATIONS)
     COUNT.check("draws", draws)
     for budget in budgets:
         BUDGET.check("budget", budget)
@@ -104,23 +114,24 @@ def prune(
     rng = np.random.default_rng(seed)
     chosen = search.choices(selector, sizes, counts, rng)
     plans = recorded_plans(recording.manifest.layers, target, names)
-    measure = _Measure(recording, target, plans, search.clips, device, progress)
+    constants = constants_of(ablate, recording, target, plans, device)
+    measure = _Measure(recording, target, plans, constants, search.clips, device, progress)
     place, tried = 0, tuple(BudgetEffect.of(choice, sizes) for choice in chosen)
     if search.clips.unmeasured is None:
         controls = [[random_units(choice, sizes, rng) for _ in range(draws)] for choice in chosen]
         known = search.choices("oracle", sizes, counts, rng) if search.has_oracle() else []
         place = measure.knee(chosen)
         tried = tuple(measure.effects(tried, chosen, controls, known))
-    result = search.result(concepts, selector, sizes, tried, place, source, measure.skipped)
+    result = search.result(concepts, selector, ablate, sizes, tried, place, source, measure.skipped)
     if search.clips.unmeasured is None and (doubt := doubt_of(plain_output(recording, target, device))):
         result = replace(result, notes=(doubt,))
     if export is not None:
         batch = one_batch(recording, target)
         card = _card(result, recording)
-        export_pruned(target, source, result.best.chosen, plans, batch, export, card, device)
+        export_pruned(target, source, result.best.chosen, plans, batch, export, card, device, constants)
         result = replace(result, export=str(Path(export).expanduser()))
-    text = json.dumps({**result.plain(), "recorded": recording.identity}, indent=2, ensure_ascii=False)
-    recording.folder.write_text(FILE.format(result.slug), text + "\n")
+    document = sealed({**result.plain(), "recorded": recording.identity})
+    recording.folder.write_text(FILE.format(result.slug), document)
     return result
 
 
@@ -143,13 +154,12 @@ class _Search:
     @classmethod
     def of(cls, recording: Recording, target: Target, concepts: Sequence[str], bank: ConceptBank) -> _Search:
         """Match the concepts; raises InputError for a concept far from everything known."""
-        labels = [clip.label for clip in recording.index.clips if clip.label]
-        vocabulary = Vocabulary.of(
-            [*bank.concepts, *labels, *(target.class_names or ())], recording.index.text_vectors
-        )
-        words = known_words(recording.index.embedder)
+        index = recording.index
+        labels = [label for clip in index.clips for label in clip.labels]
+        names = [*bank.concepts, *labels, *(target.class_names or ())]
+        vocabulary = Vocabulary.of(names, partial(concept_directions, index))
         for concept in concepts:
-            vocabulary.check(concept, words)
+            vocabulary.check(concept, partial(unknown_texts, index))
         clips = matched_clips(recording, target, concepts, vocabulary)
         wanted = wanted_concepts(recording, concepts, bank, clips.labelled)
         return cls(recording, bank, clips, wanted, layer_vectors(recording))
@@ -179,6 +189,7 @@ class _Search:
         self,
         concepts: tuple[str, ...],
         selector: str,
+        ablate: str,
         sizes: Mapping[str, int],
         tried: tuple[BudgetEffect, ...],
         place: int,
@@ -191,6 +202,7 @@ class _Search:
             run=self.recording.name,
             concepts=concepts,
             selector=selector,
+            ablate=ablate,
             layers=sizes,
             classes=tuple(match.name if match else None for match in self.clips.classes),
             labels=self.clips.labels,
@@ -207,7 +219,7 @@ class _Search:
 
     def nearest_concepts(self, chosen: Mapping[str, Sequence[int]]) -> tuple[tuple[str, int], ...]:
         """Concepts of the bank nearest to the units' neuron vectors: (concept, number of units), most units first."""
-        texts = self.recording.index.text_vectors(self.bank.concepts)
+        texts = concept_directions(self.recording.index, self.bank.concepts)
         vectors = np.concatenate([self.vectors[layer][list(units)] for layer, units in chosen.items()])
         responded = vectors[np.abs(vectors).sum(axis=1) > 0]
         nearest = Counter(self.bank.concepts[place] for place in (responded @ texts.T).argmax(axis=1))
@@ -224,6 +236,7 @@ class _Measure:
     recording: Recording
     target: Target
     plans: Sequence[LayerPlan]
+    constants: Constants
     clips: MatchedClips
     device: str
     progress: Progress
@@ -261,7 +274,15 @@ class _Measure:
         units = [{layer: numbers.tolist() for layer, numbers in mask.items()} for mask in masks]
         unreadable: list[Skipped] = []
         logits, order = run_logits(
-            self.recording, self.target, self.plans, rows, units, self.device, self.progress, unreadable
+            self.recording,
+            self.target,
+            self.plans,
+            rows,
+            units,
+            self.device,
+            self.progress,
+            unreadable,
+            self.constants,
         )
         missing = [row for row in rows if row not in set(order)]
         skipped = {clip.path: clip for clip in unreadable}
@@ -337,6 +358,7 @@ def _card(result: Pruned, recording: Recording) -> dict[str, Any]:
     return {
         "concepts": list(result.concepts),
         "selector": result.selector,
+        "ablate": result.ablate,
         "target": recording.manifest.target,
         "run": recording.name,
         "not_hashed": list(recording.manifest.changing),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import logging
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
@@ -10,10 +12,14 @@ from typing import Any
 
 import numpy as np
 
+from ..errors import InputError
 from ..recording.recording import Recording
+from ..store import SEAL, is_sealed, parsed
 from ..types import Skipped
 from ..vocabulary import plain
-from .effect import Choice, Effect
+from .effect import MEASURES, Choice, Effect
+
+_log = logging.getLogger(__name__)
 
 COLUMNS = (
     "units",
@@ -23,6 +29,8 @@ COLUMNS = (
     "gap",
     "random gap",
     "oracle gap",
+    "logit gap",
+    "random logit gap",
     "accuracy target",
     "accuracy rest",
 )
@@ -41,9 +49,10 @@ class BudgetEffect:
         share: Their share of the units of the pruned layers, 0..1.
         chosen: Layer -> units, ascending.
         effect: Effect on the held-out clips, or None if it could not be measured.
-        random_gap, random_gap_logit: Mean gap when as many units are drawn at random from each layer.
-        random_gap_std, random_gap_logit_std: Standard deviation of that gap over the draws.
-        oracle_gap, oracle_gap_logit: Gap of the selector that reads the clips' labels, or None.
+        random_gap, random_gap_logit, random_gap_centred: Mean gap when as many units are drawn at random from each
+            layer, in the three measures of `Effect`.
+        random_gap_std, random_gap_logit_std, random_gap_centred_std: Standard deviation of that gap over the draws.
+        oracle_gap, oracle_gap_logit, oracle_gap_centred: Gap of the selector that reads the clips' labels, or None.
     """
 
     units: int
@@ -54,8 +63,11 @@ class BudgetEffect:
     random_gap_std: float | None = None
     random_gap_logit: float | None = None
     random_gap_logit_std: float | None = None
+    random_gap_centred: float | None = None
+    random_gap_centred_std: float | None = None
     oracle_gap: float | None = None
     oracle_gap_logit: float | None = None
+    oracle_gap_centred: float | None = None
 
     @classmethod
     def of(cls, choice: Choice, sizes: Mapping[str, int]) -> BudgetEffect:
@@ -66,18 +78,13 @@ class BudgetEffect:
 
     def measured(self, effect: Effect, at_random: Sequence[Effect], oracle: Effect | None) -> BudgetEffect:
         """The same budget with its effect and the effects of its controls."""
-        gaps, logits = [e.gap for e in at_random], [e.gap_logit for e in at_random]
-        spread = len(at_random) > 1
-        return replace(
-            self,
-            effect=effect,
-            random_gap=float(np.mean(gaps)) if gaps else None,
-            random_gap_std=float(np.std(gaps, ddof=1)) if spread else None,
-            random_gap_logit=float(np.mean(logits)) if gaps else None,
-            random_gap_logit_std=float(np.std(logits, ddof=1)) if spread else None,
-            oracle_gap=oracle.gap if oracle else None,
-            oracle_gap_logit=oracle.gap_logit if oracle else None,
-        )
+        controls: dict[str, Any] = {}
+        for measure in MEASURES:
+            gaps = [getattr(one, f"gap{measure}") for one in at_random]
+            controls[f"random_gap{measure}"] = float(np.mean(gaps)) if gaps else None
+            controls[f"random_gap{measure}_std"] = float(np.std(gaps, ddof=1)) if len(gaps) > 1 else None
+            controls[f"oracle_gap{measure}"] = getattr(oracle, f"gap{measure}") if oracle else None
+        return replace(self, effect=effect, **controls)
 
     @property
     def beats_random(self) -> bool | None:
@@ -102,7 +109,7 @@ class Pruned:
 
     Attributes:
         run: NAME/RUN.
-        concepts, selector: The arguments of `prune`.
+        concepts, selector, ablate: The arguments of `prune`.
         layers: Pruned layer -> number of its units.
         classes: For every concept the class of the target that it means, or None; several classes are joined by +.
         labels: Labels of clips that mean a concept.
@@ -121,6 +128,7 @@ class Pruned:
     run: str
     concepts: tuple[str, ...]
     selector: str
+    ablate: str
     layers: Mapping[str, int]
     classes: tuple[str | None, ...]
     labels: tuple[str, ...]
@@ -144,10 +152,14 @@ class Pruned:
     def slug(self) -> str:
         """The part of the result's file names that is made of its concepts and selector."""
         words = re.sub(r"[^a-z0-9]+", "-", " ".join(map(plain, self.concepts))).strip("-")
-        return f"{words[:60] or 'concept'}-{self.selector}"
+        mean = "-mean" if self.ablate == "mean" else ""
+        return f"{words[:60] or 'concept'}-{self.selector}{mean}"
 
     def table(self) -> str:
-        """Markdown table: one row per budget, the knee marked *, the random control and the oracle beside the gap."""
+        """Markdown table: one row per budget, the knee marked *, the random control and the oracle beside the gap.
+
+        The logit gap is in logits less their mean over all classes.
+        """
         rows = [COLUMNS, ("---",) * len(COLUMNS), *(self._row(place) for place in range(len(self.budgets)))]
         return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
@@ -157,14 +169,15 @@ class Pruned:
         e = budget.effect
         if e is None:
             return (*size, *("",) * (len(COLUMNS) - len(size)))
-        spread = "" if budget.random_gap_std is None else f" ± {budget.random_gap_std:.3f}"
         return (
             *size,
             f"{e.delta_target:+.3f}",
             f"{e.delta_rest:+.3f}",
             f"{e.gap:+.3f}",
-            "" if budget.random_gap is None else f"{budget.random_gap:+.3f}{spread}",
+            _with_spread(budget.random_gap, budget.random_gap_std, 3),
             "" if budget.oracle_gap is None else f"{budget.oracle_gap:+.3f}",
+            f"{e.gap_centred:+.2f}",
+            _with_spread(budget.random_gap_centred, budget.random_gap_centred_std, 2),
             f"{e.accuracy_target_before:.2f} → {e.accuracy_target:.2f}",
             f"{e.accuracy_rest_before:.2f} → {e.accuracy_rest:.2f}",
         )
@@ -180,22 +193,82 @@ class Pruned:
             "knee": self.best.units,
         }
 
+    def answer(self) -> dict[str, Any]:
+        """As `plain`, in the form of the verb `prune`: `concept` in one text, `layers` by name, `sizes` by layer."""
+        facts = self.plain()
+        return {
+            "concept": " + ".join(self.concepts),  # most callers ask for one
+            **facts,
+            "layers": list(self.layers),
+            "sizes": facts["layers"],
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class _Budget:
+    """What others read of a stored budget."""
+
+    units: int
+    share: float
+    gap: float | None
+    random_gap: float | None
+    random_gap_std: float | None
+    oracle_gap: float | None
+    delta_target: float | None
+    delta_rest: float | None
+    accuracy_target: float | None
+    accuracy_rest: float | None
+    accuracy_target_before: float | None
+    accuracy_rest_before: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Stored:
+    """What others read of a stored result."""
+
+    recorded: str
+    concepts: tuple[str, ...]
+    selector: str
+    unmeasured: str | None
+    chosen: int
+    budgets: tuple[_Budget, ...]
+    lost: tuple[tuple[str, float], ...]
+    removed: tuple[tuple[str, int], ...]
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.chosen < len(self.budgets):
+            raise InputError(f"chosen: there is no budget {self.chosen}")
+        if self.unmeasured is None and any(budget.gap is None for budget in self.budgets):
+            raise InputError("budgets: a gap is missing")
+
 
 def stored_results(recording: Recording) -> list[dict[str, Any]]:
     """Results of `prune` in the run's folder as `Pruned.plain` gives them, sorted by file name.
 
-    Results of an earlier recording under the same name are left out.
+    Results of an earlier recording under the same name are left out. So are damaged ones, with a warning.
     """
     results = []
     for path in sorted(recording.folder.path.glob(FILE.format("*"))):
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-            if content["recorded"] == recording.identity:
-                results.append(content)
-        except (OSError, ValueError, KeyError, TypeError):
-            continue  # damaged, or not a result of ours: the next prune writes it again
+            text = path.read_bytes()
+            stored = parsed(text, _Stored)
+            if not is_sealed(text):
+                raise InputError("it was changed after it was written")
+        except (OSError, InputError) as error:
+            _log.warning("%s is damaged and left out (%s); prune again to replace it", path, error)
+            continue
+        if stored.recorded == recording.identity:
+            results.append({name: value for name, value in json.loads(text).items() if name != SEAL})
     return results
 
 
+def _with_spread(mean: float | None, deviation: float | None, places: int) -> str:
+    spread = "" if deviation is None else f" ± {deviation:.{places}f}"
+    return "" if mean is None else f"{mean:+.{places}f}{spread}"
+
+
 def _rounded(value: Any) -> Any:
-    return round(value, PLACES) if isinstance(value, float) else value
+    """A number as JSON holds it: null for NaN and infinity."""
+    if not isinstance(value, float):
+        return value
+    return round(value, PLACES) if math.isfinite(value) else None

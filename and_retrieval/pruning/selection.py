@@ -10,7 +10,7 @@ import numpy.typing as npt
 from .. import faiss_index
 from ..concepts import ConceptBank
 from ..explanation.labels import describe_clips
-from ..explanation.space import centred, text_centre
+from ..explanation.space import concept_directions
 from ..explanation.stored import is_explained, load_explained
 from ..recording.recording import Recording
 from ..types import Floats, LayerEvidence
@@ -59,7 +59,7 @@ def wanted_concepts(
     clips = describe_clips(recording.index, ConceptBank(background.name, (*concepts, *others)))
     return Wanted(
         tuple(concepts),
-        centred(recording.index.text_vectors(concepts), text_centre(recording.index)),
+        concept_directions(recording.index, concepts),
         clips.audio,
         clips.text,
         labelled,
@@ -107,7 +107,7 @@ def open_words(recording: Recording) -> dict[str, list[tuple[str, ...]]]:
 
 def _word_vectors(words: Mapping[str, Sequence[Sequence[str]]], recording: Recording) -> dict[str, Floats]:
     distinct = sorted({word for units in words.values() for unit in units for word in unit})
-    return dict(zip(distinct, recording.index.text_vectors(distinct), strict=True))
+    return dict(zip(distinct, concept_directions(recording.index, distinct), strict=True))
 
 
 def _known(

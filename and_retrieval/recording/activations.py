@@ -15,8 +15,8 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from ..shards.tensors import Shapes, new_tensors, open_tensors
 from ..types import Floats
-from .tensors import Shapes, new_tensors, open_tensors
 
 FILE = "activations.safetensors"
 Part = Literal["seen", "held_out"]
@@ -37,6 +37,11 @@ class Activations:
         that was no finite number.
         """
         return self._tensors[f"{part}/{number}"]
+
+    def shapes(self, number: int) -> tuple[tuple[int, ...] | None, ...]:
+        """Shapes of a layer's tensors, of the `seen` and of the `held_out` clips; None if there is none."""
+        tensors = (self._tensors.get(f"{part}/{number}") for part in (SEEN, HELD_OUT))
+        return tuple(None if tensor is None else tensor.shape for tensor in tensors)
 
 
 def activation_shapes(units: Sequence[int], seen: int, held_out: int) -> Shapes:
@@ -66,6 +71,6 @@ def open_activations(path: Path) -> Activations:
     """The activations in a file.
 
     Raises:
-        InputError: The file is damaged.
+        DamagedError: The file is damaged.
     """
     return Activations(open_tensors(path))

@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ..errors import DamagedError
 from ..network.plan import LayerPlan
+from ..shards.tensors import Shapes, new_tensors, open_tensors
 from ..types import Floats, Ints, Kept, LayerEvidence, Pooling
 from .activations import HELD_OUT, SEEN, Activations
 from .manifest import RecordedLayer
-from .tensors import Shapes, new_tensors, open_tensors
 from .topk import RunningMoments, RunningTopK
 
 Batch = tuple[Ints, Mapping[str, tuple[Floats, Floats]]]
@@ -147,9 +148,43 @@ def save_evidence(tapes: Sequence[LayerTape], path: Path) -> None:
     write_tapes(tapes, new_tensors(path, tape_shapes(units, tapes[0].top.k if tapes else 1)))
 
 
-def load_evidence(path: Path, layers: Sequence[RecordedLayer]) -> tuple[LayerEvidence, ...]:
-    """The evidence that `save_evidence` wrote, for the layers of a recording's manifest."""
+def load_evidence(path: Path, layers: Sequence[RecordedLayer], clips: int) -> tuple[LayerEvidence, ...]:
+    """The evidence that `save_evidence` wrote, for the layers of a recording's manifest.
+
+    Args:
+        path: The file.
+        layers: The layers of the manifest.
+        clips: Number of clips in the index when it was recorded.
+
+    Raises:
+        DamagedError: The file does not fit the manifest.
+    """
     tensors = open_tensors(path)
-    return tuple(
-        read_tape(tensors, number).evidence(layer.name, layer.pooling) for number, layer in enumerate(layers)
-    )
+    try:
+        tapes = [read_tape(tensors, number) for number in range(len(layers))]
+        evidence = tuple(
+            tape.evidence(layer.name, layer.pooling) for tape, layer in zip(tapes, layers, strict=True)
+        )
+    except (KeyError, ValueError, IndexError, TypeError) as error:
+        raise damaged_file(path, error) from None
+    for layer, recorded in zip(evidence, layers, strict=True):
+        _check(path, layer, recorded.units, clips)
+    return evidence
+
+
+def damaged_file(path: Path, flaw: object) -> DamagedError:
+    """The error for a file of a recording that does not fit its manifest."""
+    return DamagedError(f"{path} is damaged ({' '.join(str(flaw).split())[:200]}); make the recording again")
+
+
+def _check(path: Path, layer: LayerEvidence, units: int, clips: int) -> None:
+    for kept in (layer.top, layer.low):
+        shape = kept.rows.shape
+        fits = len(shape) == 2 and shape[0] == units and shape == kept.values.shape == kept.peaks.shape
+        if not fits or kept.rows.dtype != np.int32 or kept.values.dtype != np.float32:
+            raise damaged_file(path, f"layer {layer.name!r} has clips of other units")
+        if kept.rows.size and not (kept.rows.min() >= -1 and kept.rows.max() < clips):
+            raise damaged_file(path, f"layer {layer.name!r} names clips that are not in the index")
+    moments = layer.moments
+    if any(m.shape != (units,) for m in (moments.mean, moments.std, moments.low, moments.high)):
+        raise damaged_file(path, f"layer {layer.name!r} has statistics of other units")

@@ -101,7 +101,7 @@ class RecordingManifest:
 
 def identity(recording: Stored[RecordingManifest]) -> str:
     """Identifies a recording; changes when the network is recorded again."""
-    return recording.files[EVIDENCE].sha256
+    return recording.entry(EVIDENCE).sha256
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,3 +117,8 @@ class RecordPlan:
     manifest: RecordingManifest
     sizes: tuple[int, ...]
     made_by: str
+
+    @property
+    def decides(self) -> RecordPlan:
+        """See `shards.plan.Plan`: all of it."""
+        return self

@@ -11,6 +11,7 @@ from ..clips.index import ClipIndex
 from ..errors import InputError
 from ..shards.folder import Receipt, Shards
 from ..shards.plan import spans
+from ..shards.tensors import new_tensors, open_tensors
 from ..store import Folder, Stored, Writer
 from .activations import FILE as ACTIVATIONS
 from .activations import HELD_OUT, SEEN, activation_shapes
@@ -18,7 +19,6 @@ from .evidence import LayerTape, read_tape, save_evidence
 from .manifest import EVIDENCE, RecordedLayer, RecordPlan
 from .recording import QUALITIES_FILE
 from .shard import measured_shapes
-from .tensors import new_tensors, open_tensors
 from .unit_index import FILE as UNIT_INDEX
 from .unit_index import build_unit_index
 

@@ -15,11 +15,12 @@ import torch
 from ..clips.index import ClipIndex
 from ..config import RecordConfig
 from ..errors import AndRetrievalError, InputError
+from ..files import check_writable
 from ..network.dictionary import attached
 from ..network.layers import TRIAL_SECONDS, match_layers, plan_layers
 from ..network.plan import LayerPlan, SteadySteps
 from ..network.trial import check_independent, check_repeatable
-from ..progress import Announce, no_progress
+from ..progress import Announce, Tally, no_progress
 from ..shards.folder import FOLDER, ShardCount, Shards
 from ..shards.lock import locked
 from ..shards.plan import shard_sizes
@@ -66,6 +67,7 @@ def record(
             the other clips of the batch, no clip is left to explain with, or another program writes to the run.
     """
     folder = index.folder.run(run or run_name(target.name))
+    check_writable(folder.path)
     with locked(folder.path, "record"):
         begun = _begin(target, index, folder, layers, config or RecordConfig())
         done = _finished_before(folder, begun.shards)
@@ -104,6 +106,7 @@ def record_share(
         InputError: As in `record`, or others record under another plan.
     """
     folder = index.folder.run(run or run_name(target.name))
+    check_writable(folder.path)
     with locked(folder.path, "record --shard", shared=True):
         begun = _begin(target, index, folder, layers, config or RecordConfig())
         begun.shards.begin(alone=False)
@@ -208,24 +211,12 @@ def _record_shards(
 ) -> None:
     """Record these shards."""
     sizes = begun.shards.plan.sizes
-    progress = announce("recording", "clips")
-    total = sum(sizes[number] for number in missing)
-    done = 0
-
-    def finish(number: int) -> None:
-        nonlocal done
-        done += sizes[number]
-        progress(done, total)
-
-    def within(clips: int, _: int) -> None:
-        if done + clips < total:  # the bar closes at the total
-            progress(done + clips, total)
-
+    tally = Tally(announce("recording", "clips"), sum(sizes[number] for number in missing))
     recorder = Recorder(
-        begun.target, begun.plans, begun.index, begun.shards, begun.kept, begun.device, within
+        begun.target, begun.plans, begun.index, begun.shards, begun.kept, begun.device, tally.within
     )
     job = RecordJob(begun.index.folder.path, begun.shards.path, str(begun.device), trust_remote_code)
-    work(job, missing, workers, finish, recorder.record)
+    work(job, missing, workers, lambda number: tally.add(sizes[number]), recorder.record)
 
 
 def _plans(

@@ -12,16 +12,17 @@ import numpy.typing as npt
 
 from ..clips.bands import BANDS
 from ..clips.index import ClipIndex
+from ..clips.qualities import QUALITIES
 from ..errors import StaleError, unknown_name
 from ..network.names import recorded_layers
 from ..shards.folder import ShardCount
+from ..shards.tensors import open_tensors
 from ..store import Folder, Stored
 from ..types import Floats, LayerEvidence
 from .activations import FILE as ACTIVATIONS
 from .activations import SEEN, Activations, Part, open_activations
-from .evidence import load_evidence
+from .evidence import damaged_file, load_evidence
 from .manifest import EVIDENCE, RecordingManifest, identity
-from .tensors import open_tensors
 from .unit_index import FILE as UNIT_INDEX
 from .unit_index import UnitIndex, load_unit_index
 
@@ -52,6 +53,11 @@ class Recording:
         """
         recording = cls(folder.open(RecordingManifest), index)
         manifest = recording.manifest
+        held = manifest.held_out_rows
+        if manifest.index_clips > len(index.clips) or not all(
+            0 <= row < manifest.index_clips for row in held
+        ):
+            raise damaged_file(folder.manifest_path, "it counts clips that are not in the index")
         if manifest.index_digest != index.digest(manifest.index_clips):
             raise StaleError(
                 f"run {folder.path.name!r} was recorded on other clips or another embedder than index "
@@ -90,7 +96,7 @@ class Recording:
     @cached_property
     def layers(self) -> tuple[LayerEvidence, ...]:
         """The evidence of every layer."""
-        return load_evidence(self.stored.file(EVIDENCE), self.manifest.layers)
+        return load_evidence(self.stored.file(EVIDENCE), self.manifest.layers, self.manifest.index_clips)
 
     @cached_property
     def unit_index(self) -> UnitIndex:
@@ -105,8 +111,7 @@ class Recording:
     @cached_property
     def bands(self) -> Floats:
         """Levels of all clips in mel bands, dB, float32 [clips, bands], see `clips.bands`; NaN if not measured."""
-        missing = np.full((len(self.qualities), BANDS), np.nan, np.float32)
-        return self._measured.get("bands", missing)
+        return self._measured["bands"]
 
     @cached_property
     def seen_rows(self) -> npt.NDArray[np.intp]:
@@ -167,8 +172,19 @@ class Recording:
 
     @cached_property
     def _measured(self) -> dict[str, Floats]:
-        return open_tensors(self.stored.file(QUALITIES_FILE))
+        path = self.stored.file(QUALITIES_FILE)
+        measured = open_tensors(path)
+        clips = self.manifest.index_clips
+        expected = {"qualities": (clips, len(QUALITIES)), "bands": (clips, BANDS)}
+        if {name: array.shape for name, array in measured.items()} != expected:
+            raise damaged_file(path, "it does not hold the qualities and bands of all clips")
+        return measured
 
     @cached_property
     def _activations(self) -> Activations:
-        return open_activations(self.stored.file(ACTIVATIONS))
+        path, clips = self.stored.file(ACTIVATIONS), self.manifest.index_clips
+        activations, held = open_activations(path), len(self.manifest.held_out_rows)
+        for number, layer in enumerate(self.manifest.layers):
+            if activations.shapes(number) != ((clips - held, layer.units), (held, layer.units)):
+                raise damaged_file(path, f"layer {layer.name!r} has activations of other clips or units")
+        return activations

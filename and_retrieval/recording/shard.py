@@ -23,13 +23,13 @@ from ..network.probe import probe, read_batches
 from ..progress import Progress, silent
 from ..shards.folder import Shards
 from ..shards.plan import spans
-from ..targets import resolve_device, weights_hash
+from ..shards.tensors import Shapes, Tensors, new_tensors
+from ..targets import load_target, resolve_device, weights_hash
 from ..types import Clip, Floats, Ints, Skipped, Target
 from .activations import Activations, activation_shapes
 from .evidence import Batch, gather, tape_shapes, write_tapes
 from .manifest import RecordPlan
-from .target import load_target_of, recorded_plans
-from .tensors import Shapes, Tensors, new_tensors
+from .target import recorded_plans, with_dictionaries
 
 
 @dataclass(frozen=True)
@@ -201,7 +201,8 @@ class RecordJob:
         index = ClipIndex.open(self.index)
         if (len(index.clips), index.digest()) != (manifest.index_clips, manifest.index_digest):
             raise InputError(f"index {index.name!r} was changed after {name} was begun; record it again")
-        target = load_target_of(manifest, name, remedy, self.device, self.trust_remote_code)
+        target = load_target(manifest.target, self.device, self.trust_remote_code)
+        target = with_dictionaries(target, manifest.dictionaries, name, remedy)
         if weights_hash(target.module, manifest.changing) != manifest.weights:
             raise InputError(
                 f"target {manifest.target!r} has other weights when it is loaded again, so other processes cannot "

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
+from ..checkpoints.named_code import check_noted
 from ..errors import InputError, StaleError
 from ..network.dictionary import attach, load_dictionary
 from ..network.layers import step_seconds_of
 from ..network.plan import LayerPlan, SteadySteps
-from ..targets import load_target
+from ..targets import is_archive, is_code, load_target
 from ..types import AttachedDictionary, Target
-from .manifest import RecordedLayer, RecordingManifest
+from .manifest import RecordedLayer
 from .recording import Recording
 
 
 def load_recorded_target(
-    recording: Recording, device: str = "cpu", trust_remote_code: bool = False
+    recording: Recording, device: str = "cpu", trust_remote_code: bool = False, named: str | None = None
 ) -> Target:
     """Load the target of a recording, with its dictionaries attached as they were then.
 
@@ -25,26 +26,36 @@ def load_recorded_target(
         recording: The recording.
         device: `cpu`, `cuda`, ... or `auto`.
         trust_remote_code: See `targets.load_target`.
+        named: The network, named again by the user, see `targets.load_target`; by default the one that the manifest
+            names, if that holds no program code or only code that was named on this machine before.
 
     Raises:
-        InputError: The target or a dictionary cannot be loaded any more.
+        InputError: The target or a dictionary cannot be loaded any more, or the manifest names code that the user has
+            not named here.
         StaleError: The file of a dictionary has changed.
     """
-    return load_target_of(recording.manifest, recording.name, recording.remedy, device, trust_remote_code)
+    spec = named or recording.manifest.target
+    if named is None and is_code(spec) and not trust_remote_code:
+        check_noted(spec, f"run {recording.name!r}", f"name it: --target {spec}")
+    target = load_target(spec, device, trust_remote_code or (named is None and is_archive(spec)))
+    return with_dictionaries(target, recording.manifest.dictionaries, recording.name, recording.remedy)
 
 
-def load_target_of(
-    manifest: RecordingManifest, name: str, remedy: str, device: str = "cpu", trust_remote_code: bool = False
+def with_dictionaries(
+    target: Target, dictionaries: Sequence[AttachedDictionary], name: str, remedy: str
 ) -> Target:
-    """As `load_recorded_target`, from the manifest alone.
+    """A target with the dictionaries of a recording attached, as they were then.
 
     Args:
-        manifest: Of the recording.
+        target: The network, without them.
+        dictionaries: Of the recording's manifest.
         name, remedy: How messages call the recording, and the command they give.
-        device, trust_remote_code: As there.
+
+    Raises:
+        InputError: A dictionary has no file.
+        StaleError: The file of a dictionary has changed.
     """
-    target = load_target(manifest.target, device, trust_remote_code)
-    for attached in manifest.dictionaries:
+    for attached in dictionaries:
         target = _attached(target, attached, name, remedy)
     return target
 

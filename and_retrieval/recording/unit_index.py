@@ -12,7 +12,7 @@ import faiss
 import numpy as np
 
 from .. import faiss_index
-from ..errors import InputError, unknown_name
+from ..errors import DamagedError, InputError, unknown_name
 from ..faiss_index import Mask, Rows
 from ..types import Floats, LayerEvidence
 from .manifest import RecordedLayer
@@ -124,5 +124,12 @@ def build_unit_index(layers: Sequence[LayerEvidence], clip_vectors: Floats) -> U
 
 
 def load_unit_index(path: Path, layers: Sequence[RecordedLayer]) -> UnitIndex:
-    """The unit index of a recording, from its file and the layers of its manifest."""
-    return UnitIndex(faiss_index.load(path), tuple((layer.name, layer.units) for layer in layers))
+    """The unit index of a recording, from its file and the layers of its manifest.
+
+    Raises:
+        DamagedError: The file is damaged or holds another number of units.
+    """
+    vectors = faiss_index.load(path)
+    if vectors.ntotal != sum(layer.units for layer in layers):
+        raise DamagedError(f"{path} is damaged (it holds {vectors.ntotal} units); make the recording again")
+    return UnitIndex(vectors, tuple((layer.name, layer.units) for layer in layers))

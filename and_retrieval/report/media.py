@@ -5,7 +5,9 @@ from __future__ import annotations
 import base64
 import io
 import math
-from typing import Any
+import os
+import tempfile
+from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -32,15 +34,25 @@ Levels = npt.NDArray[np.uint8]
 
 def clip_media(waveform: Floats, sample_rate: int) -> dict[str, Any]:
     """Duration in seconds, MP3 and PNG (base64) of a clip, for the page's JSON."""
-    sound = np.nan_to_num(np.asarray(waveform, dtype=np.float32))
-    if sample_rate != SAMPLE_RATE:
-        sound = soxr.resample(sound, sample_rate, SAMPLE_RATE)
-    sound = np.clip(sound, -1.0, 1.0)
+    sound = playable(waveform, sample_rate)
     return {
         "duration": round(len(waveform) / sample_rate, 3),
         "audio": base64.b64encode(encode_mp3(sound)).decode(),
-        "image": base64.b64encode(encode_png(mel_levels(sound), _palette())).decode(),
+        "image": base64.b64encode(spectrogram(sound)).decode(),
     }
+
+
+def playable(waveform: Floats, sample_rate: int) -> Floats:
+    """A 1-D waveform at `SAMPLE_RATE`, finite and within [-1, 1]."""
+    sound = np.nan_to_num(np.asarray(waveform, dtype=np.float32))
+    if sample_rate != SAMPLE_RATE:
+        sound = soxr.resample(sound, sample_rate, SAMPLE_RATE)
+    return np.asarray(np.clip(sound, -1.0, 1.0), np.float32)
+
+
+def spectrogram(sound: Floats) -> bytes:
+    """PNG of the mel spectrogram of a 1-D waveform at `SAMPLE_RATE`."""
+    return encode_png(mel_levels(sound), _palette())
 
 
 def encode_mp3(waveform: Floats) -> bytes:
@@ -50,18 +62,28 @@ def encode_mp3(waveform: Floats) -> bytes:
     five times as fast to write; and because libsndfile puts a random serial number into Ogg files, which would
     make equal reports differ.
     """
-    memory = io.BytesIO()
     try:
-        with soundfile.SoundFile(
-            memory, "w", SAMPLE_RATE, 1, "MPEG_LAYER_III", format="MP3", compression_level=MP3_COMPRESSION
-        ) as file:
-            file.write(waveform)
+        with _file_in_memory() as file:
+            with soundfile.SoundFile(
+                file.fileno(), "w", SAMPLE_RATE, 1, "MPEG_LAYER_III", format="MP3", closefd=False,
+                compression_level=MP3_COMPRESSION,
+            ) as sound:  # fmt: skip
+                sound.write(waveform)
+            file.seek(0)
+            return file.read()
     except (soundfile.LibsndfileError, ValueError) as error:
         raise InputError(
             f"libsndfile {soundfile.__libsndfile_version__} cannot write MP3 ({error}); "
             "install one that can: pip install --force-reinstall soundfile"
         ) from error
-    return memory.getvalue()
+
+
+def _file_in_memory() -> IO[bytes]:
+    """A file of the system's, which libsndfile writes to itself; to write to Python's, it would call Python back, and
+    Ctrl-C would be lost there."""
+    if hasattr(os, "memfd_create"):
+        return os.fdopen(os.memfd_create("clip"), "w+b")
+    return tempfile.TemporaryFile()
 
 
 def mel_levels(waveform: Floats) -> Levels:

@@ -10,6 +10,7 @@ from ..choices import MEGABYTES
 from ..clips.index import ClipIndex
 from ..config import REPORT_MEGABYTES
 from ..embed import shared_networks
+from ..explanation.space import concept_directions
 from ..explanation.stored import Explained, load_explained
 from ..files import output_path, writing
 from ..progress import Progress, silent
@@ -102,7 +103,7 @@ def _clip_facts(index: ClipIndex, phrases: Mapping[int, str]) -> dict[int, ClipF
 
 def _concept_hits(recording: Recording, concepts: Sequence[str]) -> dict[str, list[tuple[int, float]]]:
     scores, rows = faiss_index.search(
-        recording.unit_index.faiss, recording.index.text_vectors(concepts), HITS
+        recording.unit_index.faiss, concept_directions(recording.index, concepts), HITS
     )
     return {
         concept: [(int(row), round(float(score), 4)) for row, score in zip(rows[i], scores[i], strict=True)]

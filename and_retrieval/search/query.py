@@ -28,11 +28,12 @@ from ..clips.index import ClipIndex
 from ..clips.source import file_windows
 from ..config import ClipConfig
 from ..errors import InputError
-from ..explanation.space import centred, clip_centre, text_centre
+from ..explanation.space import clip_centre, concept_directions
 from ..faiss_index import Rows
+from ..numerics import centred
 from ..types import Embedder, Floats
-from ..vocabulary import known_words
-from .thresholds import NO_THRESHOLDS, Thresholds
+from ..vocabulary import unknown_texts
+from .thresholds import NO_THRESHOLDS, Thresholds, deviations
 
 _log = logging.getLogger(__name__)
 
@@ -43,6 +44,8 @@ among them in 7 of 10 cases (`bench search`); a run of up to as many units is se
 QUIET = 1e-3
 """A window of a sound that is asked for counts as silent below this share of its loudest window's level."""
 
+Near = Callable[[Floats], Floats]
+"""Queries, float32 [queries, dim] of unit length -> how near each of n things is to each, float32 [n, queries]."""
 Nearest = Callable[[Floats, int], tuple[Floats, Rows]]
 """(unit-length vector, k) -> cosines and rows, best first."""
 
@@ -124,10 +127,10 @@ class Terms:
             raise InputError("what is asked for and what is not cancel each other; change one of them")
         return combined / np.float32(length)
 
-    def scores(self, vectors: Floats) -> Floats:
-        """Score of every vector, float32 [vectors], see the module."""
-        wanted = (vectors @ self.plus.T).min(axis=1)
-        unwanted = (vectors @ self.minus.T).max(axis=1, initial=0)
+    def scores(self, near: Near) -> Floats:
+        """Score of everything that is searched, float32 [n], see the module."""
+        wanted = near(self.plus).min(axis=1)
+        unwanted = near(self.minus).max(axis=1, initial=0)
         scores: Floats = wanted - unwanted
         return scores
 
@@ -145,14 +148,13 @@ def embed_query(query: Query, index: ClipIndex, units: Floats, needs: Thresholds
         InputError: A sound file cannot be read, or is silent.
     """
     texts = [*query.texts, *query.minus]
-    vectors = index.text_vectors(texts)
-    plus, minus = np.split(centred(vectors, text_centre(index)), [len(query.texts)])
+    plus, minus = np.split(concept_directions(index, texts), [len(query.texts)])
     heard = np.zeros((0, index.dim), np.float32)
     if query.sounds:
         sounds = [sound_vector(Path(sound), index.embedder, index.cut) for sound in query.sounds]
         heard = centred(np.stack(sounds), clip_centre(index))
     needed = [needs.text] * len(plus) + [needs.sound] * (len(heard) + len(units))
-    unknown = known_words(index.embedder).unknown(texts, vectors) if texts else ()
+    unknown = unknown_texts(index, texts)
     return Terms(
         np.concatenate([plus, heard, units]), minus, np.array(needed, np.float32), needs.text, unknown
     )
@@ -188,9 +190,7 @@ def sound_vector(path: Path, embedder: Embedder, cut: ClipConfig) -> Floats:
     return vector
 
 
-def ranked(
-    terms: Terms, nearest: Nearest, vectors: Callable[[Rows], Floats], k: int, rescore: bool = False
-) -> tuple[Floats, Rows]:
+def ranked(terms: Terms, nearest: Nearest, vectors: Callable[[Rows], Floats], k: int) -> tuple[Floats, Rows]:
     """Scores and rows of the k best vectors, best first; for a single term the cosines themselves.
 
     Args:
@@ -198,14 +198,18 @@ def ranked(
         nearest: Finds candidates.
         vectors: The vectors of some rows.
         k: Results wanted.
-        rescore: Whether the candidates' own cosines are not yet those of `vectors`.
     """
-    if len(terms.plus) == 1 and not len(terms.minus) and not rescore:
+    if len(terms.plus) == 1 and not len(terms.minus):
         return nearest(terms.plus[0], k)
     _, rows = nearest(terms.vector, max(k, CANDIDATES))
-    scores = terms.scores(vectors(rows))
+    scores = terms.scores(cosines(vectors(rows)))
     best = np.argsort(-scores, kind="stable")[:k]
     return scores[best], rows[best]
+
+
+def cosines(vectors: Floats) -> Near:
+    """How near unit-length vectors, float32 [n, dim], are to queries."""
+    return lambda queries: np.asarray(vectors @ queries.T)
 
 
 @dataclass(frozen=True)
@@ -225,23 +229,22 @@ class Calibrated:
     listens: npt.NDArray[np.bool_]
 
 
-def calibrated(terms: Terms, vectors: Floats, texts: Floats) -> Calibrated:
+def calibrated(terms: Terms, near: Near, texts: Floats) -> Calibrated:
     """Hold the cosines of a query's terms against those of the background.
 
     Args:
         terms: The query.
-        vectors: float32 [units, dim], the units' neuron vectors.
+        near: How near units or clips are to texts and sounds.
         texts: float32 [texts, dim], the background, see `explanation.space.background_texts`, less what texts share.
     """
-    other = vectors @ texts.T
-    mean, spread = other.mean(axis=1), other.std(axis=1)
-    spread = np.where(spread > 0, spread, np.inf)
-    plus = ((vectors @ terms.plus.T).T - mean) / spread
-    minus = ((vectors @ terms.minus.T).T - mean) / spread
+    background = near(texts)
+    plus, minus = (deviations(near(of), background).T for of in (terms.plus, terms.minus))
     share = plus / terms.needs[:, None]
     weakest = share.argmin(axis=0)
     return Calibrated(
-        z=plus[weakest, np.arange(len(vectors))].astype(np.float32),
+        z=plus[weakest, np.arange(plus.shape[1])].astype(np.float32),
         needed=terms.needs[weakest],
-        listens=(share >= 1).all(axis=0) & (minus < terms.text_needs).all(axis=0) & (not terms.unknown),
+        listens=np.asarray(
+            (share >= 1).all(axis=0) & (minus < terms.text_needs).all(axis=0) & (not terms.unknown)
+        ),
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -11,13 +11,13 @@ import numpy as np
 from ..choices import COUNT
 from ..clips.index import ClipIndex
 from ..errors import InputError
-from ..explanation.space import centred, centred_background, clip_centre
+from ..explanation.space import centred_background, clip_similarity, moment_centre
 from ..explanation.stored import Explained, is_explained, load_explained
-from ..faiss_index import Mask, Rows, search, stored
+from ..faiss_index import Mask, Rows
+from ..numerics import centred
 from ..recording.recording import Recording
 from ..types import Explanation, Floats, Reliability
-from ..vocabulary import known_words
-from .query import Calibrated, Query, calibrated, embed_query, ranked
+from .query import Query, Terms, calibrated, cosines, embed_query, ranked
 from .thresholds import index_thresholds, run_thresholds
 
 
@@ -81,6 +81,30 @@ def search_neurons(
             run does not have, or one that lets no unit through.
     """
     asked = Query.parse(query)
+    explained = load_explained(run) if is_explained(run) or filters.need_explanations else None
+    among = _chosen(run, filters, explained)
+    if among is not None and not among.any():
+        raise InputError(f"no unit of {run.name} passes the filters ({_in_words(filters)}); loosen them")
+    return best_units(run, explained.at if explained else None, asked, k, among)
+
+
+def best_units(
+    run: Recording,
+    explanations: Callable[[Sequence[int]], Sequence[Explanation]] | None,
+    query: Query | str | Sequence[str],
+    k: int,
+    among: Mask | None = None,
+) -> list[dict[str, Any]]:
+    """As `search_neurons`, for callers that hold a run open.
+
+    Args:
+        run: The run.
+        explanations: Rows of the unit index -> what is said of these units; None if the run is not explained.
+        query: As `search_neurons`.
+        k: Most units wanted.
+        among: bool [units], which are searched; None for all.
+    """
+    asked = Query.parse(query)
     COUNT.check("k", k)
     units = run.unit_index
     rows = np.array([units.row(unit) for unit in asked.units], np.int64)
@@ -88,10 +112,6 @@ def search_neurons(
     for unit, vector in zip(asked.units, examples, strict=True):
         if not vector.any():
             raise InputError(f"unit {unit} never responded to a clip, so nothing is like it; name another")
-    explained = load_explained(run) if is_explained(run) or filters.need_explanations else None
-    among = _chosen(run, filters, explained)
-    if among is not None and not among.any():
-        raise InputError(f"no unit of {run.name} passes the filters ({_in_words(filters)}); loosen them")
     terms = embed_query(asked, run.index, examples, run_thresholds(run))
 
     def nearest(vector: Floats, wanted: int) -> tuple[Floats, Rows]:
@@ -100,11 +120,19 @@ def search_neurons(
         return scores[others][:wanted], best[others][:wanted]
 
     scores, best = ranked(terms, nearest, units.vectors, k)
-    worth = calibrated(terms, units.vectors(best), centred_background(run.index))
-    told = explained.at(best.tolist()) if explained else [None] * len(best)
+    worth = calibrated(terms, cosines(units.vectors(best)), centred_background(run.index))
+    said = explanations(best.tolist()) if explanations else [None] * len(best)
     return [
-        _unit_result(*units.unit(int(row)), float(scores[place]), worth, place, told[place])
-        for place, row in enumerate(best)
+        {
+            "layer": layer,
+            "unit": unit,
+            "score": float(scores[place]),
+            "z": float(worth.z[place]),
+            "needed": float(worth.needed[place]),
+            "listens": bool(worth.listens[place]),
+            **unit_facts(said[place]),
+        }
+        for place, (layer, unit) in enumerate(units.unit(int(row)) for row in best)
     ]
 
 
@@ -113,9 +141,14 @@ def search_clips(
     query: Query | str | Sequence[str],
     k: int = 10,
 ) -> list[dict[str, Any]]:
-    """The clips that match a query best: {path, start, score, z, needed, matches, label}, best first.
+    """The clips that match a query best, best first.
 
-    `z`, `needed` are as those of units; when no clip `matches`, nothing here sounds like the query.
+    Returns:
+        {row, path, start, moment, duration, time, score, z, needed, matches, label, captions} per clip. `row` is the
+        clip's row in the index. `moment` is the second of the clip at which the moment begins that matches best,
+        `duration` its length, and `time` the second of the file; in an index without moments, the moment is the whole
+        clip. `score` is how near the clip is to the query, see `explanation.space`. `z`, `needed` are as those of
+        units; when no clip `matches`, nothing here sounds like the query.
 
     Raises:
         InputError: The query names units, or a sound that cannot be read or is silent.
@@ -125,36 +158,66 @@ def search_clips(
     if asked.units:
         raise InputError(f"{', '.join(asked.units)}: units can be searched among units only, not among clips")
     terms = embed_query(asked, index, np.zeros((0, index.dim), np.float32), index_thresholds(index))
-    centre = clip_centre(index)
-
-    def vectors(rows: Rows) -> Floats:
-        return centred(stored(index.faiss, rows), centre)
-
-    def nearest(vector: Floats, wanted: int) -> tuple[Floats, Rows]:
-        scores, rows = search(index.faiss, vector[None], wanted)
-        return scores[0], rows[0]
-
-    scores, rows = ranked(terms, nearest, vectors, k, rescore=True)
-    worth = calibrated(terms, vectors(rows), centred_background(index))
+    scores = terms.scores(lambda queries: clip_similarity(index, queries))
+    rows = np.argsort(-scores, kind="stable")[:k]
+    worth = calibrated(
+        terms, lambda queries: clip_similarity(index, queries, rows), centred_background(index)
+    )
+    moments = best_moments(index, terms, rows)
     return [
         {
+            "row": int(row),
             "path": index.clips[row].file,
             "start": index.clips[row].start,
-            "score": float(score),
+            "moment": round(start, 3),
+            "duration": round(end - start, 3),
+            "time": round(index.clips[row].start + start, 3),
+            "score": float(scores[row]),
             "z": float(worth.z[place]),
             "needed": float(worth.needed[place]),
             "matches": bool(worth.listens[place]),
             "label": index.clips[row].label,
+            "captions": list(index.clips[row].captions),
         }
-        for place, (row, score) in enumerate(zip(rows, scores, strict=True))
+        for place, (row, (start, end)) in enumerate(zip(rows, moments, strict=True))
     ]
 
 
-def unknown_texts(index: ClipIndex, query: Query | str | Sequence[str]) -> tuple[str, ...]:
-    """Texts of a query that the index's embedder does not know, see `vocabulary`; nothing matches such a query."""
-    asked = Query.parse(query)
-    texts = [*asked.texts, *asked.minus]
-    return known_words(index.embedder).unknown(texts, index.embedder.embed_text(texts)) if texts else ()
+def best_moments(index: ClipIndex, terms: Terms, rows: Rows) -> list[tuple[float, float]]:
+    """(start, end) of the moment of each clip that matches a query best, in seconds from the clip's start.
+
+    The whole clip where the index holds no moments.
+    """
+    if index.moments is None:
+        return [(0.0, index.clips[row].duration) for row in rows]
+    moments, centre = index.moments.of(rows), moment_centre(index)
+
+    def score(vectors: Floats) -> Floats:
+        return terms.scores(cosines(centred(vectors, centre)))[:, None]
+
+    return [moments.span(int(row)) for row in moments.largest(score)[1][:, 0]]
+
+
+def verdict(
+    query: Query, want: Literal["neurons", "clips"], results: list[dict[str, Any]], unknown: Sequence[str]
+) -> dict[str, Any]:
+    """Results as the verb `search` gives them with --json: whether nothing here matches the query, and why.
+
+    Args:
+        query: What was searched for.
+        want: What was searched.
+        results: Of `search_neurons` or `search_clips`.
+        unknown: Of `unknown_texts`.
+    """
+    nothing = not any(result["listens" if want == "neurons" else "matches"] for result in results)
+    answer: dict[str, Any] = {"query": str(query), "for": want, "nothing": nothing, "results": results}
+    if nothing:
+        answer["reason"] = (
+            f"the embedder does not know {', '.join(map(repr, unknown))}"
+            if unknown
+            else "nothing comes near enough: all z are below what is needed"
+        )
+    return answer
 
 
 def _chosen(run: Recording, filters: Filters, explained: Explained | None) -> Mask | None:
@@ -185,16 +248,9 @@ def _in_words(filters: Filters) -> str:
     return ", ".join(words for words, used in named.items() if used)
 
 
-def _unit_result(
-    layer: str, unit: int, score: float, worth: Calibrated, place: int, explanation: Explanation | None
-) -> dict[str, Any]:
+def unit_facts(explanation: Explanation | None) -> dict[str, Any]:
+    """What results say of a unit besides its score; empty and None without an explanation."""
     return {
-        "layer": layer,
-        "unit": unit,
-        "score": score,
-        "z": float(worth.z[place]),
-        "needed": float(worth.needed[place]),
-        "listens": bool(worth.listens[place]),
         "labels": [asdict(label) for label in explanation.labels] if explanation else [],
         "summary": explanation.summary.text if explanation else None,
         "reliable": HOLDS[explanation.reliable] if explanation else None,

@@ -24,7 +24,7 @@ import numpy as np
 
 from .. import faiss_index
 from ..clips.index import ClipIndex
-from ..explanation.space import centred, centred_background, clip_centre
+from ..explanation.space import centred_background, clip_directions, clip_similarity
 from ..numerics import Doubles, chunks
 from ..recording.recording import Recording
 from ..types import Floats
@@ -57,49 +57,42 @@ def best_z(units: Floats, queries: Floats, texts: Floats) -> Doubles:
     units = units[units.any(axis=1)]
     best = np.full(len(queries), -np.inf)
     for part in chunks(len(units), len(queries) + len(texts), CHUNK_BYTES, 4):
-        best = np.maximum(best, _z(units[part], queries, texts).max(axis=0, initial=-np.inf))
+        z = deviations(units[part] @ queries.T, units[part] @ texts.T)
+        best = np.maximum(best, z.max(axis=0, initial=-np.inf))
     return best
 
 
 def run_thresholds(recording: Recording) -> Thresholds:
     """The thresholds of a recording; found once per process."""
-    if recording.identity not in _known:
-        index = recording.index
+    index = recording.index
+    key = recording.identity + index.concept_key
+    if key not in _known:
         rows = recording.seen_rows
         rows = rows[np.linspace(0, len(rows) - 1, min(len(rows), CLIPS)).astype(int)]
-        clips = centred(index.vectors()[rows], clip_centre(index))
+        clips = clip_directions(index, rows)
         texts = centred_background(index)
-        _known[recording.identity] = thresholds(faiss_index.stored(recording.unit_index.faiss), texts, clips)
-    return _known[recording.identity]
+        _known[key] = thresholds(faiss_index.stored(recording.unit_index.faiss), texts, clips)
+    return _known[key]
 
 
 def index_thresholds(index: ClipIndex) -> Thresholds:
     """The same for the clips of an index in place of units; a clip is held against those of other files."""
-    key = index.digest()
+    key = f"{index.digest()} {index.moment_config} {index.concept_key}"
     if key not in _known:
-        rows = np.linspace(0, len(index.clips) - 1, min(len(index.clips), CLIPS)).astype(int)
-        clips = centred(index.vectors()[rows], clip_centre(index))
-        texts = centred_background(index)
+        rows = np.linspace(0, len(index.clips) - 1, min(len(index.clips), CLIPS)).astype(np.int64)
+        clips = clip_directions(index, rows)
+        of_texts = clip_similarity(index, centred_background(index), rows)
         files = np.array([index.clips[row].sha256 for row in rows])
-        z = _z(clips, clips, texts)
+        z = deviations(clip_similarity(index, clips, rows), of_texts)
         z[files[:, None] == files] = -np.inf
         best = z.max(axis=0)
         sound = float(np.quantile(best[np.isfinite(best)], LEFT_OUT)) if np.isfinite(best).any() else 0.0
-        _known[key] = Thresholds(split(best_z(clips, texts, texts)), sound)
+        best_of_texts = deviations(of_texts, of_texts).max(axis=0, initial=-np.inf)
+        _known[key] = Thresholds(split(best_of_texts.astype(np.float64)), sound)
     return _known[key]
 
 
 _known: dict[str, Thresholds] = {}
-
-
-def _z(units: Floats, queries: Floats, texts: Floats) -> Floats:
-    """z of every query for every unit, float32 [units, queries]."""
-    other = units @ texts.T
-    spread = other.std(axis=1)
-    z: Floats = (units @ queries.T - other.mean(axis=1)[:, None]) / np.where(spread > 0, spread, np.inf)[
-        :, None
-    ]
-    return z
 
 
 def thresholds(units: Floats, texts: Floats, clips: Floats) -> Thresholds:
@@ -124,3 +117,15 @@ def split(values: Doubles) -> float:
     difference = total / below - (ordered.sum() - total) / (len(ordered) - below)
     place = int((difference**2 * below * (len(ordered) - below)).argmax())
     return float((ordered[place] + ordered[place + 1]) / 2)
+
+
+def deviations(near: Floats, background: Floats) -> Floats:
+    """z: how many standard deviations above those of the background similarities are, row by row.
+
+    Args:
+        near: float32 [n, queries].
+        background: float32 [n, texts].
+    """
+    spread = background.std(axis=1, keepdims=True)
+    z: Floats = (near - background.mean(axis=1, keepdims=True)) / np.where(spread > 0, spread, np.inf)
+    return z

@@ -12,7 +12,7 @@ from typing import Generic, TypeVar
 from ..config import fingerprint
 from ..errors import AndRetrievalError, InputError
 from ..files import SCRATCH
-from ..store import Folder, Stored
+from ..store import Folder, Stored, Writer
 from ..types import Skipped
 from .plan import Plan
 
@@ -71,13 +71,14 @@ class Shards(Generic[AnyPlan]):
 
     @cached_property
     def fingerprint(self) -> str:
-        """Identifies the plan."""
-        return fingerprint(self.plan)
+        """Identifies what decides the shards."""
+        return fingerprint(self.plan.decides)
 
-    def begin(self, alone: bool = True) -> None:
-        """Write the plan where it is not there yet.
+    def begin(self, alone: bool = True, files: Mapping[str, Writer | str | Path] | None = None) -> None:
+        """Write the plan; finished shards stay where the plan that is there decides the same.
 
         Args:
+            files: What the work needs besides the plan, see `store.Folder.commit`.
             alone: Whether nobody else works here. Then shards of another plan are removed, and so is what a killed
                 process left behind; otherwise another plan is refused.
 
@@ -90,15 +91,23 @@ class Shards(Generic[AnyPlan]):
                 known = Shards.open(self.path, type(self.plan)).fingerprint
             except AndRetrievalError:
                 known = None
-            if known == self.fingerprint:
+            if known == self.fingerprint and not alone:
                 return
             if not alone:
                 raise InputError(
                     f"{self.path} holds shards of other settings or clips; merge them, or remove that folder"
                 )
-        if alone:
-            self.remove()
-        folder.commit({}, self.plan)
+            if known != self.fingerprint:
+                self.remove()
+        folder.commit(files or {}, self.plan)
+
+    def planned_file(self, name: str) -> Path:
+        """A file that was written with the plan.
+
+        Raises:
+            InputError: There is none.
+        """
+        return Folder(self.path, "plan", PLAN).open(type(self.plan)).file(name)
 
     def finished(self, alone: bool = True) -> Mapping[int, Stored[Receipt]]:
         """The finished shards by number, their files verified.
@@ -107,7 +116,8 @@ class Shards(Generic[AnyPlan]):
             alone: Whether nobody else works here; then everything else in the folder is removed.
         """
         found: dict[int, Stored[Receipt]] = {}
-        keep = {PLAN}
+        written = Folder(self.path, "plan", PLAN).open(type(self.plan)).files.values()
+        keep = {PLAN, *(entry.path for entry in written)}
         for number in range(len(self.plan.sizes)):
             stored = self._verified(number)
             if stored is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import accumulate
-from typing import Protocol
+from typing import Any, Protocol
 
 SHORTEST = 600.0
 """Seconds of sound of a shard, at least: far more work than it takes to store a shard."""
@@ -13,14 +13,17 @@ MOST_SHARDS = 1000
 
 
 class Plan(Protocol):
-    """Everything that decides the result of work in shards, as a dataclass of plain values; known before the work.
+    """What the work is, as a dataclass of plain values; known before the work.
 
     Attributes:
         sizes: Number of clips (or whatever the work is about) of every shard, in a fixed order.
+        decides: Everything that decides what the shards are. Shards that were made under equal ones can be used.
     """
 
     @property
     def sizes(self) -> tuple[int, ...]: ...
+    @property
+    def decides(self) -> Any: ...
 
 
 def shard_sizes(seconds: Sequence[float], most: float | None = None) -> tuple[int, ...]:

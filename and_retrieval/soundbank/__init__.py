@@ -24,7 +24,7 @@ import numpy as np
 import soundfile
 
 from ..errors import InputError, unknown_name
-from ..files import sha256, write_bytes, write_text
+from ..files import replacing, sha256, write_text
 from ..types import Floats
 from .alarms import ALARMS
 from .animals import ANIMALS
@@ -216,9 +216,8 @@ def _intact(out: Path, known: Mapping[str, str]) -> dict[str, str]:
 
 def _write_clip(path: Path, waveform: Floats) -> str:
     """Write a FLAC file in one step and return its sha256."""
-    stream = io.BytesIO()
-    soundfile.write(stream, waveform, RATE, format="FLAC", subtype="PCM_16")
-    write_bytes(path, stream.getvalue())
+    with replacing(path) as scratch:
+        soundfile.write(scratch, waveform, RATE, format="FLAC", subtype="PCM_16")
     return sha256(path)
 
 

@@ -30,7 +30,8 @@ def load_target(spec: str, device: str = "cpu", trust_remote_code: bool = False)
             `package.module:function`. The function takes no arguments and returns a `Target`; it is
             executed because the user named it.
         device: `cpu`, `cuda`, `cuda:1`, ... or `auto`.
-        trust_remote_code: Whether a Hugging Face model may run program code it brings along.
+        trust_remote_code: Whether a Hugging Face model may run program code it brings along, and whether a
+            torch.export archive, which is a program, may be loaded.
 
     Raises:
         InputError: The name, file, function or device does not exist, the function failed, or what it
@@ -44,8 +45,8 @@ def load_target(spec: str, device: str = "cpu", trust_remote_code: bool = False)
         raise InputError(f"target {spec!r} names no model: write {FORMS}")
     elif spec.startswith("hf:"):
         target = huggingface.load(spec.removeprefix("hf:"), trust_remote_code)
-    elif spec.startswith("torch:"):
-        target = archive.load(spec.removeprefix("torch:"))
+    elif is_archive(spec):
+        target = archive.load(spec.removeprefix("torch:"), trust_remote_code)
     elif ":" in spec or spec.endswith(".py"):
         target = user.load(spec)
     else:
@@ -56,6 +57,17 @@ def load_target(spec: str, device: str = "cpu", trust_remote_code: bool = False)
     except RuntimeError as error:
         raise InputError(f"target {spec!r} cannot be moved to device {device!r}: {error}") from error
     return dataclasses.replace(target, module=module, name=spec)
+
+
+def is_code(spec: str) -> bool:
+    """Whether loading the target of that name runs program code that does not come with this package."""
+    known = spec in REGISTRY or spec.startswith("hf:")
+    return is_archive(spec) or (not known and (":" in spec or spec.endswith(".py")))
+
+
+def is_archive(spec: str) -> bool:
+    """Whether the name is that of a torch.export archive."""
+    return spec.startswith("torch:")
 
 
 def resolve_device(name: str) -> torch.device:

@@ -20,8 +20,8 @@ from safetensors import safe_open
 from torch import nn
 
 from ..checkpoints import torchaudio_shim  # noqa: F401  (before transformers: AST's feature extractor needs torchaudio)
-from ..checkpoints.hub import CONFIG, FEATURES, WEIGHTS, local_model
-from ..errors import AndRetrievalError, InputError
+from ..checkpoints.hub import CONFIG, FEATURES, WEIGHTS, local_model, readable
+from ..errors import InputError
 from ..types import Floats, Target
 from .blocks import block_aliases, default_layers
 from .steps import Steps, steps_of
@@ -51,6 +51,11 @@ def load(place: str, trust_remote_code: bool = False) -> Target:
             or do not fit, or it would run code of its own.
     """
     what = f"target 'hf:{place}'"
+    with readable(what, "it cannot be used"):
+        return _load(place, what, trust_remote_code)
+
+
+def _load(place: str, what: str, trust_remote_code: bool) -> Target:
     folder = local_model(place, what, (CONFIG, WEIGHTS), trust_remote_code)
     config, tower = _config(folder, what, trust_remote_code)
     local_model(place, what, (CONFIG, WEIGHTS, FEATURES), trust_remote_code)
@@ -108,14 +113,14 @@ def _config(folder: Path, what: str, trust: bool) -> tuple[Any, str | None]:
     """The model's settings, and, where it takes more than sound, the name of the part that hears."""
     from transformers import MODEL_MAPPING, AutoConfig
 
-    with _explained(what, f"{folder / CONFIG} cannot be used"):
+    with readable(what, f"{folder / CONFIG} cannot be used"):
         config = AutoConfig.from_pretrained(folder, trust_remote_code=trust, local_files_only=True)
     if type(config) not in MODEL_MAPPING:
         return config, None
     takes = MODEL_MAPPING[type(config)].main_input_name
     if takes in SOUND_INPUTS:
         return config, None
-    with _explained(what, f"{config.model_type!r} cannot be built"):
+    with readable(what, f"{config.model_type!r} cannot be built"):
         tower = _audio_tower(config)
     if tower is None:
         raise InputError(
@@ -152,7 +157,7 @@ def _stored_type(folder: Path, config: Any) -> torch.dtype | None:
 def _extractor(folder: Path, what: str, trust: bool) -> Any:
     from transformers import AutoFeatureExtractor
 
-    with _explained(what, f"the feature extractor in {folder} cannot be used"):
+    with readable(what, f"the feature extractor in {folder} cannot be used"):
         extractor = AutoFeatureExtractor.from_pretrained(
             folder, trust_remote_code=trust, local_files_only=True
         )
@@ -182,7 +187,7 @@ def _network(folder: Path, config: Any, tower: str | None, what: str, trust: boo
 
     classes = _classifies(config)
     auto = transformers.AutoModelForAudioClassification if classes else transformers.AutoModel
-    with _explained(what, f"the weights in {folder} cannot be loaded"), without_bars():
+    with readable(what, f"the weights in {folder} cannot be loaded"), without_bars():
         network, info = auto.from_pretrained(
             folder,
             config=config,
@@ -241,18 +246,6 @@ def _warn_of_padding(extractor: Any, what: str) -> None:
         _log.warning(
             "%s pads clips to one length; padding cannot be told from sound and counts in means", what
         )
-
-
-@contextmanager
-def _explained(what: str, problem: str) -> Iterator[None]:
-    """Turns what transformers raises into one line."""
-    try:
-        yield
-    except AndRetrievalError:
-        raise
-    except (Exception, SystemExit) as error:  # code that a model brings along may end the program
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [""]
-        raise InputError(f"{what}: {problem}: {type(error).__name__}: {lines[0][:300]}") from error
 
 
 @contextmanager

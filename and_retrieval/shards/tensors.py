@@ -11,13 +11,16 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import InputError
+from ..errors import DamagedError, InputError
+from ..store import RECORDING
 
 Tensors = dict[str, npt.NDArray[Any]]
 Shapes = Mapping[str, tuple[npt.DTypeLike, tuple[int, ...]]]
 
 ALIGNMENT = 8  # bytes; the tensors begin at a multiple of it, as safetensors asks
-NAMES = {"F32": np.float32, "F64": np.float64, "I32": np.int32, "I64": np.int64, "BOOL": np.bool_}
+NAMES = {
+    "F16": np.float16, "F32": np.float32, "F64": np.float64, "I32": np.int32, "I64": np.int64, "BOOL": np.bool_
+}  # fmt: skip
 
 
 def new_tensors(path: Path, shapes: Shapes) -> Tensors:
@@ -55,8 +58,8 @@ def new_tensors(path: Path, shapes: Shapes) -> Tensors:
             os.posix_fallocate(stream.fileno(), 0, 8 + len(text) + end)
         except OSError as error:
             raise InputError(
-                f"{path.parent} has no room for {end / 1e9:.1f} GB of activations ({error.strerror}); "
-                "free some space or record fewer layers"
+                f"{path.parent} has no room for {end / 1e9:.1f} GB ({error.strerror}); free some space, or "
+                "record fewer layers"
             ) from None
     tensors = open_tensors(path, "r+")
     for array in tensors.values():
@@ -64,11 +67,11 @@ def new_tensors(path: Path, shapes: Shapes) -> Tensors:
     return tensors
 
 
-def open_tensors(path: Path, mode: Literal["r", "r+"] = "r") -> Tensors:
-    """The tensors of a file, memory-mapped.
+def open_tensors(path: Path, mode: Literal["r", "r+"] = "r", kind: str = RECORDING) -> Tensors:
+    """The tensors of a file, memory-mapped; `kind` is what the file belongs to, for the message.
 
     Raises:
-        InputError: The file is damaged.
+        DamagedError: The file is damaged.
     """
     try:
         with path.open("rb") as stream:
@@ -80,6 +83,6 @@ def open_tensors(path: Path, mode: Literal["r", "r+"] = "r") -> Tensors:
         for name, entry in header.items():
             begin, end = entry["data_offsets"]
             tensors[name] = raw[begin:end].view(NAMES[entry["dtype"]]).reshape(entry["shape"])
-    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, MemoryError):
-        raise InputError(f"{path} is damaged; make the recording again") from None
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, MemoryError, RecursionError):
+        raise DamagedError(f"{path} is damaged; make the {kind} again") from None
     return tensors

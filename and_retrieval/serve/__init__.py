@@ -1,0 +1,1 @@
+"""The page people work in: a server on this machine, its API and its jobs."""

@@ -1,0 +1,89 @@
+"""What people say of units: stars, labels and notes of their own, as JSON in the run's folder."""
+
+from __future__ import annotations
+
+import json
+import threading
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from ..errors import InputError
+from ..store import Folder
+
+FILE = "notes.json"
+FORMAT = 1
+MOST_UNITS = 10_000
+LABEL_LENGTH, NOTE_LENGTH = 200, 4_000  # characters
+_lock = threading.Lock()
+
+
+@dataclass(frozen=True, slots=True)
+class UnitNote:
+    """What someone says of a unit.
+
+    Attributes:
+        recorded: `Recording.identity` of the recording that it was said of.
+        star: Whether the unit is marked.
+        label: A label of one's own, or an empty text.
+        note: A remark, or an empty text.
+    """
+
+    recorded: str
+    star: bool = False
+    label: str = ""
+    note: str = ""
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing is said."""
+        return not (self.star or self.label or self.note)
+
+
+def read_notes(folder: Folder) -> dict[str, UnitNote]:
+    """LAYER:UNIT -> what is said of it; empty where there are no notes.
+
+    Raises:
+        InputError: The file is damaged.
+    """
+    path = folder.path / FILE
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if content["format"] != FORMAT:
+            raise InputError(f"{path} has another format than {FORMAT}; move it away to begin new notes")
+        return {str(unit): UnitNote(**note) for unit, note in content["units"].items()}
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        raise InputError(f"{path} cannot be read as notes; mend it, or move it away") from None
+
+
+def write_note(folder: Folder, unit: str, note: UnitNote) -> UnitNote:
+    """Store what is said of a unit, in one step; a note that says nothing is removed.
+
+    Raises:
+        InputError: A text is too long, there are too many notes, or the file cannot be read or written.
+    """
+    note = replace(note, label=" ".join(note.label.split()), note=note.note.strip())
+    for name, text, most in (("label", note.label, LABEL_LENGTH), ("note", note.note, NOTE_LENGTH)):
+        if len(text) > most:
+            raise InputError(f"the {name} has {len(text)} characters; write at most {most}")
+    with _lock:
+        notes = read_notes(folder)
+        notes.pop(unit, None)
+        if not note.empty:
+            notes[unit] = note
+        if len(notes) > MOST_UNITS:
+            raise InputError(f"there are notes on {MOST_UNITS} units already; remove some first")
+        content = {"format": FORMAT, "units": {unit: asdict(notes[unit]) for unit in sorted(notes)}}
+        try:
+            folder.write_text(FILE, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+        except OSError as error:
+            raise InputError(f"{folder.path / FILE} cannot be written ({error.strerror})") from None
+    return note
+
+
+def plain(note: UnitNote | None, recorded: str) -> dict[str, Any] | None:
+    """A note as JSON; `earlier` says that it was made of an earlier recording, whose unit may have been another."""
+    if note is None:
+        return None
+    return {"star": note.star, "label": note.label, "note": note.note, "earlier": note.recorded != recorded}

@@ -1,0 +1,78 @@
+"""The parameters of the API, with their limits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from fastapi import Depends, Path, Query
+
+from .notes import read_notes
+from .served import Served
+
+if TYPE_CHECKING:
+    from ..faiss_index import Mask
+    from .opened import OpenRun
+
+MOST = 500  # units or clips in one answer
+TEXT = 200  # characters of a text
+LOOP = 2_000  # characters of a loop
+CORNERS = r"^$|^-?\d(\.\d{1,4})?,-?\d(\.\d{1,4})?(;-?\d(\.\d{1,4})?,-?\d(\.\d{1,4})?){2,}$"
+"""X,Y;X,Y;... of at least three corners."""
+TERMS = 8  # texts, or units, of a query
+
+Texts = Annotated[list[Annotated[str, Query(max_length=TEXT)]] | None, Query(max_length=TERMS)]
+Units = Annotated[list[Annotated[str, Query(max_length=500)]] | None, Query(max_length=TERMS)]
+Run = Annotated[str, Query(description="NAME/RUN", max_length=300)]
+Unit = Annotated[str, Path(description="LAYER:UNIT", max_length=500)]
+Offset = Annotated[int, Query(ge=0, le=100_000_000)]
+Limit = Annotated[int, Query(ge=1, le=MOST)]
+Reliable = Literal["holds", "fails", "untested", ""]
+Kind = Literal["concept", "acoustic", "both", "none", ""]
+Sort = Literal[
+    "", "clear", "unit", "score", "faithfulness", "polysemanticity",
+    "-clear", "-unit", "-score", "-faithfulness", "-polysemanticity",
+]  # fmt: skip
+
+
+class _Filters:
+    """Which units are listed or searched; empty values let all pass."""
+
+    def __init__(
+        self,
+        layer: Annotated[list[str] | None, Query(max_length=1000, description="Names of layers.")] = None,
+        reliable: Annotated[list[Reliable] | None, Query(max_length=4)] = None,
+        kind: Annotated[list[Kind] | None, Query(max_length=5)] = None,
+        words: Annotated[
+            str, Query(max_length=TEXT, description="Words that the labels or the sentence contain.")
+        ] = "",
+        starred: Annotated[bool, Query(description="Only units with a star, a label or a note.")] = False,
+        lasso: Annotated[
+            str,
+            Query(max_length=LOOP, pattern=CORNERS, description="Only units inside this loop on the map."),
+        ] = "",
+    ) -> None:
+        self.layer, self.reliable, self.kind = given(layer), given(reliable), given(kind)
+        self.words, self.starred, self.lasso = words, starred, lasso
+
+    def mask(self, served: Served, opened: OpenRun) -> Mask:
+        """The units of a run that pass, bool [units]."""
+        among = None
+        if self.starred:
+            noted = read_notes(opened.recording.folder)
+            among = [row for unit in noted if (row := served.noted_row(opened, unit)) is not None]
+        mask = opened.table.chosen(self.layer, self.reliable, self.kind, self.words, among)
+        if self.lasso:
+            from .layout import inside, unit_map
+
+            corners = [tuple(map(float, corner.split(","))) for corner in self.lasso.split(";")]
+            mask &= inside(unit_map(opened.recording), corners)
+        return mask
+
+
+Filters = Annotated[_Filters, Depends()]
+
+
+def given(values: Sequence[str] | None) -> list[str]:
+    """The values of a parameter without empty ones."""
+    return [value for value in values or [] if value.strip()]

@@ -1,0 +1,233 @@
+"""Routes that only read: status, runs, units, clips and their media. Field names are those of the verbs' --json."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from fastapi import APIRouter, Header, Query, Response
+from fastapi.responses import FileResponse
+
+from .guard import RefusedError
+from .notes import plain, read_notes
+from .parameters import Filters, Limit, Offset, Run, Sort, Texts, Unit, Units, given
+from .served import Server
+
+if TYPE_CHECKING:
+    from .opened import OpenRun
+
+PAGE = 100  # units or clips in an answer, unless asked for otherwise
+FOUND = 1_000  # best matches of a query that can be paged through
+
+routes = APIRouter(prefix="/api")
+media = APIRouter()
+
+
+@routes.get("/status")
+def status(served: Server) -> dict[str, Any]:
+    """Whether the server is ready, and what is loading."""
+    return served.status()
+
+
+@routes.get("/runs")
+def runs(served: Server) -> dict[str, Any]:
+    """The indexes of the home and their runs, as `and-retrieval runs --json`."""
+    from ..explanation.listing import listed_index
+
+    indexes = [listed_index(served.home, name) for name in served.home.indexes()]
+    return {"home": str(served.home.path), "indexes": indexes}
+
+
+@routes.get("/overview")
+def overview(served: Server, run: Run) -> dict[str, Any]:
+    """Per layer: units, what explains them, how many labels hold, median figures, frequent labels."""
+    opened = served.run(run)
+    manifest = opened.recording.manifest
+    return {
+        "run": opened.recording.name,
+        "recorded": opened.recording.identity,
+        "target": manifest.target,
+        "clips": manifest.read_clips,
+        "held_out": len(manifest.held_out_rows),
+        "explained": opened.explained is not None,
+        "problem": opened.problem,
+        "chance": opened.explained.manifest.random_polysemanticity if opened.explained else None,
+        "layers": opened.table.overview(),
+    }
+
+
+@routes.get("/units")
+def units(
+    served: Server,
+    run: Run,
+    filters: Filters,
+    q: Texts = None,
+    minus: Texts = None,
+    like: Units = None,
+    sort: Sort = "",
+    offset: Offset = 0,
+    limit: Limit = PAGE,
+) -> dict[str, Any]:
+    """Units of a run: all that pass the filters, or, with a query, those that match it best, best first.
+
+    A query gives the fields of `and-retrieval search --json`. The first 1,000 matches can be paged through.
+    """
+    from ..search.query import Query as Asked
+
+    opened = served.run(run)
+    texts, without, units = given(q), given(minus), given(like)
+    mask = filters.mask(served, opened)
+    if not (texts or without or units):
+        ordered = opened.table.ordered(mask, sort or "clear")
+        results = opened.table.rows(ordered[offset : offset + limit].tolist())
+        return _answered(
+            opened, {"query": "", "for": "neurons", "nothing": False}, results, len(ordered), offset
+        )
+    asked = Asked(tuple(texts), tuple(without), (), tuple(units))
+    return searched_units(opened, asked, filters.mask(served, opened), offset, limit)
+
+
+def searched_units(opened: OpenRun, asked: Any, mask: Any, offset: int, limit: int) -> dict[str, Any]:
+    """A page of the units that match a query best, among those of bool [units]."""
+    from ..search.search import best_units, verdict
+    from ..vocabulary import unknown_texts
+
+    total = min(int(mask.sum()), FOUND)
+    if not total:
+        return _answered(opened, {"query": str(asked), "for": "neurons", "nothing": False}, [], 0, offset)
+    among = None if mask.all() else mask
+    said = opened.table.explanations if opened.explained else None
+    wanted = max(1, min(offset + limit, total))
+    best = best_units(opened.recording, said, asked, wanted, among)
+    answer = verdict(
+        asked, "neurons", best, unknown_texts(opened.recording.index, [*asked.texts, *asked.minus])
+    )
+    place = opened.recording.unit_index.row
+    rows = [place(f"{unit['layer']}:{unit['unit']}") for unit in best[offset:]]
+    more = said(rows) if said else [None] * len(rows)
+    results = [{**unit, **opened.table.facts(of)} for unit, of in zip(best[offset:], more, strict=True)]
+    return _answered(opened, answer, results, total, offset)
+
+
+def _answered(
+    opened: OpenRun, answer: dict[str, Any], results: list[dict[str, Any]], total: int, offset: int
+) -> dict[str, Any]:
+    identity = opened.recording.identity
+    notes = read_notes(opened.recording.folder)
+    for unit in results:
+        unit["note"] = plain(notes.get(f"{unit['layer']}:{unit['unit']}"), identity)
+    return {**answer, "results": results, "total": total, "offset": offset, "recorded": identity}
+
+
+@routes.get("/units/{unit:path}")
+def unit(served: Server, unit: Unit, run: Run) -> dict[str, Any]:
+    """One unit: its exported line, and the distribution of its activations, its neighbours, and notes."""
+    from .unit import unit_page
+
+    opened = served.run(run)
+    page = unit_page(opened, served.unit_row(opened, unit))
+    notes = read_notes(opened.recording.folder)
+    return {**page, "note": plain(notes.get(unit), opened.recording.identity)}
+
+
+@routes.get("/clips")
+def clips(
+    served: Server,
+    index: Annotated[str, Query(description="Name of an index", max_length=200)],
+    q: Texts = None,
+    minus: Texts = None,
+    offset: Offset = 0,
+    limit: Limit = PAGE,
+) -> dict[str, Any]:
+    """Clips of an index: all in row order, or, with a query, those that match it best, as `search --json`."""
+    from ..search.query import Query as Asked
+    from .unit import clip_facts
+
+    opened = served.index(index)
+    texts, without = given(q), given(minus)
+    if texts or without:
+        return searched_clips(opened, Asked(tuple(texts), tuple(without)), offset, limit)
+    rows = range(offset, min(offset + limit, len(opened.clips)))
+    results = [clip_facts(opened, row) for row in rows]
+    return {
+        "query": "", "for": "clips", "nothing": False,
+        "results": results, "total": len(opened.clips), "offset": offset,
+    }  # fmt: skip
+
+
+def searched_clips(opened: Any, asked: Any, offset: int, limit: int) -> dict[str, Any]:
+    """A page of the clips that match a query best."""
+    from ..search.search import search_clips, verdict
+    from ..vocabulary import unknown_texts
+    from .unit import clip_facts
+
+    total = min(len(opened.clips), FOUND)
+    best = search_clips(opened, asked, max(1, min(offset + limit, total)))
+    answer = verdict(asked, "clips", best, unknown_texts(opened, [*asked.texts, *asked.minus]))
+    results = [{**clip_facts(opened, clip["row"]), **clip} for clip in best[offset:]]
+    return {**answer, "results": results, "total": total, "offset": offset}
+
+
+@routes.get("/map")
+def unit_map(served: Server, run: Run) -> dict[str, Any]:
+    """Where units lie in two dimensions; made at the first call, which takes seconds, then stored with the run.
+
+    Columns, one value a unit in layer and unit order: `x` and `y` within -1..1, null for units that never responded;
+    `layer` and `kind` as places in `layers` and `kinds`.
+    """
+    from .layout import METHOD
+    from .layout import unit_map as positions_of
+    from .table import KINDS
+
+    opened = served.run(run)
+    positions = positions_of(opened.recording)
+    columns = [
+        [None if value != value else round(value, 4) for value in positions[:, axis].tolist()]
+        for axis in (0, 1)
+    ]
+    return {
+        "recorded": opened.recording.identity,
+        "method": METHOD,
+        "x": columns[0],
+        "y": columns[1],
+        "layers": [{"name": name, "units": units} for name, units in opened.table.layers],
+        "layer": opened.table.layer.tolist(),
+        "kinds": list(KINDS),
+        "kind": opened.table.kind.tolist(),
+    }
+
+
+@routes.get("/notes")
+def notes(served: Server, run: Run) -> dict[str, Any]:
+    """All stars, labels and notes of a run."""
+    opened = served.run(run)
+    identity = opened.recording.identity
+    said = read_notes(opened.recording.folder)
+    return {"run": run, "units": {unit: plain(note, identity) for unit, note in said.items()}}
+
+
+@media.get(
+    "/clip/{name}/{row}.{kind}",
+    response_class=FileResponse,
+    responses={206: {"description": "A part of it"}, 304: {"description": "It has not changed"}},
+)
+def clip(
+    served: Server,
+    name: str,
+    row: int,
+    kind: Literal["mp3", "png"],
+    if_none_match: Annotated[str | None, Header()] = None,
+) -> Response:
+    """The sound of a clip (16 kHz mono), in byte ranges where they are asked for, or its mel spectrogram."""
+    opened = served.index(name)
+    if not 0 <= row < len(opened.clips):
+        raise RefusedError(
+            404, f"index {name!r} has clips 0 to {len(opened.clips) - 1}; there is no clip {row}"
+        )
+    path, tag = served.media().file(opened, row, kind)
+    headers = {"etag": f'"{tag}"', "cache-control": "private, no-cache"}
+    if if_none_match is not None and f'"{tag}"' in if_none_match:
+        return Response(status_code=304, headers=headers)
+    return FileResponse(
+        Path(path), headers=headers, media_type="audio/mpeg" if kind == "mp3" else "image/png"
+    )

@@ -1,0 +1,120 @@
+"""Starts and stops the server on this machine."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import socket
+import threading
+from dataclasses import dataclass
+
+import uvicorn
+
+from ..choices import PORT, PORTS
+from ..errors import InputError
+from ..store import Home
+from .app import application
+from .served import Served
+
+HOST = "127.0.0.1"
+PATIENCE = 2  # seconds that open answers get when the server ends
+
+
+@dataclass
+class PageServer:
+    """A server that listens; `run` answers requests until it is interrupted, `start` does so beside the caller.
+
+    Attributes:
+        served: What it holds.
+        socket: Where it listens.
+        port: Of the socket.
+    """
+
+    served: Served
+    socket: socket.socket
+    port: int
+    _server: uvicorn.Server
+    _thread: threading.Thread | None = None
+
+    @classmethod
+    def listen(
+        cls,
+        home: Home,
+        start: str | None = None,
+        port: int = PORT,
+        embedder: str | None = None,
+        device: str = "cpu",
+    ) -> PageServer:
+        """Listen on a port of this machine; only programs on it can connect.
+
+        Args:
+            home: Where indexes and runs are.
+            start: NAME/RUN that the page opens with.
+            port: 0 for any that is free.
+            embedder: Name to load the embedder of indexes by, where it has moved.
+            device: Where networks run.
+
+        Raises:
+            InputError: There is no such run, or the port is in use.
+        """
+        PORTS.check("port", port)
+        if start is not None:
+            name, slash, run = start.partition("/")
+            if not slash:
+                runs = home.runs(name) if home.index(name).exists() else []
+                known = f", one of {', '.join(f'{name}/{run}' for run in runs)}" if runs else ""
+                raise InputError(f"{start!r} names no run; write NAME/RUN{known}")
+            home.require_run(name, run)
+        listening = _listening(port)
+        port = int(listening.getsockname()[1])
+        served = Served(home, start, embedder, device)
+        config = uvicorn.Config(
+            application(served, port), log_level="warning", access_log=False, server_header=False,
+            timeout_graceful_shutdown=PATIENCE, ws="none",
+        )  # fmt: skip
+        return cls(served, listening, port, uvicorn.Server(config))
+
+    @property
+    def url(self) -> str:
+        """The address without the token."""
+        return f"http://{HOST}:{self.port}"
+
+    @property
+    def address(self) -> str:
+        """The address that opens the page with the right to compute and to change; the token is not sent with it."""
+        return f"{self.url}/#token={self.served.token}"
+
+    def run(self) -> None:
+        """Answer requests until interrupted (Ctrl-C) or told to stop."""
+        with contextlib.suppress(KeyboardInterrupt):  # uvicorn ends cleanly and raises it again
+            self._server.run(sockets=[self.socket])
+
+    def start(self) -> PageServer:
+        """Answer requests in a thread, for notebooks; returns itself."""
+        self._thread = threading.Thread(target=self.run, daemon=True, name="serve")
+        self._thread.start()
+        return self
+
+    def stop(self) -> None:
+        """End a server that was started."""
+        self._server.should_exit = True
+        if self._thread is not None:
+            self._thread.join()
+
+    def _repr_html_(self) -> str:
+        return f'<a href="{self.address}" target="_blank" rel="noopener">{self.url}</a>'
+
+
+def _listening(port: int) -> socket.socket:
+    listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((HOST, port))
+        listening.listen(128)
+    except OSError as error:
+        listening.close()
+        reason = "is in use" if error.errno == errno.EADDRINUSE else f"cannot be used ({error.strerror})"
+        raise InputError(
+            f"port {port} {reason}; choose another with --port, or --port 0 for any free one"
+        ) from None
+    return listening

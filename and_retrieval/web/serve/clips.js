@@ -1,0 +1,98 @@
+// Clips as tiles: a spectrogram with the unit's activation over time drawn on it, played from its peak.
+
+import { clipPath, get, hasToken } from "./api.js";
+import { el, figure, seconds, svg } from "./elements.js";
+import { fromPeak, play, toggle } from "./player.js";
+
+const WIDTH = 200;
+const HEIGHT = 100;
+
+// `activation` and `peak` may be null; `unit` is LAYER:UNIT whose activation is drawn, or null.
+export function clipTile({ run, index, unit, clip, note = null }) {
+  const name = clip.caption ?? clip.label ?? clip.path.split("/").pop();
+  const peak = clip.peak ?? null;
+  const head = el("span", { class: "head" });
+  const picture = el("div", {
+    class: "picture", role: "slider", tabindex: "0", "aria-label": `Position in ${name}`,
+    "aria-valuemin": "0", "aria-valuemax": clip.duration.toFixed(2), "aria-valuenow": "0", "aria-valuetext": "start",
+  }, el("img", { alt: "", src: clipPath(index, clip.row, "png"), loading: "lazy", decoding: "async", width: WIDTH, height: HEIGHT }),
+  peak === null ? null : el("span", { class: "peak" }), head);
+  const place = (node, time) => { node.style.left = `${Math.min(100, (100 * time) / clip.duration)}%`; };
+  if (peak !== null) place(picture.querySelector(".peak"), peak);
+  const tile = el("li", { class: "clip", "data-clip": clip.row });
+  const part = {
+    source: clipPath(index, clip.row, "mp3"), name, peak, tile, duration: clip.duration,
+    at: (time) => {
+      place(head, time);
+      picture.setAttribute("aria-valuenow", time.toFixed(2));
+      picture.setAttribute("aria-valuetext", `${seconds(time)} of ${seconds(clip.duration)}`);
+    },
+  };
+  picture.addEventListener("click", (event) => {
+    const box = picture.getBoundingClientRect();
+    play(part, (clip.duration * (event.clientX - box.left)) / box.width);
+  });
+  picture.addEventListener("keydown", (event) => {
+    const now = Number(picture.getAttribute("aria-valuenow"));
+    const step = clip.duration / 20;
+    const to = { ArrowRight: now + step, ArrowUp: now + step, ArrowLeft: now - step, ArrowDown: now - step, Home: 0, End: clip.duration - step }[event.key];
+    if (event.key === " " || event.key === "Enter") toggle(part);
+    else if (to !== undefined) play(part, Math.min(Math.max(to, 0), clip.duration - 0.05));
+    else return;
+    event.preventDefault();
+    event.stopPropagation();
+  });
+  const begin = () => (tile.classList.contains("playing") ? toggle(part) : fromPeak(part));
+  tile.append(picture, el("div", { class: "keys" },
+    el("button", { class: "play", type: "button", "aria-label": `Play ${name}`, onclick: begin }, el("span", { class: "shape", "aria-hidden": "true" })),
+    clip.activation === null || clip.activation === undefined ? null : el("span", { class: "strength", title: "Activation" }, figure(clip.activation)),
+    note && el("span", { class: "muted" }, note),
+    peak === null ? null : el("span", { class: "at" }, `peak ${seconds(peak)}`)),
+  el("span", { class: "caption" }, name), pathLine(clip));
+  if (unit && hasToken()) whenSeen(tile, () => drawActivation(picture, run, unit, clip));
+  return tile;
+}
+
+export const clipList = (facts, clips, note = () => null) =>
+  el("ol", { class: "clips" }, clips.map((clip) => clipTile({ ...facts, clip, note: note(clip) })));
+
+function pathLine({ path, start }) {
+  const parts = path.split("/");
+  return el("span", { class: "path", title: path }, parts.slice(-2, -1).map((folder) => `${folder}/`), el("span", {}, parts.at(-1)),
+    start ? ` from ${Number(start.toFixed(2))} s` : null);
+}
+
+// ---------- activation over time ----------
+
+const seen = new IntersectionObserver((entries) => {
+  for (const { isIntersecting, target } of entries) {
+    if (!isIntersecting) continue;
+    seen.unobserve(target);
+    wanted.get(target)?.();
+  }
+}, { rootMargin: "200px" });
+const wanted = new WeakMap();
+
+function whenSeen(node, act) {
+  wanted.set(node, act);
+  seen.observe(node);
+}
+
+async function drawActivation(picture, run, unit, clip) {
+  let curve;
+  try {
+    curve = await get("/api/activations", { run, unit, row: clip.row });
+  } catch (error) {
+    picture.parentElement.append(el("span", { class: "muted" }, `No activation over time: ${error.message}`));
+    return;
+  }
+  if (curve.values.length < 2) return; // a layer without time
+  const low = Math.min(...curve.values);
+  const high = Math.max(...curve.values);
+  const points = curve.values.map((value, i) => {
+    const y = high > low ? 96 - (92 * (value - low)) / (high - low) : 96;
+    return `${((100 * curve.seconds[i]) / clip.duration).toFixed(2)},${y.toFixed(1)}`;
+  }).join(" ");
+  picture.append(svg("svg", { class: "over-time", viewBox: "0 0 100 100", preserveAspectRatio: "none", "aria-hidden": "true" },
+    svg("polyline", { class: "under", points }), svg("polyline", { points })));
+}

@@ -1,0 +1,98 @@
+// Drop a sound: which units fire, and when; what fires at a moment; what the network answers.
+
+import { addressWith } from "./address.js";
+import { hasToken, sendSound } from "./api.js";
+import { sparkline } from "./charts.js";
+import { el, failed, fixed, frame, seconds, waiting } from "./elements.js";
+import { play } from "./player.js";
+import { recordSound } from "./sound.js";
+
+let kept = null; // the last sound and what was heard in it, while the page is open
+
+export function hearView({ run }) {
+  const out = el("div", { id: "heard" });
+  const input = el("input", { type: "file", accept: "audio/*,video/*", class: "sr", onchange: () => input.files[0] && hear(run, input.files[0], out) });
+  const zone = el("div", { class: "drop" }, el("p", {}, "Drop a sound here (up to 10 minutes), or"),
+    el("p", { class: "buttons" }, el("label", { class: "file" }, input, el("span", {}, "Choose a file")),
+      el("button", { type: "button", onclick: (event) => recordSound(event.currentTarget, (sound) => hear(run, sound, out)) }, "Record 5 s")));
+  zone.addEventListener("dragover", (event) => { event.preventDefault(); zone.classList.add("over"); });
+  zone.addEventListener("dragleave", () => zone.classList.remove("over"));
+  zone.addEventListener("drop", (event) => {
+    event.preventDefault();
+    event.stopPropagation();
+    zone.classList.remove("over");
+    const [file] = event.dataTransfer.files;
+    if (file) hear(run, file, out);
+  });
+  frame(el("h1", {}, "Hear"), hasToken() ? zone : el("p", { class: "note" }, "Open the address that and-retrieval serve printed to hear sounds."), out);
+  if (kept?.run === run) draw(out, kept);
+}
+
+async function hear(run, sound, out) {
+  out.replaceChildren(waiting(`The network listens to ${sound.name}…`));
+  try {
+    const told = await sendSound("/api/hear", sound, { run });
+    if (kept) URL.revokeObjectURL(kept.source);
+    kept = { run, name: sound.name, source: URL.createObjectURL(sound), told };
+    draw(out, kept);
+  } catch (error) {
+    out.replaceChildren(failed(error));
+  }
+}
+
+function draw(out, { name, source, told }) {
+  const here = el("div", { class: "here", "aria-live": "polite" });
+  const line = el("span", { class: "head" });
+  const picture = el("div", { class: "picture wide", role: "slider", tabindex: "0", "aria-label": `Position in ${name}`, "aria-valuemin": "0",
+    "aria-valuemax": told.duration.toFixed(2), "aria-valuenow": "0" }, el("img", { alt: "", src: `data:image/png;base64,${told.picture}` }), line);
+  const tile = el("div", { class: "heard-sound", "data-clip": "sound" }, picture);
+  const lines = [line];
+  const part = { source, name, peak: null, tile, duration: told.duration, at: (time) => show(time) };
+  let stretch = -1;
+  function show(time) {
+    for (const node of lines) node.style.left = `${Math.min(100, (100 * time) / told.duration)}%`;
+    picture.setAttribute("aria-valuenow", time.toFixed(2));
+    picture.setAttribute("aria-valuetext", seconds(time));
+    const now = Math.min(told.here.length - 1, Math.floor((time / told.duration) * told.here.length));
+    if (now === stretch) return;
+    stretch = now;
+    here.replaceChildren(el("h3", {}, `What fires at ${seconds(time)}`), el("ul", { class: "plain-list" }, told.here[now].filter((unit) => unit.z > 0).map((unit) => el("li", {},
+      el("a", { href: unitAddress(unit) }, unit.label ?? "no label"), el("span", { class: "muted" }, ` ${unit.layer}:${unit.unit} · z ${fixed(unit.z, 1)}`)))));
+  }
+  picture.addEventListener("click", (event) => {
+    const box = picture.getBoundingClientRect();
+    const time = (told.duration * (event.clientX - box.left)) / box.width;
+    show(time);
+    play(part, time);
+  });
+  picture.addEventListener("keydown", (event) => {
+    const now = Number(picture.getAttribute("aria-valuenow"));
+    const to = { ArrowRight: now + told.duration / 60, ArrowLeft: now - told.duration / 60, Home: 0, End: told.duration }[event.key];
+    if (event.key === " " || event.key === "Enter") play(part, now);
+    else if (to === undefined) return;
+    else show(Math.max(0, Math.min(told.duration, to)));
+    event.preventDefault();
+    event.stopPropagation();
+  });
+  const most = Math.max(...told.fires.flatMap((unit) => unit.curve), 1);
+  const rows = told.fires.map((unit) => {
+    const mark = el("span", { class: "head" });
+    lines.push(mark);
+    return el("li", {}, el("div", {}, el("a", { href: unitAddress(unit) }, unit.labels[0]?.concept ?? "no label"),
+      el("span", { class: "muted" }, ` ${unit.layer}:${unit.unit} · z ${fixed(unit.z, 1)} at ${seconds(unit.peak)}`)),
+    el("div", { class: "strip" }, sparkline(unit.curve, { width: 600, height: 34, low: Math.min(0, ...unit.curve), high: most }), mark));
+  });
+  out.replaceChildren(
+    el("h2", {}, name), tile,
+    el("p", { class: "keys" }, el("button", { type: "button", class: "play", "aria-label": `Play ${name}`, onclick: () => play(part, 0) }, el("span", { class: "shape", "aria-hidden": "true" })),
+      el("span", { class: "muted" }, `${told.duration.toFixed(1)} s; click a moment to hear it and to see what fires there`)),
+    here,
+    el("h2", {}, "Units that fire most"), el("p", { class: "muted" }, "In standard deviations above the unit's mean over the recorded clips."),
+    el("ol", { class: "strips" }, rows),
+    told.answer ? el("h2", {}, "The network's answer") : null,
+    told.answer ? el("div", { class: "sheet", tabindex: "0", role: "region", "aria-label": "The network's answer" }, el("table", {}, el("thead", {}, el("tr", {}, ["class", "mean probability", "largest in a window"].map((head) => el("th", { scope: "col" }, head)))),
+      el("tbody", {}, told.answer.map((one) => el("tr", {}, el("th", { scope: "row" }, one.class), el("td", {}, fixed(one.mean, 3)), el("td", {}, fixed(one.most, 3))))))) : "");
+  show(told.fires[0]?.peak ?? 0);
+}
+
+const unitAddress = (unit) => addressWith({ view: "units", unit: `${unit.layer}:${unit.unit}`, q: [], minus: [], like: [], lasso: "", words: "", layer: "" });

@@ -1,0 +1,107 @@
+// Prune a concept: choose how, watch the progress, see the curve and what else is lost, take the weights along.
+
+import { download, get, hasToken, send, watch } from "./api.js";
+import { lines } from "./charts.js";
+import { count, el, failed, fixed, frame, percent } from "./elements.js";
+import { scaleBox } from "./scale.js";
+
+const SELECTORS = ["selective", "soft-wpmi", "cos-cubed", "captions", "retrieval", "open", "oracle", "random"];
+let open = null; // the job of this page, with the box it is shown in
+
+export function pruneView({ run, concept }, { run: facts, again }) {
+  if (again && document.getElementById("pruned")) return;
+  const concepts = el("input", { type: "text", required: true, maxlength: 400, value: concept, placeholder: "dog bark, siren" });
+  const selector = el("select", {}, SELECTORS.map((name) => el("option", { value: name }, name)));
+  const layer = el("select", {}, el("option", { value: "" }, "all but the class units"), facts.layers.map(({ name }) => el("option", { value: name }, name)));
+  const budgets = el("input", { type: "text", placeholder: "six shares", pattern: "[0-9., ]*", inputmode: "decimal" });
+  const weights = el("input", { type: "checkbox", checked: true });
+  const out = el("div", { id: "pruned" });
+  const field = (label, control, hint = null) => el("label", { class: "field" }, el("span", {}, label), control, hint && el("small", { class: "muted" }, hint));
+  const form = el("form", { class: "order", onsubmit: (event) => {
+    event.preventDefault();
+    start(out, {
+      run, concepts: concepts.value.split(",").map((text) => text.trim()).filter(Boolean), selector: selector.value,
+      layers: layer.value ? [layer.value] : [], budget: budgets.value.split(/[,\s]+/).filter(Boolean).map(Number), export: weights.checked,
+    });
+  } },
+  field("Concepts", concepts, "separated by commas; several are removed together"), field("Units found by", selector),
+  field("Layers", layer), field("Budgets", budgets, "numbers of units, or shares below 1"),
+  el("label", { class: "check" }, weights, "write the weights without these units"),
+  el("button", { disabled: !hasToken() }, "Prune"));
+  frame(el("h1", {}, "Prune a concept"), el("p", { class: "muted" }, "The concept's units are set to zero, and what the concept and everything else lose is measured on held-out clips. The recorded network stays as it is."),
+    hasToken() ? null : el("p", { class: "note" }, "Open the address that and-retrieval serve printed to prune."), form, out);
+  if (open?.run === run) show(out, open.job);
+}
+
+async function start(out, order) {
+  out.replaceChildren(el("p", { class: "waiting" }, "Starting…"));
+  try {
+    open = { run: order.run, job: await send("POST", "/api/prune", order) };
+    show(out, open.job);
+    await watch(`/api/jobs/${open.job.job}/events`, (job) => {
+      open.job = job;
+      const box = document.getElementById("pruned");
+      if (box) show(box, job);
+    });
+  } catch (error) {
+    out.replaceChildren(failed(error));
+  }
+}
+
+function show(out, job) {
+  if (job.state === "waiting" || job.state === "running") {
+    const what = job.state === "waiting" ? "Another job is running; this one waits." : job.total ? `${job.done} of ${job.total} batches of clips` : "Loading the network and finding the units…";
+    if (!out.querySelector("progress")) {
+      out.replaceChildren(el("progress", { "aria-label": "Progress" }), el("p", { class: "muted", role: "status" }),
+        el("button", { type: "button", onclick: () => send("DELETE", `/api/jobs/${job.job}`).catch(() => {}) }, "Cancel"));
+    }
+    const bar = out.querySelector("progress");
+    if (job.total) { bar.max = job.total; bar.value = job.done; }
+    out.querySelector("p").textContent = what;
+  } else if (job.state === "cancelled") out.replaceChildren(el("p", { class: "none", role: "status" }, "Cancelled; nothing was written."));
+  else if (job.state === "failed") out.replaceChildren(failed(new Error(job.error)));
+  else out.replaceChildren(...result(job));
+}
+
+function result(job) {
+  const told = job.result;
+  const best = told.budgets[told.chosen];
+  const chosen = Object.entries(best.chosen).flatMap(([layer, units]) => units.map((unit) => `${layer}:${unit}`));
+  const parts = [el("h2", {}, `${told.concept}: ${count(best.units, "unit")} at the knee`)];
+  if (told.unmeasured) parts.push(el("p", { class: "note" }, `The effect is not measured: ${told.unmeasured}.`));
+  else {
+    parts.push(el("p", {}, `On ${told.clips[0]} held-out clips of the concept the mean probability of its class changes by ${fixed(best.delta_target, 3)}, on ${told.clips[1]} others by ${fixed(best.delta_rest, 3)}. `,
+      best.beats_random === false ? "Random units do as much: the network does not keep this concept in these layers alone." : `As many random units: gap ${fixed(best.random_gap, 3)}.`));
+    if (told.budgets.length > 1) parts.push(curve(told));
+    parts.push(table(told));
+  }
+  if (told.lost.length) parts.push(el("p", {}, "Other classes that lost most: ", told.lost.map(([name, change]) => `${name} ${fixed(change, 3)}`).join(", ")));
+  if (told.removed.length) parts.push(el("p", {}, "Nearest concepts of the removed units: ", told.removed.map(([name, units]) => `${name} (${units})`).join(", ")));
+  parts.push(...told.notes.map((note) => el("p", { class: "note" }, note)));
+  if (job.export) {
+    parts.push(el("p", { class: "buttons" },
+      el("button", { type: "button", onclick: () => download(`/api/jobs/${job.job}/export`, `without-${told.concept.replace(/\W+/g, "-")}.safetensors`) }, "Download the weights"),
+      el("button", { type: "button", onclick: () => download(`/api/jobs/${job.job}/card`, `without-${told.concept.replace(/\W+/g, "-")}.json`) }, "Download the card")));
+  }
+  const turn = el("div");
+  parts.push(turn);
+  get("/api/clips", { index: told.run.split("/")[0], q: told.concepts, limit: 20 }).then((answer) => {
+    if (answer.results.length) turn.append(scaleBox(told.run, chosen, answer.results));
+  }, () => {});
+  return parts;
+}
+
+function curve(told) {
+  const x = told.budgets.map((budget) => 100 * budget.share);
+  const series = [["gap", "gap"], ["random units", "random_gap"], ["by labels", "oracle_gap"]]
+    .map(([name, field]) => ({ name, class: field, x, y: told.budgets.map((budget) => budget[field]) }))
+    .filter((one) => one.y.every((value) => value !== null));
+  return lines(series, { label: "Loss of the concept less loss of the rest", unit: "% of units" });
+}
+
+function table(told) {
+  const heads = ["units", "share", "concept", "others", "gap", "random gap", "by labels"];
+  const cells = (budget, place) => [`${budget.units}${place === told.chosen ? " (knee)" : ""}`, percent(budget.share, 1), ...["delta_target", "delta_rest", "gap", "random_gap", "oracle_gap"].map((field) => fixed(budget[field], 3))];
+  return el("div", { class: "sheet", tabindex: "0", role: "region", "aria-label": "Budgets" }, el("table", {}, el("thead", {}, el("tr", {}, heads.map((head) => el("th", { scope: "col" }, head)))),
+    el("tbody", {}, told.budgets.map((budget, place) => el("tr", { class: place === told.chosen ? "knee" : "" }, cells(budget, place).map((cell) => el("td", {}, cell)))))));
+}

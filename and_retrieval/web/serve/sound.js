@@ -1,0 +1,65 @@
+// Searching by a sound: a file, a drop, or five seconds of the microphone.
+
+import { state } from "./address.js";
+import { sendSound } from "./api.js";
+import { byId, el, failed, frame, waiting } from "./elements.js";
+import { clipResults, unitResults } from "./results.js";
+
+const RECORDED = 5; // seconds
+
+export async function soundSearch(sound) {
+  const { run, for: want } = state();
+  frame(el("h1", {}, "Search by a sound"), waiting("Listening to the sound…"));
+  try {
+    const answer = want === "clips"
+      ? await sendSound("/api/clips", sound, { index: run.split("/")[0], limit: 60 })
+      : await sendSound("/api/units", sound, { run, limit: 60 });
+    frame(el("h1", {}, `${want === "clips" ? "Clips" : "Units"} like ${sound.name ?? "the recording"}`),
+      want === "clips" ? clipResults(run, answer) : unitResults(answer));
+    byId("view").focus({ preventScroll: true });
+  } catch (error) {
+    frame(el("h1", {}, "Search by a sound"), failed(error));
+  }
+}
+
+// Records from the microphone and calls `done` with a WAV file, which every decoder reads.
+export async function recordSound(button, done) {
+  const text = button.textContent;
+  try {
+    const stream = await navigator.mediaDevices.getUserMedia({ audio: true });
+    const recorder = new MediaRecorder(stream);
+    const parts = [];
+    recorder.addEventListener("dataavailable", (event) => parts.push(event.data));
+    const stopped = new Promise((resolve) => { recorder.addEventListener("stop", resolve, { once: true }); });
+    recorder.start();
+    button.disabled = true;
+    for (let left = RECORDED; left > 0; left -= 1) {
+      button.textContent = `${left} s`;
+      await new Promise((resolve) => { setTimeout(resolve, 1000); });
+    }
+    recorder.stop();
+    await stopped;
+    stream.getTracks().forEach((one) => one.stop());
+    const context = new AudioContext();
+    const sound = await context.decodeAudioData(await new Blob(parts).arrayBuffer());
+    context.close();
+    done(new File([wav(sound.getChannelData(0), sound.sampleRate)], "recording", { type: "audio/wav" }));
+  } catch {
+    byId("banner").replaceChildren(el("p", { class: "note", role: "alert" }, "There is no microphone, or the browser may not use it. Choose a sound file instead."));
+  } finally {
+    button.disabled = false;
+    button.textContent = text;
+  }
+}
+
+// Mono samples as a WAV file of 16 bits.
+function wav(samples, rate) {
+  const view = new DataView(new ArrayBuffer(44 + 2 * samples.length));
+  const text = (at, letters) => [...letters].forEach((letter, i) => view.setUint8(at + i, letter.charCodeAt(0)));
+  text(0, "RIFF"); view.setUint32(4, 36 + 2 * samples.length, true); text(8, "WAVEfmt ");
+  view.setUint32(16, 16, true); view.setUint16(20, 1, true); view.setUint16(22, 1, true);
+  view.setUint32(24, rate, true); view.setUint32(28, 2 * rate, true); view.setUint16(32, 2, true); view.setUint16(34, 16, true);
+  text(36, "data"); view.setUint32(40, 2 * samples.length, true);
+  samples.forEach((sample, i) => view.setInt16(44 + 2 * i, Math.max(-1, Math.min(1, sample)) * 32767, true));
+  return view.buffer;
+}

@@ -1,0 +1,225 @@
+// The units of a run as a virtual table: only the rows that are seen exist, and their pages come from the server.
+
+import { asks, go, state } from "./address.js";
+import { get } from "./api.js";
+import { sparkline } from "./charts.js";
+import { byId, count, el, failed, fixed, frame, KINDS, options, waiting } from "./elements.js";
+import { clipResults, labelOf, unitName, verdict } from "./results.js";
+import { showUnit } from "./unit.js";
+
+const ROW = 60; // pixels
+const PAGE = 100;
+const MATCHES = 1000; // of a query that the server pages through
+const TALLEST = 15_000_000; // pixels that browsers draw; beyond it rows are reached through filters
+const SORTS = [["", "Clearest first"], ["unit", "Layer and unit"], ["score", "Label score"], ["faithfulness", "Faithfulness"],
+  ["-polysemanticity", "Most alike clips"], ["polysemanticity", "Most varied clips"]];
+const FILTERS = ["run", "q", "minus", "like", "layer", "reliable", "kind", "words", "starred", "sort", "lasso"];
+
+let shown = "";
+let pages = new Map();
+let total = 0;
+let active = 0;
+let asked = null;
+
+export async function unitsView(now, { run, again }) {
+  if (now.for === "clips" && asks(now)) {
+    shown = "";
+    clipSearch(now);
+    return;
+  }
+  const key = JSON.stringify(FILTERS.map((name) => now[name]));
+  if (!again || !byId("rows")) layOut(now, run);
+  if (key !== shown || !again) {
+    shown = key;
+    await restart(now);
+  }
+  byId("split")?.classList.toggle("one-unit", Boolean(now.unit));
+  showUnit(byId("unit"), now.run, now.unit);
+  markActive(now.unit);
+}
+
+async function clipSearch(now) {
+  frame(el("h1", {}, "Clips"), waiting("Searching…"));
+  try {
+    const answer = await get("/api/clips", { index: now.run.split("/")[0], q: now.q, minus: now.minus, limit: 60 });
+    frame(el("h1", {}, "Clips"), clipResults(now.run, answer));
+  } catch (error) {
+    frame(el("h1", {}, "Clips"), failed(error));
+  }
+}
+
+function layOut(now, run) {
+  const field = (label, control) => el("label", { class: "field" }, el("span", {}, label), control);
+  const select = (name, pairs) => {
+    const control = el("select", { "data-filter": name, onchange: () => go({ [name]: control.value, scroll: "" }) });
+    options(control, pairs, now[name]);
+    return control;
+  };
+  let typing = 0;
+  const words = el("input", { type: "search", "data-filter": "words", value: now.words, placeholder: "in labels and sentences", maxlength: 200,
+    oninput: () => { clearTimeout(typing); typing = setTimeout(() => go({ words: words.value, scroll: "" }, { replace: true }), 200); } });
+  frame(el("h1", { class: "sr" }, "Units"), el("div", { id: "split", class: "split" },
+    el("section", { class: "list", "aria-label": "Units" },
+      el("div", { class: "filters" },
+        field("Words", words),
+        field("Layer", select("layer", [["", "all"], ...run.layers.map(({ name, units }) => [name, `${name} (${units})`])])),
+        field("Explained by", select("kind", [["", "anything"], ...Object.entries(KINDS)])),
+        field("Label", select("reliable", [["", "any"], ["holds", "holds"], ["fails", "fails"], ["untested", "untested"]])),
+        field("Notes", select("starred", [["", "all units"], ["true", "with a star or note"]])),
+        field("Order", select("sort", SORTS))),
+      el("p", { id: "count", class: "muted", role: "status" }),
+      el("div", { id: "said" }),
+      el("div", { id: "rows", class: "rows", role: "listbox", tabindex: "0", "aria-label": "Units", onscroll: drawRows, onkeydown: stepped },
+        el("div", { id: "space", role: "presentation" }))),
+    el("section", { id: "unit", class: "unit", "aria-label": "Unit", tabindex: "-1" })));
+}
+
+document.addEventListener("step", (event) => { if (byId("rows")) choose(active + event.detail); });
+
+async function restart(now) {
+  for (const control of document.querySelectorAll("[data-filter]")) {
+    if (control !== document.activeElement) control.value = now[control.dataset.filter];
+  }
+  document.querySelector("[data-filter=sort]").disabled = asks(now);
+  asked?.abort();
+  asked = new AbortController();
+  pages = new Map();
+  active = 0;
+  byId("rows").scrollTop = 0;
+  await fetchPage(0);
+}
+
+async function fetchPage(page) {
+  if (pages.has(page)) return;
+  pages.set(page, null);
+  const now = state();
+  const parameters = Object.fromEntries(FILTERS.map((name) => [name, now[name]]));
+  const { signal } = asked;
+  let answer;
+  try {
+    answer = await get("/api/units", { ...parameters, offset: page * PAGE, limit: PAGE }, signal);
+  } catch (error) {
+    if (error.name === "AbortError" || !byId("rows")) return;
+    total = 0;
+    byId("count").textContent = "";
+    byId("said").replaceChildren(failed(error));
+    drawRows();
+    return;
+  }
+  if (signal.aborted || !byId("rows")) return;
+  pages.set(page, answer.results);
+  if (page === 0) {
+    ({ total } = answer);
+    byId("space").style.height = `${Math.min(TALLEST, total * ROW)}px`;
+    byId("count").textContent = !total ? "" : asks(now) && total === MATCHES ? `The ${total.toLocaleString("en")} best matches` : count(total, "unit");
+    byId("said").replaceChildren(...[verdict(answer), total ? null : el("p", { class: "none" }, emptyWords(now))].filter(Boolean));
+  }
+  drawRows();
+  markActive(now.unit);
+}
+
+function emptyWords(now) {
+  if (now.starred) return "No unit has a star, a label or a note of yours yet. Open a unit and star it.";
+  return "No unit passes these filters. Loosen one of them.";
+}
+
+function drawRows() {
+  const rows = byId("rows");
+  if (!rows) return;
+  const first = Math.max(0, Math.floor(rows.scrollTop / ROW) - 5);
+  const last = Math.min(total, Math.floor(TALLEST / ROW), first + Math.ceil(rows.clientHeight / ROW) + 10);
+  const space = byId("space");
+  const kept = new Map([...space.children].map((node) => [Number(node.dataset.place), node]));
+  const wanted = [];
+  for (let place = first; place < last; place += 1) {
+    const page = Math.floor(place / PAGE);
+    if (!pages.has(page)) fetchPage(page);
+    const unit = pages.get(page)?.[place % PAGE];
+    const old = kept.get(place);
+    wanted.push(old && (old.dataset.unit || !unit) && old.dataset.unit === (unit ? unitName(unit) : "") ? old : unitRow(place, unit));
+  }
+  space.replaceChildren(...wanted);
+  rows.hidden = total === 0;
+  setActive();
+}
+
+function unitRow(place, unit) {
+  const node = el("div", { class: "row", role: "option", id: `row-${place}`, "data-place": place, "data-unit": unit ? unitName(unit) : "",
+    "aria-posinset": place + 1, "aria-setsize": total, "aria-selected": "false", onclick: () => choose(place) });
+  node.style.top = `${place * ROW}px`;
+  if (!unit) return node;
+  const label = labelOf(unit);
+  const kind = unit.label_kind ?? "none";
+  node.append(
+    el("span", { class: "row-star", "aria-hidden": unit.note?.star ? null : "true" }, unit.note?.star ? "★" : ""),
+    el("span", { class: "row-main" },
+      el("b", { class: label ? "" : "muted" }, label ?? "no label"),
+      el("span", { class: "muted row-place" }, el("span", {}, unit.layer), `:${unit.unit}`)),
+    el("span", { class: `dot-kind kind-${kind}` }, KINDS[kind]),
+    el("span", { class: `row-verdict ${unit.verdict}` }, { holds: "holds", fails: "fails", untested: "untested" }[unit.verdict]),
+    unit.tuning ? el("span", { class: "row-spark", title: `${unit.tuning.quality}: ${unit.tuning.shape}` }, sparkline(unit.tuning.means)) : el("span", { class: "row-spark" }),
+    el("span", { class: "row-figure" }, unit.z === null ? fixed(unit.faithfulness) : `z ${fixed(unit.z, 1)}`));
+  return node;
+}
+
+function stepped(event) {
+  const visible = Math.max(1, Math.floor(byId("rows").clientHeight / ROW) - 1);
+  const to = { ArrowDown: active + 1, ArrowUp: active - 1, PageDown: active + visible, PageUp: active - visible, Home: 0, End: total - 1 }[event.key];
+  if (event.key === "Enter") {
+    choose(active);
+    byId("unit").focus();
+  } else if (to === undefined) return;
+  else choose(to);
+  event.preventDefault();
+  event.stopPropagation();
+}
+
+let opening = 0;
+
+// Makes a row the active one and opens its unit, a moment later so that stepping through many stays quick.
+function choose(place) {
+  if (!total) return;
+  active = Math.max(0, Math.min(total - 1, place));
+  const rows = byId("rows");
+  const top = active * ROW;
+  if (top < rows.scrollTop) rows.scrollTop = top;
+  else if (top + ROW > rows.scrollTop + rows.clientHeight) rows.scrollTop = top + ROW - rows.clientHeight;
+  drawRows();
+  clearTimeout(opening);
+  const wanted = active;
+  opening = setTimeout(async () => {
+    await fetchPage(Math.floor(wanted / PAGE));
+    const unit = pages.get(Math.floor(wanted / PAGE))?.[wanted % PAGE];
+    if (unit) go({ unit: unitName(unit) }, { replace: Boolean(state().unit) });
+  }, 120);
+}
+
+function markActive(name) {
+  if (name) {
+    for (const [page, units] of pages) {
+      const place = units?.findIndex((unit) => unitName(unit) === name) ?? -1;
+      if (place >= 0) active = page * PAGE + place;
+    }
+  }
+  setActive();
+}
+
+function setActive() {
+  const rows = byId("rows");
+  for (const node of rows.querySelectorAll(".row")) {
+    const on = Number(node.dataset.place) === active;
+    node.classList.toggle("active", on);
+    node.setAttribute("aria-selected", String(on));
+    if (on) rows.setAttribute("aria-activedescendant", node.id);
+  }
+}
+
+// A note that was changed is shown in its row too.
+document.addEventListener("noted", ({ detail: { name, note } }) => {
+  for (const units of pages.values()) {
+    const unit = units?.find((one) => unitName(one) === name);
+    if (unit) unit.note = note;
+  }
+  byId("space")?.replaceChildren();
+  drawRows();
+});

@@ -49,7 +49,7 @@ def merge_recording(
     evidence = tuple(
         tape.evidence(layer.name, layer.pooling) for tape, layer in zip(tapes, layers, strict=True)
     )
-    unit_index = build_unit_index(evidence, index.vectors())
+    unit_index = build_unit_index(evidence, index.vectors(), index.moments)
     manifest = replace(
         plan.manifest,
         skipped=skipped,

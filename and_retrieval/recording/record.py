@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from ..checkpoints.devices import resolve_device
 from ..clips.index import ClipIndex
 from ..config import RecordConfig
 from ..errors import AndRetrievalError, InputError
@@ -26,7 +27,7 @@ from ..shards.lock import locked
 from ..shards.plan import shard_sizes
 from ..shards.workers import work
 from ..store import Folder, Stored
-from ..targets import changed_entries, entry_hashes, resolve_device, weights_hash
+from ..targets import changed_entries, entry_hashes, weights_hash
 from ..types import Target
 from .manifest import RecordedLayer, RecordingManifest, RecordPlan
 from .merge import merge_recording
@@ -181,6 +182,7 @@ def _begin(
         index_digest=index.digest(),
         held_out_rows=tuple(held_out.tolist()),
         cut=index.cut,
+        moments=index.moment_config,
         settings=replace(config, layers=names, device=device.type),
         skipped=(),
         layers=tuple(map(_recorded, plans)),

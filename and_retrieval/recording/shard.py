@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from ..checkpoints.devices import resolve_device
 from ..clips.bands import BANDS, band_levels
 from ..clips.index import ClipIndex, clip_place
 from ..clips.qualities import QUALITIES, measure
@@ -24,7 +25,7 @@ from ..progress import Progress, silent
 from ..shards.folder import Shards
 from ..shards.plan import spans
 from ..shards.tensors import Shapes, Tensors, new_tensors
-from ..targets import load_target, resolve_device, weights_hash
+from ..targets import load_target, weights_hash
 from ..types import Clip, Floats, Ints, Skipped, Target
 from .activations import Activations, activation_shapes
 from .evidence import Batch, gather, tape_shapes, write_tapes

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 STEPS = ("fsync", "replace", "rename", "unlink", "rmdir", "mkdir")
-LOADED = ("and_retrieval.run", "and_retrieval.clips.index", "embedders", "targets.deep")
+LOADED = ("and_retrieval.run", "and_retrieval.clips.build", "embedders", "targets.deep")
 """What the process has imported of which the others are copies. It computes nothing: threads would be lost."""
 
 _processes = get_context("forkserver")

@@ -192,7 +192,8 @@ def _merge(path: Path, shards: Shards[IndexPlan]) -> None:
     receipts = [finished[number] for number in range(len(plan.sizes))]
     files = [shards.file(receipt) for receipt in receipts]
     planned = read_records(shards.planned_file(CLIPS), Clip)
-    read = np.concatenate([np.ones(plan.kept, bool), *(open_tensors(file)["read"] for file in files)])
+    parts = [np.array(open_tensors(file, kind=INDEX)["read"]) for file in files]
+    read = np.concatenate([np.ones(plan.kept, bool), *parts])
     clips = [clip for clip, there in zip(planned, read, strict=True) if there]
     skipped = _skipped(shards, receipts)
     if not clips:
@@ -205,6 +206,7 @@ def _merge(path: Path, shards: Shards[IndexPlan]) -> None:
         clips=len(clips),
         skipped=len(skipped),
         digest=digest_of(clips, plan.manifest.embedder_fingerprint),
+        shards=plan.manifest.shards - sum(not part.any() for part in parts),  # those that gave clips
     )
     contents: dict[str, Writer | str | Path] = {
         CLIPS: record_lines(clips),

@@ -23,7 +23,7 @@ class IndexManifest:
         prompts: Templates in which concepts are embedded, see `embed.prompts`.
         digest: `ClipIndex.digest` of all clips.
         moments: Length and hop of the moments whose vectors are stored, or None where there are none.
-        shards: In how many shards the clips were embedded.
+        shards: In how many shards the clips were embedded; those in which no clip could be read do not count.
     """
 
     name: str

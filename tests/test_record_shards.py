@@ -87,6 +87,16 @@ class TestWithoutStops:
         assert other.shards == ShardCount(SHARDS, 0)
         assert other.layers[0].top.rows.shape == (1, 4)
 
+    def test_code_that_changed_is_run(self, index: ClipIndex) -> None:
+        recorded(index)
+        louder = replace(network(), preprocess=lambda waveforms: 2 * network().preprocess(waveforms))
+        again = record(louder, index, config=CONFIG, run="whole")
+        assert again.shards == ShardCount(SHARDS, 0)
+        record_share(network(), index, (1, 2), config=CONFIG, run="parts")
+        other = record(louder, index, config=CONFIG, run="parts")
+        assert other.shards == ShardCount(SHARDS, 0)
+        assert content(other.folder.path) == content(again.folder.path)
+
     def test_a_finished_recording_that_is_damaged_is_made_again(self, index: ClipIndex) -> None:
         before = content(folder_of(index, recorded(index).folder.path.name))
         file = next(folder_of(index, "whole").glob("activations-*"))

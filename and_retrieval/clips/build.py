@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from .. import faiss_index
 from ..config import ClipConfig, MomentConfig
@@ -19,7 +18,7 @@ from ..files import check_writable
 from ..progress import Progress, Tally, silent
 from ..shards.folder import FOLDER, Receipt, ShardCount, Shards
 from ..shards.lock import locked
-from ..shards.plan import shard_sizes, spans
+from ..shards.plan import made_by, shard_sizes, spans
 from ..shards.tensors import open_tensors
 from ..shards.workers import work
 from ..store import INDEX, Folder, Stored, Writer
@@ -149,7 +148,7 @@ def _planned(request: Request) -> tuple[Shards[IndexPlan], Mapping[str, Writer |
         shards=len(sizes) + (old.shards.shards if old else 0),
     )
     ids = hashlib.sha256("\n".join(clip.id for clip in new).encode()).hexdigest()[:16]
-    plan = IndexPlan(manifest, ids, len(kept), sizes, torch.__version__, changed, probe.notes)
+    plan = IndexPlan(manifest, ids, len(kept), sizes, made_by(), changed, probe.notes)
     files: dict[str, Writer | str | Path] = {
         CLIPS: record_lines((*kept, *new)),
         SKIPPED: record_lines(dict.fromkeys(misses)),

@@ -48,7 +48,7 @@ class IndexPlan:
         ids: Hash of the ids of the clips that join, in order.
         kept: Number of clips that the index holds already and that stay; they come first.
         sizes: Number of clips of every shard, in the order of those that join.
-        made_by: Version of torch; others may round otherwise.
+        made_by: See `shards.plan.made_by`.
         changed, notes: See `ClipIndex`.
     """
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..config import ClipConfig, MomentConfig, RecordConfig
 from ..network.plan import Calls
@@ -75,6 +75,7 @@ class RecordingManifest:
         layers: Recorded layers, in recorded order.
         seen_rows: Rows of the seen clips whose activations are kept, ascending; None if those of all clips are.
         plan: Fingerprint of the plan by which it was recorded.
+        response: Hash of the network's response to noise, to the last bit; so code that changed is noticed.
         shards: Number of shards of that plan.
     """
 
@@ -93,6 +94,7 @@ class RecordingManifest:
     moments: MomentConfig | None = None
     seen_rows: tuple[int, ...] | None = None
     plan: str = ""
+    response: str = ""
     shards: int = 0
 
     @property
@@ -113,7 +115,7 @@ class RecordPlan:
     Attributes:
         manifest: Of the recording to be, without what only hearing the clips can tell.
         sizes: Number of clips of every shard, in the order of the index.
-        made_by: Version of torch; others may round otherwise.
+        made_by: See `shards.plan.made_by`.
     """
 
     manifest: RecordingManifest
@@ -122,5 +124,5 @@ class RecordPlan:
 
     @property
     def decides(self) -> RecordPlan:
-        """See `shards.plan.Plan`: all of it."""
-        return self
+        """See `shards.plan.Plan`: all but the response, whose last bits are others on other machines."""
+        return replace(self, manifest=replace(self.manifest, response=""))

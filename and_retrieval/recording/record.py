@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import re
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,11 +22,12 @@ from ..files import check_writable
 from ..network.dictionary import attached
 from ..network.layers import TRIAL_SECONDS, match_layers, plan_layers
 from ..network.plan import LayerPlan, SteadySteps
+from ..network.probe import probed
 from ..network.trial import check_independent, check_repeatable
 from ..progress import Announce, Tally, no_progress
 from ..shards.folder import FOLDER, ShardCount, Shards
 from ..shards.lock import locked
-from ..shards.plan import shard_sizes
+from ..shards.plan import made_by, shard_sizes
 from ..shards.workers import work
 from ..store import Folder, Stored
 from ..targets import changed_entries, entry_hashes, weights_hash
@@ -76,6 +79,7 @@ def record(
             begun.shards.remove()
             folder.tidy()
             return replace(Recording.open(folder, index), shards=ShardCount(done, done))
+        _forget_other_code(begun.shards)
         begun.shards.begin()
         try:
             finished = begun.shards.finished()
@@ -188,9 +192,10 @@ def _begin(
         layers=tuple(map(_recorded, plans)),
         changing=changing,
         seen_rows=seen,
+        response=_response(target, plans, index, device),
     )
     sizes = shard_sizes([clip.duration for clip in index.clips], config.shard_seconds)
-    plan = RecordPlan(manifest, sizes, torch.__version__)
+    plan = RecordPlan(manifest, sizes, made_by())
     return _Begun(target, plans, kept, index, Shards(folder.path / FOLDER, plan), device)
 
 
@@ -204,8 +209,27 @@ def _finished_before(folder: Folder, shards: Shards[RecordPlan]) -> int | None:
             stored.file(name)
     except AndRetrievalError:
         return None
-    manifest = stored.manifest
-    return manifest.shards if manifest.plan == shards.fingerprint and not manifest.skipped else None
+    manifest, planned = stored.manifest, shards.plan.manifest
+    same = (manifest.plan, manifest.response) == (shards.fingerprint, planned.response)
+    return manifest.shards if same and not manifest.skipped else None
+
+
+def _response(target: Target, plans: Sequence[LayerPlan], index: ClipIndex, device: torch.device) -> str:
+    """Hash of the network's response to noise as long as the first clip, of all layers."""
+    samples = max(1, round(index.clips[0].duration * target.sample_rate))
+    noise = np.random.default_rng(0).uniform(-0.3, 0.3, samples).astype(np.float32)
+    digest = hashlib.sha256()
+    for values, peaks in probed(target, plans, [noise], device).values():
+        digest.update(values.tobytes() + peaks.tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _forget_other_code(shards: Shards[RecordPlan]) -> None:
+    """Remove shards of a network that responded otherwise: its weights are the same, its code is not."""
+    with suppress(AndRetrievalError):
+        known = Shards.open(shards.path, RecordPlan).plan.manifest.response
+        if known != shards.plan.manifest.response:
+            shards.remove()
 
 
 def _record_shards(

@@ -182,9 +182,9 @@ class Recording:
 
     @cached_property
     def _activations(self) -> Activations:
-        path, clips = self.stored.file(ACTIVATIONS), self.manifest.index_clips
-        activations, held = open_activations(path), len(self.manifest.held_out_rows)
+        path = self.stored.file(ACTIVATIONS)
+        activations, seen, held = open_activations(path), len(self.seen_rows), len(self.held_out_rows)
         for number, layer in enumerate(self.manifest.layers):
-            if activations.shapes(number) != ((clips - held, layer.units), (held, layer.units)):
+            if activations.shapes(number) != ((seen, layer.units), (held, layer.units)):
                 raise damaged_file(path, f"layer {layer.name!r} has activations of other clips or units")
         return activations

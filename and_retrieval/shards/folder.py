@@ -125,7 +125,7 @@ class Shards(Generic[AnyPlan]):
                 keep |= {stored.folder.manifest_name, *(entry.path for entry in stored.files.values())}
         if alone:
             for path in self.path.iterdir():
-                if path.name not in keep:
+                if path.name not in keep and path.is_file():
                     path.unlink()
         return found
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
+from importlib.metadata import version
 from itertools import accumulate
+from pathlib import Path
 from typing import Any, Protocol
 
 SHORTEST = 600.0
@@ -24,6 +27,15 @@ class Plan(Protocol):
     def sizes(self) -> tuple[int, ...]: ...
     @property
     def decides(self) -> Any: ...
+
+
+def made_by() -> str:
+    """The version of torch and a hash of this program's own code; others may compute otherwise."""
+    package = Path(__file__).parents[1]
+    digest = hashlib.sha256()
+    for path in sorted(package.rglob("*.py")):
+        digest.update(path.relative_to(package).as_posix().encode() + b"\0" + path.read_bytes())
+    return f"code {digest.hexdigest()[:16]}, torch {version('torch')}"
 
 
 def shard_sizes(seconds: Sequence[float], most: float | None = None) -> tuple[int, ...]:

@@ -41,6 +41,7 @@ SUITES = (
     "open_concepts",
     "queries",
     "search",
+    "serve",
     "topk",
 )
 

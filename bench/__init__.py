@@ -37,6 +37,7 @@ SUITES = (
     "meanings",
     "summaries",
     "sentences",
+    "implied",
     "open_concepts",
     "queries",
     "search",

@@ -12,7 +12,7 @@ import numpy as np
 from ..concepts import DEFAULT_BANK, ConceptBank, load_bank
 from ..config import LabelConfig, OpenConceptConfig, SummaryConfig
 from ..files import check_writable
-from ..language.llm import LlamaModel
+from ..language.answers import KeptAnswers
 from ..language.rank import check_rank
 from ..progress import Announce, no_progress, silent
 from ..recording.recording import Recording
@@ -117,7 +117,7 @@ class _Explainer:
     bank: ConceptBank
     labelling: LabelConfig
     summaries: SummaryConfig
-    model: LlamaModel | None
+    model: KeptAnswers | None
     meanings: MeaningFinder
     finder: OpenConceptFinder
     announce: Announce

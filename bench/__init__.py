@@ -35,12 +35,14 @@ SUITES = (
     "prune",
     "dictionary",
     "meanings",
+    "moments",
     "summaries",
     "sentences",
     "implied",
     "open_concepts",
     "queries",
     "search",
+    "serve",
     "topk",
 )
 

@@ -116,7 +116,16 @@ def test_units_lean_as_they_were_planted(built: Path) -> None:
     assert found.findings[0].startswith(
         "s/leaning acoustic: measured qualities explain its units better than concepts do; "
     )
+    shares = [layer.kinds for layer in found.layers_a]
+    assert shares[0]["acoustic"].value > 0.8
+    assert all(sum(share.value for share in layer.values()) == pytest.approx(1, abs=1e-3) for layer in shares)
     assert found.findings[1].startswith(
+        "s/leaning acoustic: share of units explained by their label more than by "
+    )
+    assert (
+        f"by measured sound more than by their label {shares[0]['acoustic'].value:.2f}" in found.findings[1]
+    )
+    assert found.findings[2].startswith(
         "s/leaning graded: concepts explain its units better than measured qualities do; "
     )
 

@@ -66,7 +66,7 @@ def _table(run: str, target: str, layers: tuple[LayerProfile, ...]) -> list[str]
     lines = [
         f"{run} ({target})",
         f"  {'layer':{width}}  units  reliable  faithfulness (best of ten)  polysemanticity (random)  "
-        "concepts (effective)  R² concepts  acoustics (shuffled)",
+        "concepts (effective)  R² concepts  acoustics (shuffled)  kinds: concept  acoustic  both",
     ]
     for layer in layers:
         lean = layer.leaning
@@ -77,7 +77,10 @@ def _table(run: str, target: str, layers: tuple[LayerProfile, ...]) -> list[str]
             f"{_value(layer.polysemanticity):>15} {_chance(layer.random_polysemanticity):8}  "
             f"{layer.concepts:8} {f'({layer.effective_concepts:.1f})':11}  "
             f"{_value(concepts.r2 if concepts else None):>11}  "
-            f"{_value(acoustics.r2 if acoustics else None):>9} {_chance(acoustics.shuffled if acoustics else None)}"
+            f"{_value(acoustics.r2 if acoustics else None):>9} "
+            f"{_chance(acoustics.shuffled if acoustics else None):10}  "
+            f"{_value(layer.kinds.get('concept')):>14}  {_value(layer.kinds.get('acoustic')):>8}  "
+            f"{_value(layer.kinds.get('both')):>4}"
         )
     return lines
 

@@ -78,7 +78,7 @@ class TestChat:
             name, chats = "chatting", True
             asked: list[str | Chat] = []  # noqa: RUF012
 
-            def complete(self, prompts: Sequence[str | Chat], **_: object) -> list[str]:
+            def complete(self, prompts: Sequence[str | Chat], *_: int, **__: object) -> list[str]:
                 self.asked += prompts
                 return [" drums and knocking." for _ in prompts]
 

@@ -14,7 +14,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ..checkpoints.bundled import cache_folder
+from ..files import cache_folder
 from ..types import Chat
 from .decoder import llama_cpp
 from .llm import Likelihood, LlamaModel

@@ -38,6 +38,7 @@ SUITES = (
     "moments",
     "summaries",
     "sentences",
+    "implied",
     "open_concepts",
     "queries",
     "search",

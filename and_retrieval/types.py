@@ -364,6 +364,19 @@ class Meaning:
 
 
 @dataclass(frozen=True, slots=True)
+class Preference:
+    """A measured quality that a unit's activation follows, see `explanation.acoustics`.
+
+    Attributes:
+        quality: A name of `clips.qualities.QUALITIES`.
+        rho: Spearman's rank correlation of the activation and the quality, -1..1.
+    """
+
+    quality: str
+    rho: float
+
+
+@dataclass(frozen=True, slots=True)
 class Tuning:
     """The shape of a unit's mean response over a measured quality, see `explanation.tuning`.
 
@@ -410,6 +423,8 @@ class Explanation:
         caption_faithfulness: Test of the same label by the captions of the held-out clips: a second opinion if the
             label came from sound. None if the clips have no captions.
         acoustics: Measured qualities that the unit's activation follows, in words, or None.
+        preferences: The same qualities with their rank correlations, strongest first; of several that say much the
+            same, the strongest.
         tuning: Measured qualities that the unit's mean response depends on, strongest first.
         profile: Partial correlation of the activation with the level of every mel band of `clips.bands`, the other
             bands held constant, -1..1; empty if it cannot be measured.
@@ -431,6 +446,7 @@ class Explanation:
     kind: Kind | None = None
     caption_faithfulness: UnitFaithfulness | None = None
     acoustics: str | None = None
+    preferences: tuple[Preference, ...] = ()
     tuning: tuple[Tuning, ...] = ()
     profile: tuple[float, ...] = ()
     meanings: tuple[Meaning, ...] = ()

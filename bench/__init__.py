@@ -35,6 +35,7 @@ SUITES = (
     "prune",
     "dictionary",
     "meanings",
+    "moments",
     "summaries",
     "sentences",
     "open_concepts",

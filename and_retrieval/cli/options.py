@@ -21,7 +21,7 @@ from .parser import VerbFormatter
 
 if TYPE_CHECKING:
     from ..clips.index import ClipIndex
-    from ..run import Run
+    from ..recording.recording import Recording
 
 Result = dict[str, Any]
 Announce = Callable[[str, str], Progress]
@@ -52,7 +52,7 @@ def add_verb(
     )
     verb.add_argument("--home", metavar="DIR", help=f"folder of all indexes (default: ./{DEFAULT_HOME})")
     verb.add_argument("--json", action="store_true", help="print one JSON object instead of text")
-    verb.set_defaults(verb=answer, timed=True)
+    verb.set_defaults(verb=answer, timed=True, fails=None)
     return verb
 
 
@@ -141,9 +141,16 @@ def announcer(args: argparse.Namespace) -> Announce:
 
 def device_of(args: argparse.Namespace) -> str:
     """The device that `--device` names, or the best one there is."""
-    from ..targets import resolve_device
+    from ..checkpoints.devices import resolve_device
 
     return str(resolve_device(args.device))
+
+
+def embedder_device(args: argparse.Namespace) -> str:
+    """The device for an embedder that may never be loaded: what `auto` means is found out then."""
+    from ..checkpoints.devices import checked_device
+
+    return checked_device(args.device)
 
 
 def named_target(spec: str, device: str, trust_remote_code: bool = False) -> Any:
@@ -190,7 +197,7 @@ def opened(name: str, args: argparse.Namespace, device: str = "cpu") -> ClipInde
     return ClipIndex.open(folder.path, getattr(args, "embedder", None), device)
 
 
-def opened_run(where: str, args: argparse.Namespace, device: str = "cpu") -> Run:
+def opened_run(where: str, args: argparse.Namespace, device: str = "cpu") -> Recording:
     """Open the run that NAME/RUN names; the embedder of its index runs on `device`."""
     name, _, run_name = where.partition("/")
     home = Home.find(args.home)
@@ -198,9 +205,9 @@ def opened_run(where: str, args: argparse.Namespace, device: str = "cpu") -> Run
         known = ", ".join(f"{name}/{run}" for run in home.runs(name)) if home.index(name).exists() else ""
         raise InputError(f"{where!r} names no run; write NAME/RUN{', one of ' + known if known else ''}")
     folder = home.require_run(name, run_name)
-    from ..run import Run
+    from ..recording.recording import Recording
 
-    return Run.open(folder, opened(name, args, device))
+    return Recording.open(folder, opened(name, args, device))
 
 
 def only_run(name: str, args: argparse.Namespace) -> str:

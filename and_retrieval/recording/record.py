@@ -14,6 +14,7 @@ import torch
 from safetensors.numpy import save_file
 
 from .. import faiss_index
+from ..checkpoints.devices import resolve_device
 from ..clips.bands import BANDS, band_levels
 from ..clips.index import ClipIndex, clip_place
 from ..clips.qualities import QUALITIES, measure
@@ -28,7 +29,7 @@ from ..network.probe import probe, read_batches
 from ..network.trial import check_independent, check_repeatable
 from ..progress import Announce, Progress, no_progress
 from ..store import Writer
-from ..targets import changed_entries, entry_hashes, resolve_device, weights_hash
+from ..targets import changed_entries, entry_hashes, weights_hash
 from ..types import Floats, Ints, Skipped, Target
 from .activations import FILE as ACTIVATIONS
 from .activations import new_activations
@@ -100,12 +101,13 @@ def record(
             index_digest=index.digest(),
             held_out_rows=tuple(np.flatnonzero(held).tolist()),
             cut=index.cut,
+            moments=index.moment_config,
             settings=replace(config, layers=names, device=device.type),
             skipped=tuple(skipped),
             layers=tuple(_recorded(*pair) for pair in zip(plans, gathered, strict=True)),
             changing=changing,
         )
-        unit_index = build_unit_index(evidence, index.vectors())
+        unit_index = build_unit_index(evidence, index.vectors(), index.moments)
         files: dict[str, Writer | Path] = {
             UNIT_INDEX: lambda path: faiss_index.save(unit_index.faiss, path),
             QUALITIES_FILE: lambda path: save_file(measured, path),

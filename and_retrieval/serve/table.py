@@ -29,8 +29,8 @@ SORTS = ("clear", "unit", "score", "faithfulness", "polysemanticity")
 FREQUENT = 8  # labels listed for a layer
 
 _LISTED = (
-    "layer", "unit", "labels", "faithfulness", "reliable", "kind", "tuning", "polysemanticity", "summary",
-    "open_concepts",
+    "layer", "unit", "labels", "faithfulness", "reliable", "kind", "acoustics", "preferences", "tuning",
+    "polysemanticity", "summary", "open_concepts",
 )  # fmt: skip
 """Fields of `Explanation` that a row shows."""
 

@@ -95,7 +95,9 @@ def commit_batches(
             files[UNIT_INDEX] = lambda path: faiss_index.save(units, path)
         if qualities is not None:
             unmeasured = np.full((len(qualities), BANDS), np.nan, np.float32)
-            files[QUALITIES_FILE] = lambda path: save_file({"qualities": qualities, "bands": unmeasured}, path)
+            files[QUALITIES_FILE] = lambda path: save_file(
+                {"qualities": qualities, "bands": unmeasured}, path
+            )
         own = {"index_clips": len(held), "held_out_rows": tuple(np.flatnonzero(held).tolist())}
         folder.commit(files, recording_manifest(layers, **(own | facts)))
     finally:

@@ -17,7 +17,7 @@ from ..errors import InputError
 from ..network.hooks import class_logits, forward
 from ..network.mask import Units, scaled
 from ..network.over_time import over_time
-from ..numerics import Doubles, softmax
+from ..numerics import Doubles, softmax, standardised
 from ..report.media import SAMPLE_RATE, playable, spectrogram
 from ..types import Floats, Target
 from .opened import Network, OpenRun
@@ -25,6 +25,8 @@ from .opened import Network, OpenRun
 LONGEST = 600.0  # seconds of a sound that is uploaded
 BINS = 240  # stretches of time that curves are drawn with; with 100,000 units they take 96 MB
 COLUMNS = 800  # of the picture of a sound
+CANDIDATES = 300  # units of which the first that go unlike each other are shown
+SAME = 0.9  # correlation over time from which two units go alike
 LISTED = 12  # units whose curves are shown
 HERE = 5  # units named for every stretch of time
 ANSWERS = 5  # classes shown
@@ -79,10 +81,10 @@ def heard(run: OpenRun, path: Path) -> dict[str, Any]:
 
     Returns:
         {duration, seconds, fires, here, answer, picture}: `seconds` are the middles of the stretches of time; `fires`
-        has the units that fire most, with `strength` at its highest, `peak` in seconds and the `curve` of it over
-        `seconds`;
-        `here` names the units that fire most in every stretch; `answer` has the network's classes with mean and
-        largest probability over windows, None without classes; `picture` is a PNG in base64.
+        has the units that fire most, those that go alike counted as `alike` of the first, with `strength` at its
+        highest, `peak` in seconds and the `curve` of it over `seconds`; `here` names the units that fire most in every
+        stretch; `answer` has the network's classes with mean and largest probability over windows, None without
+        classes; `picture` is a PNG in base64.
 
     Raises:
         InputError: The sound cannot be read, is too long, or the network fails on it.
@@ -181,10 +183,11 @@ class _Stretches:
 
     def fires(self) -> dict[str, Any]:
         """The units that fire most, and for every stretch those that fire most in it."""
-        highest = self._strength.max(axis=0)
-        best = np.argsort(-highest, kind="stable")[:LISTED]
+        best = np.argsort(-self._strength.max(axis=0), kind="stable")[:CANDIDATES]
+        alike = _distinct(self._strength[:, best])
+        rows = best[list(alike)].tolist()
         fires = []
-        for shown, row in zip(self._run.table.rows(best.tolist()), best.tolist(), strict=True):
+        for place, row, shown in zip(alike, rows, self._run.table.rows(rows), strict=True):
             peak = int(self._strength[:, row].argmax())
             curve = [float(f"{value:.3g}") for value in self._strength[:, row]]
             facts = {
@@ -193,6 +196,7 @@ class _Stretches:
             fires.append(
                 {
                     **facts,
+                    "alike": alike[place],
                     "strength": curve[peak],
                     "peak": round(float(self.middles[peak]), 3),
                     "curve": curve,
@@ -224,6 +228,20 @@ class _Stretches:
             }
             for row, unit in zip(rows, shown, strict=True)
         }
+
+
+def _distinct(curves: Floats) -> dict[int, int]:
+    """Places of the first curves of [steps, curves] that go unlike each other, and how many later ones go like each."""
+    unlike = standardised(curves)
+    alike: dict[int, int] = {}
+    for place in range(curves.shape[1]):
+        taken = list(alike)
+        together = unlike[:, taken].T @ unlike[:, place] / len(unlike) if taken else np.zeros(0)
+        if together.size and together.max() > SAME:
+            alike[taken[int(together.argmax())]] += 1
+        elif len(alike) < LISTED:
+            alike[place] = 0
+    return alike
 
 
 def _means(when: Doubles, values: Floats, edges: Doubles, places: npt.NDArray[np.intp]) -> Floats:

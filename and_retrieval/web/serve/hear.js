@@ -3,7 +3,7 @@
 import { addressWith } from "./address.js";
 import { hasToken, sendSound } from "./api.js";
 import { sparkline } from "./charts.js";
-import { el, failed, fixed, frame, seconds, waiting } from "./elements.js";
+import { count, el, failed, fixed, frame, seconds, waiting } from "./elements.js";
 import { play } from "./player.js";
 import { recordSound } from "./sound.js";
 
@@ -79,7 +79,7 @@ function draw(out, { name, source, told }) {
     const mark = el("span", { class: "head" });
     lines.push(mark);
     return el("li", {}, el("div", {}, el("a", { href: unitAddress(unit) }, unit.labels[0]?.concept ?? "no label"),
-      el("span", { class: "muted" }, ` ${unit.layer}:${unit.unit} · ${fixed(unit.strength)} at ${seconds(unit.peak)}`)),
+      el("span", { class: "muted" }, ` ${unit.layer}:${unit.unit} · ${fixed(unit.strength)} at ${seconds(unit.peak)}${unit.alike ? ` · ${count(unit.alike, "more unit")} like it` : ""}`)),
     el("div", { class: "strip" }, sparkline(unit.curve, { width: 600, height: 34, low: Math.min(0, ...unit.curve), high: most }), mark));
   });
   out.replaceChildren(

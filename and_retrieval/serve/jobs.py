@@ -92,12 +92,6 @@ class Jobs:
             raise RefusedError(404, "there is no such job; it may have been dropped for newer ones")
         return job
 
-    def cancel(self, name: str) -> Job:
-        """Let a job stop at its next step."""
-        job = self.get(name)
-        job.stop.set()
-        return job
-
     def close(self) -> None:
         """Stop all jobs and wait for the one that runs."""
         for job in list(self._jobs.values()):

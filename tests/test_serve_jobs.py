@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from command_line import Answer
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from served import RUN, TARGET, Visitor, names, visiting
 from targets.two_per_class import UNITS_OF

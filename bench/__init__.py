@@ -40,6 +40,7 @@ SUITES = (
     "open_concepts",
     "queries",
     "search",
+    "speed",
     "topk",
 )
 

@@ -35,11 +35,13 @@ SUITES = (
     "prune",
     "dictionary",
     "meanings",
+    "moments",
     "summaries",
     "sentences",
     "open_concepts",
     "queries",
     "search",
+    "serve",
     "speed",
     "topk",
 )

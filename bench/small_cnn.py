@@ -311,11 +311,13 @@ class Material:
         features: Per clip what the network is shown, as far as chance has no part in it.
         truth: int64 [clips], place of the clip's label among the class names.
         held_out: bool [clips], as `record` holds them out.
+        rows: Places of the clips among those of the lesson.
     """
 
     features: list[torch.Tensor]
     truth: torch.Tensor
     held_out: npt.NDArray[np.bool_]
+    rows: list[int]
 
 
 def read_material(lesson: Lesson, sample_rate: int, extract: Callable[[Floats], torch.Tensor]) -> Material:
@@ -329,7 +331,7 @@ def read_material(lesson: Lesson, sample_rate: int, extract: Callable[[Floats], 
             continue
         truth.append(lesson.class_names.index(clip.label or ""))
         kept.append(row)
-    return Material(features, torch.tensor(truth), out[kept])
+    return Material(features, torch.tensor(truth), out[kept], kept)
 
 
 def accuracy(guesses: torch.Tensor, material: Material) -> float:

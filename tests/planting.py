@@ -94,8 +94,10 @@ def commit_batches(
             units = build_unit_index(evidence, vectors).faiss
             files[UNIT_INDEX] = lambda path: faiss_index.save(units, path)
         if qualities is not None:
-            bands = np.full((len(held), BANDS), np.nan, np.float32)
-            files[QUALITIES_FILE] = lambda path: save_file({"qualities": qualities, "bands": bands}, path)
+            unmeasured = np.full((len(qualities), BANDS), np.nan, np.float32)
+            files[QUALITIES_FILE] = lambda path: save_file(
+                {"qualities": qualities, "bands": unmeasured}, path
+            )
         own = {"index_clips": len(held), "held_out_rows": tuple(np.flatnonzero(held).tolist())}
         folder.commit(files, recording_manifest(layers, **(own | facts)))
     finally:
@@ -129,7 +131,8 @@ def plant(
         qualities = np.random.default_rng(0).random((count, len(QUALITIES))).astype(np.float32)
     values = {layer: np.asarray(of, np.float32) for layer, of in layers.items()}
     plans = [LayerPlan(layer, of.shape[1], 1, None, "mean") for layer, of in values.items()]
-    batch = {layer: (of, np.zeros_like(of)) for layer, of in values.items()}
+    middle = np.array([[clip.duration / 2] for clip in index.clips], np.float32)  # there is no time
+    batch = {layer: (of, np.broadcast_to(middle, of.shape)) for layer, of in values.items()}
     folder = index.folder.run(name)
     known = {"index_digest": index.digest(), **facts}
     rows = np.arange(count, dtype=np.int32)

@@ -52,7 +52,7 @@ def add_verb(
     )
     verb.add_argument("--home", metavar="DIR", help=f"folder of all indexes (default: ./{DEFAULT_HOME})")
     verb.add_argument("--json", action="store_true", help="print one JSON object instead of text")
-    verb.set_defaults(verb=answer, timed=True)
+    verb.set_defaults(verb=answer, timed=True, fails=None)
     return verb
 
 

@@ -166,7 +166,9 @@ def _nothing(query: Query, want: str, results: list[Result], reason: str) -> str
 
 def _unit_line(unit: Result) -> str:
     sentence = unit["summary"] or ""
-    if unit["label_kind"] == "acoustic":
+    if measured := unit["measured"]:
+        sentence = f"measured: {measured['word']}, rho {measured['rho']:.2f}  {sentence}".strip()
+    elif unit["label_kind"] == "acoustic":
         sentence = f"{sentence}  (measured sound explains it better than these labels)".strip()
     elif unit["reliable"] is False:
         sentence = f"{sentence}  (unreliable)".strip()

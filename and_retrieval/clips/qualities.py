@@ -122,10 +122,14 @@ def measure(waveform: Floats, sample_rate: int) -> Floats:
 
 
 def _silent_share(waveform: Floats, sample_rate: int) -> float:
-    """Share of blocks of `SILENT_BLOCK` seconds whose level is below `SILENT_LEVEL`; 0..1."""
+    """Share of blocks of `SILENT_BLOCK` seconds whose level is below `SILENT_LEVEL`; 0..1.
+
+    A block's level is that around its own mean: where a sound has an offset, the zeros it is padded with are off the
+    mean of the whole clip.
+    """
     size = min(max(round(SILENT_BLOCK * sample_rate), 1), len(waveform))
     blocks = waveform[: len(waveform) // size * size].reshape(-1, size)
-    return float((np.square(blocks).mean(axis=1) < SILENT_LEVEL**2).mean())
+    return float((blocks.var(axis=1) < SILENT_LEVEL**2).mean())
 
 
 @dataclass(frozen=True)

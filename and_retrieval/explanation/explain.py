@@ -16,8 +16,17 @@ from ..language.llm import LlamaModel
 from ..language.rank import check_rank
 from ..progress import Announce, no_progress, silent
 from ..recording.recording import Recording
-from ..types import Explanation, Kept, LayerEvidence, Shown, reliability
-from .acoustics import measured_acoustics
+from ..types import (
+    Explanation,
+    Kept,
+    Kind,
+    LayerEvidence,
+    Reliability,
+    Shown,
+    UnitFaithfulness,
+    reliability,
+)
+from .acoustics import in_words, measured_acoustics
 from .cross_fit import cross_fitted_tests
 from .label_tests import LEAST_HELD_OUT, caption_tests, sound_tests, unit_kinds
 from .labels import (
@@ -88,6 +97,7 @@ def explain(
             bank=bank.name,
             concepts=bank.concepts,
             unknown_concepts=unknown,
+            moments=recording.index.moment_config,
             labelling=labelling,
             summaries=summaries,
             acoustics=acoustics,
@@ -124,15 +134,15 @@ class _Explainer:
 
     def explain(self, layer: LayerEvidence) -> tuple[list[Explanation], LayerAcoustics | None]:
         """One record per unit of a layer, each stage adding its fields, and the acoustics of the whole layer."""
-        words, acoustics = measured_acoustics(self.recording, layer.name)
-        tuning, words = measured_tunings(self.recording, layer.name, words)
+        preferences, acoustics = measured_acoustics(self.recording, layer.name)
+        tuning, words = measured_tunings(self.recording, layer.name, list(map(in_words, preferences)))
         units = _with(
             self._tested(layer, self._labelled(layer)),
             acoustics=words,
+            preferences=preferences,
             tuning=tuning,
             profile=measured_profiles(self.recording, layer.name),
         )
-        units = self._rivalled(layer, units)
         meanings, spread = self.meanings.find(layer)
         units = _with(units, meanings=meanings, polysemanticity=spread)
         progress = self.announce(f"writing {layer.name}", "sentences")
@@ -160,37 +170,35 @@ class _Explainer:
         return _with(units, labels=labels)
 
     def _tested(self, layer: LayerEvidence, units: Sequence[Explanation]) -> list[Explanation]:
+        """The units with their tests and kinds; the label of a unit that measured sound explains better fails."""
         labels = [unit.labels for unit in units]
         similarity = self.clips.similarity(self.labelling.evidence)
         concepts, clips = self.bank.concepts, self.clips
         against = clips.against(self.labelling.evidence), clips.against("captions")
         if len(self.recording.held_out_rows) < LEAST_HELD_OUT:
-            by_sound = cross_fitted_tests(
+            by_sound, kinds = cross_fitted_tests(
                 self.recording, layer, clips, self.bank, self.labelling, labels, against[0]
             )
         else:
             by_sound = sound_tests(self.recording, layer.name, similarity, concepts, labels, against[0])
+            holds = np.array([test is not None and test.reliable for test in by_sound])
+            kinds = unit_kinds(self.recording, layer.name, similarity, concepts, labels, holds)
         by_captions = caption_tests(
             self.recording, layer.name, clips.text, concepts, labels, against[1], clips.captioned
         )
         return _with(
             units,
             faithfulness=by_sound,
-            reliable=list(map(reliability, by_sound)),
+            reliable=[verdict(test, kind) for test, kind in zip(by_sound, kinds, strict=True)],
+            kind=kinds,
             caption_faithfulness=by_captions,
         )
 
-    def _rivalled(self, layer: LayerEvidence, units: Sequence[Explanation]) -> list[Explanation]:
-        """The units with their kinds; the label of a unit that measured sound explains better does not hold."""
-        labels = [unit.labels for unit in units]
-        similarity = self.clips.similarity(self.labelling.evidence)
-        holds = np.array([unit.reliable == "holds" for unit in units])
-        kinds = unit_kinds(self.recording, layer.name, similarity, self.bank.concepts, labels, holds)
-        reliable = [
-            "fails" if kind == "acoustic" and unit.reliable == "holds" else unit.reliable
-            for unit, kind in zip(units, kinds, strict=True)
-        ]
-        return _with(units, kind=kinds, reliable=reliable)
+
+def verdict(test: UnitFaithfulness | None, kind: Kind | None) -> Reliability:
+    """The result of a label's test; a label that holds fails where measured sound explains the unit better."""
+    tested = reliability(test)
+    return "fails" if kind == "acoustic" and tested == "holds" else tested
 
 
 def _with(units: Sequence[Explanation], **columns: Sequence[Any]) -> list[Explanation]:

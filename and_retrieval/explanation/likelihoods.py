@@ -17,12 +17,25 @@ TABLE_BYTES = 8 * 2**20  # of the logarithms held at a time
 
 
 def wpmi_scores(
-    s: Floats, top_rows: Ints, p: Doubles, prior_weight: float, prior: Prior, layer_rows: Ints | None
+    s: Floats,
+    usual: Floats,
+    top_rows: Ints,
+    p: Doubles,
+    prior_weight: float,
+    prior: Prior,
+    layer_rows: Ints | None,
 ) -> Floats:
-    """The likelihood of all units for probabilities s [clips, concepts], less its weighted prior.
+    """The likelihood of all units less its weighted prior, see `scores.soft_wpmi`; float32 [units, concepts].
 
-    The logarithms are computed once for every clip and rank, not for every unit. They are float32, like the sums over a
-    unit's clips: these are of the size of 100 at most.
+    The logarithms are computed once for every clip and rank, not for every unit.
+
+    Args:
+        s: Probabilities, float32 [clips, concepts]; `top_rows` are rows of it.
+        usual: Those of the clips that the prior "clips" draws from.
+        top_rows: int32 [units, k], -1 where a clip is missing.
+        p: How surely the clip of each rank belongs to the unit's top clips, float64 [k].
+        prior_weight, prior: See `scores.soft_wpmi`.
+        layer_rows: Top rows of the units that the prior "units" is of; by default those given.
     """
     of_layer = top_rows if layer_rows is None else layer_rows
     share = {"units": 1.0, "clips": 0.0, "mixed": len(of_layer) / (len(of_layer) + MIXED_AT)}[prior]
@@ -30,12 +43,12 @@ def wpmi_scores(
     scores = np.empty((len(top_rows), s.shape[1]), dtype=np.float32)
     for part in chunks(s.shape[1], len(certainties) * len(s), TABLE_BYTES, itemsize=4):
         logs, means = _log_table(s[:, part], certainties)
-        of_random = means[rank]
-        of_units = _mean_likelihood(logs, of_random, of_layer, rank) if share > 0 else 0.0
+        of_units = _mean_likelihood(logs, means[rank], of_layer, rank) if share > 0 else 0.0
+        of_random = means if usual is s else _log_table(usual[:, part], certainties)[1]
+        given = (means - prior_weight * (1 - share) * of_random)[rank]
         for units in chunks(len(top_rows), logs.shape[2]):
             above = row_sums(logs, top_rows[units], rank)
-            of_clips = (top_rows[units] >= 0) @ of_random
-            above += (1 - prior_weight * (1 - share)) * of_clips - prior_weight * share * of_units
+            above += (top_rows[units] >= 0) @ given - prior_weight * share * of_units
             scores[units, part] = above
     return scores
 

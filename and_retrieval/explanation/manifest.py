@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..config import LabelConfig, SummaryConfig
+from ..config import LabelConfig, MomentConfig, SummaryConfig
 from ..store import Folder
 
 KIND = "explanation"
@@ -52,6 +52,7 @@ class ExplanationManifest:
         random_polysemanticity: Polysemanticity of clips drawn at random.
         open_concepts: None where none were looked for.
         unknown_concepts: Concepts of the bank that the embedder does not know; they were left out.
+        moments: Length and hop of the moments that labels come from, or None where they come from whole clips.
     """
 
     recorded: str
@@ -63,6 +64,7 @@ class ExplanationManifest:
     random_polysemanticity: float
     open_concepts: OpenConceptSettings | None
     unknown_concepts: tuple[str, ...] = ()
+    moments: MomentConfig | None = None
 
 
 def explanation_folder(recording: Folder) -> Folder:

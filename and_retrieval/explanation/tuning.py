@@ -114,7 +114,7 @@ def measured_tunings(
     Args:
         recording: Its activations and qualities are read.
         layer: The layer's name.
-        acoustics: What rank correlation says of each unit, see `acoustics.describe`.
+        acoustics: What rank correlation says of each unit, see `acoustics.in_words`.
 
     Returns:
         Per unit its tunings, see `tunings`, and the words, see `with_tunings`.
@@ -147,7 +147,7 @@ def with_tunings(acoustics: str | None, unit_tunings: Sequence[Tuning], ranked: 
     rank correlation has nothing to say, for it says the same ("prefers loud sounds").
 
     Args:
-        acoustics: What rank correlation says, see `acoustics.describe`.
+        acoustics: What rank correlation says, see `acoustics.in_words`.
         unit_tunings: Of the unit.
         ranked: The unit's entry of `rank_explained`.
     """

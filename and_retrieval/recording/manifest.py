@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..config import ClipConfig, RecordConfig
+from ..config import ClipConfig, MomentConfig, RecordConfig
 from ..network.plan import Calls
 from ..store import Stored
 from ..types import AttachedDictionary, Pooling, Skipped
@@ -69,6 +69,7 @@ class RecordingManifest:
         index_digest: `ClipIndex.digest` of these clips.
         held_out_rows: Rows of the held-out clips, ascending.
         cut: How the clips were cut and read.
+        moments: Length and hop of the moments that neuron vectors come from, or None where they come from clips.
         settings: The settings: layers by full name, k, pooling, held-out share, batch, device.
         skipped: Clips that could not be read, with the reason.
         layers: Recorded layers, in recorded order.
@@ -86,6 +87,7 @@ class RecordingManifest:
     skipped: tuple[Skipped, ...]
     layers: tuple[RecordedLayer, ...]
     changing: tuple[str, ...] = ()
+    moments: MomentConfig | None = None
 
     @property
     def read_clips(self) -> int:

@@ -101,12 +101,13 @@ def record(
             index_digest=index.digest(),
             held_out_rows=tuple(np.flatnonzero(held).tolist()),
             cut=index.cut,
+            moments=index.moment_config,
             settings=replace(config, layers=names, device=device.type),
             skipped=tuple(skipped),
             layers=tuple(_recorded(*pair) for pair in zip(plans, gathered, strict=True)),
             changing=changing,
         )
-        unit_index = build_unit_index(evidence, index.vectors())
+        unit_index = build_unit_index(evidence, index.vectors(), index.moments)
         files: dict[str, Writer | Path] = {
             UNIT_INDEX: lambda path: faiss_index.save(unit_index.faiss, path),
             QUALITIES_FILE: lambda path: save_file(measured, path),

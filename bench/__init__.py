@@ -43,6 +43,7 @@ SUITES = (
     "queries",
     "search",
     "serve",
+    "speed",
     "topk",
 )
 

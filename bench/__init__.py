@@ -39,6 +39,8 @@ SUITES = (
     "sentences",
     "open_concepts",
     "queries",
+    "ears",
+    "grid",
     "search",
     "topk",
 )

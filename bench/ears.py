@@ -110,7 +110,7 @@ class Reduced:
     @property
     def dim(self) -> int:
         """Dimensions left."""
-        return self.directions.shape[1]
+        return int(self.directions.shape[1])
 
     @property
     def sample_rate(self) -> int:

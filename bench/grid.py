@@ -2,8 +2,9 @@
 
 Networks trained on the source are recorded on all of its clips. Then the probe set is cut down, to 3, 5, 8, 20 and 40
 clips a class where there are so many, and to a set in which classes differ in size (geometrically from 3 to the size of
-the smallest); every cut is drawn several times. The unit of every class is labelled from what is left, with banks of
-the classes' own names and of others beside them. Two settings are compared:
+the smallest); every cut is drawn several times. With `--classes N` each draw is of N of the classes only, and the
+names of all stay in the bank. The unit of every class is labelled from what is left, with banks of the classes' own
+names and of others beside them. Two settings are compared:
 
     today     soft-WPMI as `explain` has it: directions, temperature from the spread, mixed prior, as many clips as the
               unit mainly responds to
@@ -44,6 +45,7 @@ UNBALANCED = "3 and more"
 BANKS = ("own", "esc50", "audioset")
 TOP = 20
 RANKS = (1, 5)
+WAYS = ("today", "former")
 Rows = npt.NDArray[np.intp]
 
 
@@ -58,6 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"own, or a bank (default: {', '.join(BANKS)})",
     )
     parser.add_argument("--draws", type=int, default=3, help="of every cut (default: 3)")
+    parser.add_argument("--classes", type=int, metavar="N", help="of the source in every draw (default: all)")
     parser.add_argument(
         "--home", metavar="DIR", help="folder of the index and the networks (default: ./index)"
     )
@@ -69,6 +72,7 @@ def run(
     network: list[str] | None,
     concepts: list[str] | None,
     draws: int,
+    classes: int | None,
     home: str | None,
     announce: Announce,
 ) -> Figures:
@@ -78,8 +82,8 @@ def run(
         InputError: Clips without labels, an unknown embedder or bank.
     """
     index = labelled_index(source, embedder, home, announce)
-    classes = classes_of(index.clips, source)
-    banks = {name: _names(classes, name) for name in concepts or BANKS}
+    labels = classes_of(index.clips, source)
+    banks = {name: _names(labels, name) for name in concepts or BANKS}
     rows: list[dict[str, Any]] = []
     trained: dict[str, float] = {}
     for kind in network or ["cnn"]:
@@ -88,7 +92,7 @@ def run(
             target, index, [layer], RecordConfig(hold_out="0", device="cpu"), f"grid-{kind}", announce
         )
         activations = np.asarray(recorded.activations(layer, SEEN), np.float32)
-        rows += [{"network": kind, **row} for row in grid(index, activations, classes, banks, draws)]
+        rows += [{"network": kind, **row} for row in grid(index, activations, labels, banks, draws, classes)]
     return {
         "settings": {
             "embedder": index.embedder_name,
@@ -96,6 +100,7 @@ def run(
             "networks": sorted(trained),
             "banks": list(banks),
             "draws": draws,
+            **({"classes": classes} if classes else {}),
         },
         "data": clips_digest(index.clips),
         "accuracy": trained,
@@ -109,6 +114,7 @@ def grid(
     classes: tuple[str, ...],
     banks: dict[str, Names],
     draws: int,
+    few: int | None = None,
 ) -> Iterator[dict[str, Any]]:
     """One row per cut and bank, each figure the mean over draws.
 
@@ -118,24 +124,31 @@ def grid(
         classes: The labels, sorted; unit i stands for class i.
         banks: Names to choose from.
         draws: How often each cut is drawn.
+        few: Number of classes in every draw; by default all.
     """
     labels = np.array([clip.label for clip in index.clips])
     for cut in cuts(labels, classes):
-        drawn = [drawn_rows(labels, cut.sizes, np.random.default_rng(draw)) for draw in range(draws)]
+        drawn = []
+        for draw in range(draws):
+            rng = np.random.default_rng(draw)
+            units = np.sort(rng.permutation(len(classes))[:few])
+            sizes = {classes[unit]: cut.sizes[classes[unit]] for unit in units}
+            drawn.append((units, drawn_rows(labels, sizes, rng)))
         for bank, names in banks.items():
             right = np.eye(len(names.names), dtype=bool)[list(names.classes)]
-            each = [scored(index, activations, names, rows) for rows in drawn]
+            each = [
+                (right[units], scored(index, activations[:, units], names, rows)) for units, rows in drawn
+            ]
+            top = {
+                f"{way} top-{k}": np.mean([found(scores[way], truth, k) for truth, scores in each])
+                for k in RANKS
+                for way in WAYS
+            }
             yield {
                 "clips a class": cut.name,
                 "bank": bank,
                 "names": len(names.names),
-                **{
-                    f"{way} top-{k}": round(
-                        float(np.mean([found(scores[way], right, k) for scores in each])), 4
-                    )
-                    for k in RANKS
-                    for way in each[0]
-                },
+                **{name: round(float(share), 4) for name, share in top.items()},
                 **{f"chance top-{k}": round(min(k / len(names.names), 1), 4) for k in RANKS},
             }
 

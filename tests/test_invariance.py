@@ -85,7 +85,7 @@ class Outcome:
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return soundbank.render(tmp_path_factory.mktemp("sounds"), clips_per_concept=8, concepts=CONCEPTS)
+    return soundbank.render(tmp_path_factory.mktemp("sounds"), clips_per_concept=12, concepts=CONCEPTS)
 
 
 def outcome(source: Path, embedder: Embedder, place: Path) -> Outcome:

@@ -131,7 +131,7 @@ def grid(
         drawn = []
         for draw in range(draws):
             rng = np.random.default_rng(draw)
-            units = np.sort(rng.permutation(len(classes))[:few])
+            units = np.arange(len(classes)) if few is None else np.sort(rng.permutation(len(classes))[:few])
             sizes = {classes[unit]: cut.sizes[classes[unit]] for unit in units}
             drawn.append((units, drawn_rows(labels, sizes, rng)))
         for bank, names in banks.items():

@@ -5,7 +5,7 @@
     index = ClipIndex.build("sounds/", embedder=load_embedder("embedded"), path="index/sounds")
     run = record(load_target("yamnet"), index, layers=["classifier"])
     run.explain()
-    run.search("water drops", k=5)
+    run.search("a crying baby", k=5)
 
 Names are loaded at their first use, so importing the package is fast.
 """

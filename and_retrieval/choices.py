@@ -35,8 +35,8 @@ SELECTORS = ("selective", "soft-wpmi", "cos-cubed", "captions", "retrieval", "op
 """Ways to find the units of a concept."""
 ABLATIONS = ("zero", "mean")
 """What a pruned unit puts out: zero, or its mean over the seen clips."""
-EXPORT_FORMATS = ("jsonl", "csv", "parquet")
-"""Formats in which explanations are exported; each is also the suffix of the file."""
+EXPORT_FORMATS = ("jsonl", "csv", "parquet", "embedding-atlas", "neuronpedia")
+"""Formats in which explanations are exported."""
 TABLE_FORMATS = ("markdown", "latex")
 """Formats of tables of figures."""
 PICTURES = (".svg", ".png")

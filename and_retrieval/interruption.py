@@ -50,6 +50,11 @@ def received() -> int | None:
     return _received[0] if _received else None
 
 
+def forget() -> None:
+    """Forget the signals that have come: they ended what was to go on until one came."""
+    _received.clear()
+
+
 def check() -> None:
     """Raise `Interrupted` if a signal has come, even if its exception was lost."""
     if _received:

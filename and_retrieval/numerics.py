@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy import special
+import scipy  # its parts are imported when they are used
 
 from .types import Floats
 
@@ -71,5 +71,5 @@ def softmax(x: Array, temperature: float = 1.0) -> Floats:
     """softmax(x / temperature) over the last axis of [rows, columns], computed in float64, returned as float32."""
     result = np.empty(x.shape, dtype=np.float32)
     for part in chunks(len(x), x.shape[1]):
-        result[part] = special.softmax(x[part].astype(np.float64) / temperature, axis=-1)
+        result[part] = scipy.special.softmax(x[part].astype(np.float64) / temperature, axis=-1)
     return result

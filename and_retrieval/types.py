@@ -6,6 +6,7 @@ Times are seconds, audio is float32 in [-1, 1], vectors have unit length.
 
 from __future__ import annotations
 
+import html
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -363,6 +364,19 @@ class Meaning:
 
 
 @dataclass(frozen=True, slots=True)
+class Preference:
+    """A measured quality that a unit's activation follows, see `explanation.acoustics`.
+
+    Attributes:
+        quality: A name of `clips.qualities.QUALITIES`.
+        rho: Spearman's rank correlation of the activation and the quality, -1..1.
+    """
+
+    quality: str
+    rho: float
+
+
+@dataclass(frozen=True, slots=True)
 class Tuning:
     """The shape of a unit's mean response over a measured quality, see `explanation.tuning`.
 
@@ -409,6 +423,8 @@ class Explanation:
         caption_faithfulness: Test of the same label by the captions of the held-out clips: a second opinion if the
             label came from sound. None if the clips have no captions.
         acoustics: Measured qualities that the unit's activation follows, in words, or None.
+        preferences: The same qualities with their rank correlations, strongest first; of several that say much the
+            same, the strongest.
         tuning: Measured qualities that the unit's mean response depends on, strongest first.
         profile: Partial correlation of the activation with the level of every mel band of `clips.bands`, the other
             bands held constant, -1..1; empty if it cannot be measured.
@@ -430,12 +446,20 @@ class Explanation:
     kind: Kind | None = None
     caption_faithfulness: UnitFaithfulness | None = None
     acoustics: str | None = None
+    preferences: tuple[Preference, ...] = ()
     tuning: tuple[Tuning, ...] = ()
     profile: tuple[float, ...] = ()
     meanings: tuple[Meaning, ...] = ()
     polysemanticity: float | None = None
     summary: Summary = NOT_ASKED
     open_concepts: tuple[str, ...] = ()
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows; `Run.unit` adds the clips."""
+        labels = ", ".join(f"{label.concept} ({label.score:.2f})" for label in self.labels[:3]) or "no label"
+        lines = [labels, f"label {self.reliable}{f', explained by: {self.kind}' if self.kind else ''}"]
+        lines.append(self.summary.text or self.summary.reason or "")
+        return f"<p><b>{html.escape(self.layer)}:{self.unit}</b> {'<br>'.join(map(html.escape, lines))}</p>"
 
 
 class LanguageModel(Protocol):

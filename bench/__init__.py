@@ -35,6 +35,7 @@ SUITES = (
     "prune",
     "dictionary",
     "meanings",
+    "moments",
     "summaries",
     "sentences",
     "open_concepts",
@@ -42,6 +43,7 @@ SUITES = (
     "ears",
     "grid",
     "search",
+    "serve",
     "topk",
 )
 

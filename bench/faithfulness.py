@@ -11,32 +11,41 @@ among ten. Beside the share of units with a reliable label stands the same share
   shuffles, and the most of any. All units are shuffled alike, so they go with each other as before. There are as
   many shuffles as make 200 units, ten at least;
 - for 200 units of normal noise, labelled in the same way.
+
+Measures of others stand beside these, see `bench.judges`: F1 and IoU, two sanity tests of the measures themselves,
+tests in which the embedder is the judge, and whether units answer when the demo set plays their label.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from and_retrieval import soundbank
 from and_retrieval.benchmark.retrieval import clips_digest
+from and_retrieval.clips.index import ClipIndex
 from and_retrieval.concepts import ConceptBank, load_bank, merge_banks
 from and_retrieval.config import LabelConfig, RecordConfig
 from and_retrieval.explanation.faithfulness import BEST_OF, LEVEL, Faithfulness, faithfulness
 from and_retrieval.explanation.labels import describe_clips
 from and_retrieval.explanation.scores import label_units
+from and_retrieval.explanation.space import clip_centre
+from and_retrieval.numerics import centred
+from and_retrieval.pruning.matching import Vocabulary
 from and_retrieval.recording.activations import HELD_OUT, SEEN
 from and_retrieval.recording.record import run_name
 from and_retrieval.recording.recording import Recording
 from and_retrieval.recording.topk import RunningMoments, RunningTopK
 from and_retrieval.run import record
+from and_retrieval.store import Home
 from and_retrieval.targets import load_target
 from and_retrieval.types import Floats, Ints, LayerEvidence, Target
-from bench import Announce, Figures, markdown, small_cnn
+from bench import Announce, Figures, judges, markdown, small_cnn
 from bench.class_units import add_home_arguments, embedder_of, labelled_index, trained_cnn
 from bench.source import add_clip_arguments
 
@@ -44,6 +53,8 @@ MEASURES = ("correlation", "pearson", "auprc")
 CNN = "small_cnn"
 LEAST_UNITS = 200  # of noise, and over all shuffles
 SHUFFLES = 10
+RENDERED = 4
+JUDGED = ("f1", "iou", "intruder", "detection")
 Array = npt.NDArray[Any]
 
 
@@ -59,8 +70,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--concepts", nargs="+", default=["audioset"], metavar="BANK|FILE", help="default: audioset"
     )
     parser.add_argument("--score", default=labelling.score, help=f"default: {labelling.score}")
-    parser.add_argument("--k", type=int, default=labelling.k, help=f"top clips (default: {labelling.k})")
+    parser.add_argument("--k", type=int, default=labelling.k, help="top clips (default: by the unit)")
     parser.add_argument("--labels", type=int, default=1, help="labels a unit is predicted by (default: 1)")
+    parser.add_argument(
+        "--rendered", type=int, default=RENDERED, metavar="N",
+        help=f"clips of every concept of the demo set that are played to the units, or 0 (default: {RENDERED})",
+    )  # fmt: skip
     add_home_arguments(parser)
 
 
@@ -70,8 +85,9 @@ def run(
     targets: list[str],
     concepts: list[str],
     score: str,
-    k: int,
+    k: int | None,
     labels: int,
+    rendered: int,
     home: str | None,
     seed: int,
     announce: Announce,
@@ -85,17 +101,26 @@ def run(
     bank = merge_banks([load_bank(concept) for concept in concepts])
     labelling = LabelConfig(score=score, k=k, count=labels)
     described = describe_clips(index, bank)
-    config = RecordConfig(top_k=k, device="cpu")
+    config = RecordConfig(top_k=k or RecordConfig().top_k, device="cpu")
+    played = _played(rendered, embedder, home, announce)
     networks: Figures = {}
     weights: dict[str, str] = {}
     for name in targets:
         target, accuracy = _network(name, source, home, seed, announce)
         recorded = record(target, index, (), config, f"faithfulness-{run_name(name)}", announce)
         clips = _clips(recorded, described.audio, described.text)
+        names = [layer.name for layer in recorded.layers]
+        answered = None
+        if played is not None:
+            all_seen = replace(config, hold_out="0")
+            answered = record(target, played, names, all_seen, f"rendered-{run_name(name)}", announce)
         progress = announce(f"measuring {name}", "layers")
         layers = {}
         for number, layer in enumerate(recorded.layers):
-            layers[layer.name] = _layer_figures(recorded, layer, clips, bank, labelling, seed)
+            layers[layer.name], columns = _layer_figures(recorded, layer, clips, bank, labelling, seed)
+            if answered is not None:
+                first = [bank.concepts[column] if column >= 0 else None for column in columns[:, 0]]
+                layers[layer.name]["rendered"] = _rendered(answered, layer.name, first, bank, seed)
             progress(number + 1, len(recorded.layers))
         networks[name] = {
             "accuracy": accuracy,
@@ -113,6 +138,7 @@ def run(
             **embedder_of(index),
             "concepts": bank.name,
             "labelling": asdict(labelling),
+            "rendered": rendered,
             "seed": seed,
         },
         "data": clips_digest(index.clips),
@@ -163,11 +189,12 @@ def _layer_figures(
     bank: ConceptBank,
     labelling: LabelConfig,
     seed: int,
-) -> dict[str, Any]:
+) -> tuple[dict[str, Any], Array]:
+    """The figures of a layer, and its labels as columns of the similarity."""
     seen, held_out = (recorded.activations(layer.name, part).astype(np.float32) for part in (SEEN, HELD_OUT))
 
     def labelled(activations: Floats) -> Array:
-        evidence = _evidence(clips.seen, activations, labelling.k)
+        evidence = _evidence(clips.seen, activations, labelling.k or RecordConfig().top_k)
         return _columns(clips, evidence, activations, bank, labelling)
 
     def measured(columns: Array, activations: Floats) -> Faithfulness:
@@ -198,12 +225,61 @@ def _layer_figures(
             "noise": float(measured(labelled(noise), noise_held_out).reliable.mean()),
         },
         "sound": _figures(by_sound, measured(at_random, held_out)),
+        **_judged(recorded, clips, columns[:, 0], at_random[:, 0], (seen, held_out), seed),
     }
     if len(clips.captioned):
         by_captions = measured_by_captions(columns)
         figures["captions"] = _figures(by_captions, measured_by_captions(at_random))
         figures["captions"]["reliable"]["by_both"] = float(np.mean(by_sound.reliable & by_captions.reliable))
-    return figures
+    return figures, columns
+
+
+def _judged(
+    recorded: Recording,
+    clips: _Clips,
+    columns: Array,
+    at_random: Array,
+    activations: Sequence[Floats],
+    seed: int,
+) -> dict[str, Any]:
+    """The figures of `bench.judges` for the first labels of units that have one and are finite on all clips."""
+    seen, held_out = activations
+    units = np.flatnonzero((columns >= 0) & np.isfinite(np.concatenate([seen, held_out])).all(axis=0))
+    parts = [
+        judges.Judged(
+            *(clips.audio[rows][:, chosen[units]].T.astype(np.float64) for chosen in (columns, at_random)),
+            part[:, units].T.astype(np.float64),
+        )
+        for rows, part in ((clips.seen, seen), (clips.held_out, held_out))
+    ]
+    vectors = recorded.index.vectors()
+    vectors = centred(vectors[clips.held_out], clip_centre(recorded.index))
+    return judges.judged_figures(*parts, vectors, seed)
+
+
+def _played(count: int, embedder: str, home: str | None, announce: Announce) -> ClipIndex | None:
+    """An index of the demo set with `count` clips of every concept, in the home; None for 0."""
+    if not count:
+        return None
+    folder = Home.find(home).path / f"rendered-{count}"
+    source = soundbank.render(folder, count, progress=announce("rendering", "clips"))
+    return labelled_index(str(source), embedder, home, announce)
+
+
+def _rendered(
+    answered: Recording, layer: str, labels: Sequence[str | None], bank: ConceptBank, seed: int
+) -> dict[str, Any]:
+    """How units answer to rendered clips of what their first labels mean, see `judges.rendered_figures`."""
+    rows, activations = answered.seen_activations(layer)
+    names = sorted({label.replace("_", " ") for clip in answered.index.clips if (label := clip.label)})
+    vocabulary = Vocabulary.of([*bank.concepts, *names], answered.index.text_vectors)
+    means = {label: vocabulary.meant(label, names) for label in {*labels} if label}
+    wanted = [means.get(label or "") for label in labels]
+    place = {name: number for number, name in enumerate(names)}
+    concept = np.array([place[(answered.index.clips[row].label or "").replace("_", " ")] for row in rows])
+    return judges.rendered_figures(
+        np.asarray(activations), concept, np.array([-1 if w is None else w for w in wanted]), seed
+    )
 
 
 def _figures(result: Faithfulness, at_random: Faithfulness) -> dict[str, Any]:
@@ -301,4 +377,19 @@ def table(figures: Figures) -> str:
         + (f"; accuracy {part['accuracy']:.3f} on these." if part["accuracy"] is not None else ".")
         for network, part in networks
     ]
-    return "\n".join([*told, "", markdown(reliable), "", markdown(measures)])
+    judged = [
+        {"layer": name, "measure": measure, **layer[measure]} for name, layer in layers for measure in JUDGED
+    ] + [
+        {"layer": name, "measure": f"rendered, {measure}", **layer["rendered"][measure]}
+        for name, layer in layers
+        for measure in ("auc", "difference")
+        if measure in layer.get("rendered", {})
+    ]
+    sanity = [
+        {"layer": name, "measure": measure, **layer["sanity"][measure]}
+        for name, layer in layers
+        for measure in layer["sanity"]
+        if measure != "units"
+    ]
+    tables = [markdown(rows) for rows in (reliable, measures, judged, sanity)]
+    return "\n\n".join(["\n".join(told), *tables])

@@ -26,7 +26,7 @@ from and_retrieval.checkpoints.bundled import locate
 from and_retrieval.concepts import load_bank
 from and_retrieval.config import LabelConfig, SummaryConfig
 from and_retrieval.embed.minilm import sentence_vectors
-from and_retrieval.explanation.acoustics import measured_acoustics
+from and_retrieval.explanation.acoustics import in_words, measured_acoustics
 from and_retrieval.explanation.label_tests import sound_tests
 from and_retrieval.explanation.labels import describe_clips, layer_labels
 from and_retrieval.explanation.summaries import with_summaries
@@ -100,7 +100,7 @@ def run(source: str, embedder: str, k: int, home: str | None, seed: int, announc
 
 def labelled_units(units: ClassUnits, labels: Sequence[tuple[Label, ...]]) -> list[Explanation]:
     """The class units with their clips, labels and acoustics, and no test that would keep them from a sentence."""
-    words, _ = measured_acoustics(units.run, units.last.name)
+    preferences, _ = measured_acoustics(units.run, units.last.name)
 
     def shown(kept: Kept, unit: int) -> tuple[Shown, ...]:
         clips = zip(kept.rows[unit].tolist(), kept.values[unit].tolist(), strict=True)
@@ -113,7 +113,7 @@ def labelled_units(units: ClassUnits, labels: Sequence[tuple[Label, ...]]) -> li
             shown(units.last.top, unit),
             shown(units.last.low, unit),
             labels[unit],
-            acoustics=words[unit],
+            acoustics=in_words(preferences[unit]),
         )
         for unit in range(len(labels))
     ]

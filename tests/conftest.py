@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import soundfile
@@ -13,6 +14,9 @@ from sounds import WriteSound, noise
 
 from and_retrieval.store import HOME_VARIABLE
 from and_retrieval.types import Embedder, Floats
+
+if TYPE_CHECKING:
+    from served import Visitor
 
 
 @pytest.fixture(autouse=True)
@@ -58,6 +62,23 @@ def in_built(built: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The home that the test's module has `built`, as the one that commands find."""
     monkeypatch.setenv(HOME_VARIABLE, str(built))
     return built
+
+
+@pytest.fixture(scope="session")
+def served_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home to serve, see `served.recorded_home`; whoever records in it makes one of its own."""
+    from served import recorded_home
+
+    return recorded_home(tmp_path_factory.mktemp("served"))
+
+
+@pytest.fixture(scope="session")
+def visitor(served_home: Path) -> Iterator[Visitor]:
+    """A client of a server on that home."""
+    from served import visiting
+
+    with visiting(served_home) as visitor:
+        yield visitor
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from safetensors.numpy import save_file
 
 from and_retrieval import faiss_index
+from and_retrieval.clips.bands import BANDS
 from and_retrieval.clips.index import ClipIndex
 from and_retrieval.clips.qualities import QUALITIES
 from and_retrieval.config import ClipConfig, LabelConfig, RecordConfig, SummaryConfig
@@ -79,21 +80,26 @@ def commit_batches(
     try:
         sizes = [plan.units for plan in plans]
         activations = new_activations(scratch, sizes, int((~held).sum()), int(held.sum()))
-        gathered = gather(batches, plans, held, top_k, activations)
-        evidence = tuple(layer.evidence for layer in gathered)
+        tapes = gather(batches, plans, held, top_k, activations)
+        evidence = tuple(
+            tape.evidence(plan.name, plan.pooling) for tape, plan in zip(tapes, plans, strict=True)
+        )
         layers = [
             replace(recorded_layer(layer.name, layer.units, layer.moments.count), pooling=layer.pooling)
             for layer in evidence
         ]
         files: dict[str, Writer | Path] = {
-            EVIDENCE: lambda path: save_evidence(evidence, path),
+            EVIDENCE: lambda path: save_evidence(tapes, path),
             ACTIVATIONS: scratch,
         }
         if vectors is not None:
             units = build_unit_index(evidence, vectors).faiss
             files[UNIT_INDEX] = lambda path: faiss_index.save(units, path)
         if qualities is not None:
-            files[QUALITIES_FILE] = lambda path: save_file({"qualities": qualities}, path)
+            unmeasured = np.full((len(qualities), BANDS), np.nan, np.float32)
+            files[QUALITIES_FILE] = lambda path: save_file(
+                {"qualities": qualities, "bands": unmeasured}, path
+            )
         own = {"index_clips": len(held), "held_out_rows": tuple(np.flatnonzero(held).tolist())}
         folder.commit(files, recording_manifest(layers, **(own | facts)))
     finally:
@@ -127,7 +133,8 @@ def plant(
         qualities = np.random.default_rng(0).random((count, len(QUALITIES))).astype(np.float32)
     values = {layer: np.asarray(of, np.float32) for layer, of in layers.items()}
     plans = [LayerPlan(layer, of.shape[1], 1, None, "mean") for layer, of in values.items()]
-    batch = {layer: (of, np.zeros_like(of)) for layer, of in values.items()}
+    middle = np.array([[clip.duration / 2] for clip in index.clips], np.float32)  # there is no time
+    batch = {layer: (of, np.broadcast_to(middle, of.shape)) for layer, of in values.items()}
     folder = index.folder.run(name)
     known = {"index_digest": index.digest(), **facts}
     rows = np.arange(count, dtype=np.int32)

@@ -13,7 +13,7 @@ from hypothesis.extra.numpy import arrays
 from scipy import stats
 
 from and_retrieval.clips.qualities import QUALITIES
-from and_retrieval.explanation.acoustics import describe, explained_by_acoustics, preferences
+from and_retrieval.explanation.acoustics import explained_by_acoustics, in_words, preferences, preferred
 from and_retrieval.types import Floats
 
 NAMES = list(QUALITIES)
@@ -81,14 +81,16 @@ def test_a_preference_shows_in_windows_of_many_files() -> None:
     assert found.q_value[7, NAMES.index("brightness")] <= 0.05
     assert found.q_value[8, NAMES.index("duration")] <= 0.05
     assert np.mean(found.q_value <= 0.05) < 0.003
-    assert (describe(found.rho[8], found.q_value[8]) or "").startswith("prefers short sounds (rho -0.")
+    assert (in_words(preferred(found.rho[8], found.q_value[8])) or "").startswith(
+        "prefers short sounds (rho -0."
+    )
 
 
 def test_units_of_noise_prefer_nothing() -> None:
     random = np.random.default_rng(2)
     found = preferences(random.standard_normal((120, 500)), table(120))
     assert np.mean((found.q_value <= 0.05).any(axis=1)) <= 0.05
-    assert describe(found.rho[0], found.q_value[0]) is None
+    assert in_words(preferred(found.rho[0], found.q_value[0])) is None
 
 
 def test_a_planted_unit_is_described() -> None:
@@ -98,7 +100,7 @@ def test_a_planted_unit_is_described() -> None:
     activations[:, 0] = told[:, NAMES.index("brightness")] + 0.5 * random.standard_normal(200)
     activations[:, 1] = -told[:, NAMES.index("duration")] + 0.6 * told[:, NAMES.index("tonality")]
     found = preferences(activations, told)
-    bright, short = (describe(found.rho[unit], found.q_value[unit]) for unit in (0, 1))
+    bright, short = (in_words(preferred(found.rho[unit], found.q_value[unit])) for unit in (0, 1))
     assert bright == f"prefers bright sounds (rho {found.rho[0, NAMES.index('brightness')]:.2f})"
     assert short is not None
     assert short.startswith("prefers short, tonal sounds (rho -0.8")
@@ -110,9 +112,11 @@ def test_a_description_names_the_strongest_of_a_kind_and_three_at_most() -> None
     for name, value in {**strengths, "attack": 0.9}.items():
         rho[NAMES.index(name)] = value
         q_value[NAMES.index(name)] = 0.2 if name == "attack" else 0.01
-    assert describe(rho, q_value) == "prefers bright, noisy, sustained sounds (rho 0.70, -0.60, 0.40)"
-    assert describe(rho, q_value, least=0.65) == "prefers bright sounds (rho 0.70)"
-    assert describe(0.2 * rho, q_value) is None
+    assert (
+        in_words(preferred(rho, q_value)) == "prefers bright, noisy, sustained sounds (rho 0.70, -0.60, 0.40)"
+    )
+    assert in_words(preferred(rho, q_value, least=0.65)) == "prefers bright sounds (rho 0.70)"
+    assert in_words(preferred(0.2 * rho, q_value)) is None
 
 
 def test_dead_units_and_unread_clips() -> None:
@@ -127,7 +131,7 @@ def test_dead_units_and_unread_clips() -> None:
     np.testing.assert_allclose(found.rho[[0, 3]], whole.rho, atol=1e-6)
     np.testing.assert_array_equal(found.rho[1], 0)
     np.testing.assert_array_equal(found.q_value[1], 1)
-    assert describe(found.rho[1], found.q_value[1]) is None
+    assert in_words(preferred(found.rho[1], found.q_value[1])) is None
     r2 = explained_by_acoustics(padded, np.insert(told, 5, 1.0, axis=0)).r2
     assert np.isfinite(r2[[0, 3]]).all()
     assert np.isnan(r2[[1, 2]]).all()
@@ -149,7 +153,7 @@ def test_preferences_are_always_finite(clips: int, units: int, grouped: bool, da
     assert (np.abs(found.rho) <= 1).all()
     assert ((found.q_value >= 0) & (found.q_value <= 1)).all()
     for rho, q_value in zip(found.rho, found.q_value, strict=True):
-        describe(rho, q_value)
+        in_words(preferred(rho, q_value))
 
 
 Permuted = Callable[[np.ndarray, np.ndarray], np.ndarray]

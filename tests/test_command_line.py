@@ -52,8 +52,8 @@ def help_of(verb: str, capsys: pytest.CaptureFixture[str]) -> str:
 
 
 def test_the_names_are_those_of_the_registries() -> None:
-    from and_retrieval.explanation.lines import FORMATS
     from and_retrieval.explanation.scores import SCORES
+    from and_retrieval.export.formats import FORMATS
     from and_retrieval.pruning.selectors import SELECTORS
     from and_retrieval.report.write import RANKED
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import shutil
 from dataclasses import replace
@@ -115,7 +116,16 @@ def test_units_lean_as_they_were_planted(built: Path) -> None:
     assert found.findings[0].startswith(
         "s/leaning acoustic: measured qualities explain its units better than concepts do; "
     )
+    shares = [layer.kinds for layer in found.layers_a]
+    assert shares[0]["acoustic"].value > 0.8
+    assert all(sum(share.value for share in layer.values()) == pytest.approx(1, abs=1e-3) for layer in shares)
     assert found.findings[1].startswith(
+        "s/leaning acoustic: share of units explained by their label more than by "
+    )
+    assert (
+        f"by measured sound more than by their label {shares[0]['acoustic'].value:.2f}" in found.findings[1]
+    )
+    assert found.findings[2].startswith(
         "s/leaning graded: concepts explain its units better than measured qualities do; "
     )
 
@@ -280,3 +290,19 @@ def test_runs_lists_what_is_there(
     text = capsys.readouterr().out
     assert "s/other  planted other, 2 layers, 48 units, 96 clips, not explained" in text
     assert answer("runs", "--home", str(tmp_path / "empty"))["indexes"] == []
+
+
+def test_a_table_has_a_row_per_layer(in_built: Path, tmp_path: Path, answer: Answer) -> None:
+    path = tmp_path / "c.csv"
+    result = answer("compare", "s/narrow", "s/broad", "--table", str(path))
+    assert result["table"] == str(path)
+    with path.open(newline="", encoding="utf-8") as stream:
+        rows = list(csv.DictReader(stream))
+    assert [(row["run"], row["name"]) for row in rows] == [
+        ("s/narrow", "early"), ("s/narrow", "late"), ("s/broad", "early"), ("s/broad", "late"),
+    ]  # fmt: skip
+    late = result["layers_a"][1]
+    assert float(rows[1]["polysemanticity"]) == late["polysemanticity"]["value"]
+    assert float(rows[1]["polysemanticity_low"]) == late["polysemanticity"]["low"]
+    assert float(rows[1]["leaning_concepts_r2"]) == late["leaning"]["concepts"]["r2"]["value"]
+    assert float(rows[1]["leaning_concepts_shuffled"]) == late["leaning"]["concepts"]["shuffled"]

@@ -11,11 +11,13 @@ import torch
 from sounds import noise, tone
 
 from and_retrieval.checkpoints.bundled import models_folder
-from and_retrieval.checkpoints.yamnet import class_names, load_yamnet, log_mel_patches, patch_rms
+from and_retrieval.checkpoints.yamnet import load_yamnet, log_mel_patches, patch_rms
+from and_retrieval.checkpoints.yamnet_classes import class_names
 from and_retrieval.clips.files import read_window
 from and_retrieval.embed import NAMES, embedded, load_embedder, minilm, text_cache
-from and_retrieval.embed.embedded import EmbeddedEmbedder, load_statistics, posterior_roots
+from and_retrieval.embed.embedded import EmbeddedEmbedder, load_statistics
 from and_retrieval.embed.minilm import cached_sentence_vectors, sentence_vectors
+from and_retrieval.embed.posteriors import posterior_roots
 from and_retrieval.embed.statistics import synthetic_signals, write_statistics
 from and_retrieval.errors import InputError
 from and_retrieval.soundbank import clip

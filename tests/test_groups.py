@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 
@@ -154,7 +155,7 @@ def test_polysemanticity_is_the_mean_over_pairs_of_different_files(space: Space)
     weights = np.linspace(1, 0.2, 8, dtype=np.float32)[None]
     files = space.files.copy()
     files[rows[0, 1]] = files[rows[0, 0]]
-    told = Space(space.directions, files, 0.1, space.apart, space.together, 1.0)
+    told = replace(space, files=files, random_cosine=0.1)
     pairs = [(a, b) for a, b in combinations(range(8), 2) if files[rows[0, a]] != files[rows[0, b]]]
     vectors = space.directions[rows[0]].astype(np.float64)
     counts = [float(weights[0, a] * weights[0, b]) for a, b in pairs]

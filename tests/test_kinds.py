@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 from collections import Counter
 
 import numpy as np
 import pytest
 
 from and_retrieval.clips.qualities import QUALITIES
-from and_retrieval.explanation.kinds import kinds, rivals
+from and_retrieval.explanation.faithfulness import exponential_scores
+from and_retrieval.explanation.kinds import cross_fitted_rivals, kinds, rivals
 from and_retrieval.types import Floats, Kind
 
 SEEN, TESTED, UNITS = 320, 80, 60
@@ -16,33 +18,55 @@ NAMES = tuple(QUALITIES)
 CLASSES = 10
 
 
-class World:
-    """Clips of ten classes; those of the first are padded with silence, and so are some of every other class."""
+SHIFTS = {"loudness": 2.5, "duration": -2.5}
+"""How the clips of the first class differ from the others in a quality, in its standard deviations."""
 
-    def __init__(self, seed: int = 0) -> None:
+
+class World:
+    """Clips of ten classes; those of the first differ from the others in a quality, as do some of every other class.
+
+    They are padded with silence, louder or shorter.
+    """
+
+    def __init__(self, seed: int = 0, confound: str = "silence") -> None:
         self.random = np.random.default_rng(seed)
         clips = SEEN + TESTED
         self.label = self.random.integers(0, CLASSES, clips)
         self.qualities = self.random.standard_normal((clips, len(NAMES))).astype(np.float32)
-        self.silence = np.where(self.label == 0, self.random.uniform(0.5, 0.9, clips), 0.0)
-        padded = self.random.random(clips) < 0.3
-        self.silence = np.where(padded, self.random.uniform(0.2, 0.9, clips), self.silence)
-        self.qualities[:, NAMES.index("silence")] = self.silence
         self.similarity = (self.label == 0) + 0.4 * self.random.standard_normal(clips)
+        some = (self.label == 0) | (self.random.random(clips) < 0.3)
+        if confound == "silence":
+            padding = self.random.uniform(np.where(self.label == 0, 0.5, 0.2), 0.9)
+            self.quality = np.where(some, padding, 0.0)
+        else:
+            self.quality = SHIFTS[confound] * some + 0.5 * self.random.standard_normal(clips)
+        self.qualities[:, NAMES.index(confound)] = self.quality
 
-    def kinds(self, units: Floats, holds: bool = True) -> Counter[Kind | None]:
+    def kinds(self, units: Floats, holds: bool = True, cross_fitted: bool = False) -> Counter[Kind | None]:
         """Kinds of units [clips, units], all labelled with the first class."""
-        predictions = np.tile(self.similarity[SEEN:], (units.shape[1], 1))
-        measured = rivals(
-            (units[:SEEN], self.qualities[:SEEN]),
-            (units[SEEN:], self.qualities[SEEN:]),
-            predictions,
-            np.arange(TESTED),
-        )
-        return Counter(kinds(np.full(units.shape[1], holds), measured))
+        count = units.shape[1]
+        if cross_fitted:
+            clips = np.arange(len(units))
+            predictions = np.tile(self.similarity, (count, 1))
+            measured = cross_fitted_rivals(units, self.qualities, clips % 5, predictions, clips)
+        else:
+            measured = rivals(
+                (units[:SEEN], self.qualities[:SEEN]),
+                (units[SEEN:], self.qualities[SEEN:]),
+                np.tile(self.similarity[SEEN:], (count, 1)),
+                np.arange(TESTED),
+            )
+        return Counter(kinds(np.full(count, holds), measured))
+
+    def small(self, clips: int) -> World:
+        """The first clips alone."""
+        part = copy.copy(self)
+        for name in ("label", "qualities", "similarity", "quality"):
+            setattr(part, name, getattr(self, name)[:clips])
+        return part
 
     def noise(self, scale: float) -> Floats:
-        return (scale * self.random.standard_normal((SEEN + TESTED, UNITS))).astype(np.float32)
+        return (scale * self.random.standard_normal((len(self.label), UNITS))).astype(np.float32)
 
 
 @pytest.fixture(scope="module")
@@ -50,20 +74,63 @@ def world() -> World:
     return World()
 
 
-def test_units_of_a_padded_class_are_concepts(world: World) -> None:
+CONFOUNDS = pytest.mark.parametrize("confound", ["silence", "loudness", "duration"])
+
+
+@CONFOUNDS
+@pytest.mark.parametrize("cross_fitted", [False, True])
+def test_units_of_a_class_that_differs_in_a_quality_are_concepts(confound: str, cross_fitted: bool) -> None:
+    world = World(confound=confound)
     units = (world.label == 0)[:, None] + world.noise(0.3)
-    assert world.kinds(units)["concept"] >= 0.9 * UNITS
+    assert world.kinds(units, cross_fitted=cross_fitted)["concept"] >= 0.9 * UNITS
 
 
-def test_units_of_silence_are_acoustic_though_their_label_holds(world: World) -> None:
-    units = world.silence[:, None] + world.noise(0.1)
-    assert world.kinds(units)["acoustic"] >= 0.8 * UNITS
+@CONFOUNDS
+@pytest.mark.parametrize("cross_fitted", [False, True])
+def test_units_of_the_quality_are_acoustic_though_their_label_holds(
+    confound: str, cross_fitted: bool
+) -> None:
+    world = World(confound=confound)
+    size = float(world.quality.std())
+    units = np.sign(SHIFTS.get(confound, 1)) * world.quality[:, None] / size + world.noise(0.3)
+    assert world.kinds(units, cross_fitted=cross_fitted)["acoustic"] >= 0.8 * UNITS
+
+
+def test_small_sets_are_told_apart_by_cross_fitting() -> None:
+    """Sixty clips, of which too few could be held out."""
+    world = World(2).small(60)
+    concept = (world.label == 0)[:, None] + world.noise(0.2)
+    assert world.kinds(concept, cross_fitted=True)["concept"] >= 0.8 * UNITS
+    silence = world.quality[:, None] / float(world.quality.std()) + world.noise(0.3)
+    assert world.kinds(silence, cross_fitted=True)["acoustic"] >= 0.8 * UNITS
+    assert world.kinds(world.noise(1.0), holds=False, cross_fitted=True)[None] >= 0.95 * UNITS
+
+
+def test_cross_fitting_leaves_missing_clips_out(world: World) -> None:
+    units = world.quality[:, None] / float(world.quality.std()) + world.noise(0.3)
+    gaps = units.copy()
+    gaps[::7, : UNITS // 2] = np.nan
+    assert world.kinds(gaps, cross_fitted=True)["acoustic"] >= 0.8 * UNITS
+    gaps[1:, 0] = np.nan  # a single clip: nothing can be fitted
+    assert world.kinds(gaps[:, :1], cross_fitted=True) == {None: 1}
 
 
 @pytest.mark.parametrize("quality", ["loudness", "duration", "pitch"])
 def test_units_of_another_quality_are_acoustic(world: World, quality: str) -> None:
     units = world.qualities[:, [NAMES.index(quality)]] + world.noise(0.5)
     assert world.kinds(units, holds=False)["acoustic"] >= 0.9 * UNITS
+
+
+@pytest.mark.parametrize("noise", [0.05, 0.3])
+@pytest.mark.parametrize("label", ["of the loudest", "as scores"])
+def test_what_a_quality_has_beyond_its_ranks_is_not_the_labels(label: str, noise: float) -> None:
+    """The label is no straight line over loudness, as exponential scores are none; the unit measures loudness."""
+    world = World(3, "loudness")
+    loud = world.qualities[:, NAMES.index("loudness")].astype(np.float64)
+    shape = loud > np.quantile(loud, 0.85) if label == "of the loudest" else exponential_scores(loud[None])[0]
+    world.similarity = shape + 0.3 * world.random.standard_normal(len(loud))
+    found = world.kinds((loud[:, None] + world.noise(noise)).astype(np.float32))
+    assert found["acoustic"] + found["both"] >= 0.95 * UNITS
 
 
 def test_where_both_say_the_same_it_is_both() -> None:
@@ -80,5 +147,5 @@ def test_units_of_noise_are_nothing(world: World) -> None:
 
 
 def test_a_scale_changes_nothing(world: World) -> None:
-    units = world.silence[:, None] + world.noise(0.3)
+    units = world.quality[:, None] + world.noise(0.3)
     assert world.kinds(units) == world.kinds(units * np.float32(1e-9)) == world.kinds(units * np.float32(1e9))

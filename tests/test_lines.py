@@ -20,8 +20,9 @@ from sounds import WriteSound, tone
 from and_retrieval.clips.index import ClipIndex
 from and_retrieval.config import ClipConfig
 from and_retrieval.explanation import lines
-from and_retrieval.explanation.lines import FORMATS, export_units, unit_lines
+from and_retrieval.explanation.lines import unit_lines
 from and_retrieval.explanation.stored import Explained
+from and_retrieval.export.formats import FORMATS, export_units
 from and_retrieval.recording.recording import Recording
 from and_retrieval.types import Explanation, Label, Meaning, Shown, Summary, UnitFaithfulness
 
@@ -220,26 +221,28 @@ class TestFile:
         self, form: str, explained: Explained, tmp_path: Path
     ) -> None:
         own = export_units(explained, form)
-        assert own == explained.recording.folder.path / f"explanations.{form}"
+        assert own == explained.recording.folder.path / FORMATS[form].file
         other = export_units(explained, form, tmp_path / "some.file")
         assert other.read_bytes() == own.read_bytes()
 
-    def test_that_breaks_off_leaves_the_one_before(
-        self, form: str, explained: Explained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        (tmp_path / "alone").mkdir()
-        path = export_units(explained, form, tmp_path / "alone" / "x")
-        before = path.read_bytes()
 
-        def broken(of: Explained) -> Iterator[dict[str, Any]]:
-            yield next(unit_lines(of))
-            raise KeyboardInterrupt
+@pytest.mark.parametrize("form", ["jsonl", "csv", "parquet"])
+def test_a_file_that_breaks_off_leaves_the_one_before(
+    form: str, explained: Explained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "alone").mkdir()
+    path = export_units(explained, form, tmp_path / "alone" / "x")
+    before = path.read_bytes()
 
-        monkeypatch.setattr(lines, "unit_lines", broken)
-        with pytest.raises(KeyboardInterrupt):
-            export_units(explained, form, path)
-        assert path.read_bytes() == before
-        assert list(path.parent.iterdir()) == [path]
+    def broken(of: Explained) -> Iterator[dict[str, Any]]:
+        yield next(unit_lines(of))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(lines, "unit_lines", broken)
+    with pytest.raises(KeyboardInterrupt):
+        export_units(explained, form, path)
+    assert path.read_bytes() == before
+    assert list(path.parent.iterdir()) == [path]
 
 
 def test_the_columns_of_a_parquet_file_do_not_depend_on_what_is_in_them() -> None:

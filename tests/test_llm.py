@@ -11,6 +11,7 @@ import pytest
 
 from and_retrieval.checkpoints.bundled import locate
 from and_retrieval.errors import AndRetrievalError, InputError
+from and_retrieval.files import sha256
 from and_retrieval.language import llm as module
 from and_retrieval.language.decoder import Decoder, Weights
 from and_retrieval.language.llm import LlamaModel, load_llm
@@ -116,6 +117,16 @@ def test_files_that_are_no_models(tmp_path: Path, capfd: pytest.CaptureFixture[s
         load_llm(text, "text")
     damaged = tmp_path / "damaged.gguf"
     damaged.write_bytes(weights("smollm2").read_bytes()[:100_000])
+    with pytest.raises(InputError, match=r"cannot load .*damaged\.gguf"):
+        load_llm(damaged, "damaged")
+    beside = tmp_path / "damaged.gguf.sha256"
+    for stated in ("0" * 64 + "  damaged.gguf\n", "", "\n"):
+        beside.write_text(stated)
+        with pytest.raises(
+            InputError, match=r"damaged\.gguf is not the file that damaged\.gguf\.sha256 describes"
+        ):
+            load_llm(damaged, "damaged")
+    beside.write_text(f"{sha256(damaged).upper()} *damaged.gguf\n")
     with pytest.raises(InputError, match=r"cannot load .*damaged\.gguf"):
         load_llm(damaged, "damaged")
     with pytest.raises(InputError, match=r"cannot read language model .*missing\.gguf"):

@@ -14,7 +14,7 @@ from and_retrieval import ClipIndex, ConceptBank, Run, explain, soundbank
 from and_retrieval.clips.source import held_out
 from and_retrieval.config import LabelConfig, SummaryConfig
 from and_retrieval.explanation.labels import EVIDENCE, describe_clips, layer_labels
-from and_retrieval.explanation.meanings import layer_groups, meaning_finder, seen_space
+from and_retrieval.explanation.meanings import meaning_finder, seen_spaces
 from and_retrieval.explanation.stored import Explained
 from and_retrieval.explanation.summaries import UNRELIABLE, with_summaries
 from and_retrieval.progress import silent
@@ -103,11 +103,11 @@ def test_explanations_keep_them(run: Run, told: Sequence[Explanation]) -> None:
 
 
 def test_held_out_clips_are_no_part_of_the_space(run: Run) -> None:
-    space, place = seen_space(run)
+    spaces = seen_spaces(run)
     assert len(run.held_out_rows)
-    assert (place[run.held_out_rows] == -1).all()
-    assert sorted(place[place >= 0]) == list(range(len(space.files)))
-    assert layer_groups(run.layers[0], space, place).several[1]
+    assert (spaces.place[run.held_out_rows] == -1).all()
+    assert sorted(spaces.place[spaces.place >= 0]) == list(range(len(spaces.clips.files)))
+    assert spaces.groups(run.layers[0]).several[1]
 
 
 def labels_of(run: Recording, config: LabelConfig) -> list[tuple[Label, ...]]:

@@ -164,6 +164,16 @@ def test_an_unmodulated_sound_has_no_rate() -> None:
         assert found["modulation"] < 0.1
 
 
+@pytest.mark.parametrize("offset", [0.0, 1e-3, 0.2])
+@pytest.mark.parametrize("share", [0.0, 0.25, 0.6])
+def test_padding_is_silence_whatever_the_offset_of_the_sound(share: float, offset: float) -> None:
+    times = np.arange(RATE) / RATE
+    sound = 0.5 * np.sin(2 * np.pi * 330 * times) + offset
+    sound[RATE - int(share * RATE) :] = 0
+    measured = dict(zip(QUALITIES, measure(sound.astype(np.float32), RATE), strict=True))
+    assert measured["silence"] == pytest.approx(share, abs=0.011)
+
+
 def test_silence_has_a_loudness_and_no_qualities() -> None:
     for sound in (np.zeros(RATE), np.full(RATE, 0.25), np.zeros(0)):
         found = qualities(sound)

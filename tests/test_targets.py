@@ -11,9 +11,10 @@ import pytest
 import torch
 from torch import nn
 
+from and_retrieval.checkpoints.devices import resolve_device
 from and_retrieval.errors import InputError
 from and_retrieval.network.hooks import forward
-from and_retrieval.targets import REGISTRY, layer_names, load_target, resolve_device, user, weights_hash
+from and_retrieval.targets import REGISTRY, layer_names, load_target, user, weights_hash
 from and_retrieval.types import Target
 
 GOOD = """

@@ -18,8 +18,9 @@ from and_retrieval.clips.index import ClipIndex
 from and_retrieval.concepts import ConceptBank
 from and_retrieval.config import OpenConceptConfig, RecordConfig, SummaryConfig
 from and_retrieval.explanation.explain import explain
-from and_retrieval.explanation.lines import export_units, unit_lines
+from and_retrieval.explanation.lines import unit_lines
 from and_retrieval.explanation.stored import Explained
+from and_retrieval.export.formats import export_units
 from and_retrieval.recording.record import record
 from and_retrieval.recording.recording import QUALITIES_FILE, Recording
 from and_retrieval.report.data import ClipFacts, ReportData, text_tables

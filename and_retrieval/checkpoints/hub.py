@@ -229,7 +229,7 @@ def _shards(index: Path) -> set[str]:
     if not isinstance(shards, dict) or not all(isinstance(name, str) for name in shards.values()):
         raise InputError(f"{index} is damaged: its weight_map does not say in which file each weight is")
     for name in shards.values():
-        if not name or Path(name).name != name or "\\" in name or "\0" in name:
+        if Path(name).name != name or name in ("", "..") or "\\" in name or "\0" in name:
             raise InputError(f"{index} names a file outside its folder, {name!r}, which is not read")
     return set(shards.values())
 

@@ -7,7 +7,6 @@ They are read here without running any ONNX code.
 
 from __future__ import annotations
 
-import csv
 import functools
 import zipfile
 from collections.abc import Sequence
@@ -20,8 +19,8 @@ from ..errors import InputError, MissingExtraError
 from ..types import Floats
 from . import torchaudio_shim  # noqa: F401  (before anything imports torchaudio)
 from .bundled import locate
+from .yamnet_classes import SAMPLE_RATE
 
-SAMPLE_RATE = 16_000
 FRAME = 400  # samples, 25 ms
 HOP = 160  # samples, 10 ms
 FFT = 512
@@ -87,13 +86,6 @@ class Yamnet(nn.Module):
             x = layer(x)
         logits = self.classifier(x.mean(dim=(2, 3)))
         return logits.reshape(*patches.shape[:-3], -1)  # type: ignore[no-any-return]
-
-
-@functools.cache
-def class_names() -> tuple[str, ...]:
-    """The 521 display names, in the order of the logits."""
-    with (locate("yamnet") / "yamnet_class_map.csv").open(newline="", encoding="utf-8") as stream:
-        return tuple(row["display_name"] for row in csv.DictReader(stream))
 
 
 def load_yamnet() -> Yamnet:

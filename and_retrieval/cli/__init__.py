@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from .. import __version__, interruption
 from ..store import DEFAULT_HOME, HOME_VARIABLE
 from . import (
+    audit,
     bench,
     compare,
     demo,
@@ -18,6 +19,7 @@ from . import (
     explain,
     export,
     index,
+    merge,
     models,
     prune,
     record,
@@ -28,7 +30,23 @@ from . import (
 )
 from .parser import OneLineParser, VerbParser
 
-VERBS = (demo, index, record, explain, search, serve, prune, report, export, compare, runs, models, bench)
+VERBS = (
+    demo,
+    index,
+    record,
+    merge,
+    explain,
+    search,
+    serve,
+    prune,
+    report,
+    export,
+    compare,
+    audit,
+    runs,
+    models,
+    bench,
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -37,20 +55,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     with interruption.watched(), ending.warnings():
         try:
-            _run(argv)
+            failed = _run(argv)
             interruption.check()
         except (Exception, KeyboardInterrupt) as error:
             return ending.complain(error)
-    return 0
+    return ending.FAILED if failed else 0
 
 
-def _run(argv: Sequence[str] | None) -> None:
+def _run(argv: Sequence[str] | None) -> bool:
+    """Run one verb; returns whether its result is that something fails, as an audit's may be."""
     ending.check_standard_output()
     parser = command_parser()
     args = parser.parse_args(argv)
     if not hasattr(args, "verb"):
         parser.print_help()
-        return
+        return False
     begin = time.monotonic()
     with contextlib.redirect_stdout(sys.stderr):  # a user's network may print, but stdout is for the result
         result, text = args.verb(args)
@@ -58,6 +77,7 @@ def _run(argv: Sequence[str] | None) -> None:
     ending.show(result, text, args.json)
     if hasattr(args, "afterwards"):  # what goes on after the result is known
         args.afterwards()
+    return args.fails is not None and bool(args.fails(result))
 
 
 def command_parser() -> OneLineParser:

@@ -28,6 +28,10 @@ def add(verbs: Any) -> None:
         "--out", type=new_file("--out", PICTURES), metavar="FILE.png|.svg",
         help="draw the figures of all layers into this file",
     )  # fmt: skip
+    verb.add_argument(
+        "--table", type=new_file("--table", (".csv",)), metavar="FILE.csv",
+        help="write the figures of all layers into this table",
+    )  # fmt: skip
     add_embedder(verb)
     add_device(verb)
 
@@ -36,10 +40,12 @@ def answer(args: argparse.Namespace) -> tuple[Result, str]:
     """Run the verb; return its result as JSON and as text."""
     from ..comparison.compare import as_json, compare
     from ..comparison.picture import draw
+    from ..comparison.table import write_table
 
     device = device_of(args)
     compared = compare(opened_run(args.a, args, device), opened_run(args.b, args, device))
     picture = str(draw(compared, args.out)) if args.out else None
+    table = str(write_table(compared, args.table)) if args.table else None
     lines = [
         *_table(compared.a, compared.target_a, compared.layers_a),
         *(_table(compared.b, compared.target_b, compared.layers_b) if compared.b != compared.a else ()),
@@ -49,8 +55,9 @@ def answer(args: argparse.Namespace) -> tuple[Result, str]:
         "",
         *compared.caveats,
         *([f"picture  {picture}"] if picture else ()),
+        *([f"table  {table}"] if table else ()),
     ]
-    return {**as_json(compared), "picture": picture}, "\n".join(lines)
+    return {**as_json(compared), "picture": picture, "table": table}, "\n".join(lines)
 
 
 def _table(run: str, target: str, layers: tuple[LayerProfile, ...]) -> list[str]:
@@ -59,7 +66,7 @@ def _table(run: str, target: str, layers: tuple[LayerProfile, ...]) -> list[str]
     lines = [
         f"{run} ({target})",
         f"  {'layer':{width}}  units  reliable  faithfulness (best of ten)  polysemanticity (random)  "
-        "concepts (effective)  R² concepts  acoustics (shuffled)",
+        "concepts (effective)  R² concepts  acoustics (shuffled)  kinds: concept  acoustic  both",
     ]
     for layer in layers:
         lean = layer.leaning
@@ -70,7 +77,10 @@ def _table(run: str, target: str, layers: tuple[LayerProfile, ...]) -> list[str]
             f"{_value(layer.polysemanticity):>15} {_chance(layer.random_polysemanticity):8}  "
             f"{layer.concepts:8} {f'({layer.effective_concepts:.1f})':11}  "
             f"{_value(concepts.r2 if concepts else None):>11}  "
-            f"{_value(acoustics.r2 if acoustics else None):>9} {_chance(acoustics.shuffled if acoustics else None)}"
+            f"{_value(acoustics.r2 if acoustics else None):>9} "
+            f"{_chance(acoustics.shuffled if acoustics else None):10}  "
+            f"{_value(layer.kinds.get('concept')):>14}  {_value(layer.kinds.get('acoustic')):>8}  "
+            f"{_value(layer.kinds.get('both')):>4}"
         )
     return lines
 

@@ -65,6 +65,6 @@ def answer(args: argparse.Namespace) -> tuple[Result, str]:
     text = (
         f"{len(explained)} units of YAMNet explained with {len(index.clips)} rendered sounds in "
         f"{time.monotonic() - begin:.0f} s\nreport   {report}\n"
-        f'next     and-retrieval search {run.name} "water drops"{where}'
+        f'next     and-retrieval search {run.name} "a crying baby"{where}'
     )
     return result, text

@@ -1,7 +1,7 @@
 """How a verb ends: its result on standard output, or one line on standard error and an exit code.
 
-0 for a result, 2 for what the user can mend (bad input, no space, no memory), 1 for a defect in the program, 128 plus
-the number of the signal when one ended it (130 for Ctrl-C).
+0 for a result, 2 for what the user can mend (bad input, no space, no memory), 1 for a defect in the program or an
+audit that fails, 128 plus the number of the signal when one ended it (130 for Ctrl-C).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ..errors import AndRetrievalError, InputError
 from ..files import one_line
 
 TRACEBACK_VARIABLE = "AND_RETRIEVAL_TRACEBACK"
-USER, DEFECT, SIGNALLED = 2, 1, 128
+USER, DEFECT, FAILED, SIGNALLED = 2, 1, 1, 128
 _OUT_OF_MEMORY = (
     "can't allocate memory",
     "cannot allocate memory",

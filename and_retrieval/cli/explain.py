@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 from ..choices import COUNT, COUNT_OR_NONE, EVIDENCE, OPEN_CONCEPTS, RANKS, SCORES
 from ..concepts import BUILT_IN, DEFAULT_BANK, OWN_LABELS
 from ..config import LabelConfig, OpenConceptConfig, SummaryConfig
+from ..types import Explanation
 from .options import (
     Result,
     add_device,
@@ -111,16 +113,24 @@ def answer(args: argparse.Namespace) -> tuple[Result, str]:
         "reliable": reliable if any(unit.reliable != "untested" for unit in explained) else None,
         "reliable_by_captions": sum(by_captions) if by_captions else None,
         "unknown_concepts": list(explained.manifest.unknown_concepts),
+        **asdict(explained.shards),
     }
     unknown = explained.manifest.unknown_concepts
     trusted = f"{reliable} of them reliably, " if result["reliable"] is not None else ""
     text = (
         f"{labelled} of {units} units labelled, {trusted}{units - abstained} sentences "
         f"by {llm} ({run.folder.path})\n{_left_out(unknown)}"
-        f'next     and-retrieval report {run.name}, and-retrieval search {run.name} "water drops",'
+        f'next     and-retrieval report {run.name}, and-retrieval search {run.name} "{_example(explained)}",'
         f" and-retrieval export {run.name}"
     )
     return result, text
+
+
+def _example(explained: Sequence[Explanation]) -> str:
+    """Something to search for that is found: the first label of the first reliable unit, else of any."""
+    labelled = [unit for unit in explained if unit.labels]
+    best = next((unit for unit in labelled if unit.reliable == "holds"), labelled[0] if labelled else None)
+    return best.labels[0].concept if best else "dog bark"
 
 
 def _left_out(unknown: Sequence[str]) -> str:

@@ -27,14 +27,14 @@ def add(verbs: Any) -> None:
     )  # fmt: skip
     verb.add_argument(
         "--out", type=new_file("--out"), metavar="FILE",
-        help="file to write (default: explanations.FORMAT in the run's folder)",
+        help="file to write (default: in the run's folder)",
     )  # fmt: skip
 
 
 def answer(args: argparse.Namespace) -> tuple[Result, str]:
     """Run the verb; return its result as JSON and as text."""
-    from ..explanation.lines import export_units
     from ..explanation.stored import load_explained
+    from ..export.formats import export_units
 
     explained = load_explained(opened_run(args.run, args))
     path = export_units(explained, args.format, args.out)

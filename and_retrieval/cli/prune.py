@@ -87,19 +87,22 @@ def add(verbs: Any) -> None:
 def answer(args: argparse.Namespace) -> tuple[Result, str]:
     """Run the verb; return its result as JSON and as text."""
     from ..pruning.curves import plotted
+    from ..pruning.prune import prune
+    from ..recording.target import load_recorded_target
 
-    run = opened_run(args.run, args, device_of(args))
-    result = run.prune(
-        *args.concepts,
+    device = device_of(args)
+    run = opened_run(args.run, args, device)
+    result = prune(
+        run,
+        load_recorded_target(run, device, args.trust_remote_code, args.target),
+        args.concepts,
         selector=args.selector,
         ablate=args.ablate,
         layers=tuple(args.layers),
         budgets=tuple(args.budget),
         draws=args.draws,
         export=args.export,
-        device=device_of(args),
-        trust_remote_code=args.trust_remote_code,
-        target=args.target,
+        device=device,
         progress=announcer(args)("masking", "clips"),
     )
     picture = plotted(run, result, args.plot)

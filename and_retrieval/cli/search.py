@@ -15,7 +15,7 @@ from .options import (
     add_device,
     add_embedder,
     add_verb,
-    device_of,
+    embedder_device,
     glob,
     number,
     one_of,
@@ -98,12 +98,12 @@ def answer(args: argparse.Namespace) -> tuple[Result, str]:
     name, _, run_name = args.where.partition("/")
     want = args.want or ("neurons" if run_name else "clips")
     if want == "neurons":
-        run = opened_run(args.where if run_name else only_run(name, args), args, device_of(args))
+        run = opened_run(args.where if run_name else only_run(name, args), args, embedder_device(args))
         results = search_neurons(run, query, args.k, filters)
         return _answered(query, "neurons", results, unknown_texts(run.index, texts))
     if filters != NO_FILTERS:
         raise InputError("clips have no layers and no explanations; leave out the filters, or name NAME/RUN")
-    index = opened(name, args, device_of(args))
+    index = opened(name, args, embedder_device(args))
     results = search_clips(index, query, args.k)
     return _answered(query, "clips", results, unknown_texts(index, texts))
 
@@ -166,7 +166,9 @@ def _nothing(query: Query, want: str, results: list[Result], reason: str) -> str
 
 def _unit_line(unit: Result) -> str:
     sentence = unit["summary"] or ""
-    if unit["label_kind"] == "acoustic":
+    if measured := unit["measured"]:
+        sentence = f"measured: {measured['word']}, rho {measured['rho']:.2f}  {sentence}".strip()
+    elif unit["label_kind"] == "acoustic":
         sentence = f"{sentence}  (measured sound explains it better than these labels)".strip()
     elif unit["reliable"] is False:
         sentence = f"{sentence}  (unreliable)".strip()

@@ -10,7 +10,7 @@ import math
 from functools import lru_cache
 
 import numpy as np
-from scipy import fft, signal
+import scipy  # its parts are imported when they are used
 
 from ..types import Floats
 
@@ -41,11 +41,11 @@ def band_levels(waveform: Floats, sample_rate: int) -> Floats:
     """
     if waveform.ndim != 1:
         raise ValueError(f"band_levels takes a 1-D waveform, got shape {waveform.shape}")
-    size = fft.next_fast_len(round(WINDOW * sample_rate), real=True)
+    size = scipy.fft.next_fast_len(round(WINDOW * sample_rate), real=True)
     window, triangles = _analysis(sample_rate, size)
     sound = np.pad(waveform, (0, max(size - len(waveform), 0))).astype(np.float32, copy=False)
     frames = np.lib.stride_tricks.sliding_window_view(sound, size)[:: size // 2]
-    spectra = fft.rfft(frames * window, axis=1)
+    spectra = scipy.fft.rfft(frames * window, axis=1)
     power = (spectra.real**2 + spectra.imag**2).mean(axis=0, dtype=np.float64)
     return np.asarray(10 * np.log10(np.maximum(power @ triangles, 10 ** (QUIETEST / 10))), np.float32)
 
@@ -53,7 +53,7 @@ def band_levels(waveform: Floats, sample_rate: int) -> Floats:
 @lru_cache(maxsize=8)
 def _analysis(sample_rate: int, size: int) -> tuple[Floats, Floats]:
     """The window, float32 [size], and what turns power spectra into mean squares of bands, float32 [bins, bands]."""
-    window = signal.get_window("hann", size).astype(np.float32)
+    window = scipy.signal.get_window("hann", size).astype(np.float32)
     frequencies = np.fft.rfftfreq(size, 1 / sample_rate)[:, None]
     low, centre, high = band_edges().T
     rising, falling = (frequencies - low) / (centre - low), (high - frequencies) / (high - centre)

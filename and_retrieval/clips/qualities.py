@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy import fft, signal
+import scipy  # its parts are imported when they are used
 
 from ..types import Floats
 
@@ -122,10 +122,14 @@ def measure(waveform: Floats, sample_rate: int) -> Floats:
 
 
 def _silent_share(waveform: Floats, sample_rate: int) -> float:
-    """Share of blocks of `SILENT_BLOCK` seconds whose level is below `SILENT_LEVEL`; 0..1."""
+    """Share of blocks of `SILENT_BLOCK` seconds whose level is below `SILENT_LEVEL`; 0..1.
+
+    A block's level is that around its own mean: where a sound has an offset, the zeros it is padded with are off the
+    mean of the whole clip.
+    """
     size = min(max(round(SILENT_BLOCK * sample_rate), 1), len(waveform))
     blocks = waveform[: len(waveform) // size * size].reshape(-1, size)
-    return float((np.square(blocks).mean(axis=1) < SILENT_LEVEL**2).mean())
+    return float((blocks.var(axis=1) < SILENT_LEVEL**2).mean())
 
 
 @dataclass(frozen=True)
@@ -146,8 +150,8 @@ class _Grid:
 
 @lru_cache(maxsize=8)
 def _grid(sample_rate: int) -> _Grid:
-    size = fft.next_fast_len(round(WINDOW * sample_rate), real=True)
-    window = signal.get_window("hann", size).astype(np.float32)
+    size = scipy.fft.next_fast_len(round(WINDOW * sample_rate), real=True)
+    window = scipy.signal.get_window("hann", size).astype(np.float32)
     every = np.fft.rfftfreq(size, 1 / sample_rate)
     first = int(np.searchsorted(every, LOWEST))
     frequencies = every[first:]
@@ -160,7 +164,7 @@ def _grid(sample_rate: int) -> _Grid:
         size=size,
         hop=round(HOP * sample_rate),
         window=window,
-        window_correlation=_autocorrelation(np.abs(fft.rfft(window)) ** 2, size),
+        window_correlation=_autocorrelation(np.abs(scipy.fft.rfft(window)) ** 2, size),
         first=first,
         frequencies=frequencies.astype(np.float32),
         a_weights=_a_weighting(frequencies).astype(np.float32),
@@ -204,7 +208,7 @@ def _power(sound: Floats, grid: _Grid) -> Floats:
     if len(sound) < grid.size:
         sound = np.pad(sound, (0, grid.size - len(sound)))
     frames = np.lib.stride_tricks.sliding_window_view(sound, grid.size)[:: grid.hop]
-    spectra = fft.rfft(frames * grid.window, axis=1)[:, grid.first :]
+    spectra = scipy.fft.rfft(frames * grid.window, axis=1)[:, grid.first :]
     power: Floats = spectra.real**2 + spectra.imag**2
     return power
 
@@ -233,7 +237,7 @@ def _onsets(power: Floats, grid: _Grid) -> int:
     if not len(rise):
         return 0
     around = np.convolve(np.pad(rise, 5, mode="edge"), np.full(11, 1 / 11), mode="valid")
-    peaks, _ = signal.find_peaks(np.pad(rise - around, 1), height=ONSET_RISE, distance=5)
+    peaks, _ = scipy.signal.find_peaks(np.pad(rise - around, 1), height=ONSET_RISE, distance=5)
     return len(peaks)
 
 
@@ -255,7 +259,7 @@ def _autocorrelation(power: Floats, size: int) -> Floats:
     In steps of half a sample (the spectrum is padded to twice its length), up to a quarter of the window
     and a little more: there a Hann window's wrap-around is still below 2 %.
     """
-    correlation = fft.irfft(power, 2 * size, axis=-1)[..., : int(0.53 * size)]
+    correlation = scipy.fft.irfft(power, 2 * size, axis=-1)[..., : int(0.53 * size)]
     return np.asarray(correlation / np.maximum(correlation[..., :1], np.finfo(np.float32).tiny))
 
 
@@ -308,7 +312,7 @@ def _modulation(envelope: Doubles) -> dict[str, float]:
     count = len(envelope)
     if count * BLOCK < 0.5:
         return {}
-    course = signal.detrend(envelope / envelope.mean())
+    course = scipy.signal.detrend(envelope / envelope.mean())
     rates = np.fft.rfftfreq(count, BLOCK)
     within = (rates >= MODULATIONS[0]) & (rates <= MODULATIONS[1])
     mean_square = 2 * np.sum(np.abs(np.fft.rfft(course)[within]) ** 2) / count**2
@@ -320,7 +324,7 @@ def _modulation(envelope: Doubles) -> dict[str, float]:
     energy = np.concatenate([[0.0], np.cumsum(course**2)])
     lags = np.arange(min(count // 2, round(1 / (BLOCK * MODULATIONS[0])) + 2))
     overlap = np.sqrt(energy[count - lags] * (energy[-1] - energy[lags]))
-    products = signal.correlate(course, course, mode="full")[count - 1 :][: len(lags)]
+    products = scipy.signal.correlate(course, course, mode="full")[count - 1 :][: len(lags)]
     correlation = products / np.maximum(overlap, 1e-12)
     shortest, longest = (1 / (BLOCK * rate) for rate in reversed(MODULATIONS))
     lag, strength = _best_periods(correlation[None].astype(np.float32), shortest, longest, PULSE_COST)

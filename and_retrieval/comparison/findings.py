@@ -15,6 +15,11 @@ from .statistics import Interval, distinct_among
 Figure = tuple[str, Interval | None, Interval | None, str]
 """A figure to compare: its name, its value in the first run and in the second, and the chance level in words."""
 
+KINDS = {
+    "concept": "their label more than by measured sound",
+    "acoustic": "measured sound more than by their label",
+    "both": "their label and measured sound equally",
+}
 LEAST_GAP = 0.05
 """Smallest difference of R² that is reported; a smaller one counts as equal, however certain it is."""
 
@@ -67,6 +72,9 @@ def leanings(run: str, layers: Sequence[LayerProfile]) -> Iterator[str]:
     for layer in layers:
         if layer.leaning is not None:
             yield f"{run} {layer.name}: {_lean(layer.leaning)}"
+        if layer.kinds:
+            shares = [f"{words} {_in_words(layer.kinds[kind])}" for kind, words in KINDS.items()]
+            yield f"{run} {layer.name}: share of units explained by {'; by '.join(shares)}."
 
 
 def _lean(lean: Leaning) -> str:
@@ -140,6 +148,8 @@ def _label_figures(a: LayerProfile, b: LayerProfile, pair: Pair) -> Iterator[Fig
     chance = _chance("best of ten random labels", a.best_correlation, b.best_correlation)
     yield "mean faithfulness", a.correlation, b.correlation, chance
     yield f"different concepts among {pair.among} units", pair.concepts_a, pair.concepts_b, ""
+    for kind, words in KINDS.items():
+        yield f"share of units explained by {words}", a.kinds.get(kind), b.kinds.get(kind), ""
 
 
 def _figures(a: LayerProfile, b: LayerProfile) -> Iterator[Figure]:

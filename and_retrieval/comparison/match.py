@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -127,10 +127,20 @@ def _places(explained: Explained) -> list[Place]:
 
 
 def _vectors(recording: Recording, order: Rows | None = None) -> Floats:
-    """Neuron vectors of all units, as recorded, or with the clip vectors taken in another order."""
-    clips = recording.index.vectors()[: recording.manifest.index_clips]
-    clips = clips if order is None else clips[order]
-    return np.concatenate([neuron_vectors(layer, clips) for layer in recording.layers])
+    """Neuron vectors of all units, as recorded, or with clips in each other's place: order[row] for every row."""
+    layers, recorded = recording.layers, np.arange(recording.manifest.index_clips)
+    moments = recording.index.moments
+    if moments is not None and len(recorded) < len(recording.index.clips):
+        moments = moments.of(recorded)
+    clips = recording.index.vectors()[: len(recorded)]
+    if order is not None:
+        layers = tuple(
+            replace(
+                layer, top=replace(layer.top, rows=np.where(layer.top.rows >= 0, order[layer.top.rows], -1))
+            )
+            for layer in layers
+        )
+    return np.concatenate([neuron_vectors(layer, clips, moments) for layer in layers])
 
 
 def _same_unit(units: Sequence[Place], others: Sequence[Place]) -> Rows:

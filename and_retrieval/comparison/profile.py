@@ -8,8 +8,9 @@ other in both respects, so what one adds to the other says more than either does
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +19,7 @@ from ..explanation.acoustics import accounted_for, filled_ranks, finite_median
 from ..explanation.stored import Explained
 from ..recording.activations import SEEN
 from ..recording.recording import Recording
-from ..types import Explanation, Floats
+from ..types import Explanation, Floats, Kind
 from .statistics import Interval, bootstrap, effective_number, principal, share
 
 Array = npt.NDArray[np.float64]
@@ -72,6 +73,8 @@ class LayerProfile:
         counted: First labels of the reliable units; if labels were not tested, of all units that have one.
         concepts, effective_concepts: Number of different labels counted, and their `statistics.effective_number`.
         acoustic_units: Share of units that follow a measured quality.
+        kinds: Share of the tested units that are explained by a concept, by measured sound (`acoustic`), by `both`
+            equally well, or by `none`, see `explanation.kinds`; empty if none was tested.
         leaning: Whether concepts or measured qualities explain the units better.
     """
 
@@ -88,6 +91,7 @@ class LayerProfile:
     concepts: int
     effective_concepts: float
     acoustic_units: Interval | None
+    kinds: Mapping[str, Interval]
     leaning: Leaning | None
 
 
@@ -132,8 +136,14 @@ def _layer_profile(
         concepts=len(set(counted)),
         effective_concepts=round(effective_number(counted), 2),
         acoustic_units=share(np.array([unit.acoustics is not None for unit in units])),
+        kinds=_kind_shares([unit.kind or "none" for unit in units if unit.faithfulness]),
         leaning=leaning,
     )
+
+
+def _kind_shares(kinds: Sequence[str]) -> dict[str, Interval]:
+    shares = {name: share(np.array([kind == name for kind in kinds])) for name in (*get_args(Kind), "none")}
+    return {name: interval for name, interval in shares.items() if interval is not None}
 
 
 def _leaning(recording: Recording, layer: str, similarity: Floats) -> Leaning | None:

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from ..checkpoints import torchaudio_shim  # noqa: F401  (transformers' CLAP imports torchaudio)
+from ..checkpoints.devices import resolve_device
 from ..checkpoints.hub import (
     CONFIG,
     FEATURES,
@@ -85,7 +86,7 @@ class ClapEmbedder:
 
     def __init__(self, checkpoint: Checkpoint, device: str = "cpu", precision: str = "fp32") -> None:
         check_pair(checkpoint)
-        self._checkpoint, self._device, self._precision = checkpoint, torch.device(device), precision
+        self._checkpoint, self._device, self._precision = checkpoint, resolve_device(device), precision
         self._front = MelFrontEnd(checkpoint.extractor, self._device)
         self._batch = WINDOWS[precision] if self._device.type == "cpu" else WINDOWS_ELSEWHERE
         self.name = checkpoint.name

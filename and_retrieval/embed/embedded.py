@@ -11,37 +11,26 @@ from __future__ import annotations
 
 import csv
 import hashlib
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import cache, cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from ..checkpoints.bundled import manifest, models_folder
-from ..checkpoints.yamnet import (
-    HOP,
-    PATCH_FRAMES,
-    PATCH_HOP,
-    SAMPLE_RATE,
-    Yamnet,
-    class_names,
-    load_yamnet,
-    log_mel_patches,
-    patch_rms,
-)
+from ..checkpoints.devices import resolve_device
+from ..checkpoints.yamnet_classes import SAMPLE_RATE, class_names
 from ..types import Floats, Spans
 from .minilm import DIM, cached_sentence_vectors, sentence_vectors
+
+if TYPE_CHECKING:
+    from ..checkpoints.yamnet import Yamnet
 
 RECIPE = "embedded-2"
 PROMPTS = ("{}", "the sound of {}", "{} sound", "{} noise")
 SHARPNESS = 1.5  # of the text kernel exp(SHARPNESS * (cosine - 1))
 RIDGE = 0.03
-QUIET = 1e-3  # patches quieter than this share of the loudest are dropped
-QUIET_FLOOR = 1e-6
 SIGMA_FLOOR = 3.0  # multiple of the median sigma that is added to every sigma
-BATCH_PATCHES = 64
 CACHED_FROM = 100  # sentences; longer lists are cached
 
 
@@ -59,8 +48,10 @@ class EmbeddedEmbedder:
 
     @cached_property
     def _network(self) -> Yamnet:
-        """Loaded with the first sound: a search by text does not need it."""
-        return load_yamnet().to(self._device)
+        """Loaded with the first sound: a search by text does not need it, nor torch."""
+        from ..checkpoints.yamnet import load_yamnet
+
+        return load_yamnet().to(resolve_device(self._device))
 
     @cached_property
     def fingerprint(self) -> str:
@@ -79,7 +70,9 @@ class EmbeddedEmbedder:
         a = (q - mean) / (std + 3 median(std)) with q = `posterior_roots`; mean and std are those of synthetic
         signals, so that a class that responds to everything counts for little.
         """
-        return self._standardised(posterior_roots(self._network, waveforms, self._device))
+        from .posteriors import posterior_roots
+
+        return self._standardised(posterior_roots(self._network, waveforms))
 
     def embed_with_moments(
         self, waveforms: Sequence[Floats], spans: Sequence[Spans]
@@ -95,10 +88,12 @@ class EmbeddedEmbedder:
         Returns:
             float32 [n, 521], and for every waveform float32 [moments, 521]; rows have unit length.
         """
+        from .posteriors import alike, patches_of
+
         roots = np.empty((len(waveforms), self.dim), np.float32)
         moments = [np.empty((len(of), self.dim), np.float32) for of in spans]
-        for rows in _batches(waveforms, spans):
-            patches = _patches(self._network, [waveforms[row] for row in rows], self._device)
+        for rows in alike(waveforms, spans):
+            patches = patches_of(self._network, [waveforms[row] for row in rows])
             roots[rows] = patches.posterior_roots()
             for number, (start, end) in enumerate(spans[rows[0]]):
                 within = self._standardised(patches.between(start, end).posterior_roots())
@@ -147,68 +142,6 @@ def load(place: str = "", device: str = "cpu", precision: str = "") -> EmbeddedE
         MissingExtraError: The weights are not installed.
     """
     return EmbeddedEmbedder(device)
-
-
-def posterior_roots(network: Yamnet, waveforms: Sequence[Floats], device: str = "cpu") -> Floats:
-    """Square roots of YAMNet's class posteriors, one row per waveform, float32 [n, 521] in [0, 1].
-
-    A class's posterior is the sigmoid of the mean over the top half of its patch logits; quiet patches are left out
-    first.
-    """
-    result = np.empty((len(waveforms), network.classifier.out_features), np.float32)
-    for rows in _batches(waveforms, [()] * len(waveforms)):
-        result[rows] = _patches(network, [waveforms[row] for row in rows], device).posterior_roots()
-    return result
-
-
-def _batches(waveforms: Sequence[Floats], spans: Sequence[Spans]) -> Iterator[list[int]]:
-    """Rows of equally long waveforms with equal spans, as many as a pass takes."""
-    alike: dict[tuple[int, Spans], list[int]] = defaultdict(list)
-    for row, (waveform, of) in enumerate(zip(waveforms, spans, strict=True)):
-        alike[len(waveform), tuple(of)].append(row)
-    for (samples, _), rows in alike.items():
-        step = max(1, BATCH_PATCHES * PATCH_HOP * HOP // max(1, samples))
-        for first in range(0, len(rows), step):
-            yield rows[first : first + step]
-
-
-@dataclass(frozen=True)
-class _Patches:
-    """What the network hears in the patches of equally long waveforms.
-
-    Attributes:
-        logits: float32 [n, patches, classes].
-        rms: Root mean square of the sound under each patch, float32 [n, patches].
-    """
-
-    logits: torch.Tensor
-    rms: torch.Tensor
-
-    def between(self, start: float, end: float) -> _Patches:
-        """The patches whose centres lie between two times in seconds, at least the one nearest to their middle."""
-        hop = PATCH_HOP * HOP / SAMPLE_RATE
-        centres = hop * (np.arange(self.rms.shape[1]) + PATCH_FRAMES / PATCH_HOP / 2)
-        inside = (centres >= start) & (centres < end)
-        inside[np.abs(centres - (start + end) / 2).argmin()] = True
-        return _Patches(self.logits[:, inside], self.rms[:, inside])
-
-    def posterior_roots(self) -> Floats:
-        """See `posterior_roots`, float32 [n, classes]."""
-        floor = torch.clamp(QUIET * self.rms.amax(dim=1, keepdim=True), min=QUIET_FLOOR)
-        heard = self.rms >= floor
-        heard |= ~heard.any(dim=1, keepdim=True)  # if all are quiet, a faint vector is better than none
-        audible = self.logits.masked_fill(~heard.unsqueeze(2), -torch.inf)
-        strongest = audible.sort(dim=1, descending=True).values
-        count = (heard.sum(dim=1, keepdim=True) + 1) // 2
-        kept = torch.arange(self.logits.shape[1]).unsqueeze(0) < count
-        mean = strongest.masked_fill(~kept.unsqueeze(2), 0).sum(dim=1) / count
-        return np.asarray(torch.sigmoid(mean).sqrt().numpy(), dtype=np.float32)
-
-
-def _patches(network: Yamnet, waveforms: list[Floats], device: str) -> _Patches:
-    patches = log_mel_patches(waveforms)
-    with torch.inference_mode():
-        return _Patches(network(patches.to(device)).cpu(), patch_rms(waveforms))
 
 
 @cache

@@ -17,9 +17,10 @@ from pathlib import Path
 import numpy as np
 
 from ..checkpoints.bundled import models_folder
-from ..checkpoints.yamnet import SAMPLE_RATE, class_names, load_yamnet
+from ..checkpoints.yamnet import load_yamnet
+from ..checkpoints.yamnet_classes import SAMPLE_RATE, class_names
 from ..types import Floats
-from .embedded import posterior_roots
+from .posteriors import posterior_roots
 
 SECONDS = 5.0
 SIGNALS = 400

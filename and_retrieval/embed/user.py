@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from ..checkpoints.devices import resolve_device
 from ..checkpoints.user_code import UserFunction, explained
 from ..errors import InputError
 from ..types import Embedder, Floats, Spans
@@ -158,7 +159,7 @@ def load_user_embedder(spec: str, device: str = "cpu") -> CheckedEmbedder:
     Raises:
         InputError: The file, module or function is missing, its code failed, or it did not return an embedder.
     """
-    function = UserFunction(spec, "embedder", "an embedder", {"device": device})
+    function = UserFunction(spec, "embedder", "an embedder", {"device": str(resolve_device(device))})
     embedder = function.call()
     with explained(function.what, _file(embedder)):
         return checked_embedder(embedder, spec)

@@ -17,7 +17,7 @@ from ..clips.qualities import QUALITIES
 from ..numerics import Array, Bools, Doubles, Places, by_presence, chunks
 from ..recording.activations import SEEN
 from ..recording.recording import Recording
-from ..types import Floats
+from ..types import Floats, Preference
 from .manifest import LayerAcoustics
 from .permutations import GroupPermutations
 
@@ -145,13 +145,10 @@ def q_values(p_value: Doubles) -> Doubles:
     return q_value
 
 
-def describe(
+def preferred(
     rho: Array, q_value: Array, *, least: float = 0.2, level: float = 0.05, most: int = 3
-) -> str | None:
-    """A unit's preferences in words: "prefers bright, tonal, short sounds (rho 0.61, 0.44, -0.40)".
-
-    The strongest correlations first, of each kind of quality (`Quality.kind`) only the strongest; None
-    when none holds.
+) -> tuple[Preference, ...]:
+    """A unit's strongest preferences, of each kind of quality (`Quality.kind`) only the strongest.
 
     Args:
         rho, q_value: The unit's rows of `Preferences`, [qualities].
@@ -159,15 +156,26 @@ def describe(
         level: Highest q-value.
         most: Most qualities named.
     """
-    chosen: dict[str, tuple[str, float]] = {}
-    rows = list(zip(QUALITIES.values(), rho.tolist(), q_value.tolist(), strict=True))
-    for quality, value, chance in sorted(rows, key=lambda row: -abs(row[1])):
+    chosen: dict[str, Preference] = {}
+    rows = list(zip(QUALITIES.items(), rho.tolist(), q_value.tolist(), strict=True))
+    for (name, quality), value, chance in sorted(rows, key=lambda row: -abs(row[1])):
         if abs(value) >= least and chance <= level:
-            chosen.setdefault(quality.kind, (quality.high if value > 0 else quality.low, value))
-    if not chosen:
+            chosen.setdefault(quality.kind, Preference(name, round(value, 4)))
+    return tuple(chosen.values())[:most]
+
+
+def in_words(preferences: Sequence[Preference]) -> str | None:
+    """Preferences in words: "prefers bright, tonal, short sounds (rho 0.61, 0.44, -0.40)"; None without any."""
+    if not preferences:
         return None
-    words, values = zip(*list(chosen.values())[:most], strict=True)
-    return f"prefers {', '.join(words)} sounds (rho {', '.join(f'{value:.2f}' for value in values)})"
+    words = ", ".join(map(word_of, preferences))
+    return f"prefers {words} sounds (rho {', '.join(f'{one.rho:.2f}' for one in preferences)})"
+
+
+def word_of(preference: Preference) -> str:
+    """What a unit with a preference prefers, in a word: "bright", "quiet"."""
+    quality = QUALITIES[preference.quality]
+    return quality.high if preference.rho > 0 else quality.low
 
 
 def explained_by_acoustics(
@@ -230,21 +238,23 @@ def _explained(
     return np.stack([r2[0], r2[1:].mean(axis=0)])
 
 
-def measured_acoustics(recording: Recording, layer: str) -> tuple[list[str | None], LayerAcoustics | None]:
+def measured_acoustics(
+    recording: Recording, layer: str
+) -> tuple[list[tuple[Preference, ...]], LayerAcoustics | None]:
     """What measured sound has to do with the units of a layer, over its seen clips.
 
     Returns:
-        Per unit which qualities go with its activation, in words, or None; and how much of the layer the qualities
+        Per unit which qualities go with its activation, see `preferred`; and how much of the layer the qualities
         account for, None where there are too few clips to tell.
     """
     activations, qualities = recording.activations(layer, SEEN), recording.qualities[recording.seen_rows]
     files = [recording.index.clips[row].sha256 for row in recording.seen_rows]
-    preferred = preferences(activations, qualities, files)
-    words = [describe(rho, q) for rho, q in zip(preferred.rho, preferred.q_value, strict=True)]
+    ranked = preferences(activations, qualities, files)
+    units = [preferred(rho, q) for rho, q in zip(ranked.rho, ranked.q_value, strict=True)]
     share = accounted_for(recording, activations, qualities)
     if share is None:
-        return words, None
-    return words, LayerAcoustics(finite_median(share.r2), finite_median(share.shuffled))
+        return units, None
+    return units, LayerAcoustics(finite_median(share.r2), finite_median(share.shuffled))
 
 
 def accounted_for(recording: Recording, activations: Array, predictors: Array) -> Explained | None:

@@ -17,8 +17,9 @@ from ..config import LabelConfig
 from ..numerics import Array
 from ..recording.activations import HELD_OUT, SEEN
 from ..recording.recording import Recording
-from ..types import Floats, Ints, Kept, Label, LayerEvidence, Moments, UnitFaithfulness
+from ..types import Floats, Ints, Kept, Kind, Label, LayerEvidence, Moments, UnitFaithfulness
 from .faithfulness import faithfulness
+from .kinds import cross_fitted_rivals, kinds
 from .label_tests import OWN_BANK, Against, first_columns, unit_tests
 from .labels import DescribedClips, labels_of
 
@@ -94,24 +95,29 @@ def cross_fitted_tests(
     config: LabelConfig,
     labels: Sequence[Sequence[Label]],
     against: Against = OWN_BANK,
-) -> list[UnitFaithfulness | None]:
-    """As `label_tests.sound_tests`, where too few clips were held out: by cross-fitting over all clips."""
+) -> tuple[list[UnitFaithfulness | None], list[Kind | None]]:
+    """As `label_tests.sound_tests` and `label_tests.unit_kinds`, by cross-fitting over all clips."""
     fitted = cross_fitted_predictions(recording, layer, clips, bank, config)
     if fitted is None:
-        return [None] * len(labels)
+        return [None] * len(labels), [None] * len(labels)
     rows, activations, predictions = fitted
-    return unit_tests(
+    groups = recording.files_of(rows)
+    tests = unit_tests(
         faithfulness(
             activations,
             clips.similarity(config.evidence)[rows],
             first_columns(bank.concepts, labels),
             rivals=None if against.rivals is None else against.rivals[rows],
             bank=against.bank,
-            groups=recording.files_of(rows),
+            groups=groups,
             predictions=predictions,
         ),
         activations,
     )
+    measured = cross_fitted_rivals(
+        activations, recording.qualities[rows], folds_of(recording, rows), predictions, groups
+    )
+    return tests, kinds(np.array([test is not None and test.reliable for test in tests]), measured)
 
 
 def _evidence(layer: LayerEvidence, rows: Rows, activations: Array) -> LayerEvidence:

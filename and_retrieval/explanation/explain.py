@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -10,14 +11,28 @@ from typing import Any
 import numpy as np
 
 from ..concepts import DEFAULT_BANK, ConceptBank, load_bank
-from ..config import LabelConfig, OpenConceptConfig, SummaryConfig
-from ..files import check_writable
+from ..config import LabelConfig, OpenConceptConfig, SummaryConfig, fingerprint
+from ..files import check_writable, remembered_sha256
 from ..language.llm import LlamaModel
 from ..language.rank import check_rank
+from ..language.remembered import RememberingModel
 from ..progress import Announce, no_progress, silent
 from ..recording.recording import Recording
-from ..types import Explanation, Kept, LayerEvidence, Shown, reliability
-from .acoustics import measured_acoustics
+from ..shards.folder import ShardCount, Shards
+from ..shards.lock import locked
+from ..shards.plan import made_by
+from ..types import (
+    Explanation,
+    Kept,
+    Kind,
+    LanguageModel,
+    LayerEvidence,
+    Reliability,
+    Shown,
+    UnitFaithfulness,
+    reliability,
+)
+from .acoustics import in_words, measured_acoustics
 from .cross_fit import cross_fitted_tests
 from .label_tests import LEAST_HELD_OUT, caption_tests, sound_tests, unit_kinds
 from .labels import (
@@ -29,13 +44,14 @@ from .labels import (
     plain_captions,
     ranked_labels,
 )
-from .manifest import ExplanationManifest, LayerAcoustics
+from .manifest import ExplainPlan, ExplanationManifest, LayerAcoustics
 from .meanings import MeaningFinder, meaning_finder
 from .open_concepts import OpenConceptFinder, open_concept_finder
 from .profiles import measured_profiles
+from .shard import ANSWERS, FOLDER, read_layer, store_layer
 from .space import text_directions
 from .stored import Explained, ExplanationWriter
-from .summaries import load_language_model, with_summaries
+from .summaries import language_model_path, load_language_model, with_summaries
 from .tuning import measured_tunings
 
 
@@ -50,7 +66,8 @@ def explain(
     """Label every unit, test the label on held-out clips, write a sentence, and store all of it.
 
     A unit whose label does not predict it on clips the label was not made from gets no sentence. Work goes layer by
-    layer; what is held in memory is one layer.
+    layer; what is held in memory is one layer. If it was stopped, the same call goes on with the layers, and with the
+    batches of sentences, that are missing.
 
     Args:
         recording: What was recorded.
@@ -67,34 +84,69 @@ def explain(
     """
     check_writable(recording.folder.path)
     labelling, summaries = labelling or LabelConfig(), summaries or SummaryConfig()
-    bank, unknown = known_concepts(recording.index, choose_bank(recording.index, banks))
-    captions = plain_captions(recording.index)
-    check_evidence(labelling.evidence, recording.index, captions)
-    model = load_language_model(summaries)
-    check_rank(labelling.rank, model)
-    finder = open_concept_finder(opened or OpenConceptConfig(), model)
-    clips = _described(recording, bank, captions, unknown)
-    meanings = meaning_finder(recording, clips, bank, labelling)
-    explainer = _Explainer(recording, clips, bank, labelling, summaries, model, meanings, finder, announce)
-    acoustics: dict[str, LayerAcoustics] = {}
-    with ExplanationWriter(recording) as writer:
-        for layer in recording.layers:
-            units, measured = explainer.explain(layer)
-            writer.add(units)
-            if measured is not None:
-                acoustics[layer.name] = measured
+    with locked(recording.folder.path, "explain"):
+        bank, unknown = known_concepts(recording.index, choose_bank(recording.index, banks))
+        captions = plain_captions(recording.index)
+        check_evidence(labelling.evidence, recording.index, captions)
+        model = load_language_model(summaries)
+        check_rank(labelling.rank, model)
+        finder = open_concept_finder(opened or OpenConceptConfig(), model)
+        clips = _described(recording, bank, captions, unknown)
+        meanings = meaning_finder(recording, clips, bank, labelling)
         manifest = ExplanationManifest(
             recorded=recording.identity,
             bank=bank.name,
             concepts=bank.concepts,
             unknown_concepts=unknown,
+            moments=recording.index.moment_config,
             labelling=labelling,
             summaries=summaries,
-            acoustics=acoustics,
+            acoustics={},
             random_polysemanticity=meanings.random_polysemanticity,
             open_concepts=finder.settings,
         )
-        return writer.commit(clips.captions, manifest)
+        shards = _planned(recording, manifest, clips, summaries)
+        shards.begin()
+        try:
+            answers = None if model is None else RememberingModel(model, shards.path / ANSWERS)
+            explainer = _Explainer(
+                recording, clips, bank, labelling, summaries, model, answers, meanings, finder, announce
+            )
+            finished = shards.finished()
+            for number in shards.missing(finished):
+                begin = time.monotonic()
+                store_layer(shards, number, *explainer.explain(recording.layers[number]), begin)
+            explained = _merged(recording, shards, clips.captions)
+            shards.remove()
+        finally:
+            shards.tidy()
+        return replace(explained, shards=ShardCount(len(shards.plan.sizes), len(finished)))
+
+
+def _planned(
+    recording: Recording, manifest: ExplanationManifest, clips: DescribedClips, summaries: SummaryConfig
+) -> Shards[ExplainPlan]:
+    """The plan of explanations, by layers."""
+    said = [(clip.label, clip.captions, clip.fold, clip.sha256) for clip in recording.index.clips]
+    texts = fingerprint(said, clips.captions, clips.texts, recording.index.concept_key)
+    path = language_model_path(summaries)
+    model = "" if path is None else remembered_sha256(path)
+    sizes = tuple(layer.units for layer in recording.manifest.layers)
+    plan = ExplainPlan(manifest, texts, model, sizes, made_by())
+    return Shards(recording.folder.path / FOLDER, plan)
+
+
+def _merged(recording: Recording, shards: Shards[ExplainPlan], captions: Sequence[str]) -> Explained:
+    """Commit the explanations of all layers; one layer at a time is held in memory."""
+    acoustics: dict[str, LayerAcoustics] = {}
+    finished = shards.finished()
+    with ExplanationWriter(recording) as writer:
+        for number, layer in enumerate(recording.manifest.layers):
+            units, measured = read_layer(shards.file(finished[number]))
+            writer.add_table(units)
+            if measured is not None:
+                acoustics[layer.name] = measured
+        return writer.commit(captions, replace(shards.plan.manifest, acoustics=acoustics))
 
 
 def _described(
@@ -118,26 +170,27 @@ class _Explainer:
     labelling: LabelConfig
     summaries: SummaryConfig
     model: LlamaModel | None
+    answers: LanguageModel | None
     meanings: MeaningFinder
     finder: OpenConceptFinder
     announce: Announce
 
     def explain(self, layer: LayerEvidence) -> tuple[list[Explanation], LayerAcoustics | None]:
         """One record per unit of a layer, each stage adding its fields, and the acoustics of the whole layer."""
-        words, acoustics = measured_acoustics(self.recording, layer.name)
-        tuning, words = measured_tunings(self.recording, layer.name, words)
+        preferences, acoustics = measured_acoustics(self.recording, layer.name)
+        tuning, words = measured_tunings(self.recording, layer.name, list(map(in_words, preferences)))
         units = _with(
             self._tested(layer, self._labelled(layer)),
             acoustics=words,
+            preferences=preferences,
             tuning=tuning,
             profile=measured_profiles(self.recording, layer.name),
         )
-        units = self._rivalled(layer, units)
         meanings, spread = self.meanings.find(layer)
         units = _with(units, meanings=meanings, polysemanticity=spread)
         progress = self.announce(f"writing {layer.name}", "sentences")
         directions = partial(text_directions, self.recording.index)
-        units = with_summaries(units, self.clips.captions, self.model, self.summaries, directions, progress)
+        units = with_summaries(units, self.clips.captions, self.answers, self.summaries, directions, progress)
         return _with(units, open_concepts=self.finder.find(units, self.clips.texts)), acoustics
 
     def _labelled(self, layer: LayerEvidence) -> list[Explanation]:
@@ -160,37 +213,35 @@ class _Explainer:
         return _with(units, labels=labels)
 
     def _tested(self, layer: LayerEvidence, units: Sequence[Explanation]) -> list[Explanation]:
+        """The units with their tests and kinds; the label of a unit that measured sound explains better fails."""
         labels = [unit.labels for unit in units]
         similarity = self.clips.similarity(self.labelling.evidence)
         concepts, clips = self.bank.concepts, self.clips
         against = clips.against(self.labelling.evidence), clips.against("captions")
         if len(self.recording.held_out_rows) < LEAST_HELD_OUT:
-            by_sound = cross_fitted_tests(
+            by_sound, kinds = cross_fitted_tests(
                 self.recording, layer, clips, self.bank, self.labelling, labels, against[0]
             )
         else:
             by_sound = sound_tests(self.recording, layer.name, similarity, concepts, labels, against[0])
+            holds = np.array([test is not None and test.reliable for test in by_sound])
+            kinds = unit_kinds(self.recording, layer.name, similarity, concepts, labels, holds)
         by_captions = caption_tests(
             self.recording, layer.name, clips.text, concepts, labels, against[1], clips.captioned
         )
         return _with(
             units,
             faithfulness=by_sound,
-            reliable=list(map(reliability, by_sound)),
+            reliable=[verdict(test, kind) for test, kind in zip(by_sound, kinds, strict=True)],
+            kind=kinds,
             caption_faithfulness=by_captions,
         )
 
-    def _rivalled(self, layer: LayerEvidence, units: Sequence[Explanation]) -> list[Explanation]:
-        """The units with their kinds; the label of a unit that measured sound explains better does not hold."""
-        labels = [unit.labels for unit in units]
-        similarity = self.clips.similarity(self.labelling.evidence)
-        holds = np.array([unit.reliable == "holds" for unit in units])
-        kinds = unit_kinds(self.recording, layer.name, similarity, self.bank.concepts, labels, holds)
-        reliable = [
-            "fails" if kind == "acoustic" and unit.reliable == "holds" else unit.reliable
-            for unit, kind in zip(units, kinds, strict=True)
-        ]
-        return _with(units, kind=kinds, reliable=reliable)
+
+def verdict(test: UnitFaithfulness | None, kind: Kind | None) -> Reliability:
+    """The result of a label's test; a label that holds fails where measured sound explains the unit better."""
+    tested = reliability(test)
+    return "fails" if kind == "acoustic" and tested == "holds" else tested
 
 
 def _with(units: Sequence[Explanation], **columns: Sequence[Any]) -> list[Explanation]:

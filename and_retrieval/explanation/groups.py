@@ -15,13 +15,13 @@ to each other than `Space.apart`; what is left are its groups. Two controls keep
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from ..numerics import chunks
+from ..numerics import centred, chunks
 from ..types import Floats, Ints
 
 Bools = npt.NDArray[np.bool_]
@@ -57,6 +57,7 @@ class Space:
         apart: Cosine below which two groups are distinct, on average over their pairs.
         together: float32 [k + 1], at n: what `_together` does not exceed for 95 % of random sets of n clips.
         random_polysemanticity: Median over random sets of k clips.
+        centre: Mean of the clips' vectors, float32 [dim].
     """
 
     directions: Floats
@@ -65,6 +66,16 @@ class Space:
     apart: float
     together: Floats
     random_polysemanticity: float
+    centre: Floats
+
+    def holding(self, vectors: Floats, files: npt.NDArray[np.intp]) -> Space:
+        """The same space, and what chance gives in it, with other clips or moments of clips.
+
+        Args:
+            vectors: float32 [n, dim] of unit length.
+            files: int [n], equal for those of one file.
+        """
+        return replace(self, directions=centred(vectors, self.centre), files=files)
 
 
 @dataclass(frozen=True)
@@ -97,19 +108,18 @@ def probe_space(vectors: Floats, files: npt.NDArray[np.intp], k: int, seed: int 
         k: Most top clips a unit has.
         seed: Of the random pairs and sets.
     """
-    centred = vectors - vectors.mean(axis=0)
-    lengths = np.linalg.norm(centred, axis=1, keepdims=True)
-    directions = np.where(lengths > 0, centred / np.maximum(lengths, 1e-12), 0).astype(np.float32)
+    centre = vectors.mean(axis=0)
+    directions = centred(vectors, centre)
     random = np.random.default_rng(seed)
     sample = random.permutation(len(vectors))[:SAMPLED]
     cosines = directions[sample] @ directions[sample].T
     others = cosines[files[sample, None] != files[sample]]
     if not others.size:
-        return Space(directions, files, 0.0, 1.0, np.ones(k + 1, np.float32), 1.0)
+        return Space(directions, files, 0.0, 1.0, np.ones(k + 1, np.float32), 1.0, centre)
     nearest = np.where(files[sample, None] != files[sample], cosines, -np.inf).max(axis=1)
     usual, near = np.median(others), np.median(nearest[np.isfinite(nearest)])
     apart = float(usual + NEARNESS * (near - usual))
-    bare = Space(directions, files, float(others.mean()), apart, np.zeros(k + 1, np.float32), 1.0)
+    bare = Space(directions, files, float(others.mean()), apart, np.zeros(k + 1, np.float32), 1.0, centre)
     return _with_chance(bare, k, random)
 
 
@@ -143,7 +153,7 @@ def _with_chance(space: Space, k: int, random: np.random.Generator) -> Space:
         together[n] = np.quantile(found, 1 - FALSE_RATE, method="higher")
     known = spread[np.isfinite(spread)]
     usual = float(np.median(known)) if known.size else 1.0
-    return Space(space.directions, space.files, space.random_cosine, space.apart, together, usual)
+    return replace(space, together=together, random_polysemanticity=usual)
 
 
 def _chunk_groups(space: Space, rows: Ints, weights: Floats) -> tuple[Ints, Floats]:

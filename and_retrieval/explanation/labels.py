@@ -22,8 +22,9 @@ from ..recording.recording import Recording
 from ..types import Evidence, Floats, Label, LayerEvidence
 from ..vocabulary import known_words
 from .label_tests import Against
+from .moments import Located, NearMoments, at_places, fired_moments, near_moments, random_moments
 from .scores import effective_clips, find_scorer, label_units
-from .space import clip_directions, concept_directions, text_centre, text_directions
+from .space import clip_directions, clip_similarity, concept_directions, text_centre, text_directions
 
 _log = logging.getLogger(__name__)
 
@@ -42,11 +43,12 @@ class DescribedClips:
         captions: One phrase a clip: its caption without templates (of several the one that is nearest to all of
             them), else the concepts nearest to its sound.
         texts: All that is said of a clip: its captions without templates, else the same concepts.
-        audio: float32 [clips, concepts], cosine of the clip's sound and the concept (text-audio based in the paper),
-            each without what all clips or all texts share, see `space`.
+        audio: float32 [clips, concepts], how near the clip's sound is to the concept (text-audio based in the paper),
+            each without what all clips or all texts share, see `space.clip_similarity`.
         text: float32 [clips, concepts], cosine of the clip's captions (their mean) or else of its phrase and the
             concept (description based), likewise.
         captioned: bool [clips], whether the phrase is the clip's own caption.
+        moments: How near their moments are to the concepts, or None where the index holds none.
         rivals: The same clips and other concepts, which labels have to beat as well, or None.
         bank: Number of concepts that the bank had before unknown ones were left out; None where none were.
     """
@@ -56,6 +58,7 @@ class DescribedClips:
     audio: Floats
     text: Floats
     captioned: npt.NDArray[np.bool_]
+    moments: NearMoments | None = None
     rivals: DescribedClips | None = None
     bank: int | None = None
 
@@ -70,11 +73,32 @@ class DescribedClips:
         Raises:
             InputError: Another name.
         """
+        return self._of(evidence, self.audio, self.text)
+
+    def located(self, layer: LayerEvidence, evidence: str) -> Located:
+        """What the labels of a layer are made from: the moments at which its units were strongest, or whole clips.
+
+        Raises:
+            InputError: Another name.
+        """
+        fired = None if self.moments is None else fired_moments(layer, self.moments.moments)
+        if self.moments is None or fired is None:
+            similarity = self.similarity(evidence)
+            return Located(layer, similarity, similarity)
+        of_clips = self.moments.moments.clips
+        near, usual = (
+            self._of(evidence, self.moments.similarity(rows), self.text[of_clips[rows]])
+            for rows in (fired[0], random_moments(self.moments.moments))
+        )
+        return Located(at_places(layer, fired[1]), near, usual)
+
+    def _of(self, evidence: str, audio: Floats, text: Floats) -> Floats:
+        """Similarity of the same clips or moments by sound, by captions, or the mean of both."""
         known_name("evidence", evidence, EVIDENCE)
         if evidence == "both":
-            mean: Floats = (self.audio + self.text * (self.audio.std() / self.text.std())) / 2
+            mean: Floats = (audio + text * (self.audio.std() / self.text.std())) / 2
             return mean
-        return self.audio if evidence == "audio" else self.text
+        return audio if evidence == "audio" else text
 
 
 def describe_clips(
@@ -88,7 +112,7 @@ def describe_clips(
         captions: Per clip what `plain_captions` gives, where it is at hand.
     """
     concepts = concept_directions(index, bank.concepts)
-    audio = clip_directions(index) @ concepts.T
+    audio = clip_similarity(index, concepts)
     plain = plain_captions(index) if captions is None else captions
     nearest = np.argsort(-audio, axis=1, kind="stable")[:, :DESCRIBED_BY]
     said = [
@@ -105,6 +129,7 @@ def describe_clips(
         audio,
         centred(means, text_centre(index)) @ concepts.T,
         np.array([bool(captions) for captions in plain], bool),
+        near_moments(index, concepts),
     )
 
 
@@ -197,11 +222,13 @@ def labels_of(
     from_top = find_scorer(config.score).from_top
     k = effective_clips(activations) if from_top and config.k is None else None
 
-    def label(similarity: Floats) -> list[tuple[Label, ...]]:
-        seen = None if from_top else (similarity[rows], activations)
-        return label_units(similarity, layer, bank.concepts, config, seen, k)
+    def label(evidence: str) -> list[tuple[Label, ...]]:
+        if from_top:
+            return clips.located(layer, evidence).labels(bank.concepts, config, k)
+        similarity = clips.similarity(evidence)
+        return label_units(similarity, layer, bank.concepts, config, (similarity[rows], activations))
 
-    return from_evidence(clips, config.evidence, label)
+    return from_evidence(config.evidence, label)
 
 
 def ranked_labels(
@@ -228,29 +255,24 @@ def ranked_labels(
     return [unit[: config.count] for unit in ranked]
 
 
-def from_evidence(
-    clips: DescribedClips, evidence: str, label: Callable[[Floats], list[tuple[Label, ...]]]
-) -> list[tuple[Label, ...]]:
-    """What `label` makes of the clips' similarity to the concepts, with the source that each label comes from.
+def from_evidence(evidence: str, label: Callable[[str], list[tuple[Label, ...]]]) -> list[tuple[Label, ...]]:
+    """What `label` makes of an evidence, with the source that each label comes from.
 
     With evidence `both`, units are labelled by sound alone and by captions alone as well, to see which of the two
     has the concept among its best, too. Where neither has, it is the two together.
 
     Args:
-        clips: How near every clip is to every concept.
         evidence: One of `choices.EVIDENCE`.
-        label: Similarity, float32 [clips, concepts] -> labels per unit.
+        label: An evidence -> labels per unit.
 
     Raises:
         InputError: Another evidence.
     """
-    labels = label(clips.similarity(evidence))
+    labels = label(evidence)
     if evidence != "both":
         source: Evidence = "captions" if evidence == "captions" else "audio"
         return [tuple(replace(one, evidence=source) for one in unit) for unit in labels]
-    alone = (
-        [{one.concept for one in unit} for unit in label(similar)] for similar in (clips.audio, clips.text)
-    )
+    alone = ([{one.concept for one in unit} for unit in label(source)] for source in ("audio", "captions"))
     return [
         tuple(replace(one, evidence=_source(one.concept in audio, one.concept in text)) for one in unit)
         for unit, audio, text in zip(labels, *alone, strict=True)

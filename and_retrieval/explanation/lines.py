@@ -7,17 +7,14 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ..choices import EXPORT_FORMATS, known_name
-from ..files import output_path, writing
 from ..types import Explanation, Label, Meaning, Shown, Summary, UnitFaithfulness
 from .columns import schema
 from .stored import ROW_GROUP, Explained
@@ -173,29 +170,3 @@ def write_parquet(explained: Explained, path: Path) -> None:
     """The same lines as nested columns."""
     table = pa.Table.from_pylist(list(unit_lines(explained)), line_schema())
     pq.write_table(table, path, compression="zstd", row_group_size=ROW_GROUP)
-
-
-FORMATS: Mapping[str, Callable[[Explained, Path], None]] = MappingProxyType(
-    {"jsonl": write_jsonl, "csv": write_csv, "parquet": write_parquet}
-)
-"""Format -> what writes it; the name is the file's suffix too."""
-
-
-def export_units(explained: Explained, form: str, out: Path | None = None) -> Path:
-    """Write explanations for other programs, in one step; returns the file.
-
-    Args:
-        explained: What is written.
-        form: One of `choices.EXPORT_FORMATS`.
-        out: The file; by default `explanations.FORMAT` in the run's folder.
-
-    Raises:
-        InputError: Another format, or a file that cannot be written.
-    """
-    write = FORMATS[known_name("format", form, EXPORT_FORMATS)]
-    path = explained.recording.folder.path / f"explanations.{form}"
-    if out is not None:
-        path = output_path("--out", out)
-    with writing(path) as scratch:
-        write(explained, scratch)
-    return path

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..config import LabelConfig, SummaryConfig
+from ..config import LabelConfig, MomentConfig, SummaryConfig
 from ..store import Folder
 
 KIND = "explanation"
@@ -52,6 +52,7 @@ class ExplanationManifest:
         random_polysemanticity: Polysemanticity of clips drawn at random.
         open_concepts: None where none were looked for.
         unknown_concepts: Concepts of the bank that the embedder does not know; they were left out.
+        moments: Length and hop of the moments that labels come from, or None where they come from whole clips.
     """
 
     recorded: str
@@ -63,6 +64,31 @@ class ExplanationManifest:
     random_polysemanticity: float
     open_concepts: OpenConceptSettings | None
     unknown_concepts: tuple[str, ...] = ()
+    moments: MomentConfig | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ExplainPlan:
+    """Everything that decides explanations, known before the first unit is explained.
+
+    Attributes:
+        manifest: Of the explanations to be, without what only explaining tells.
+        texts: Hash of what is said of the clips.
+        model: Hash of the language model's file, or empty where none is asked.
+        sizes: Number of units of every layer, which is a shard.
+        made_by: See `shards.plan.made_by`.
+    """
+
+    manifest: ExplanationManifest
+    texts: str
+    model: str
+    sizes: tuple[int, ...]
+    made_by: str
+
+    @property
+    def decides(self) -> ExplainPlan:
+        """See `shards.plan.Plan`: all of it."""
+        return self
 
 
 def explanation_folder(recording: Folder) -> Folder:

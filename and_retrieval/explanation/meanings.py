@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -12,11 +11,12 @@ from ..concepts import ConceptBank
 from ..config import LabelConfig
 from ..recording.recording import Recording
 from ..recording.unit_index import clip_weights
-from ..types import Ints, Kept, LayerEvidence, Meaning, Moments
+from ..types import Ints, Kept, Label, LayerEvidence, Meaning, Moments
 from .groups import Groups, Space, find_groups, probe_space
 from .label_tests import meaning_tests
 from .labels import DescribedClips, from_evidence
-from .scores import find_scorer, label_units
+from .moments import fired_moments, random_moments
+from .scores import find_scorer
 
 GROUP_SCORE = "soft-wpmi"
 """Labels a group where the run's score needs the activations of all clips: a group has its own clips only."""
@@ -31,21 +31,20 @@ class MeaningFinder:
         clips: Every clip in words and its similarity to the concepts.
         bank: The concepts.
         config: How groups are labelled.
-        space: Where the clips lie.
-        place: int [clips], row of every clip of the index in `space`, or -1.
+        spaces: Where the clips and their moments lie.
     """
 
     recording: Recording
     clips: DescribedClips
     bank: ConceptBank
     config: LabelConfig
-    space: Space
-    place: Ints
+    spaces: SeenSpaces
 
     @property
     def random_polysemanticity(self) -> float:
-        """Polysemanticity of clips drawn at random."""
-        return round(self.space.random_polysemanticity, 4)
+        """Polysemanticity of clips drawn at random, or of moments where the index holds any."""
+        space = self.spaces.moments or self.spaces.clips
+        return round(space.random_polysemanticity, 4)
 
     def find(self, layer: LayerEvidence) -> tuple[list[tuple[Meaning, ...]], list[float | None]]:
         """The meanings of every unit of a layer, and its polysemanticity.
@@ -54,7 +53,7 @@ class MeaningFinder:
         by the run's score over their own clips, or by `GROUP_SCORE`, never ranked by a language model. Meanings have
         no sentences yet; there are none where a unit does not have several.
         """
-        groups = layer_groups(layer, self.space, self.place)
+        groups = self.spaces.groups(layer)
         spread = [round(float(value), 4) if np.isfinite(value) else None for value in groups.polysemanticity]
         return _layer_meanings(self.recording, layer, groups, self.clips, self.bank, self.config), spread
 
@@ -63,26 +62,53 @@ def meaning_finder(
     recording: Recording, clips: DescribedClips, bank: ConceptBank, config: LabelConfig
 ) -> MeaningFinder:
     """What the meanings of a recording's units are found with."""
-    return MeaningFinder(recording, clips, bank, config, *seen_space(recording))
+    return MeaningFinder(recording, clips, bank, config, seen_spaces(recording))
 
 
-def seen_space(recording: Recording) -> tuple[Space, Ints]:
-    """The space of the clips that may serve as evidence, and for every clip of the recording its row there, or -1."""
-    seen = recording.seen_rows
+@dataclass(frozen=True)
+class SeenSpaces:
+    """Where the clips that may serve as evidence lie, and where their moments do.
+
+    Attributes:
+        recording: Of these clips.
+        clips: The space of the clips.
+        place: int [clips], row of every clip of the recording in `clips`, or -1.
+        moments: The space of one moment of every clip, drawn at random; None where the index holds no moments.
+    """
+
+    recording: Recording
+    clips: Space
+    place: Ints
+    moments: Space | None
+
+    def groups(self, layer: LayerEvidence) -> Groups:
+        """The groups of the units of a layer: of the moments at which each was strongest, or of clips.
+
+        Top clips at which a unit is no stronger than at its weakest are left out. When clips are grouped, says
+        `recording.peaks`.
+        """
+        weights = np.where(layer.fired, clip_weights(layer), np.float32(0))
+        moments = self.recording.index.moments
+        fired = None if moments is None else fired_moments(layer, moments)
+        if moments is None or self.moments is None or fired is None:
+            return find_groups(self.clips, self.place[layer.top.rows], weights)
+        rows, places = fired
+        space = self.moments.holding(moments.take(rows), self.recording.files_of(moments.clips[rows]))
+        return find_groups(space, places, weights)
+
+
+def seen_spaces(recording: Recording) -> SeenSpaces:
+    """The spaces of a recording's clips and moments."""
+    seen, moments = recording.seen_rows, recording.index.moments
+    files = recording.files_of(seen)
     most = max((layer.top.rows.shape[1] for layer in recording.layers), default=0)
     place = np.full(recording.manifest.index_clips, -1, np.int32)
     place[seen] = np.arange(len(seen))
-    return probe_space(recording.index.vectors()[seen], recording.files_of(seen), most), place
-
-
-def layer_groups(layer: LayerEvidence, space: Space, place: Ints) -> Groups:
-    """The groups of the units of a layer; top clips at which a unit is no stronger than at its weakest are left out.
-
-    `place` gives the row in `space` of every clip.
-    """
-    return find_groups(
-        space, place[layer.top.rows], np.where(layer.fired, clip_weights(layer), np.float32(0))
-    )
+    of_clips = probe_space(recording.index.vectors()[seen], files, most)
+    of_moments = None
+    if moments is not None:
+        of_moments = probe_space(moments.take(random_moments(moments)[seen]), files, most)
+    return SeenSpaces(recording, of_clips, place, of_moments)
 
 
 def _layer_meanings(
@@ -101,9 +127,11 @@ def _layer_meanings(
     score = config.score if find_scorer(config.score).from_top else GROUP_SCORE
     own = replace(config, score=score, k=max(members.shape[1], 1))
     evidence = _group_evidence(layer, units, members)
-    labels = from_evidence(
-        clips, config.evidence, partial(label_units, evidence=evidence, concepts=bank.concepts, config=own)
-    )
+
+    def label(source: str) -> list[tuple[Label, ...]]:
+        return clips.located(evidence, source).labels(bank.concepts, own)
+
+    labels = from_evidence(config.evidence, label)
     similarity = clips.similarity(config.evidence)
     against = clips.against(config.evidence)
     tests = meaning_tests(recording, layer.name, similarity, bank.concepts, labels, units, against)

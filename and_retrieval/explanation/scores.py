@@ -48,6 +48,7 @@ def soft_wpmi(
     p_end: float = 0.97,
     prior: Prior = "clips",
     layer_rows: Ints | None = None,
+    usual: Array | None = None,
 ) -> Floats:
     """log p(concept | top clips) - prior_weight * log p(concept), as float32 [units, concepts].
 
@@ -60,7 +61,8 @@ def soft_wpmi(
             as in CLIP-Dissect. At weight 1 one unit alone, or units that are alike, cancel their own score.
         "clips": the mean log-likelihood of k clips drawn at random, sum over ranks of the mean over
             clips of log(1 + p_i (s - 1)). It does not depend on the other units, and at weight 1
-            clips picked without regard to a concept score 0 for it on average, however common.
+            clips picked without regard to a concept score 0 for it on average, however common. The clips are
+            those of `usual`, float [n, concepts], by default all of `similarity`.
         "mixed": of U units, U / (U + `MIXED_AT`) of the first and the rest of the second, so that a layer
             of a single unit has a prior too.
 
@@ -71,7 +73,7 @@ def soft_wpmi(
     """
     k = top_rows.shape[1]
     p = p_start - np.arange(k) / max(k, 1) * (p_start - p_end)
-    return _wpmi(softmax(similarity, temperature), top_rows, p, prior_weight, prior, layer_rows)
+    return _wpmi(similarity, usual, temperature, top_rows, p, prior_weight, prior, layer_rows)
 
 
 def wpmi(
@@ -82,16 +84,23 @@ def wpmi(
     prior_weight: float = 0.6,
     prior: Prior = "clips",
     layer_rows: Ints | None = None,
+    usual: Array | None = None,
 ) -> Floats:
     """`soft_wpmi` with every top clip taken for certain (p_i = 1): sum of log s, less the prior."""
     certain = np.ones(top_rows.shape[1])
-    return _wpmi(softmax(similarity, temperature), top_rows, certain, prior_weight, prior, layer_rows)
+    return _wpmi(similarity, usual, temperature, top_rows, certain, prior_weight, prior, layer_rows)
 
 
-def top_mean(similarity: Array, top_rows: Ints, *, layer_rows: Ints | None = None) -> Floats:  # noqa: ARG001
+def top_mean(
+    similarity: Array,
+    top_rows: Ints,
+    *,
+    layer_rows: Ints | None = None,  # noqa: ARG001
+    usual: Array | None = None,
+) -> Floats:
     """Mean similarity of the top clips less that of all clips; 0 for a unit without top clips."""
+    overall = (similarity if usual is None else usual).mean(axis=0, dtype=np.float64)
     similarity = similarity.astype(np.float64)
-    overall = similarity.mean(axis=0)
     scores = np.empty((len(top_rows), similarity.shape[1]), dtype=np.float32)
     for part in chunks(len(top_rows), similarity.shape[1]):
         rows = top_rows[part]
@@ -166,15 +175,18 @@ class Scorer:
     Attributes:
         score: (similarity, top rows or activations) -> float32 [units, concepts].
         from_top: True when the top clips are enough; else it needs the activations of all clips. A score from top
-            clips also takes `layer_rows`, the top rows of the whole layer.
+            clips also takes `layer_rows`, the top rows of the whole layer, and `usual`, the similarity of what the top
+            clips were chosen among.
     """
 
     score: Callable[..., Floats]
     from_top: bool
 
 
-def _soft_wpmi(similarity: Array, top_rows: Ints, layer_rows: Ints | None = None) -> Floats:
-    warmth = SOFT_WPMI_SPREAD * spread(similarity)
+def _soft_wpmi(
+    similarity: Array, top_rows: Ints, layer_rows: Ints | None = None, usual: Array | None = None
+) -> Floats:
+    warmth = SOFT_WPMI_SPREAD * spread(similarity if usual is None else usual)
     return soft_wpmi(
         similarity,
         top_rows,
@@ -182,12 +194,15 @@ def _soft_wpmi(similarity: Array, top_rows: Ints, layer_rows: Ints | None = None
         prior_weight=PRIOR_WEIGHT,
         prior="mixed",
         layer_rows=layer_rows,
+        usual=usual,
     )
 
 
-def _wpmi_of_spread(similarity: Array, top_rows: Ints, layer_rows: Ints | None = None) -> Floats:
-    warmth = WPMI_SPREAD * spread(similarity)
-    return wpmi(similarity, top_rows, temperature=warmth, prior="mixed", layer_rows=layer_rows)
+def _wpmi_of_spread(
+    similarity: Array, top_rows: Ints, layer_rows: Ints | None = None, usual: Array | None = None
+) -> Floats:
+    warmth = WPMI_SPREAD * spread(similarity if usual is None else usual)
+    return wpmi(similarity, top_rows, temperature=warmth, prior="mixed", layer_rows=layer_rows, usual=usual)
 
 
 def _selective(similarity: Array, activations: Array) -> Floats:
@@ -219,6 +234,7 @@ def label_units(
     config: LabelConfig,
     seen: tuple[Array, Array] | None = None,
     k: npt.NDArray[np.intp] | None = None,
+    usual: Array | None = None,
 ) -> list[tuple[Label, ...]]:
     """The `config.count` best concepts of every unit, best first, ties by the order of `concepts`.
 
@@ -227,13 +243,14 @@ def label_units(
     these three.
 
     Args:
-        similarity: Float [clips, concepts], all clips of the index.
+        similarity: Float [clips, concepts], all clips of the index, or whatever the rows of `evidence` stand for.
         evidence: Top and bottom clips of the layer's units.
         concepts: Names of the columns.
         config: Which score, how many top clips, how many labels.
         seen: For scores that are not made `from_top`: similarity [seen, concepts] and activations
             [seen, units] of all clips that may serve as evidence; a unit counts over the clips on which it is finite.
         k: int [units], top clips that count for each unit; by default `config.k`, else all.
+        usual: Float [n, concepts], similarity of what the top clips were chosen among; by default all of `similarity`.
 
     Raises:
         InputError: The score is unknown.
@@ -248,7 +265,7 @@ def label_units(
     labels: list[tuple[Label, ...]] = []
     for part in chunks(evidence.units, len(concepts), LABEL_BYTES):
         if scorer.from_top or seen is None:
-            scores = scorer.score(similarity, top_rows[part], layer_rows=top_rows)
+            scores = scorer.score(similarity, top_rows[part], layer_rows=top_rows, usual=usual)
         else:
             scores = score_activations(scorer.score, seen[0], seen[1][:, part])
         best, found = _best(scores, config.count)
@@ -314,13 +331,22 @@ def _best(scores: Floats, count: int) -> tuple[npt.NDArray[np.intp], Floats]:
 
 
 def _wpmi(
-    s: Floats, top_rows: Ints, p: Doubles, prior_weight: float, prior: Prior, layer_rows: Ints | None
+    similarity: Array,
+    usual: Array | None,
+    temperature: float,
+    top_rows: Ints,
+    p: Doubles,
+    prior_weight: float,
+    prior: Prior,
+    layer_rows: Ints | None,
 ) -> Floats:
-    """The likelihood of all units for probabilities s [clips, concepts], less its weighted prior."""
+    """The likelihood of all units less its weighted prior, see `soft_wpmi`."""
+    s = softmax(similarity, temperature)
+    of_usual = s if usual is None else softmax(usual, temperature)
     layer_rows = top_rows if layer_rows is None else layer_rows
     share = {"units": 1.0, "clips": 0.0, "mixed": len(layer_rows) / (len(layer_rows) + MIXED_AT)}[prior]
     of_units = _mean_likelihood_of_units(s, layer_rows, p) if share > 0 else 0.0
-    by_rank = _mean_log_likelihood(s, p) if share < 1 else np.zeros((len(p), s.shape[1]))
+    by_rank = _mean_log_likelihood(of_usual, p) if share < 1 else np.zeros((len(p), s.shape[1]))
     scores = np.empty((len(top_rows), s.shape[1]), dtype=np.float32)
     for part in chunks(len(top_rows), s.shape[1]):
         # Ranks are missing at the end only as a rule, so there are few patterns of missing ranks.

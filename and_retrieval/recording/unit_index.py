@@ -12,10 +12,12 @@ import faiss
 import numpy as np
 
 from .. import faiss_index
+from ..clips.moments import ClipMoments
 from ..errors import DamagedError, InputError, unknown_name
 from ..faiss_index import Mask, Rows
 from ..types import Floats, LayerEvidence
 from .manifest import RecordedLayer
+from .peaks import evidence_vectors
 
 FILE = "unit_index.faiss"
 
@@ -89,21 +91,25 @@ class UnitIndex:
         return [0, *np.cumsum([units for _, units in self.layers[:-1]], dtype=int).tolist()]
 
 
-def neuron_vectors(evidence: LayerEvidence, clip_vectors: Floats) -> Floats:
+def neuron_vectors(
+    evidence: LayerEvidence, clip_vectors: Floats, moments: ClipMoments | None = None
+) -> Floats:
     """One vector per unit, float32 [units, dim] of unit length; zero for a unit that never responded.
 
     The vector is the mean of the vectors of the unit's top clips, weighted by how far each activation exceeds the
     unit's mean over all clips. The mean of all clip vectors is subtracted first, so that what all clips share does
-    not make every unit match.
+    not make every unit match. Where the index holds moments, the vector of a top clip is that of the moment at which
+    the unit was strongest, see `peaks`.
     """
-    rows, weights = evidence.top.rows, clip_weights(evidence)
+    vectors, weights = evidence_vectors(evidence, clip_vectors, moments), clip_weights(evidence)
     # The scale of a unit says nothing, and squares of extreme ones would leave the range of float32.
     largest = weights.max(axis=1, initial=0, keepdims=True)
     np.divide(weights, largest, out=weights, where=largest > 0)
-    centred = clip_vectors - clip_vectors.mean(axis=0)
     result = np.zeros((evidence.units, clip_vectors.shape[1]), np.float32)
-    for rank in range(rows.shape[1]):  # k passes over [units, dim] instead of one array of k times the size
-        result += weights[:, rank, None] * centred[rows[:, rank]]
+    for rank in range(
+        weights.shape[1]
+    ):  # k passes over [units, dim] instead of one array of k times the size
+        result += weights[:, rank, None] * (vectors.take(vectors.rows[:, rank]) - vectors.mean)
     norms = np.linalg.norm(result, axis=1, keepdims=True)
     return np.where(norms > 0, result / np.maximum(norms, 1e-12), 0).astype(np.float32)
 
@@ -115,9 +121,11 @@ def clip_weights(evidence: LayerEvidence) -> Floats:
     return weights
 
 
-def build_unit_index(layers: Sequence[LayerEvidence], clip_vectors: Floats) -> UnitIndex:
+def build_unit_index(
+    layers: Sequence[LayerEvidence], clip_vectors: Floats, moments: ClipMoments | None = None
+) -> UnitIndex:
     """The index over all units of all layers; exact for fewer units than `faiss_index.APPROXIMATE_FROM`."""
-    vectors = np.concatenate([neuron_vectors(layer, clip_vectors) for layer in layers])
+    vectors = np.concatenate([neuron_vectors(layer, clip_vectors, moments) for layer in layers])
     sizes = tuple((layer.name, layer.units) for layer in layers)
     large = len(vectors) >= faiss_index.APPROXIMATE_FROM
     return UnitIndex((faiss_index.build_approximate if large else faiss_index.build)(vectors), sizes)

@@ -7,17 +7,19 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass, field
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import numpy.typing as npt
 
+from ..clips.bands import band_edges
 from ..explanation.faithfulness import LEVEL
 from ..explanation.tuning import AXES, in_words
-from ..types import Explanation, Label, Meaning, Shown, Summary, Tuning, UnitFaithfulness
+from ..types import Explanation, Kind, Label, Meaning, Shown, Summary, Tuning, UnitFaithfulness
 
 FREQUENT = 8  # labels listed in a layer's overview
 BINS = 30  # of the distribution of scores
+LEAST_DRAWN = 0.15  # partial correlation; profiles that nowhere reach it are not drawn
 
 
 @dataclass(frozen=True)
@@ -123,6 +125,7 @@ def text_tables(data: ReportData) -> dict[str, Any]:
             for name in data.layers
         ],
         "sections": [_section(section) for section in data.sections],
+        "bands": _drawn(band_edges()[:, 1].tolist()),
         "level": LEVEL,
         "randomSpread": data.random_polysemanticity,
         "scoreRange": _score_range(data.explanations),
@@ -182,12 +185,21 @@ def _unit(unit: Explanation, layer: int, numbers: _Numbers) -> dict[str, Any]:
         "byCaptions": _figures(unit.caption_faithfulness),
         "acoustics": unit.acoustics,
         "tuning": [numbers.curve(tuning) for tuning in unit.tuning if tuning.centres],
+        "profile": _profile(unit.profile),
         "words": list(unit.open_concepts),
         "spread": None if unit.polysemanticity is None else _number(unit.polysemanticity),
         "meanings": [_meaning(meaning, numbers) for meaning in unit.meanings],
         "top": [numbers.clip(shown) for shown in unit.top],
         "low": [numbers.clip(shown) for shown in unit.low],
     }
+
+
+def _profile(profile: Sequence[float]) -> list[float]:
+    """A spectral profile to two decimals, one value per mel band; empty where there is nothing to see in it."""
+    strongest = max((abs(value) for value in profile if math.isfinite(value)), default=0.0)
+    if strongest < LEAST_DRAWN:
+        return []
+    return [round(value, 2) if math.isfinite(value) else 0.0 for value in profile]
 
 
 def _meaning(meaning: Meaning, numbers: _Numbers) -> dict[str, Any]:
@@ -221,6 +233,7 @@ def layer_overview(
         "tested": sum(state != "untested" for state in verdicts),
         "reliable": verdicts.count("holds"),
         "sentences": sum(e.summary.text is not None for e in explanations),
+        "kinds": kind_counts(explanations),
         "several": sum(bool(e.meanings) for e in explanations),
         "spread": _number(float(np.median(spread))) if spread else None,
         "facts": [list(fact) for fact in facts],
@@ -228,6 +241,12 @@ def layer_overview(
         "frequent": sorted(frequent.items(), key=lambda item: (-item[1], item[0]))[:FREQUENT],
         "scores": _distribution(scores) if len(scores) else None,
     }
+
+
+def kind_counts(explanations: Sequence[Explanation]) -> dict[str, int] | None:
+    """How many of the units whose label was tested are of which `kind`, `none` included; None if none was tested."""
+    tested = [unit.kind or "none" for unit in explanations if unit.faithfulness is not None]
+    return {kind: tested.count(kind) for kind in (*get_args(Kind), "none")} if tested else None
 
 
 def _sentence(summary: Summary) -> dict[str, Any]:

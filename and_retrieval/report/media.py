@@ -70,7 +70,8 @@ def encode_mp3(waveform: Floats) -> bytes:
             ) as sound:  # fmt: skip
                 sound.write(waveform)
             file.seek(0)
-            return file.read()
+            mp3: bytes = file.read()
+            return mp3
     except (soundfile.LibsndfileError, ValueError) as error:
         raise InputError(
             f"libsndfile {soundfile.__libsndfile_version__} cannot write MP3 ({error}); "

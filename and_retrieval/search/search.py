@@ -11,12 +11,14 @@ import numpy as np
 from ..choices import COUNT
 from ..clips.index import ClipIndex
 from ..errors import InputError
+from ..explanation.acoustics import word_of
+from ..explanation.measured_concepts import NO_MATCHES, Columns, measured_units
 from ..explanation.space import centred_background, clip_similarity, moment_centre
 from ..explanation.stored import Explained, is_explained, load_explained
 from ..faiss_index import Mask, Rows
 from ..numerics import centred
 from ..recording.recording import Recording
-from ..types import Explanation, Floats, Reliability
+from ..types import Explanation, Floats, Preference, Reliability
 from .query import Query, Terms, calibrated, cosines, embed_query, ranked
 from .thresholds import index_thresholds, run_thresholds
 
@@ -69,10 +71,14 @@ def search_neurons(
         filters: Which units are searched.
 
     Returns:
-        {layer, unit, score, z, needed, listens, labels, summary, reliable, polysemanticity, open_concepts} per
-        unit. `score` is the
-        cosine with the unit's neuron vector, see `query` for several terms; it compares within a query only. `z`
-        compares between queries, see `query.Calibrated`; when no unit `listens`, nothing here listens for the query.
+        {layer, unit, score, z, needed, listens, measured, labels, summary, reliable, label_kind, acoustics,
+        polysemanticity, open_concepts} per unit. `score` is the cosine with the unit's neuron vector, see `query` for
+        several terms; it compares within a query only. `z` compares between queries, see `query.Calibrated`; when no
+        unit `listens`, nothing here listens for the query.
+        Where the query is one text that means a measured quality ("silence", "high-pitched"), units that measured
+        sound explains by this quality come first and listen: `measured` is {quality, word, rho} of such a unit, with
+        the rank correlation of its activation and the quality, and None for others. `acoustics` says in words what
+        measured sound a unit follows.
         `labels` and what follows are those of `explain`, empty and None before it was run. `reliable` says whether
         the first label predicts the unit on held-out clips; None where that could not be tested.
 
@@ -85,7 +91,17 @@ def search_neurons(
     among = _chosen(run, filters, explained)
     if among is not None and not among.any():
         raise InputError(f"no unit of {run.name} passes the filters ({_in_words(filters)}); loosen them")
-    return best_units(run, explained.at if explained else None, asked, k, among)
+    measured = measured_matches(asked, explained, among)
+    return best_units(run, explained.at if explained else None, asked, k, among, measured)
+
+
+def measured_matches(
+    query: Query, explained: Columns | None, among: Mask | None = None
+) -> Mapping[int, Preference]:
+    """Row of the unit index -> the preference that a query means, strongest first; empty unless it is one text."""
+    if explained is None or len(query.texts) != 1 or query.minus or query.sounds or query.units:
+        return NO_MATCHES
+    return measured_units(explained, query.texts[0], among)
 
 
 def best_units(
@@ -94,6 +110,7 @@ def best_units(
     query: Query | str | Sequence[str],
     k: int,
     among: Mask | None = None,
+    measured: Mapping[int, Preference] = NO_MATCHES,
 ) -> list[dict[str, Any]]:
     """As `search_neurons`, for callers that hold a run open.
 
@@ -103,6 +120,7 @@ def best_units(
         query: As `search_neurons`.
         k: Most units wanted.
         among: bool [units], which are searched; None for all.
+        measured: From `measured_matches`.
     """
     asked = Query.parse(query)
     COUNT.check("k", k)
@@ -120,6 +138,10 @@ def best_units(
         return scores[others][:wanted], best[others][:wanted]
 
     scores, best = ranked(terms, nearest, units.vectors, k)
+    if measured:
+        rest = [row for row in best.tolist() if row not in measured]
+        best = np.array([*measured, *rest][:k], np.int64)
+        scores = terms.scores(cosines(units.vectors(best)))
     worth = calibrated(terms, cosines(units.vectors(best)), centred_background(run.index))
     said = explanations(best.tolist()) if explanations else [None] * len(best)
     return [
@@ -129,10 +151,13 @@ def best_units(
             "score": float(scores[place]),
             "z": float(worth.z[place]),
             "needed": float(worth.needed[place]),
-            "listens": bool(worth.listens[place]),
+            "listens": bool(worth.listens[place]) or row in measured,
+            "measured": {**asdict(measured[row]), "word": word_of(measured[row])}
+            if row in measured
+            else None,
             **unit_facts(said[place]),
         }
-        for place, (layer, unit) in enumerate(units.unit(int(row)) for row in best)
+        for place, (row, (layer, unit)) in enumerate((row, units.unit(row)) for row in best.tolist())
     ]
 
 
@@ -255,6 +280,7 @@ def unit_facts(explanation: Explanation | None) -> dict[str, Any]:
         "summary": explanation.summary.text if explanation else None,
         "reliable": HOLDS[explanation.reliable] if explanation else None,
         "label_kind": explanation.kind if explanation else None,
+        "acoustics": explanation.acoustics if explanation else None,
         "polysemanticity": explanation.polysemanticity if explanation else None,
         "open_concepts": list(explanation.open_concepts) if explanation else [],
     }

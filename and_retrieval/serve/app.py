@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib import resources
+from importlib.metadata import version
 from pathlib import Path
 
 from fastapi import FastAPI, Request
@@ -13,7 +14,6 @@ from fastapi.responses import FileResponse, JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.staticfiles import StaticFiles
 
-from .. import __version__
 from ..errors import AndRetrievalError, StaleError
 from . import reading, working
 from .guard import Guard, RefusedError, refused
@@ -35,7 +35,7 @@ def application(served: Served, port: int) -> FastAPI:
 
     app = FastAPI(
         title="and_retrieval",
-        version=__version__,
+        version=version("and-retrieval"),
         description="What each unit of a recorded network listens for. Field names are those of the verbs' --json.",
         openapi_url=SCHEMA,
         docs_url=None,  # its page loads scripts from elsewhere; /docs is our own

@@ -52,12 +52,15 @@ def activation_curve(run: OpenRun, row: int, clip: int) -> dict[str, Any]:
     plans = [plan for plan in network.plans if plan.name == layer]
     with network.lock:
         responses, _ = over_time(network.target, plans, waveform, run.device)
-    seconds, values = responses[layer]
+    when, values = responses[layer]
+    # Segments that overlap have steps at the same time; the strongest counts, as for the peak.
+    seconds, first = np.unique(np.round(when, 6), return_index=True)
+    curve = np.maximum.reduceat(values[:, unit], first)
     thin = slice(None, None, max(1, -(-len(seconds) // DRAWN)))
     moments = next(one for one in recording.layers if one.name == layer).moments
     return {
         "seconds": np.round(seconds[thin], 4).tolist(),
-        "values": [float(f"{value:.5g}") for value in values[thin, unit]],
+        "values": [float(f"{value:.5g}") for value in curve[thin]],
         **{name: _figure(getattr(moments, name)[unit]) for name in ("mean", "std", "low", "high")},
     }
 

@@ -21,8 +21,8 @@ State = Literal["waiting", "running", "done", "failed", "cancelled"]
 FINISHED = ("done", "failed", "cancelled")
 
 
-class _CancelledError(Exception):
-    """Raised inside a job that is to stop."""
+class _Cancelled(BaseException):
+    """Raised inside a job that is to stop; no error of the work's own, so nothing on the way takes it for one."""
 
 
 @dataclass
@@ -46,6 +46,11 @@ class Job:
     error: str | None = None
     file: Path | None = None
     stop: threading.Event = field(default_factory=threading.Event, repr=False)
+
+    def check(self) -> None:
+        """End the work here if it is to stop."""
+        if self.stop.is_set():
+            raise _Cancelled
 
     def plain(self) -> dict[str, Any]:
         """JSON-able."""
@@ -110,15 +115,14 @@ class Jobs:
     def _run(self, job: Job, work: Callable[[Job, Progress], dict[str, Any]]) -> None:
         def progress(done: int, total: int) -> None:
             job.done, job.total = done, total
-            if job.stop.is_set():
-                raise _CancelledError
+            job.check()
 
         try:
             progress(0, 0)
             job.state = "running"
             job.result = work(job, progress)
             job.state = "done"
-        except _CancelledError:
+        except _Cancelled:
             job.state = "cancelled"
         except AndRetrievalError as error:
             job.error, job.state = str(error), "failed"

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TypeVar
 
+from ..checkpoints.devices import resolve_device
 from ..clips.index import ClipIndex
 from ..errors import InputError, StaleError
 from ..explanation.manifest import explanation_folder
@@ -18,7 +19,7 @@ from ..recording.recording import Recording
 from ..recording.target import load_recorded_target, recorded_plans
 from ..search.thresholds import index_thresholds, run_thresholds
 from ..store import Folder, Home
-from ..targets import resolve_device, weights_hash
+from ..targets import weights_hash
 from ..types import Embedder, Target
 from .table import UnitTable
 

@@ -89,7 +89,7 @@ def units(
 
 def searched_units(opened: OpenRun, asked: Any, mask: Any, offset: int, limit: int) -> dict[str, Any]:
     """A page of the units that match a query best, among those of bool [units]."""
-    from ..search.search import best_units, verdict
+    from ..search.search import best_units, measured_matches, verdict
     from ..vocabulary import unknown_texts
 
     total = min(int(mask.sum()), FOUND)
@@ -98,7 +98,8 @@ def searched_units(opened: OpenRun, asked: Any, mask: Any, offset: int, limit: i
     among = None if mask.all() else mask
     said = opened.table.explanations if opened.explained else None
     wanted = max(1, min(offset + limit, total))
-    best = best_units(opened.recording, said, asked, wanted, among)
+    measured = measured_matches(asked, opened.table.said, among)
+    best = best_units(opened.recording, said, asked, wanted, among, measured)
     answer = verdict(
         asked, "neurons", best, unknown_texts(opened.recording.index, [*asked.texts, *asked.minus])
     )

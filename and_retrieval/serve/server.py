@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import uvicorn
 
+from .. import interruption
 from ..choices import PORT, PORTS
 from ..errors import InputError
 from ..store import Home
@@ -88,6 +89,7 @@ class PageServer:
         """Answer requests until interrupted (Ctrl-C) or told to stop."""
         with contextlib.suppress(KeyboardInterrupt):  # uvicorn ends cleanly and raises it again
             self._server.run(sockets=[self.socket])
+        interruption.forget()
 
     def start(self) -> PageServer:
         """Answer requests in a thread, for notebooks; returns itself."""
@@ -106,7 +108,8 @@ class PageServer:
 
 
 def _listening(port: int) -> socket.socket:
-    listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    # Only where the protocol is named does asyncio send at once; otherwise every answer waits 40 ms for the client.
+    listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listening.bind((HOST, port))

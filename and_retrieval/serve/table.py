@@ -29,8 +29,8 @@ SORTS = ("clear", "unit", "score", "faithfulness", "polysemanticity")
 FREQUENT = 8  # labels listed for a layer
 
 _LISTED = (
-    "layer", "unit", "labels", "faithfulness", "reliable", "kind", "tuning", "polysemanticity", "summary",
-    "open_concepts",
+    "layer", "unit", "labels", "faithfulness", "reliable", "kind", "acoustics", "preferences", "tuning",
+    "polysemanticity", "summary", "open_concepts",
 )  # fmt: skip
 """Fields of `Explanation` that a row shows."""
 
@@ -240,20 +240,33 @@ class UnitTable:
         """Whether a word is part of what is said of each unit, bool [units]."""
         if self.said is None:
             return np.zeros(len(self), bool)
-        labels, concepts = self._column("labels"), self._column("open_concepts")
-        sentence = pc.match_substring(
-            pc.struct_field(self._column("summary"), "text"), word, ignore_case=True
-        ).fill_null(False)
+        of_labels, of_concepts, of_sentences = (_holding(texts, word) for texts in self._texts)
         return np.asarray(
-            _any(labels, pc.match_substring(labels.values.field("concept"), word, ignore_case=True))
-            | _any(concepts, pc.match_substring(concepts.values, word, ignore_case=True))
-            | sentence.to_numpy(zero_copy_only=False)
+            _any(self._column("labels"), of_labels)
+            | _any(self._column("open_concepts"), of_concepts)
+            | of_sentences
+        )
+
+    @cached_property
+    def _texts(self) -> tuple[pa.DictionaryArray, pa.DictionaryArray, pa.DictionaryArray]:
+        """All labels, all open concepts, and the units' sentences; a text that many units have is looked at once."""
+        return (
+            self._column("labels").values.field("concept").dictionary_encode(),
+            self._column("open_concepts").values.dictionary_encode(),
+            pc.struct_field(self._column("summary"), "text").dictionary_encode(),
         )
 
 
-def _any(lists: pa.Array, flags: pa.Array) -> Mask:
+def _holding(texts: pa.DictionaryArray, word: str) -> Mask:
+    """Which texts hold a word, in either case, bool [texts]; a missing text holds none."""
+    holds = pc.match_substring(texts.dictionary, word, ignore_case=True).to_numpy(zero_copy_only=False)
+    places = texts.indices.fill_null(len(holds)).to_numpy(zero_copy_only=False)
+    return np.asarray(np.append(holds, False)[places], bool)
+
+
+def _any(lists: pa.Array, flags: Mask) -> Mask:
     """Whether any of a list's values has its flag set, bool [lists]."""
-    found = np.concatenate([[0], np.cumsum(flags.fill_null(False).to_numpy(zero_copy_only=False))])
+    found = np.concatenate([[0], np.cumsum(flags)])
     offsets = lists.offsets.to_numpy()
     return np.asarray(found[offsets[1:]] > found[offsets[:-1]])
 

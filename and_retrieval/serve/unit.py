@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -50,7 +51,7 @@ def unit_page(run: OpenRun, row: int) -> dict[str, Any]:
         }
         chance = None
     for clip in (*line["top"], *line["low"]):
-        clip["duration"] = recording.index.clips[clip["row"]].duration
+        clip["seconds"] = recording.index.clips[clip["row"]].duration
     return {
         **line,
         "run": recording.name,
@@ -68,13 +69,13 @@ def unit_page(run: OpenRun, row: int) -> dict[str, Any]:
 
 
 def clip_facts(index: ClipIndex, row: int, phrase: str | None = None) -> dict[str, Any]:
-    """What is shown of a clip."""
+    """What is shown of a clip; `seconds` is its length, as `duration` is that of a moment in search results."""
     clip = index.clips[row]
     return {
         "row": row,
         "path": clip.file,
         "start": clip.start,
-        "duration": clip.duration,
+        "seconds": clip.duration,
         "label": clip.label,
         "caption": phrase or clip.caption,
     }
@@ -145,11 +146,8 @@ def _nearest(run: OpenRun, row: int) -> list[dict[str, Any]]:
     if not vector.any():
         return []
     scores, rows = units.nearest(vector, NEAREST + 1)
-    return [
-        _named(run, int(other), float(score))
-        for score, other in zip(scores, rows, strict=True)
-        if other != row
-    ][:NEAREST]
+    pairs = zip(scores.tolist(), rows.tolist(), strict=True)
+    return _named(run, [(score, other) for score, other in pairs if other != row][:NEAREST])
 
 
 def _together(run: OpenRun, layer: str, unit: int) -> list[dict[str, Any]]:
@@ -171,11 +169,18 @@ def _together(run: OpenRun, layer: str, unit: int) -> list[dict[str, Any]]:
         top = np.argsort(-correlation, kind="stable")[:NEAREST]
         best += [(float(correlation[place]), rows.start + int(place)) for place in top]
     best = [pair for pair in sorted(best, key=lambda pair: (-pair[0], pair[1])) if pair[0] > 0]
-    return [_named(run, other, score) for score, other in best[:NEAREST]]
+    return _named(run, best[:NEAREST])
 
 
-def _named(run: OpenRun, row: int, score: float) -> dict[str, Any]:
-    layer, unit = run.table.place(row)
-    said: Explanation | None = run.table.explanations([row])[0] if run.explained else None
-    label = said.labels[0].concept if said and said.labels else None
-    return {"layer": layer, "unit": unit, "label": label, "score": round(score, 4)}
+def _named(run: OpenRun, scored: Sequence[tuple[float, int]]) -> list[dict[str, Any]]:
+    """Units by (score, row), with their first labels."""
+    rows = [row for _, row in scored]
+    said: Sequence[Explanation | None] = [None] * len(rows)
+    if run.explained:
+        said = run.table.explanations(rows)
+    named = []
+    for (score, row), unit in zip(scored, said, strict=True):
+        layer, number = run.table.place(row)
+        label = unit.labels[0].concept if unit and unit.labels else None
+        named.append({"layer": layer, "unit": number, "label": label, "score": round(score, 4)})
+    return named

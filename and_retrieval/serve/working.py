@@ -14,8 +14,8 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.concurrency import run_in_threadpool
 
-from ..choices import SELECTORS, known_name
-from ..config import DEFAULT_SELECTOR
+from ..choices import ABLATIONS, SELECTORS, known_name
+from ..config import DEFAULT_ABLATION, DEFAULT_SELECTOR
 from ..errors import InputError
 from ..progress import Progress
 from .guard import RefusedError, needs_token
@@ -49,6 +49,7 @@ class PruneOrder(_Body):
     run: str = Field(max_length=300)
     concepts: list[Annotated[str, Field(min_length=1, max_length=200)]] = Field(min_length=1, max_length=8)
     selector: str = Field(DEFAULT_SELECTOR, max_length=40)
+    ablate: str = Field(DEFAULT_ABLATION, max_length=40)
     layers: list[Annotated[str, Field(min_length=1, max_length=300)]] = Field([], max_length=100)
     budget: list[Annotated[float, Field(gt=0)]] = Field([], max_length=12)
     draws: int = Field(5, ge=1, le=20)
@@ -165,6 +166,7 @@ def scale(served: Server, order: ScaleOrder) -> dict[str, Any]:
 def prune(served: Server, order: PruneOrder) -> dict[str, Any]:
     """Begin to prune concepts, as the verb `prune`; the job's progress and result are at its own address."""
     selector = known_name("selector", order.selector, SELECTORS)
+    ablate = known_name("ablation", order.ablate, ABLATIONS)
     served.run(order.run)
 
     def work(job: Job, progress: Progress) -> dict[str, Any]:
@@ -174,10 +176,10 @@ def prune(served: Server, order: PruneOrder) -> dict[str, Any]:
 
         opened = served.run(order.run)
         target = load_recorded_target(opened.recording, opened.device)  # its own: others hear meanwhile
-        progress(0, 0)
+        target.module.register_forward_pre_hook(lambda *_: job.check())  # a batch under many masks takes long
         file = served.folder / f"pruned-{job.id}.safetensors" if order.export else None
         result = prune_concepts(
-            opened.recording, target, order.concepts, selector=selector, layers=order.layers,
+            opened.recording, target, order.concepts, selector=selector, ablate=ablate, layers=order.layers,
             budgets=order.budget, draws=order.draws, device=opened.device, export=file, progress=progress,
         )  # fmt: skip
         plotted(opened.recording, result)

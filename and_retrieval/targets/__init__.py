@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from ..checkpoints.devices import resolve_device
 from ..errors import InputError, unknown_name
 from ..types import Target
 from . import archive, huggingface, user
@@ -68,23 +69,6 @@ def is_code(spec: str) -> bool:
 def is_archive(spec: str) -> bool:
     """Whether the name is that of a torch.export archive."""
     return spec.startswith("torch:")
-
-
-def resolve_device(name: str) -> torch.device:
-    """`auto` -> cuda where there is one, else cpu; any other name -> that device.
-
-    Raises:
-        InputError: The name is not a device, or there is no such device here.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise unknown_name("device", name, ("auto", "cpu", "cuda")) from error
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise InputError(f"device {name!r} does not exist here; use cpu or auto")
-    return device
 
 
 def layer_names(module: nn.Module) -> tuple[str, ...]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from ..checkpoints.yamnet import SAMPLE_RATE, class_names, load_yamnet, log_mel_patches
+from ..checkpoints.yamnet import load_yamnet, log_mel_patches
+from ..checkpoints.yamnet_classes import SAMPLE_RATE, class_names
 from ..types import Target
 
 

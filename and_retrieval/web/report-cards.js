@@ -32,6 +32,9 @@ function summaryOf(unit) {
     const made = unit.origin === "composed" ? "composed" : "automatic";
     return el("div", {}, kind("Summary", made), el("p", { class: "sentence" }, ...marked(unit.text)), raw);
   }
+  if (unit.kind === "acoustic" && unit.acoustics !== null) {
+    return el("div", { class: "unsaid" }, el("b", {}, "Measured sound explains it"), `: ${signed(unit.acoustics)}`, raw);
+  }
   const failed = unit.reliable === "fails" && !unit.meanings.some((meaning) => meaning.reliable === "holds");
   return el("div", { class: failed ? "abstained" : "unsaid" }, el("b", {}, failed ? "No reliable explanation" : "No sentence"),
     unit.reason ? `: ${unit.reason}` : "", raw);
@@ -108,6 +111,35 @@ function curveOf([words, number, effect, means, margins, [low, high]]) {
     svg("polygon", { points: [...points(1), ...points(-1).reverse()].join(" ") }),
     svg("polyline", { points: points(0).join(" ") }),
     end(0, "start", axis.centres[0]), end(width, "end", axis.centres.at(-1))));
+}
+
+// ---------- spectral profile ----------
+
+const PROFILE = { width: 220, height: 36, axis: 14 };
+const STRONG = 0.1; // of the bands that are read out
+
+// One bar per mel band: how the activation goes with the band's level while the other bands are held constant.
+function profileOf(unit) {
+  if (!unit.profile.length) return null;
+  const { width, height } = PROFILE;
+  const step = width / unit.profile.length;
+  const size = Math.max(...unit.profile.map(Math.abs));
+  const bars = unit.profile.map((value, i) => {
+    const tall = Math.max(0.5, (height / 2 - 1) * Math.abs(value) / size);
+    return svg("rect", { class: value < 0 ? "less" : "more", x: (i * step + 0.5).toFixed(1), width: (step - 1).toFixed(1),
+      y: (height / 2 - (value < 0 ? 0 : tall)).toFixed(1), height: tall.toFixed(1) });
+  });
+  const hertz = (value) => `${Number(value.toPrecision(2)).toLocaleString("en")}\u00a0Hz`;
+  const strongest = unit.profile.map((value, i) => [value, i]).filter(([value]) => Math.abs(value) >= STRONG)
+    .sort(([a], [b]) => Math.abs(b) - Math.abs(a)).slice(0, 3);
+  const spoken = strongest.map(([value, i]) => `${fixed(value)} at ${hertz(data.bands[i])}`).join(", ");
+  const end = (at, anchor, value) => svg("text", { x: at, y: height + PROFILE.axis - 2, "text-anchor": anchor }, hertz(value));
+  return el("div", {}, kind("Spectral profile", "measured"), el("figure", { class: "curve profile",
+    title: "Partial correlation of the activation with the level of each mel band, the other bands held constant" },
+  svg("svg", { viewBox: `0 0 ${width} ${height + PROFILE.axis}`, role: "img",
+    "aria-label": `Spectral profile, partial correlation by mel band, strongest: ${spoken}` },
+  svg("line", { x1: 0, x2: width, y1: height / 2, y2: height / 2 }), ...bars,
+  end(0, "start", data.bands[0]), end(width, "end", data.bands.at(-1)))));
 }
 
 const inUnit = (axis, value) => `${minus(String(Number(value.toPrecision(2))))}\u00a0${axis.unit}`;
@@ -188,7 +220,7 @@ function card(i) {
     `${data.layers[unit.layer].name} `, el("b", {}, `unit\u00a0${unit.unit}`)));
   return el("article", { class: "card", "data-unit": i, tabindex: "-1",
     "aria-label": `${data.layers[unit.layer].name} unit ${unit.unit}` },
-  el("div", { class: "about" }, heading, hit, summaryOf(unit), labelsOf(unit), trustOf(unit), wordsOf(unit), acousticsOf(unit), tuningOf(unit), spreadOf(unit)),
+  el("div", { class: "about" }, heading, hit, summaryOf(unit), labelsOf(unit), trustOf(unit), wordsOf(unit), acousticsOf(unit), tuningOf(unit), profileOf(unit), spreadOf(unit)),
   el("div", { class: "sounds" }, ...strongest(unit),
     unit.low.length ? folded(`${count(unit.low.length, "weakest clip")}`, unit.low) : null));
 }

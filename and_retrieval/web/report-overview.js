@@ -88,6 +88,13 @@ function drawSection({ title, paragraphs, table, pictures }) {
     ...pictures.map(([source, description]) => el("img", { class: "plate", src: source, alt: description }))));
 }
 
+const EXPLAINED_BY = [["concept", "concepts"], ["acoustic", "measured sound"], ["both", "either"], ["none", "neither"]];
+
+function explainedBy(kinds) {
+  const whole = Object.values(kinds).reduce((sum, n) => sum + n, 0);
+  return EXPLAINED_BY.filter(([name]) => kinds[name]).map(([name, words]) => `${words} ${percent(kinds[name], whole)}`).join(", ");
+}
+
 function drawLayers() {
   const number = (name, value) => el("div", {}, el("dt", {}, name), el("dd", {}, value));
   data.layers.forEach((layer, i) => {
@@ -106,6 +113,7 @@ function drawLayers() {
         layer.heard < layer.units ? number("playable", layer.heard.toLocaleString("en")) : null),
       el("dl", { class: "measures" }, number("Labels that hold", layer.tested
         ? `${layer.reliable.toLocaleString("en")} of ${layer.tested.toLocaleString("en")} tested` : "none tested"),
+      layer.kinds && number("Explained by", explainedBy(layer.kinds)),
       layer.spread === null ? null : number("Several meanings", `${layer.several.toLocaleString("en")} of ${layer.units.toLocaleString("en")}`),
       layer.spread === null ? null : number("Median polysemanticity", `${fixed(layer.spread)}${data.randomSpread === null ? "" : `, random ${fixed(data.randomSpread)}`}`),
       ...layer.facts.map(([name, value]) => number(name, value))),

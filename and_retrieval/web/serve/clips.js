@@ -14,35 +14,39 @@ export function clipTile({ run, index, unit, clip, note = null }) {
   const head = el("span", { class: "head" });
   const picture = el("div", {
     class: "picture", role: "slider", tabindex: "0", "aria-label": `Position in ${name}`,
-    "aria-valuemin": "0", "aria-valuemax": clip.duration.toFixed(2), "aria-valuenow": "0", "aria-valuetext": "start",
+    "aria-valuemin": "0", "aria-valuemax": clip.seconds.toFixed(2), "aria-valuenow": "0", "aria-valuetext": "start",
   }, el("img", { alt: "", src: clipPath(index, clip.row, "png"), loading: "lazy", decoding: "async", width: WIDTH, height: HEIGHT }),
-  peak === null ? null : el("span", { class: "peak" }), head);
-  const place = (node, time) => { node.style.left = `${Math.min(100, (100 * time) / clip.duration)}%`; };
+  momentOf(clip), peak === null ? null : el("span", { class: "peak" }), head);
+  const place = (node, time) => { node.style.left = `${Math.min(100, (100 * time) / clip.seconds)}%`; };
   if (peak !== null) place(picture.querySelector(".peak"), peak);
   const tile = el("li", { class: "clip", "data-clip": clip.row });
   const part = {
-    source: clipPath(index, clip.row, "mp3"), name, peak, tile, duration: clip.duration,
+    source: clipPath(index, clip.row, "mp3"), name, peak, tile,
     at: (time) => {
       place(head, time);
       picture.setAttribute("aria-valuenow", time.toFixed(2));
-      picture.setAttribute("aria-valuetext", `${seconds(time)} of ${seconds(clip.duration)}`);
+      picture.setAttribute("aria-valuetext", `${seconds(time)} of ${seconds(clip.seconds)}`);
     },
   };
   picture.addEventListener("click", (event) => {
     const box = picture.getBoundingClientRect();
-    play(part, (clip.duration * (event.clientX - box.left)) / box.width);
+    play(part, (clip.seconds * (event.clientX - box.left)) / box.width);
   });
   picture.addEventListener("keydown", (event) => {
     const now = Number(picture.getAttribute("aria-valuenow"));
-    const step = clip.duration / 20;
-    const to = { ArrowRight: now + step, ArrowUp: now + step, ArrowLeft: now - step, ArrowDown: now - step, Home: 0, End: clip.duration - step }[event.key];
+    const step = clip.seconds / 20;
+    const to = { ArrowRight: now + step, ArrowUp: now + step, ArrowLeft: now - step, ArrowDown: now - step, Home: 0, End: clip.seconds - step }[event.key];
     if (event.key === " " || event.key === "Enter") toggle(part);
-    else if (to !== undefined) play(part, Math.min(Math.max(to, 0), clip.duration - 0.05));
+    else if (to !== undefined) play(part, Math.min(Math.max(to, 0), clip.seconds - 0.05));
     else return;
     event.preventDefault();
     event.stopPropagation();
   });
-  const begin = () => (tile.classList.contains("playing") ? toggle(part) : fromPeak(part));
+  const begin = () => {
+    if (tile.classList.contains("playing")) toggle(part);
+    else if (clip.begin) play(part, clip.begin);
+    else fromPeak(part);
+  };
   tile.append(picture, el("div", { class: "keys" },
     el("button", { class: "play", type: "button", "aria-label": `Play ${name}`, onclick: begin }, el("span", { class: "shape", "aria-hidden": "true" })),
     clip.activation === null || clip.activation === undefined ? null : el("span", { class: "strength", title: "Activation" }, figure(clip.activation)),
@@ -51,6 +55,15 @@ export function clipTile({ run, index, unit, clip, note = null }) {
   el("span", { class: "caption" }, name), pathLine(clip));
   if (unit && hasToken()) whenSeen(tile, () => drawActivation(picture, run, unit, clip));
   return tile;
+}
+
+// The moment that a search found in a clip, where it is shorter than the clip.
+function momentOf({ moment, duration, seconds: whole }) {
+  if (typeof moment !== "number" || duration >= whole) return null;
+  const band = el("span", { class: "moment" });
+  band.style.left = `${(100 * moment) / whole}%`;
+  band.style.width = `${(100 * duration) / whole}%`;
+  return band;
 }
 
 export const clipList = (facts, clips, note = () => null) =>
@@ -91,7 +104,7 @@ async function drawActivation(picture, run, unit, clip) {
   const high = Math.max(...curve.values);
   const points = curve.values.map((value, i) => {
     const y = high > low ? 96 - (92 * (value - low)) / (high - low) : 96;
-    return `${((100 * curve.seconds[i]) / clip.duration).toFixed(2)},${y.toFixed(1)}`;
+    return `${((100 * curve.seconds[i]) / clip.seconds).toFixed(2)},${y.toFixed(1)}`;
   }).join(" ");
   picture.append(svg("svg", { class: "over-time", viewBox: "0 0 100 100", preserveAspectRatio: "none", "aria-hidden": "true" },
     svg("polyline", { class: "under", points }), svg("polyline", { points })));

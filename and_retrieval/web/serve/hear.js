@@ -47,7 +47,7 @@ function draw(out, { name, source, told }) {
     "aria-valuemax": told.duration.toFixed(2), "aria-valuenow": "0" }, el("img", { alt: "", src: `data:image/png;base64,${told.picture}` }), line);
   const tile = el("div", { class: "heard-sound", "data-clip": "sound" }, picture);
   const lines = [line];
-  const part = { source, name, peak: null, tile, duration: told.duration, at: (time) => show(time) };
+  const part = { source, name, peak: null, tile, at: (time) => show(time) };
   let stretch = -1;
   function show(time) {
     for (const node of lines) node.style.left = `${Math.min(100, (100 * time) / told.duration)}%`;

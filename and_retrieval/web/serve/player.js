@@ -11,7 +11,7 @@ let playing = null;
 let context = null;
 let gain = null;
 
-// A part that can be played: {source, name, peak, tile, at(time), duration}.
+// A part that can be played: {source, name, peak, tile, at(time)}.
 export function play(part, from) {
   if (playing !== part) {
     stopped();

@@ -26,7 +26,7 @@ const noteOf = (clip) => (clip.z === undefined ? null : `z ${fixed(clip.z, 1)}${
 
 export function clipResults(run, answer) {
   const index = run.split("/")[0];
-  const clips = answer.results.map((clip) => ({ ...clip, peak: typeof clip.moment === "number" ? clip.moment : null }));
+  const clips = answer.results.map((clip) => ({ ...clip, peak: null, begin: typeof clip.moment === "number" && clip.duration < clip.seconds ? clip.moment : 0 }));
   return [verdict(answer), clips.length ? clipList({ run, index, unit: null }, clips, noteOf)
     : el("p", { class: "none" }, "There is no clip.")];
 }

@@ -1,0 +1,41 @@
+"""Names of devices. torch, which knows which there are, is imported only to answer for those."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..errors import InputError, unknown_name
+
+if TYPE_CHECKING:
+    import torch
+
+PLAIN = ("auto", "cpu")
+"""Devices that exist everywhere."""
+
+
+def resolve_device(name: str) -> torch.device:
+    """`auto` -> cuda where there is one, else cpu; any other name -> that device.
+
+    Raises:
+        InputError: The name is not a device, or there is no such device here.
+    """
+    import torch
+
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise unknown_name("device", name, (*PLAIN, "cuda")) from error
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise InputError(f"device {name!r} does not exist here; use cpu or auto")
+    return device
+
+
+def checked_device(name: str) -> str:
+    """The name, if there is such a device; what `auto` means is found out when a network is loaded.
+
+    Raises:
+        InputError: As `resolve_device`.
+    """
+    return name if name in PLAIN else str(resolve_device(name))

@@ -1,0 +1,1 @@
+"""Explanations for other programs: lines, tables, maps of units, features."""

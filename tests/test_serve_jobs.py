@@ -1,0 +1,207 @@
+"""Jobs of the server, notes of its users, and the map."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from command_line import Answer
+from hypothesis import given
+from hypothesis import strategies as st
+from served import RUN, TARGET, Visitor, names, visiting
+from targets.two_per_class import UNITS_OF
+
+from and_retrieval import load_target
+from and_retrieval.pruning.export import load_pruned
+from and_retrieval.serve import guard, jobs, notes
+from and_retrieval.serve.jobs import Jobs
+from and_retrieval.serve.layout import EMBEDDED, inside, placed
+from and_retrieval.store import Folder
+
+
+@pytest.fixture(scope="module")
+def built(served_home: Path) -> Path:
+    """The home that `in_built` lets commands find."""
+    return served_home
+
+
+# ---------- jobs ----------
+
+
+def watched(visitor: Visitor, job: str) -> list[dict[str, Any]]:
+    with visitor.client.stream("GET", f"/api/jobs/{job}/events", headers=visitor.token) as events:
+        assert events.headers["content-type"].startswith("text/event-stream")
+        return [json.loads(line[5:]) for line in events.iter_lines() if line.startswith("data:")]
+
+
+def test_pruning_reports_progress_and_gives_what_the_verb_gives(
+    visitor: Visitor, in_built: Path, answer: Answer, tmp_path: Path
+) -> None:
+    order = {"run": RUN, "concepts": ["heartbeat"], "budget": [1, 2], "draws": 2, "export": True}
+    started = visitor.post("/api/prune", order)
+    assert started.status_code == 202
+    job = started.json()["job"]
+    events = watched(visitor, job)
+    assert events[-1]["state"] == "done"
+    assert events[-1]["done"] == events[-1]["total"] > 0
+    result = events[-1]["result"]
+    told = answer("prune", RUN, "heartbeat", "--budget", "1", "--budget", "2", "--draws", "2")
+    assert {name: result[name] for name in result} == {name: told[name] for name in result}
+    assert result["budgets"][result["chosen"]]["chosen"] == {"relu": list(UNITS_OF["heartbeat"])}
+    weights = visitor.client.get(f"/api/jobs/{job}/export", headers=visitor.token)
+    path = tmp_path / "without.safetensors"
+    path.write_bytes(weights.content)
+    path.with_suffix(".json").write_bytes(
+        visitor.client.get(f"/api/jobs/{job}/card", headers=visitor.token).content
+    )
+    load_pruned(load_target(TARGET), path)
+
+
+def test_a_job_can_be_cancelled_and_failures_are_lines(visitor: Visitor) -> None:
+    first = visitor.post("/api/prune", {"run": RUN, "concepts": ["smoke alarm"], "draws": 20}).json()["job"]
+    second = visitor.post("/api/prune", {"run": RUN, "concepts": ["dial tone"], "draws": 20}).json()["job"]
+    visitor.client.delete(f"/api/jobs/{second}", headers=visitor.token)
+    assert watched(visitor, second)[-1]["state"] == "cancelled"
+    assert watched(visitor, first)[-1]["state"] == "done"
+    failed = visitor.post("/api/prune", {"run": RUN, "concepts": ["heartbeat"], "budget": [99]}).json()["job"]
+    assert "at most 8" in watched(visitor, failed)[-1]["error"]
+    assert visitor.post("/api/prune", {"run": RUN, "concepts": ["x"], "selector": "no"}).status_code == 400
+    assert visitor.client.get("/api/jobs/nothing", headers=visitor.token).status_code == 404
+
+
+def test_jobs_are_bounded_stop_when_told_and_are_dropped() -> None:
+    queue = Jobs()
+    hold = threading.Event()
+
+    def work(job: jobs.Job, progress: Any) -> dict[str, Any]:
+        hold.wait(10)
+        progress(1, 2)
+        return {"done": True}
+
+    started = [queue.start(work) for _ in range(jobs.WAITING + 1)]
+    with pytest.raises(guard.RefusedError, match="running or waiting"):
+        queue.start(work)
+    queue.cancel(started[0].id)
+    hold.set()
+    for job in started:
+        deadline = time.monotonic() + 10
+        while job.state not in jobs.FINISHED and time.monotonic() < deadline:
+            time.sleep(0.01)
+    assert [job.state for job in started] == ["cancelled", "done", "done", "done"]
+    for _ in range(jobs.KEPT + 3):
+        last = queue.start(work)
+        while last.state not in jobs.FINISHED:
+            time.sleep(0.005)
+    with pytest.raises(guard.RefusedError, match="no such job"):
+        queue.get(started[0].id)
+    queue.close()
+
+
+# ---------- notes ----------
+
+
+def test_a_star_a_label_and_a_note_are_kept(built: Path) -> None:
+    with visiting(built) as visitor:
+        path = "/api/notes/relu:3"
+        said = {"star": True, "label": "  thumps\nin a chest ", "note": "sure"}
+        put = visitor.client.put(path, params={"run": RUN}, json=said, headers=visitor.token)
+        kept = {"star": True, "label": "thumps in a chest", "note": "sure", "earlier": False}
+        assert put.json() == {"unit": "relu:3", "note": kept}
+    with visiting(built) as visitor:  # another day
+        assert visitor.get("/api/notes", run=RUN)["units"] == {"relu:3": kept}
+        assert visitor.get("/api/units/relu:3", run=RUN)["note"] == kept
+        starred = visitor.get("/api/units", run=RUN, starred=True)
+        assert names(starred) == ["relu:3"]
+        assert starred["results"][0]["note"] == kept
+        nothing = {"star": False, "label": "", "note": ""}
+        visitor.client.put(path, params={"run": RUN}, json=nothing, headers=visitor.token)
+        assert visitor.get("/api/notes", run=RUN)["units"] == {}
+        for wrong, status in ((said | {"note": "x" * 5000}, 422), (said | {"more": 1}, 422)):
+            put = visitor.client.put(path, params={"run": RUN}, json=wrong, headers=visitor.token)
+            assert put.status_code == status
+        other = visitor.client.put(
+            "/api/notes/relu:99", params={"run": RUN}, json=said, headers=visitor.token
+        )
+        assert other.status_code == 404
+
+
+def test_notes_written_at_the_same_time_are_all_kept(tmp_path: Path) -> None:
+    folder = Folder(tmp_path, "recording")
+
+    def write(number: int) -> None:
+        notes.write_note(folder, f"relu:{number}", notes.UnitNote("r", label=str(number)))
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(write, range(40)))
+    assert {unit: note.label for unit, note in notes.read_notes(folder).items()} == {
+        f"relu:{number}": str(number) for number in range(40)
+    }
+
+
+@pytest.mark.parametrize(
+    "text", ["{", "[]", '{"format": 9, "units": {}}', '{"format": 1, "units": {"a:0": {"x": 1}}}']
+)
+def test_damaged_notes_are_said_and_left_alone(tmp_path: Path, text: str) -> None:
+    path = tmp_path / notes.FILE
+    path.write_text(text)
+    with pytest.raises(notes.InputError, match="notes"):
+        notes.write_note(Folder(tmp_path, "recording"), "relu:0", notes.UnitNote("r", star=True))
+    assert path.read_text() == text
+
+
+# ---------- map ----------
+
+
+def test_the_map_is_made_once_and_stored(
+    visitor: Visitor, built: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = visitor.get("/api/map", run=RUN)
+    assert len(told["x"]) == len(told["y"]) == len(told["layer"]) == 12
+    at = np.array([told["x"], told["y"]], float)
+    assert np.nanmax(np.abs(at)) == pytest.approx(1)
+    monkeypatch.setattr("and_retrieval.serve.layout.placed", None)
+    with visiting(built) as other:
+        assert other.get("/api/map", run=RUN) == told
+
+
+def test_a_loop_on_the_map_filters_units(visitor: Visitor) -> None:
+    told = visitor.get("/api/map", run=RUN)
+    within = visitor.get("/api/units", run=RUN, lasso="-2,-2;0.1,-2;0.1,2;-2,2", limit=100)
+    assert within["total"] == sum(x is not None and x < 0.1 for x in told["x"])
+    for wrong in ("1,2", "a,b;c,d;e,f", "1,2;3,4;" * 900, "1,2;3,4"):
+        answer = visitor.client.get("/api/units", params={"run": RUN, "lasso": wrong})
+        assert answer.status_code == 422
+
+
+def test_alike_units_lie_near_each_other_whether_placed_or_set_beside(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rng = np.random.default_rng(0)
+    kinds = rng.normal(size=(4, 32))
+    group = np.arange(240) % 4
+    vectors = kinds[group] + 0.2 * rng.normal(size=(240, 32))
+    vectors[7] = 0
+    vectors = (vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)).astype(np.float32)
+    assert EMBEDDED == 4_000
+    monkeypatch.setattr("and_retrieval.serve.layout.EMBEDDED", 120)
+    at = placed(vectors)
+    assert np.isnan(at[7]).all()
+    assert np.array_equal(at, placed(vectors), equal_nan=True)
+    far = np.linalg.norm(at[:, None] - at[None], axis=2)
+    np.fill_diagonal(far, np.inf)
+    known = np.delete(np.arange(240), 7)
+    nearest = np.nanargmin(np.nan_to_num(far, nan=np.inf), axis=1)
+    assert (group[nearest[known]] == group[known]).mean() > 0.97
+
+
+@given(st.lists(st.tuples(*[st.floats(-1, 1, width=16)] * 2), min_size=1, max_size=20))
+def test_what_lies_in_a_square(points: list[tuple[float, float]]) -> None:
+    square = [(-0.503, -0.503), (0.503, -0.503), (0.503, 0.503), (-0.503, 0.503)]
+    at = np.array(points, np.float32)
+    assert inside(at, square).tolist() == (np.abs(at) < 0.503).all(axis=1).tolist()

@@ -1,0 +1,362 @@
+"""The page in a browser: every view, by mouse and by keyboard, in both themes, on a laptop and on a phone."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from served import OTHER, RUN, late_tone, wav
+
+SHOTS = "AND_RETRIEVAL_SCREENSHOTS"
+"""Environment variable: a folder in which screenshots are kept, to be looked at."""
+VIEWS = ("overview", "units", "map", "hear", "prune", "compare")
+
+
+@dataclass(frozen=True)
+class Server:
+    """A server that was started as a user types it: its address, its token, its process."""
+
+    url: str
+    token: str
+    process: subprocess.Popen[str]
+    home: Path
+
+
+@pytest.fixture(scope="module")
+def server(served_home: Path) -> Iterator[Server]:
+    home = served_home
+    command = [
+        sys.executable,
+        "-m",
+        "and_retrieval",
+        "serve",
+        RUN,
+        "--home",
+        str(home),
+        "--port",
+        "0",
+        "--json",
+    ]
+    paths = [
+        str(Path(__file__).parent),
+        *filter(None, [os.environ.get("PYTHONPATH")]),
+    ]  # the network's own imports
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    )
+    assert process.stdout is not None
+    told = json.loads(process.stdout.readline())
+    assert set(told) == {"url", "token"}
+    yield Server(told["url"], told["token"], process, home)
+    process.send_signal(signal.SIGINT)
+    out, errors = process.communicate(timeout=20)
+    assert (process.returncode, out) == (0, "")  # one object, and a clean end
+    assert "Traceback" not in errors
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if chromium is None:
+        pytest.skip("needs chromium")
+    with playwright.sync_playwright() as driver:
+        window = driver.chromium.launch(
+            executable_path=chromium, args=["--no-sandbox", "--autoplay-policy=no-user-gesture-required"]
+        )
+        yield window
+        window.close()
+
+
+@pytest.fixture
+def page(browser: Any, server: Server) -> Iterator[Any]:
+    """A page that was opened by the printed address; whatever it logs as an error fails the test."""
+    context = browser.new_context(viewport={"width": 1280, "height": 800})
+    page = context.new_page()
+    page.set_default_timeout(30_000)
+    flaws: list[str] = []
+    page.on("pageerror", lambda error: flaws.append(str(error)))
+    page.on("console", lambda line: flaws.append(line.text) if line.type == "error" else None)
+    requests: list[str] = []
+    page.on("request", lambda request: requests.append(request.url))
+    page.goto(f"{server.url}/#token={server.token}")
+    page.wait_for_selector(".layer-row")
+    yield page
+    context.close()
+    assert flaws == []
+    outside = [url for url in requests if not url.startswith((server.url, "data:", "blob:"))]
+    assert outside == []
+
+
+def shot(page: Any, name: str) -> None:
+    if folder := os.environ.get(SHOTS):
+        page.screenshot(path=str(Path(folder) / f"{name}.png"))
+
+
+def opened(page: Any, server: Server, view: str) -> None:
+    page.goto(f"{server.url}/?run={RUN}&view={view}")
+    page.wait_for_selector("main h1")
+    page.wait_for_selector("main .waiting", state="detached")
+    page.wait_for_load_state("networkidle")
+
+
+def late() -> dict[str, Any]:
+    """A sound as a file to be chosen."""
+    return {"name": "late.wav", "mimeType": "audio/wav", "buffer": wav(late_tone())}
+
+
+def test_the_token_leaves_the_address_and_is_kept(page: Any, server: Server) -> None:
+    assert "token" not in page.url
+    other = page.context.new_page()
+    other.goto(f"{server.url}/?run={RUN}&view=prune")
+    other.get_by_role("button", name="Prune").wait_for()
+    assert other.get_by_role("button", name="Prune").is_enabled()
+
+
+def test_without_the_token_one_can_look(browser: Any, server: Server) -> None:
+    page = browser.new_context().new_page()
+    page.goto(f"{server.url}/?run={RUN}&view=units&unit=relu:2")
+    page.get_by_role("heading", level=2).first.wait_for()
+    assert page.get_by_role("button", name="Star this unit").is_disabled()
+    page.get_by_text("look, but not compute").wait_for()
+
+
+def test_from_the_overview_to_a_unit_by_clicks(page: Any) -> None:
+    page.get_by_role("link", name="head", exact=True).click()
+    page.wait_for_selector(".row b")
+    assert page.locator(".row").count() == 4
+    page.locator(".row").nth(1).click()
+    page.wait_for_selector(".unit-page")
+    assert "unit=head%3A" in page.url
+    assert page.locator(".unit-page .clip").count() > 3
+    page.go_back()
+    page.get_by_text("Choose a unit").wait_for()
+
+
+def test_a_search_is_in_the_address_and_says_when_nothing_listens(page: Any, server: Server) -> None:
+    page.keyboard.press("/")
+    page.keyboard.type("smoke alarm, -white noise")
+    page.keyboard.press("Enter")
+    page.wait_for_selector(".row b")
+    assert "q=smoke+alarm" in page.url
+    assert "minus=white+noise" in page.url
+    assert page.locator(".row").first.get_attribute("data-unit") in ("relu:4", "relu:5", "head:2")
+    address = page.url
+    page.goto(address)
+    page.wait_for_selector(".row b")
+    assert page.locator("#box").input_value() == "smoke alarm, -white noise"
+    page.locator("#box").fill("zxqv")
+    page.keyboard.press("Enter")
+    page.get_by_text("No unit here listens for").wait_for()
+    page.locator("#want").select_option("clips")
+    page.get_by_text("Nothing here sounds like").wait_for()
+    assert page.locator(".clip").count() > 10
+
+
+def test_filters_and_words_narrow_the_list(page: Any, server: Server) -> None:
+    opened(page, server, "units")
+    assert page.locator("#count").text_content() == "12 units"
+    page.locator("[data-filter=layer]").select_option("relu")
+    page.get_by_text("8 units").wait_for()
+    page.locator("[data-filter=words]").fill("zxqv")
+    page.get_by_text("No unit passes these filters").wait_for()
+    assert "words=zxqv" in page.url
+
+
+def test_a_clip_plays_from_its_peak_and_seeks(page: Any, server: Server) -> None:
+    answers: list[int] = []
+    page.on("response", lambda answer: answers.append(answer.status) if answer.url.endswith(".mp3") else None)
+    opened(page, server, "units&unit=relu:4")
+    page.wait_for_selector(".over-time polyline")
+    page.locator(".clip .play").first.click()
+    page.wait_for_selector(".clip.playing")
+    before = page.evaluate("() => document.getElementById('audio').currentTime")
+    page.evaluate("() => { document.getElementById('audio').currentTime = 0.2 }")
+    assert page.evaluate("() => document.getElementById('audio').seekable.length") == 1
+    page.get_by_label("Half speed").check()
+    assert page.evaluate("() => document.getElementById('audio').playbackRate") == 0.5
+    page.get_by_label("Loop").check()
+    assert page.evaluate("() => document.getElementById('audio').loop") is True
+    page.get_by_label("Level loudness").check()
+    page.locator("body").click(position={"x": 5, "y": 400})
+    page.keyboard.press(" ")
+    page.wait_for_selector(".clip.playing", state="detached")
+    page.keyboard.press(" ")
+    page.wait_for_selector(".clip.playing")
+    assert before >= 0
+    assert 206 in answers
+    assert page.locator("audio").count() == 1
+
+
+def test_a_unit_is_starred_and_labelled(page: Any, server: Server) -> None:
+    opened(page, server, "units&unit=relu:6")
+    star = page.get_by_role("button", name="Star this unit")
+    star.click()
+    page.wait_for_selector(".star[aria-pressed=true]")
+    page.get_by_text("Your label and note").click()
+    page.get_by_label("Your label", exact=True).fill("hiss")
+    page.get_by_role("button", name="Save").click()
+    page.get_by_text("Saved").wait_for()
+    opened(page, server, "units&starred=true")
+    assert page.locator(".row b").all_text_contents() == ["hiss"]
+    stored = json.loads((server.home / "s/runs/net/notes.json").read_text())
+    assert stored["units"]["relu:6"]["label"] == "hiss"
+
+
+def test_a_sound_is_heard(page: Any, server: Server) -> None:
+    opened(page, server, "hear")
+    page.locator("main input[type=file]").set_input_files(late())
+    page.get_by_role("heading", name="Units that fire most").wait_for()
+    assert page.locator(".strips li").count() >= 8
+    picture = page.locator(".picture.wide")
+    box = picture.bounding_box()
+    picture.click(position={"x": box["width"] * 0.9, "y": 20})
+    page.get_by_text(re.compile(r"What fires at 3\.[56]")).wait_for()
+    assert "smoke" in page.locator(".here").text_content().lower()
+    page.wait_for_function("() => document.getElementById('audio').currentTime > 3")
+    assert page.locator("main tbody th").first.text_content() == "smoke alarm"
+
+
+def test_a_dropped_sound_is_searched_by(page: Any, server: Server) -> None:
+    opened(page, server, "units")
+    page.locator("#sound").set_input_files(late())
+    page.get_by_role("heading", name="Units like late.wav").wait_for()
+    assert page.locator(".plain-list li").count() >= 4
+
+
+def test_a_concept_is_pruned_with_progress_and_taken_along(page: Any, server: Server) -> None:
+    opened(page, server, "prune")
+    page.get_by_label("Concepts").fill("heartbeat")
+    page.get_by_role("button", name="Prune").click()
+    page.get_by_role("heading", name=re.compile("heartbeat: 2 units at the knee")).wait_for()
+    assert page.locator("figure.lines polyline").count() >= 2
+    with page.expect_download() as waiting:
+        page.get_by_role("button", name="Download the weights").click()
+    assert Path(waiting.value.path()).stat().st_size > 1000
+    slider = page.get_by_role("slider", name="Factor")
+    slider.focus()
+    page.keyboard.press("Home")
+    page.get_by_role("region", name="Answer before and after").wait_for()
+
+
+def test_a_unit_is_turned_down(page: Any, server: Server) -> None:
+    opened(page, server, "units&unit=head:1")
+    page.get_by_role("slider", name="Factor").focus()
+    page.keyboard.press("Home")
+    table = page.get_by_role("region", name="Answer before and after")
+    table.wait_for()
+    names = table.locator("tbody th").all_text_contents()
+    after = table.locator("tbody td:nth-child(3)").all_text_contents()
+    cells = dict(zip(names, after, strict=True))
+    assert float(cells["heartbeat"]) < 0.5
+
+
+def test_two_runs_are_compared(page: Any, server: Server) -> None:
+    opened(page, server, "compare")
+    page.get_by_role("heading", name="Findings").wait_for()
+    assert page.get_by_role("region", name=f"Layers of {OTHER}").is_visible()
+
+
+def test_a_loop_on_the_map_lists_its_units(page: Any, server: Server) -> None:
+    opened(page, server, "map")
+    page.wait_for_selector("canvas")
+    box = page.locator("canvas").bounding_box()
+    corners = [(0.02, 0.02), (0.98, 0.02), (0.98, 0.98), (0.02, 0.98), (0.02, 0.05)]
+    page.mouse.move(box["x"] + corners[0][0] * box["width"], box["y"] + corners[0][1] * box["height"])
+    page.mouse.down()
+    for x, y in corners[1:]:
+        page.mouse.move(box["x"] + x * box["width"], box["y"] + y * box["height"], steps=4)
+    page.mouse.up()
+    page.wait_for_selector(".row b")
+    assert "lasso=" in page.url
+    assert page.locator("#count").text_content() == "12 units"
+
+
+def test_by_keyboard_alone(page: Any, server: Server) -> None:
+    opened(page, server, "units")
+    page.wait_for_selector(".row b")
+    page.locator("#rows").focus()
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("ArrowDown")
+    page.wait_for_selector(".unit-page")
+    third = page.locator(".row").nth(2).get_attribute("data-unit")
+    page.wait_for_function(f"() => document.querySelector('.unit-head .mono')?.textContent === '{third}'")
+    page.keyboard.press("Enter")
+    assert page.evaluate("() => document.activeElement.id") == "unit"
+    page.keyboard.press("k")
+    second = page.locator(".row").nth(1).get_attribute("data-unit")
+    page.wait_for_function(f"() => document.querySelector('.unit-head .mono')?.textContent === '{second}'")
+    page.keyboard.press("Tab")
+    assert page.evaluate("() => document.activeElement.matches('#unit *')")
+    page.keyboard.press("?")
+    page.get_by_role("heading", name="Keys").wait_for()
+    page.keyboard.press("Escape")
+    page.keyboard.press("Escape")
+    page.get_by_text("Choose a unit").wait_for()
+
+
+def test_what_goes_wrong_is_said_in_words(browser: Any, server: Server) -> None:
+    page = browser.new_context().new_page()
+    for run, view, reason in (
+        (RUN, "units&unit=relu:99", "there is no unit 99"),
+        (RUN, "units&unit=nowhere:1", "unknown layer"),
+        (RUN, "units&like=relu:99", "there is no unit 99"),
+    ):
+        page.goto(f"{server.url}/?run={run}&view={view}#token={server.token}")
+        alert = page.get_by_role("alert")
+        alert.wait_for()
+        assert reason in alert.text_content()
+    page.goto(f"{server.url}/?run=no/run&view=overview")  # another run is opened instead
+    page.wait_for_selector(".layer-row")
+    assert page.locator("#run").input_value() == RUN
+    page.context.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize(("device", "width", "height"), [("laptop", 1280, 800), ("phone", 390, 844)])
+def test_every_view_is_accessible(
+    browser: Any, server: Server, scheme: str, device: str, width: int, height: int
+) -> None:
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs axe").Axe()
+    context = browser.new_context(
+        color_scheme=scheme, viewport={"width": width, "height": height}, bypass_csp=True
+    )
+    page = context.new_page()
+    page.goto(f"{server.url}/#token={server.token}")
+    page.wait_for_selector(".layer-row")
+    for view in (*VIEWS, "units&unit=relu:4", "units&q=dog&for=clips"):
+        opened(page, server, view)
+        if "unit=" in view:
+            page.wait_for_selector(".unit-page")
+            page.evaluate("() => document.querySelectorAll('details').forEach((box) => { box.open = true })")
+        if view == "hear":
+            page.locator("main input[type=file]").set_input_files(late())
+            page.wait_for_selector(".strips")
+        name = re.sub(r"\W+", "-", view)
+        shot(page, f"{device}-{scheme}-{name}")
+        flaws = axe.run(page).response["violations"]
+        assert [(flaw["id"], [node["html"][:120] for node in flaw["nodes"]][:3]) for flaw in flaws] == [], (
+            view
+        )
+        wide = page.evaluate(
+            "() => document.documentElement.scrollWidth - document.documentElement.clientWidth"
+        )
+        assert wide <= 0, f"{view} is wider than a {device}"
+    context.close()
+
+
+def test_the_api_page_is_drawn_from_the_schema(page: Any, server: Server) -> None:
+    page.goto(f"{server.url}/docs")
+    page.get_by_role("heading", name="GET /api/units", exact=True).wait_for()
+    assert page.get_by_text("Needs the token").count() > 8

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from embedders import FakeEmbedder
 from planting import plant
@@ -100,13 +101,13 @@ def test_one_layer_is_held_at_a_time(recording: Recording, monkeypatch: pytest.M
     from and_retrieval.explanation.stored import ExplanationWriter
 
     added: list[set[str]] = []
-    add = ExplanationWriter.add
+    add = ExplanationWriter.add_table
 
-    def noted(self: ExplanationWriter, units: list[Explanation]) -> None:
-        added.append({unit.layer for unit in units})
+    def noted(self: ExplanationWriter, units: pa.Table) -> None:
+        added.append(set(units.column("layer").to_pylist()))
         add(self, units)
 
-    monkeypatch.setattr(ExplanationWriter, "add", noted)
+    monkeypatch.setattr(ExplanationWriter, "add_table", noted)
     explained(recording, OLD)
     assert added == [{"conv"}, {"head"}]
 
@@ -213,5 +214,5 @@ def test_every_field_is_filled_by_some_step(recording: Recording) -> None:
         if all(getattr(unit, field.name) == getattr(bare, field.name) for unit in told)
     }
     assert never <= {
-        "caption_faithfulness", "acoustics", "meanings", "open_concepts", "kind", "tuning", "profile",
+        "caption_faithfulness", "acoustics", "preferences", "meanings", "open_concepts", "kind", "tuning", "profile",
     }  # fmt: skip

@@ -24,7 +24,7 @@ from and_retrieval.explanation.lines import unit_lines
 from and_retrieval.explanation.stored import Explained
 from and_retrieval.export.formats import FORMATS, export_units
 from and_retrieval.recording.recording import Recording
-from and_retrieval.types import Explanation, Label, Meaning, Preference, Shown, Summary, UnitFaithfulness
+from and_retrieval.types import Explanation, Label, Meaning, Shown, Summary, UnitFaithfulness
 
 HOLDS = UnitFaithfulness(9, 0.5, 0.1, 0.2, 0.75, 0.2, 0.01, True)
 NASTY = 'rain, "heavy"; \u2028 näss\n=1+1'
@@ -39,7 +39,6 @@ TOLD = (
         reliable="holds",
         caption_faithfulness=replace(HOLDS, reliable=False, correlation=0.25),
         acoustics="high sounds",
-        preferences=(Preference("pitch", 0.75), Preference("loudness", -0.5)),
         meanings=(
             Meaning((Label("rain", 0.5),), (0,), Summary("Rain on a roof.", False, origin="written"), HOLDS),
             Meaning(
@@ -81,11 +80,11 @@ def expected() -> list[dict[str, Any]]:
         "faithfulness": test,
         "reliable": "holds",
         "kind": None,
+        "preferences": [],
         "tuning": [],
         "profile": [],
         "caption_faithfulness": test | {"reliable": False, "correlation": 0.25},
         "acoustics": "high sounds",
-        "preferences": [{"quality": "pitch", "rho": 0.75}, {"quality": "loudness", "rho": -0.5}],
         "polysemanticity": 0.625,
         "open_concepts": ["rain", "roof"],
         "summary": "Responds to rain.",
@@ -154,7 +153,7 @@ def expected() -> list[dict[str, Any]]:
     }
     second = {
         "layer": "conv", "unit": 1, "labels": [], "faithfulness": None, "reliable": "untested",
-        "kind": None, "tuning": [], "profile": [], "preferences": [],
+        "kind": None, "preferences": [], "tuning": [], "profile": [],
         "caption_faithfulness": None, "acoustics": None, "polysemanticity": None, "open_concepts": [],
         "summary": None, "summary_origin": None, "abstained": True, "reason": "no sentence was asked for",
         "raw": None, "meanings": [], "top": [], "low": [],

@@ -307,6 +307,22 @@ class TestSearch:
         assert bark["path"].endswith("a.wav")
         assert bark["moment"] >= 7
 
+    def test_a_short_event_in_a_long_clip_matches(
+        self, tmp_path: Path, write_sound: WriteSound, embedder: Embedder
+    ) -> None:
+        rain = np.concatenate([rendered("rain", seed).waveform for seed in range(16)])[: 60 * 16_000]
+        bark = rendered("dog bark", 1).waveform[:24_000]
+        rain[27 * 16_000 :][: len(bark)] = bark
+        source = write_sound("rain.wav", rain)
+        index = ClipIndex.build(source, embedder, tmp_path / "long")
+        (found,) = search_clips(index, "dog bark", 1)
+        assert found["matches"]
+        assert 25.5 <= found["time"] <= 29
+        plain = ClipIndex.build(source, embedder, tmp_path / "plain", moments=False)
+        (whole,) = search_clips(plain, "dog bark", 1)
+        assert whole["z"] < found["z"]
+        assert not search_clips(index, "trumpet", 1)[0]["matches"]
+
     def test_near_is_the_mean_of_the_clip_and_its_best_moment(self, index: ClipIndex) -> None:
         queries = index.text_vectors(["siren", "rain"])
         moments = index.moments

@@ -141,7 +141,7 @@ def clip_deviations(index: ClipIndex, queries: Floats, rows: Rows) -> Floats:
     """The same for clips: of the vector of the clip, or of that of its moments in which it is largest.
 
     An event of a second hardly shows in the vector of ten: three barks in an hour of rain are found by moments (z 9.3
-    where 5.4 are needed), not by clips (0.7 of 4.6) nor by the mean of both (3.4 of 3.9).
+    where 5.5 are needed), not by clips (0.7 of 4.6) nor by the mean of both (3.4 of 3.9).
 
     Args:
         index: Its clips.

@@ -24,8 +24,9 @@ import numpy as np
 
 from .. import faiss_index
 from ..clips.index import ClipIndex
-from ..explanation.space import centred_background, clip_directions, clip_similarity
-from ..numerics import Doubles, chunks
+from ..explanation.space import centred_background, clip_directions, moment_centre
+from ..faiss_index import Rows
+from ..numerics import Doubles, centred, chunks
 from ..recording.recording import Recording
 from ..types import Floats
 
@@ -57,8 +58,7 @@ def best_z(units: Floats, queries: Floats, texts: Floats) -> Doubles:
     units = units[units.any(axis=1)]
     best = np.full(len(queries), -np.inf)
     for part in chunks(len(units), len(queries) + len(texts), CHUNK_BYTES, 4):
-        z = deviations(units[part] @ queries.T, units[part] @ texts.T)
-        best = np.maximum(best, z.max(axis=0, initial=-np.inf))
+        best = np.maximum(best, unit_deviations(units[part], queries, texts).max(axis=0, initial=-np.inf))
     return best
 
 
@@ -80,15 +80,15 @@ def index_thresholds(index: ClipIndex) -> Thresholds:
     key = f"{index.digest()} {index.moment_config} {index.concept_key}"
     if key not in _known:
         rows = np.linspace(0, len(index.clips) - 1, min(len(index.clips), CLIPS)).astype(np.int64)
-        clips = clip_directions(index, rows)
-        of_texts = clip_similarity(index, centred_background(index), rows)
+        z, of_texts = (
+            clip_deviations(index, queries, rows)
+            for queries in (clip_directions(index, rows), centred_background(index))
+        )
         files = np.array([index.clips[row].sha256 for row in rows])
-        z = deviations(clip_similarity(index, clips, rows), of_texts)
         z[files[:, None] == files] = -np.inf
         best = z.max(axis=0)
         sound = float(np.quantile(best[np.isfinite(best)], LEFT_OUT)) if np.isfinite(best).any() else 0.0
-        best_of_texts = deviations(of_texts, of_texts).max(axis=0, initial=-np.inf)
-        _known[key] = Thresholds(split(best_of_texts.astype(np.float64)), sound)
+        _known[key] = Thresholds(split(of_texts.max(axis=0).astype(np.float64)), sound)
     return _known[key]
 
 
@@ -119,13 +119,39 @@ def split(values: Doubles) -> float:
     return float((ordered[place] + ordered[place + 1]) / 2)
 
 
-def deviations(near: Floats, background: Floats) -> Floats:
-    """z: how many standard deviations above those of the background similarities are, row by row.
+def unit_deviations(vectors: Floats, queries: Floats, texts: Floats) -> Floats:
+    """z: how many standard deviations the cosine with a query is above those with the background.
 
     Args:
-        near: float32 [n, queries].
-        background: float32 [n, texts].
+        vectors: float32 [units, dim], unit length, or zero where there is none.
+        queries: float32 [queries, dim], unit length.
+        texts: float32 [texts, dim], the background.
+
+    Returns:
+        float32 [units, queries].
     """
+    background = vectors @ texts.T
     spread = background.std(axis=1, keepdims=True)
-    z: Floats = (near - background.mean(axis=1, keepdims=True)) / np.where(spread > 0, spread, np.inf)
+    near = vectors @ queries.T - background.mean(axis=1, keepdims=True)
+    z: Floats = near / np.where(spread > 0, spread, np.inf)
     return z
+
+
+def clip_deviations(index: ClipIndex, queries: Floats, rows: Rows) -> Floats:
+    """The same for clips: of the vector of the clip, or of that of its moments in which it is largest.
+
+    An event of a second hardly shows in the vector of ten: three barks in an hour of rain are found by moments (z 9.3
+    where 5.5 are needed), not by clips (0.7 of 4.6) nor by the mean of both (3.4 of 3.9).
+
+    Args:
+        index: Its clips.
+        queries: float32 [queries, dim], unit length.
+        rows: int64 [clips].
+    """
+    texts = centred_background(index)
+    if index.moments is None:
+        return unit_deviations(clip_directions(index, rows), queries, texts)
+    centre = moment_centre(index)
+    return index.moments.of(rows).largest(
+        lambda vectors: unit_deviations(centred(vectors, centre), queries, texts)
+    )[0]

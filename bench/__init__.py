@@ -38,12 +38,14 @@ SUITES = (
     "moments",
     "summaries",
     "sentences",
+    "implied",
     "open_concepts",
     "queries",
     "ears",
     "grid",
     "search",
     "serve",
+    "speed",
     "topk",
 )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,6 @@ from and_retrieval.errors import InputError
 from and_retrieval.explanation import explain as stage
 from and_retrieval.explanation.shard import FOLDER
 from and_retrieval.explanation.stored import Explained
-from and_retrieval.language.remembered import RememberingModel
 from and_retrieval.shards.folder import ShardCount
 from and_retrieval.shards.lock import locked
 
@@ -123,38 +121,3 @@ def test_two_writers(index: ClipIndex, home: Path) -> None:
     folder = planted(index, "whole")
     with locked(folder, "record"), pytest.raises(InputError, match=r"whole is in use: .* runs `record`"):
         explained(home, "whole")
-
-
-class Asked:
-    """A model that counts what it is asked."""
-
-    name = "asked"
-
-    def __init__(self) -> None:
-        self.prompts: list[str] = []
-
-    def complete(self, prompts: Sequence[str], max_tokens: int, stop: Sequence[str]) -> list[str]:  # noqa: ARG002
-        self.prompts += prompts
-        return [f"{prompt}!{max_tokens}" for prompt in prompts]
-
-
-class TestRememberedAnswers:
-    def test_a_batch_is_asked_once(self, tmp_path: Path) -> None:
-        model = Asked()
-        for _ in range(2):  # the second as after a stop
-            remembering = RememberingModel(model, tmp_path)
-            assert remembering.complete(["a", "b"], 5, ["\n"]) == ["a!5", "b!5"]
-            assert remembering.complete(["c"], 5, ["\n"]) == ["c!5"]
-        assert model.prompts == ["a", "b", "c"]
-        assert remembering.complete(["a", "b"], 6, ["\n"]) == ["a!6", "b!6"]
-        assert remembering.complete(["a", "b"], 5, ["."]) == ["a!5", "b!5"]
-        assert len(model.prompts) == 7
-
-    @pytest.mark.parametrize("text", ["", "{", '["one"]', "[1, 2]", '{"a": 1, "b": 2}'])
-    def test_damaged_answers_are_asked_for_again(self, text: str, tmp_path: Path) -> None:
-        model = Asked()
-        RememberingModel(model, tmp_path).complete(["a", "b"], 5, [])
-        [file] = tmp_path.iterdir()
-        file.write_text(text)
-        assert RememberingModel(model, tmp_path).complete(["a", "b"], 5, []) == ["a!5", "b!5"]
-        assert model.prompts == ["a", "b"] * 2

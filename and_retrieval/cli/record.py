@@ -56,8 +56,9 @@ def add(verbs: Any) -> None:
         help="layers to record; repeatable (default: those the target names, or all convolutions and linear layers)",
     )  # fmt: skip
     verb.add_argument(
-        "--dictionary", type=_dictionary, action="append", default=[], metavar="LAYER=FILE.safetensors",
-        help="put a sparse autoencoder behind a layer and record its features too; repeatable",
+        "--dictionary", type=_dictionary, action="append", default=[], metavar="LAYER=PATH",
+        help="put a sparse autoencoder behind a layer and record its features too: a safetensors file, a folder of "
+        "SAELens or sparsify, or a file of directions; repeatable",
     )  # fmt: skip
     verb.add_argument(
         "--pooling", type=_pooling, action="append", default=[], metavar=f"GLOB={'|'.join(POOLINGS)}",
@@ -164,7 +165,7 @@ def _dictionary(text: str) -> tuple[str, str]:
     """LAYER=FILE as a pair."""
     layer, _, file = text.partition("=")
     if not layer or not file:
-        raise InputError(f"--dictionary {text}: write LAYER=FILE.safetensors")
+        raise InputError(f"--dictionary {text}: write LAYER=FILE.safetensors or LAYER=FOLDER")
     return layer, file
 
 

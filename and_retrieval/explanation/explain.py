@@ -12,10 +12,9 @@ import numpy as np
 
 from ..concepts import DEFAULT_BANK, ConceptBank, load_bank
 from ..config import LabelConfig, OpenConceptConfig, SummaryConfig, fingerprint
-from ..files import check_writable, remembered_sha256
-from ..language.llm import LlamaModel
+from ..files import check_writable
+from ..language.answers import KeptAnswers
 from ..language.rank import check_rank
-from ..language.remembered import RememberingModel
 from ..progress import Announce, no_progress, silent
 from ..recording.recording import Recording
 from ..shards.folder import ShardCount, Shards
@@ -25,7 +24,6 @@ from ..types import (
     Explanation,
     Kept,
     Kind,
-    LanguageModel,
     LayerEvidence,
     Reliability,
     Shown,
@@ -48,10 +46,10 @@ from .manifest import ExplainPlan, ExplanationManifest, LayerAcoustics
 from .meanings import MeaningFinder, meaning_finder
 from .open_concepts import OpenConceptFinder, open_concept_finder
 from .profiles import measured_profiles
-from .shard import ANSWERS, FOLDER, read_layer, store_layer
+from .shard import FOLDER, read_layer, store_layer
 from .space import text_directions
 from .stored import Explained, ExplanationWriter
-from .summaries import language_model_path, load_language_model, with_summaries
+from .summaries import load_language_model, with_summaries
 from .tuning import measured_tunings
 
 
@@ -105,12 +103,11 @@ def explain(
             random_polysemanticity=meanings.random_polysemanticity,
             open_concepts=finder.settings,
         )
-        shards = _planned(recording, manifest, clips, summaries)
+        shards = _planned(recording, manifest, clips, model)
         shards.begin()
         try:
-            answers = None if model is None else RememberingModel(model, shards.path / ANSWERS)
             explainer = _Explainer(
-                recording, clips, bank, labelling, summaries, model, answers, meanings, finder, announce
+                recording, clips, bank, labelling, summaries, model, meanings, finder, announce
             )
             finished = shards.finished()
             for number in shards.missing(finished):
@@ -124,15 +121,13 @@ def explain(
 
 
 def _planned(
-    recording: Recording, manifest: ExplanationManifest, clips: DescribedClips, summaries: SummaryConfig
+    recording: Recording, manifest: ExplanationManifest, clips: DescribedClips, model: KeptAnswers | None
 ) -> Shards[ExplainPlan]:
     """The plan of explanations, by layers."""
     said = [(clip.label, clip.captions, clip.fold, clip.sha256) for clip in recording.index.clips]
     texts = fingerprint(said, clips.captions, clips.texts, recording.index.concept_key)
-    path = language_model_path(summaries)
-    model = "" if path is None else remembered_sha256(path)
     sizes = tuple(layer.units for layer in recording.manifest.layers)
-    plan = ExplainPlan(manifest, texts, model, sizes, made_by())
+    plan = ExplainPlan(manifest, texts, model.weights if model else "", sizes, made_by())
     return Shards(recording.folder.path / FOLDER, plan)
 
 
@@ -169,8 +164,7 @@ class _Explainer:
     bank: ConceptBank
     labelling: LabelConfig
     summaries: SummaryConfig
-    model: LlamaModel | None
-    answers: LanguageModel | None
+    model: KeptAnswers | None
     meanings: MeaningFinder
     finder: OpenConceptFinder
     announce: Announce
@@ -190,7 +184,7 @@ class _Explainer:
         units = _with(units, meanings=meanings, polysemanticity=spread)
         progress = self.announce(f"writing {layer.name}", "sentences")
         directions = partial(text_directions, self.recording.index)
-        units = with_summaries(units, self.clips.captions, self.answers, self.summaries, directions, progress)
+        units = with_summaries(units, self.clips.captions, self.model, self.summaries, directions, progress)
         return _with(units, open_concepts=self.finder.find(units, self.clips.texts)), acoustics
 
     def _labelled(self, layer: LayerEvidence) -> list[Explanation]:

@@ -18,8 +18,6 @@ from .manifest import ExplainPlan, LayerAcoustics
 
 FOLDER = "explain-shards"
 """Folder of the shards in that of the run."""
-ANSWERS = "answers"
-"""Folder of the language model's answers in that of the shards."""
 _ACOUSTICS = b"acoustics"
 
 

@@ -268,3 +268,11 @@ class TestWorkersAndShares:
         ):
             recorded(index)
         recorded(index)
+
+    @pytest.mark.slow
+    def test_a_ray_cluster_gives_the_same_bytes(self, index: ClipIndex) -> None:
+        pytest.importorskip("ray")
+        whole = content(recorded(index).folder.path)
+        several = record(network(), index, config=CONFIG, run="several", workers="ray")
+        assert several.shards == ShardCount(SHARDS, 0)
+        assert content(several.folder.path) == whole

@@ -51,7 +51,7 @@ def wpmi_scores(
             if of_layer is not top_rows:
                 likelihood = np.empty((len(of_layer), logs.shape[2]), np.float32)
                 _likelihood(logs, means[rank], of_layer, rank, likelihood)
-            log_prior = share * _log_mean(likelihood, (of_layer >= 0).any(axis=1))
+            log_prior = share * _log_mean(likelihood, np.any(of_layer >= 0, axis=1))
         for units in chunks(len(top_rows), logs.shape[2]):
             of_clips = (1 - share) * ((top_rows[units] >= 0) @ of_random[rank])
             scores[units, part] -= prior_weight * (log_prior + of_clips)

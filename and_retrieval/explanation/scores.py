@@ -410,7 +410,7 @@ def _at_most_one(x: Array, largest: Array | None = None) -> Array:
 
 
 def _cubed(x: Array) -> Floats:
-    """Cubes of what columns are above their mean, 0 where none differs: the mean of equal numbers is rounded to them."""
+    """Cubes of what columns are above their mean, 0 where none differs: the mean of equal numbers rounds to them."""
     high, low = x.max(axis=0, initial=-np.inf), x.min(axis=0, initial=np.inf)
     mean = x.mean(axis=0, dtype=np.float64).astype(np.float32)
     centred = _at_most_one(x - mean, np.maximum(high - mean, mean - low))

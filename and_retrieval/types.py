@@ -462,12 +462,30 @@ class Explanation:
         return f"<p><b>{html.escape(self.layer)}:{self.unit}</b> {'<br>'.join(map(html.escape, lines))}</p>"
 
 
+@dataclass(frozen=True, slots=True)
+class Chat:
+    """A conversation that a model goes on with.
+
+    Attributes:
+        turns: (role, text), the roles being system, user and assistant.
+        answer: How the model's next turn begins.
+    """
+
+    turns: tuple[tuple[str, str], ...]
+    answer: str
+
+
 class LanguageModel(Protocol):
     """A local text model that always gives the same answers to the same prompts."""
 
     @property
     def name(self) -> str: ...
 
-    def complete(self, prompts: Sequence[str], max_tokens: int, stop: Sequence[str]) -> list[str]:
+    @property
+    def chats(self) -> bool:
+        """Whether it was trained on conversations, so that prompts may and should be a `Chat`."""
+        ...
+
+    def complete(self, prompts: Sequence[str | Chat], max_tokens: int, stop: Sequence[str]) -> list[str]:
         """Prompts -> continuations, greedy, cut before the first `stop` string."""
         ...

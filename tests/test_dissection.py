@@ -11,11 +11,12 @@ import pytest
 from targets.two_per_class import UNITS_OF
 
 from and_retrieval import soundbank
+from and_retrieval.benchmark.names import own_names
 from and_retrieval.errors import InputError
 from and_retrieval.language.llm import Likelihood
 from bench import Figures, dissection
 from bench import run as run_suite
-from bench.source import ESC10_NAMES, own_names
+from bench.source import ESC10_NAMES
 
 TARGET = f"{Path(__file__).parent / 'targets' / 'two_per_class.py'}:load"
 NAMES = tuple(UNITS_OF)

@@ -16,7 +16,6 @@ from sounds import WriteSound, loudest_frequency, tone
 
 from and_retrieval.clips.index import ClipIndex
 from and_retrieval.explanation.stored import Explained
-from and_retrieval.export.atlas import map_of
 from and_retrieval.export.features import BARS, histograms
 from and_retrieval.export.formats import export_units
 from and_retrieval.recording.recording import Recording
@@ -50,7 +49,8 @@ class TestAtlas:
         assert [row["id"] for row in rows] == ["conv:0", "conv:1", "conv:2"]
         assert [row["label"] for row in rows] == ["hum", "beep", "no label"]
         assert (rows[0]["reliable"], rows[0]["summary"]) == ("holds", "Responds to a hum.")
-        assert all(np.isfinite([row["x"], row["y"]]).all() for row in rows)
+        assert all(np.isfinite([row["x"], row["y"]]).all() for row in rows[:2])
+        assert (rows[2]["x"], rows[2]["y"]) == (None, None)  # it never responded
         heard = [soundfile.read(io.BytesIO(row["audio"]["bytes"])) for row in rows[:2]]
         assert [round(len(sound) / rate, 1) for sound, rate in heard] == pytest.approx([3.0, 1.0], abs=0.1)
         assert [loudest_frequency(sound, rate) for sound, rate in heard] == pytest.approx([300, 900], abs=5)
@@ -61,14 +61,6 @@ class TestAtlas:
         Path(explained.recording.index.clips[0].file).unlink()
         rows = pq.read_table(export_units(explained, "embedding-atlas")).to_pylist()
         assert [row["audio"] is not None for row in rows] == [False, True, False]
-
-    def test_units_that_are_alike_lie_together(self) -> None:
-        rng = np.random.default_rng(0)
-        groups = np.repeat(np.eye(2, 16, dtype=np.float32), 50, axis=0)
-        places = map_of(groups + rng.normal(0, 0.05, (100, 16)).astype(np.float32))
-        assert places.shape == (100, 2)
-        assert np.ptp(places[:50, 0]) < abs(places[:50, 0].mean() - places[50:, 0].mean())
-        assert map_of(np.ones((3, 1), np.float32)).shape == (3, 2)
 
 
 class TestFeatures:

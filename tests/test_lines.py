@@ -80,6 +80,7 @@ def expected() -> list[dict[str, Any]]:
         "faithfulness": test,
         "reliable": "holds",
         "kind": None,
+        "preferences": [],
         "tuning": [],
         "profile": [],
         "caption_faithfulness": test | {"reliable": False, "correlation": 0.25},
@@ -152,7 +153,7 @@ def expected() -> list[dict[str, Any]]:
     }
     second = {
         "layer": "conv", "unit": 1, "labels": [], "faithfulness": None, "reliable": "untested",
-        "kind": None, "tuning": [], "profile": [],
+        "kind": None, "preferences": [], "tuning": [], "profile": [],
         "caption_faithfulness": None, "acoustics": None, "polysemanticity": None, "open_concepts": [],
         "summary": None, "summary_origin": None, "abstained": True, "reason": "no sentence was asked for",
         "raw": None, "meanings": [], "top": [], "low": [],

@@ -151,6 +151,7 @@ class Echo:
     """A language model that repeats what the prompt says the unit reacts to."""
 
     name = "echo"
+    chats = False
 
     def __init__(self) -> None:
         self.batches: list[list[str]] = []

@@ -176,6 +176,7 @@ class Expecting:
     """A language model that expects a sound after the adjectives it was given, and something else after others."""
 
     name = "expecting"
+    chats = False
 
     def __init__(self, *sounding: str) -> None:
         self.sounding = (*SOUNDING, *sounding)

@@ -42,6 +42,7 @@ class ScriptedModel:
     """A language model that says what it was told to, in turn, and keeps what it was asked."""
 
     name = "scripted"
+    chats = False
 
     def __init__(self, *answers: str) -> None:
         self.answers = list(answers)

@@ -273,6 +273,7 @@ class TestSentences:
     def test_no_weaker_clip_moves_up_for_one_that_is_left_out(self) -> None:
         class Model:
             name = "scripted"
+            chats = False
             asked: tuple[str, ...] = ()
 
             def complete(self, prompts: Sequence[str], max_tokens: int, stop: Sequence[str]) -> list[str]:

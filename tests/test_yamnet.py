@@ -20,11 +20,11 @@ from and_retrieval.checkpoints.yamnet import (
     PATCH_HOP,
     PATCH_SAMPLES,
     Yamnet,
-    class_names,
     load_yamnet,
     log_mel_patches,
     patch_rms,
 )
+from and_retrieval.checkpoints.yamnet_classes import class_names
 from and_retrieval.errors import ChecksumError, MissingExtraError
 from and_retrieval.soundbank import clip
 from and_retrieval.targets import load_target

@@ -11,10 +11,13 @@ import numpy as np
 
 from ..checkpoints.bundled import locate, manifest
 from ..config import SummaryConfig
-from ..errors import unknown_name
+from ..errors import MissingExtraError, unknown_name
+from ..files import remembered_sha256
+from ..language.answers import KeptAnswers
 from ..language.calibrate import by_meaning
-from ..language.llm import LlamaModel, load_llm
-from ..language.summarize import UnitBrief, contrast, summarize
+from ..language.implication import implication
+from ..language.llm import load_llm
+from ..language.summarize import Implies, UnitBrief, contrast, nothing_implied, summarize
 from ..progress import Progress
 from ..types import Explanation, Floats, Label, LanguageModel, Meaning, Summary
 
@@ -26,8 +29,10 @@ Place = tuple[int, int | None]
 """A unit's row, and which of its meanings or None for the unit itself."""
 
 
-def load_language_model(config: SummaryConfig) -> LlamaModel | None:
+def load_language_model(config: SummaryConfig) -> KeptAnswers | None:
     """The model that writes sentences: a name of the manifest, a GGUF file, or None for `none`.
+
+    What it answers is kept, see `language.answers`.
 
     Raises:
         InputError: No such name or file.
@@ -37,11 +42,12 @@ def load_language_model(config: SummaryConfig) -> LlamaModel | None:
         return None
     path = Path(config.llm).expanduser()
     if path.suffix == ".gguf" or path.is_file():
-        return load_llm(path, path.stem)
+        return KeptAnswers(load_llm(path, path.stem), remembered_sha256(path))
     known = [name for name, weights in manifest().items() if weights.kind == "llm"]
     if config.llm not in known:
         raise unknown_name("language model", config.llm, [*known, "none"], "or give the path of a GGUF file")
-    return load_llm(locate(config.llm), config.llm)
+    path = locate(config.llm)
+    return KeptAnswers(load_llm(path, config.llm), remembered_sha256(path))
 
 
 def with_summaries(
@@ -76,7 +82,8 @@ def with_summaries(
                 briefs[row, number] = _brief(meaning.labels, [top[place] for place in meaning.clips], low)
     asked = list(briefs.values())
     calibrate = by_meaning(asked, embed_text) if model and asked else contrast
-    answers = dict(zip(briefs, summarize(asked, model, config, progress, calibrate), strict=True))
+    sentences = summarize(asked, model, config, progress, calibrate, _implication())
+    answers = dict(zip(briefs, sentences, strict=True))
     beyond = Summary(None, True, f"not among the {config.units} units asked for per layer")
 
     def summary(place: Place, described: Explanation | Meaning) -> Summary:
@@ -101,6 +108,15 @@ def with_summaries(
         )
         for row, unit in enumerate(units)
     ]
+
+
+def _implication() -> Implies:
+    """What descriptions imply, where the sentence encoder is installed; else only what they say counts."""
+    try:
+        locate("minilm")
+    except MissingExtraError:
+        return nothing_implied
+    return implication()
 
 
 def _acoustic_summary(unit: Explanation) -> Summary:

@@ -2,8 +2,8 @@
 
     embedding-atlas embedding-atlas.parquet --x x --y y --text label
 
-The sound is a struct of bytes and path, as the data sets library writes audio. x and y are the first two principal
-components of the neuron vectors: the same run gives the same map.
+The sound is a struct of bytes and path, as the data sets library writes audio. x and y are those of the map that
+`serve` draws, empty for units that never responded.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from .. import faiss_index
 from ..clips.files import UnreadableAudioError
 from ..explanation.stored import ROW_GROUP, Explained
 from ..report.media import SAMPLE_RATE, encode_mp3
+from ..serve.layout import unit_map
 from ..types import Explanation, Floats, Shown
 
 EXCERPT = 3.0
@@ -45,13 +45,13 @@ SCHEMA = pa.schema(
 
 def write_atlas(explained: Explained, path: Path) -> None:
     """Write the map; a unit whose strongest clip cannot be read any more has no sound."""
-    places = map_of(faiss_index.stored(explained.recording.unit_index.faiss))
+    places = unit_map(explained.recording)
     with pq.ParquetWriter(path, SCHEMA, compression="zstd") as writer:
         for start in range(0, len(explained), ROW_GROUP):
             units = explained[start : start + ROW_GROUP]
             sounds = dict(_sounds(explained, units))
             rows = [
-                {**_row(unit), "x": float(x), "y": float(y), "audio": sounds.get(place)}
+                {**_row(unit), "x": _known(x), "y": _known(y), "audio": sounds.get(place)}
                 for place, (unit, (x, y)) in enumerate(
                     zip(units, places[start : start + len(units)], strict=True)
                 )
@@ -59,14 +59,8 @@ def write_atlas(explained: Explained, path: Path) -> None:
             writer.write_table(pa.Table.from_pylist(rows, SCHEMA))
 
 
-def map_of(vectors: Floats) -> Floats:
-    """float32 [units, dim] -> [units, 2]: the first two principal components, each with its largest value positive."""
-    centred = vectors - vectors.mean(axis=0)
-    _, directions = np.linalg.eigh((centred.T @ centred).astype(np.float64))  # ascending
-    places = centred @ directions[:, ::-1][:, :2].astype(np.float32)
-    places = np.pad(places, ((0, 0), (0, 2 - places.shape[1])))
-    extreme = places[np.abs(places).argmax(axis=0), np.arange(2)]
-    return np.asarray(places * np.where(extreme < 0, -1, 1), np.float32)
+def _known(position: float) -> float | None:
+    return float(position) if np.isfinite(position) else None
 
 
 def _row(unit: Explanation) -> dict[str, object]:

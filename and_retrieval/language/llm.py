@@ -21,16 +21,18 @@ import numpy as np
 
 from ..errors import InputError
 from ..files import remembered_sha256
-from ..types import Floats
+from ..types import Chat, Floats
+from .chat import ChatTemplate
 from .decoder import ROWS, Decoder, Weights, llama_cpp
 
 LONGEST = 4096
 """Tokens of a prompt with its answer, at most."""
 
 
-def load_llm(path: Path, name: str) -> LlamaModel:
+def load_llm(path: Path, name: str, chat: bool = True) -> LlamaModel:
     """Open the GGUF file at `path`; `name` is how the model calls itself.
 
+    With `chat`, the chat template that the file may carry is used for prompts that are a `Chat`.
     Where a file NAME.gguf.sha256 lies beside it, as `sha256sum` writes it, the content has to agree.
 
     Raises:
@@ -43,7 +45,7 @@ def load_llm(path: Path, name: str) -> LlamaModel:
             "pip install llama-cpp-python, or choose the language model 'none'"
         )
     _check_gguf(path)
-    return LlamaModel(path, name)
+    return LlamaModel(path, name, chat)
 
 
 def _check_gguf(path: Path) -> None:
@@ -73,9 +75,10 @@ class LlamaModel:
 
     Attributes:
         name: How the model calls itself.
+        chats: Whether it has a chat template and uses it.
     """
 
-    def __init__(self, path: Path, name: str) -> None:
+    def __init__(self, path: Path, name: str, chat: bool = True) -> None:
         self.name = name
         self._lock = threading.Lock()
         self._decoder: Decoder | None = None
@@ -84,22 +87,34 @@ class LlamaModel:
         if llama_cpp.llama_model_has_encoder(model) or not llama_cpp.llama_model_has_decoder(model):
             raise InputError(f"{path} does not continue text; give a decoder-only model")
         self._vocab = llama_cpp.llama_model_get_vocab(model)
+        self._template = ChatTemplate.of(self._weights) if chat else None
+        self.chats = self._template is not None
         self._limit = min(int(llama_cpp.llama_model_n_ctx_train(model)), LONGEST)
 
-    def complete(self, prompts: Sequence[str], max_tokens: int, stop: Sequence[str]) -> list[str]:
+    def complete(self, prompts: Sequence[str | Chat], max_tokens: int, stop: Sequence[str]) -> list[str]:
         """Prompts -> continuations: greedy, at most `max_tokens` tokens, cut before the first `stop` string.
 
         Raises:
-            InputError: a prompt is empty, or too long for the model together with its answer.
+            InputError: a prompt is empty, or too long for the model together with its answer, or a `Chat` where the
+                model has no template.
         """
         if max_tokens < 1:
             return [""] * len(prompts)
-        distinct = sorted(set(prompts))
+        rendered = [self._rendered(prompt) for prompt in prompts]
+        distinct = sorted(set(rendered))
         with self._lock:
-            tokens = [self._tokenize(prompt, max_tokens) for prompt in distinct]
+            tokens = [self._tokenize(text, max_tokens, marks=marks) for text, marks in distinct]
             texts = self._answer(tokens, max_tokens, tuple(stop)) if tokens else []
         answers = dict(zip(distinct, texts, strict=True))
-        return [answers[prompt] for prompt in prompts]
+        return [answers[prompt] for prompt in rendered]
+
+    def _rendered(self, prompt: str | Chat) -> tuple[str, bool]:
+        """The text that the model reads, and whether marks in it, such as those of turns, are tokens of their own."""
+        if isinstance(prompt, str):
+            return prompt, False
+        if self._template is None:
+            raise InputError(f"language model {self.name!r} has no chat template; give it plain text")
+        return self._template.render(prompt), True
 
     def log_probabilities(
         self, prompts: Sequence[str], continuations: Sequence[Sequence[str]]
@@ -144,10 +159,10 @@ class LlamaModel:
             for tokens, text in zip(whole, continuations, strict=True)
         ]
 
-    def _tokenize(self, prompt: str, max_tokens: int, begins: bool = True) -> list[int]:
+    def _tokenize(self, prompt: str, max_tokens: int, begins: bool = True, marks: bool = False) -> list[int]:
         text = prompt.encode("utf-8", errors="replace")
         room = (llama_cpp.llama_token * (len(text) + 8))()
-        count = llama_cpp.llama_tokenize(self._vocab, text, len(text), room, len(room), begins, False)
+        count = llama_cpp.llama_tokenize(self._vocab, text, len(text), room, len(room), begins, marks)
         if not text or count < 1:
             raise InputError(f"an empty prompt was given to language model {self.name!r}")
         if count + max_tokens + ROWS > self._limit:

@@ -2,8 +2,9 @@
 
 What the strongest clips share with the weakest is taken out first (`contrast`). Then the model continues a
 few worked examples: what the unit answers to most and least, then a sentence that begins with "Responds to".
-Small models wander, so an answer is used only when it passes every check of `check_answer`; above all, every
-content word must come from the evidence (`ungrounded_words`). Otherwise the model is asked once more with
+A model trained on conversations gets them as turns (`build_chat`). Small models wander, so an answer is used
+only when it passes every check of `check_answer`; above all, every content word must come from the evidence
+(`ungrounded_words`) or be implied by it (`language.implication`). Otherwise the model is asked once more with
 less to wander from, and where that fails too the sentence is put together from the evidence (`compose`) and
 marked as such. A unit without evidence has no summary, and the reason is kept.
 """
@@ -17,7 +18,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from ..config import SummaryConfig
-from ..types import LanguageModel, Summary
+from ..types import Chat, LanguageModel, Summary
 
 OPENING = "Responds to"
 """Every summary begins with these words; the prompt ends with them."""
@@ -71,6 +72,15 @@ class UnitBrief:
     low: tuple[str, ...]
     acoustics: str | None = None
     strongest: tuple[str, ...] = ()
+
+
+Implies = Callable[[str, Sequence[str]], bool]
+"""(word, descriptions of the strongest clips) -> whether they imply the word without saying it."""
+
+
+def nothing_implied(_word: str, _descriptions: Sequence[str]) -> bool:
+    """Only what is said counts."""
+    return False
 
 
 Calibrate = Callable[[UnitBrief], UnitBrief]
@@ -155,6 +165,36 @@ def build_prompt(brief: UnitBrief) -> str:
     return "".join([*shown, _block(brief)])
 
 
+CHAT_TASK = (
+    "You describe what one unit of a sound recognition network responds to. Name the kind of sound that most of its "
+    "strongest clips share, in one short plain sentence that begins with "
+    f'"{OPENING}". Use only words that the user gives you.'
+)
+
+
+def build_chat(brief: UnitBrief, repair: bool = False) -> Chat:
+    """The same for a model trained on conversations: the task, the worked examples as turns, then `brief`.
+
+    For a second try, `repair` shows little more than the answer to copy from.
+    """
+    shown = [
+        turn
+        for example, answer in EXAMPLES
+        for turn in (("user", _told(example)), ("assistant", f"{OPENING} {answer}"))
+    ]
+    asked = _repair_brief(brief) if repair else brief
+    return Chat((("system", CHAT_TASK), *shown, ("user", _told(asked))), OPENING)
+
+
+def _told(brief: UnitBrief) -> str:
+    lines = (
+        ("Weakest clips", listed(brief.low)),
+        ("Possible names", listed(brief.labels)),
+        ("Strongest clips", listed(brief.top)),
+    )
+    return "\n".join(f"{head}: {items}" for head, items in lines if items)
+
+
 def _block(brief: UnitBrief) -> str:
     # Weak clips come first: small models copy from the line just above their answer.
     lines = (
@@ -177,9 +217,13 @@ def build_repair_prompt(brief: UnitBrief) -> str:
 
     Labels are shown too only where no description is more than a list of names.
     """
+    return build_prompt(_repair_brief(brief))
+
+
+def _repair_brief(brief: UnitBrief) -> UnitBrief:
     captions = tuple(_ranked(brief, brief.top)[:REPAIR_ITEMS])
     told = captions and not any(_LIST.search(caption) for caption in captions)
-    return build_prompt(UnitBrief(() if told else brief.labels[:REPAIR_ITEMS], captions, ()))
+    return UnitBrief(() if told else brief.labels[:REPAIR_ITEMS], captions, ())
 
 
 def contrast(brief: UnitBrief) -> UnitBrief:
@@ -232,6 +276,7 @@ def summarize(
     config: SummaryConfig,
     progress: Callable[[int, int], None] | None = None,
     calibrate: Calibrate = contrast,
+    implies: Implies = nothing_implied,
 ) -> list[Summary]:
     """A summary per brief, in order; all abstained where `llm` is None.
 
@@ -245,7 +290,7 @@ def summarize(
     told: dict[UnitBrief, Summary] = {}
     asked = [brief for brief in dict.fromkeys(shown) if _specific_stems(_evidence(brief))]
     for start in range(0, len(asked), BATCH):
-        told.update(_ask(asked[start : start + BATCH], llm, config))
+        told.update(_ask(asked[start : start + BATCH], llm, config, implies))
         if progress:
             waiting = set(asked[start + BATCH :])
             progress(sum(brief not in waiting for brief in shown), len(shown))
@@ -266,17 +311,22 @@ def _shown(brief: UnitBrief, calibrate: Calibrate, clips: int) -> UnitBrief:
     )
 
 
-def _ask(briefs: Sequence[UnitBrief], llm: LanguageModel, config: SummaryConfig) -> dict[UnitBrief, Summary]:
+def _ask(
+    briefs: Sequence[UnitBrief], llm: LanguageModel, config: SummaryConfig, implies: Implies
+) -> dict[UnitBrief, Summary]:
     """Brief -> its summary: written, else repaired, else composed."""
-    first = llm.complete([build_prompt(brief) for brief in briefs], config.max_tokens, stop=["\n"])
-    told = {brief: check_answer(raw, brief) for brief, raw in zip(briefs, first, strict=True)}
+    asked = build_chat if llm.chats else build_prompt
+    first = llm.complete([asked(brief) for brief in briefs], config.max_tokens, stop=["\n"])
+    told = {brief: check_answer(raw, brief, implies) for brief, raw in zip(briefs, first, strict=True)}
     refused = {brief: summary for brief, summary in told.items() if summary.abstained}
     if not refused:
         return told
-    prompts = [build_repair_prompt(brief) for brief in refused]
+    prompts = [
+        build_chat(brief, repair=True) if llm.chats else build_repair_prompt(brief) for brief in refused
+    ]
     second = llm.complete(prompts, config.max_tokens, stop=["\n"])
     for (brief, summary), raw in zip(refused.items(), second, strict=True):
-        told[brief] = _mended(brief, summary, check_answer(raw, brief))
+        told[brief] = _mended(brief, summary, check_answer(raw, brief, implies))
     return told
 
 
@@ -365,19 +415,19 @@ def _joined(names: Sequence[str]) -> str:
     return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
-def check_answer(raw: str, brief: UnitBrief) -> Summary:
+def check_answer(raw: str, brief: UnitBrief, implies: Implies = nothing_implied) -> Summary:
     """Turn a model's continuation of `build_prompt(brief)` into a summary, or abstain with a reason.
 
     Used is the first sentence of the first line, with the opening before it and a full stop after it.
     It must be plain text of at most `MAX_WORDS` words with `MIN_CONTENT_WORDS` content words, end on a
     content word, not repeat itself, hold nothing of the prompt's template, name something that the labels
     or top clips name and nothing that they do not (`ungrounded_words`), and deny nothing. What it names must be
-    the first label, or said of several of the strongest clips.
+    the first label, or said of several of the strongest clips. A word that they all imply counts as named by them.
     """
     text = _sentence(raw)
     if text is None:
         return _abstain("the answer is empty", raw)
-    complaint = _form_complaint(text, brief) or _content_complaint(text, brief)
+    complaint = _form_complaint(text, brief) or _content_complaint(text, brief, implies)
     return _abstain(complaint, raw) if complaint else Summary(text, abstained=False, origin="written")
 
 
@@ -437,14 +487,16 @@ def _form_complaint(text: str, brief: UnitBrief) -> str | None:
     return next((complaint for wrong, complaint in checks if wrong), None)
 
 
-def _content_complaint(text: str, brief: UnitBrief) -> str | None:
+def _content_complaint(text: str, brief: UnitBrief, implies: Implies) -> str | None:
     """What the sentence says that the evidence does not, or None."""
     evidence = _evidence(brief)
-    if not _specific_stems([text]) & _specific_stems(evidence):
+    unsaid = ungrounded_words(text, brief)
+    implied = {word for word in unsaid if implies(word, brief.strongest or brief.top)}
+    if not implied and not _specific_stems([text]) & _specific_stems(evidence):
         return "the answer names nothing that the evidence names"
-    if unknown := ungrounded_words(text, brief):
+    if unknown := [word for word in unsaid if word not in implied]:
         return f"the answer says what the evidence does not: {', '.join(unknown)}"
-    if not _to_the_point(text, brief):
+    if not implied and not _to_the_point(text, brief):
         return OFF_THE_POINT
     # The weak clips' words are not grounded, so what is denied here is what the unit responds to.
     if _DENIAL.search(text) and not _DENIAL.search(" ".join(evidence)):

@@ -7,31 +7,33 @@ Only when features are masked does the layer put out x + W_dec (z' - z), so that
 unexplained stays in place and a removed feature takes nothing but its own decoder direction with it.
 
 Activations: ReLU; TopK, the k largest of a position, those above zero (Makhzani and Frey 2013; Gao et al. 2024);
-JumpReLU, what exceeds the feature's own threshold, 0 otherwise (Rajamanoharan et al. 2024).
+JumpReLU, what exceeds the feature's own threshold, 0 otherwise (Rajamanoharan et al. 2024); linear, the number itself,
+for directions.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import nn
 
 from ..errors import InputError, unknown_name
 from ..files import sha256, write_bytes
 from ..types import AttachedDictionary, Target
+from .dictionary_files import are_directions, directions, folder_arguments, read_tensors
 from .hooks import tensor_of
 from .layers import TRIAL_SECONDS, match_layers, plan_layers, resolve_pooling
 from .mask import rebuilt
 
 NAME, FEATURES = "dictionary", "features"
-ACTIVATIONS = ("relu", "topk", "jumprelu")
+Made = TypeVar("Made")
+ACTIVATIONS = ("relu", "topk", "jumprelu", "linear")
 
 # Each tensor's names in files, and whether the file holds it transposed: first our own spelling, then SAELens'.
 SPELLINGS: Mapping[str, tuple[tuple[str, bool], ...]] = {
@@ -41,6 +43,7 @@ SPELLINGS: Mapping[str, tuple[tuple[str, bool], ...]] = {
     "decoder_bias": (("decoder.bias", False), ("b_dec", False)),
     "threshold": (("threshold", False),),
 }
+KNOWN = frozenset(name for spellings in SPELLINGS.values() for name, _ in spellings)
 LIKELY_ACTIVATION = (
     "activation=relu, activation=topk with k=32, or activation=jumprelu with a tensor 'threshold'"
 )
@@ -109,7 +112,7 @@ class Dictionary(nn.Module):
             self.register_buffer(name, None if tensor is None else tensor.detach().float().contiguous())
 
     def encode(self, x: torch.Tensor) -> torch.Tensor:
-        """Units [..., units] -> features, float32 [..., features], at least 0."""
+        """Units [..., units] -> features, float32 [..., features], at least 0 unless the activation is linear."""
         x = x.float() - self.decoder_bias if self.pre_bias else x.float()
         raw = nn.functional.linear(x, self.encoder, self.encoder_bias)
         if self.threshold is not None:
@@ -117,7 +120,7 @@ class Dictionary(nn.Module):
         if self.activation == "topk":
             values, places = raw.topk(self.k or 1, dim=-1)
             return torch.zeros_like(raw).scatter(-1, places, values.relu())
-        return raw.relu()
+        return raw if self.activation == "linear" else raw.relu()
 
     def decode(self, z: torch.Tensor) -> torch.Tensor:
         """Features [..., features] -> what they say of the units, float32 [..., units].
@@ -214,7 +217,9 @@ def attached(target: Target) -> tuple[AttachedDictionary, ...]:
 
 
 def load_dictionary(path: str | Path) -> Dictionary:
-    """A dictionary from a safetensors file.
+    """A dictionary from a safetensors file, or from a folder of SAELens or sparsify, see `dictionary_files`.
+
+    A file none of whose tensors has a name below holds directions, vectors in the layer's space.
 
     Tensors, for n features of a layer of d units: `encoder.weight` [n, d] and `encoder.bias` [n];
     `decoder.weight` [d, n]; `decoder.bias` or `b_dec` [d]; `threshold` [n]. `W_enc` [d, n], `b_enc` and
@@ -226,23 +231,31 @@ def load_dictionary(path: str | Path) -> Dictionary:
         InputError: The file cannot be read, or a tensor or an entry is missing, misshapen or not known.
     """
     path = Path(path).expanduser().absolute()
-    if not path.is_file():
+    if not path.exists():
         raise InputError(f"no dictionary at {path}")
-    try:
-        with safe_open(path, framework="pt") as stored:
-            settings = stored.metadata() or {}
-            tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise InputError(
-            f"{path} is not a safetensors file ({error}); pickled checkpoints are not opened: save the weights "
-            "with safetensors.torch.save_file"
-        ) from None
-    try:
-        dictionary = Dictionary(**_tensors(tensors), **_settings(settings, tensors))
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from None
-    dictionary.source = path, sha256(path)
+    if path.is_dir():
+        arguments, digest = _naming(path, lambda: folder_arguments(path))
+    else:
+        tensors, settings = read_tensors(path)
+        digest = sha256(path)
+
+        def stored() -> dict[str, Any]:
+            if are_directions(tensors, KNOWN, settings):
+                return directions(tensors)
+            return {**_tensors(tensors), **_settings(settings, tensors)}
+
+        arguments = _naming(path, stored)
+    dictionary = _naming(path, lambda: Dictionary(**arguments))
+    dictionary.source = path, digest
     return dictionary
+
+
+def _naming(path: Path, make: Callable[[], Made]) -> Made:
+    """What `make` makes; its errors begin with the path."""
+    try:
+        return make()
+    except InputError as error:
+        raise InputError(str(error) if str(path) in str(error) else f"{path}: {error}") from None
 
 
 def save_dictionary(dictionary: Dictionary, path: str | Path) -> None:
@@ -302,9 +315,8 @@ def _check_activation(activation: str, k: int | None, threshold: torch.Tensor | 
 
 def _tensors(stored: Mapping[str, torch.Tensor]) -> dict[str, Any]:
     """The file's tensors under the names of `Dictionary`'s arguments."""
-    known = {spelling for spellings in SPELLINGS.values() for spelling, _ in spellings}
-    if strange := sorted(stored.keys() - known):
-        raise InputError(f"tensor {strange[0]!r} is not understood; known: {', '.join(sorted(known))}")
+    if strange := sorted(stored.keys() - KNOWN):
+        raise InputError(f"tensor {strange[0]!r} is not understood; known: {', '.join(sorted(KNOWN))}")
     found: dict[str, Any] = {}
     for field, spellings in SPELLINGS.items():
         there = [(name, transposed) for name, transposed in spellings if name in stored]

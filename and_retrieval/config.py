@@ -82,6 +82,9 @@ class RecordConfig:
             else 0.2.
         batch: Clips per forward pass.
         device: auto, cpu or cuda.
+        kept_seen, kept_held_out: Number of seen and of held-out clips whose activations are kept, at most; those with
+            the lowest ids, which are hashes. The strongest clips of a unit and its statistics come from all clips.
+        shard_seconds: Seconds of sound of a shard; None chooses, see `shards.plan.shard_sizes`.
     """
 
     layers: tuple[str, ...] = ()
@@ -90,10 +93,17 @@ class RecordConfig:
     hold_out: str = "auto"
     batch: int = 16
     device: str = "auto"
+    kept_seen: int = 50_000
+    kept_held_out: int = 10_000
+    shard_seconds: float | None = None
 
     def __post_init__(self) -> None:
         COUNT.check("top_k", self.top_k)
         COUNT.check("batch", self.batch)
+        COUNT.check("kept_seen", self.kept_seen)
+        COUNT_OR_NONE.check("kept_held_out", self.kept_held_out)
+        if self.shard_seconds is not None:
+            WINDOW.check("shard_seconds", self.shard_seconds)
         check_hold_out("hold_out", self.hold_out)
         for _, pooling in self.pooling:
             known_name("pooling", pooling, POOLINGS)

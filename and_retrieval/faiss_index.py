@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Iterable
 from pathlib import Path
 
 import faiss
@@ -28,6 +29,10 @@ TRAINED_ON = 20  # vectors for every list from which the centres are computed
 ROUNDS = 6  # iterations of k-means
 SCANNED = 20_000  # up to this number of allowed rows, all of them are compared
 CHUNK = 65_536  # vectors added at a time
+
+# Of the file of an exact index: how it begins, and where the number of its vectors is.
+EXACT = b"IxFI"
+ROWS_AT = 8
 
 
 def build(vectors: Floats) -> faiss.Index:
@@ -122,12 +127,42 @@ def brute_force(vectors: Floats, queries: Floats, k: int, among: Mask | None = N
 
 
 def stored(index: faiss.Index, rows: Rows | None = None) -> Floats:
-    """The vectors of an index, float32 [n, dim], or those of the given rows."""
-    if rows is None:
-        vectors: Floats = index.reconstruct_n(0, index.ntotal)
+    """The vectors of an index, float32 [n, dim], or those of the given rows; all of an exact index are not copied."""
+    if rows is None and isinstance(index, faiss.IndexFlat):
+        vectors: Floats = np.asarray(_Vectors(index))
+    elif rows is None:
+        vectors = index.reconstruct_n(0, index.ntotal)
     else:
         vectors = index.reconstruct_batch(np.ascontiguousarray(rows, dtype=np.int64))
     return vectors
+
+
+class _Vectors:
+    """The vectors of an exact index where they lie, as an array that keeps the index alive and cannot be written to."""
+
+    def __init__(self, index: faiss.IndexFlat) -> None:
+        self.index = index
+        flat: Floats = faiss.rev_swig_ptr(index.get_xb(), index.ntotal * index.d)
+        flat.flags.writeable = False
+        self.__array_interface__ = {**flat.__array_interface__, "shape": (index.ntotal, index.d)}
+
+
+def save_blocks(blocks: Iterable[Floats], rows: int, dim: int, path: Path) -> None:
+    """Write the file that `save` writes of `build(vectors)`, block after block, without holding all vectors.
+
+    Args:
+        blocks: float32 [any, dim], in order.
+        rows: Number of vectors of all blocks.
+        dim: Length of the vectors.
+        path: The file.
+    """
+    head = bytearray(faiss.serialize_index(faiss.IndexFlatIP(dim)).tobytes())
+    head[ROWS_AT : ROWS_AT + 8] = rows.to_bytes(8, "little")
+    head[-8:] = (rows * dim).to_bytes(8, "little")  # the numbers that follow
+    with path.open("wb") as stream:
+        stream.write(head)
+        for block in blocks:
+            stream.write(np.ascontiguousarray(block, np.float32).data)
 
 
 def save(index: faiss.Index, path: Path) -> None:
@@ -143,15 +178,17 @@ def save(index: faiss.Index, path: Path) -> None:
 
 
 def load(path: Path) -> faiss.Index:
-    """Read an index from a file.
+    """Read an index from a file; the vectors of an exact one are mapped, not loaded.
 
     Raises:
         DamagedError: The file is not an index that `save` wrote of one that this module builds.
     """
     try:
         check(path)
-        return faiss.read_index(str(path))
-    except (NotAnIndexError, RuntimeError):
+        with path.open("rb") as stream:
+            is_exact = stream.read(len(EXACT)) == EXACT
+        return faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC if is_exact else 0)
+    except (NotAnIndexError, RuntimeError, FileNotFoundError):
         raise DamagedError(f"{path} is not a FAISS index; make it again") from None
 
 

@@ -7,6 +7,8 @@ import json
 import os
 import re
 import secrets
+import socket
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -19,6 +21,11 @@ READABLE = 0o644
 _ESCAPED = re.compile(rb"\\x([89a-f][0-9a-f])")
 _SYSTEM_ERROR = re.compile(r"\(os error (\d+)\)")  # in the messages of safetensors
 SCRATCH = ".tmp"  # suffix of a file that is still being written
+ABANDONED = 24 * 3600.0
+"""Seconds without a write after which a scratch file counts as left behind, wherever its process is."""
+_SCRATCH_NAME = re.compile(
+    rf"\..*\.(?P<host>[0-9a-f]{{8}})-(?P<process>\d+)-[0-9a-f]{{8}}{re.escape(SCRATCH)}"
+)
 
 
 def sha256(path: Path) -> str:
@@ -81,7 +88,34 @@ def one_line(text: str) -> str:
 
 def scratch_path(path: Path) -> Path:
     """A hidden path beside `path` for content that is not complete yet; no other process or call uses it."""
-    return path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}{SCRATCH}")
+    return path.with_name(f".{path.name}.{_host()}-{os.getpid()}-{secrets.token_hex(4)}{SCRATCH}")
+
+
+def is_abandoned(path: Path) -> bool:
+    """Whether a path is that of a scratch file whose process has died, or to which nothing was written for a day."""
+    if not path.match(f".*{SCRATCH}"):
+        return False
+    made = _SCRATCH_NAME.fullmatch(path.name)
+    if made and made["host"] == _host() and not _is_alive(int(made["process"])):
+        return True
+    with suppress(FileNotFoundError):
+        return path.stat().st_mtime < time.time() - ABANDONED
+    return False
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)  # sends nothing
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # somebody else's
+        pass
+    return True
+
+
+def _host() -> str:
+    """A short name of this machine."""
+    return hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]
 
 
 @contextmanager

@@ -17,6 +17,25 @@ def silent(done: int, total: int) -> None:
     """Show no progress."""
 
 
+class Tally:
+    """Progress of work in shards: the finished ones, and how far the one is that this process is at."""
+
+    def __init__(self, progress: Progress, total: int) -> None:
+        self._progress = progress
+        self._total = total
+        self._done = 0
+
+    def add(self, size: int) -> None:
+        """A shard of that size is finished."""
+        self._done += size
+        self._progress(self._done, self._total)
+
+    def within(self, done: int, _of: int) -> None:
+        """That much of a shard is done."""
+        if self._done + done < self._total:  # the total is reached when the last shard is stored
+            self._progress(self._done + done, self._total)
+
+
 Announce = Callable[[str, str], Progress]
 """(name of the work, what is counted) -> the progress to call; so one verb can show several bars."""
 

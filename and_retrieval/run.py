@@ -104,7 +104,9 @@ def record(
     config: RecordConfig | None = None,
     run: str | None = None,
     announce: Announce = no_progress,
+    workers: int | str = 1,
+    trust_remote_code: bool = False,
 ) -> Run:
     """Play every clip of the index to the network once, see `recording.record.record`; returns the run."""
-    recording = record_network(target, index, layers, config, run, announce)
-    return Run(recording.stored, recording.index)
+    recording = record_network(target, index, layers, config, run, announce, workers, trust_remote_code)
+    return Run(recording.stored, recording.index, recording.shards)

@@ -13,21 +13,22 @@ is sealed: it holds a hash of its own content, so that a damaged bit or an edit 
 from __future__ import annotations
 
 import dataclasses
+import fcntl
 import hashlib
 import json
 import os
 import re
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from .errors import ChecksumError, DamagedError, InputError, OldFormatError, StaleError, unknown_name
 from .files import (
-    SCRATCH,
     disk_errors,
     existing_part,
+    is_abandoned,
     remembered_sha256,
     scratch_path,
     settle,
@@ -47,8 +48,6 @@ SEAL = "seal"
 ALWAYS_HASHED = 256 << 20
 """Bytes. Larger files (memory-mapped activations) are hashed once for as long as nothing writes to them: hashing them
 takes longer than most of the work that uses them."""
-ABANDONED = 24 * 3600.0
-"""Seconds without a write after which a scratch file counts as left behind by a process that died."""
 
 Content = TypeVar("Content")
 Writer = Callable[[Path], None]
@@ -132,6 +131,42 @@ class _Head:
     files: dict[str, StoredFile]
 
 
+class _Hold:
+    """Keeps files from being removed by writers (`_remove_unread`) as long as it exists: a shared lock on each.
+
+    Attributes:
+        missing: Whether one of them is missing.
+    """
+
+    def __init__(self, paths: Iterable[Path]) -> None:
+        self.missing = False
+        self._open: list[int] = []
+        for path in paths:
+            try:
+                self._open.append(os.open(path, os.O_RDONLY))
+                with suppress(OSError):  # a file system without locks
+                    fcntl.flock(self._open[-1], fcntl.LOCK_SH)
+                self.missing |= not os.path.samestat(path.stat(), os.fstat(self._open[-1]))
+            except OSError:
+                self.missing = True
+
+    def __del__(self) -> None:
+        for number in self._open:
+            os.close(number)
+
+
+def _remove_unread(path: Path) -> None:
+    """Remove a file unless some program has opened a state to which it belongs, and may still read it."""
+    with suppress(FileNotFoundError), path.open("r+b") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return
+        except OSError:
+            pass  # a file system without locks
+        path.unlink()
+
+
 @dataclass(frozen=True)
 class Stored(Generic[Content]):
     """The state of a folder, as its manifest described it when the folder was opened.
@@ -146,6 +181,7 @@ class Stored(Generic[Content]):
     manifest: Content
     files: Mapping[str, StoredFile]
     _verified: set[str] = field(default_factory=set, repr=False, compare=False)
+    _hold: _Hold | None = field(default=None, repr=False, compare=False)
 
     def entry(self, name: str) -> StoredFile:
         """A committed file as the manifest lists it, by its plain name.
@@ -205,17 +241,28 @@ class Folder:
     def open(self, content: type[Content]) -> Stored[Content]:
         """The committed state, its manifest checked against the types of the dataclass `content`.
 
+        Writers leave its files in place as long as what is returned exists, even if they commit another state.
+
         Raises:
             StaleError: The manifest has another format, or the folder is of another kind.
             InputError: The manifest is missing, was changed after it was written, is not JSON, or a field is missing
                 or has another type.
         """
+        while True:
+            text = self._text()
+            stored = self._stored(text, content)
+            if stored._hold is None or not stored._hold.missing or text == self._text():
+                return stored
+
+    def _text(self) -> bytes:
         try:
-            text = self.manifest_path.read_bytes()
+            return self.manifest_path.read_bytes()
         except OSError as error:
             raise InputError(
                 f"{self.manifest_path} cannot be read ({error.strerror}); make the {self.kind} again"
             ) from None
+
+    def _stored(self, text: bytes, content: type[Content]) -> Stored[Content]:
         version = self._parsed(text, _Version).format
         if version != FORMAT:
             raise OldFormatError(
@@ -227,7 +274,8 @@ class Folder:
         head = self._parsed(text, _Head)
         if head.kind != self.kind:
             raise StaleError(f"{self.path} is a {head.kind}, not a {self.kind}")
-        return Stored(self, self._parsed(text, content), head.files)
+        hold = _Hold(self.path / Path(entry.path).name for entry in head.files.values())
+        return Stored(self, self._parsed(text, content), head.files, _hold=hold)
 
     def _parsed(self, text: bytes, content: type[Content]) -> Content:
         try:
@@ -246,7 +294,7 @@ class Folder:
                 scratch file, which is moved.
             content: A dataclass, the content of the manifest.
         """
-        before = self._committed()
+        before = {*self._committed().values()}
         entries: dict[str, StoredFile] = {}
         try:
             for name, source in files.items():
@@ -255,7 +303,7 @@ class Folder:
             manifest = {**dataclasses.asdict(content), **dataclasses.asdict(head)}
             self.write_text(self.manifest_name, sealed(manifest))
         except BaseException:
-            for name in {entry.path for entry in entries.values()} - before - self._committed():
+            for name in {entry.path for entry in entries.values()} - before - {*self._committed().values()}:
                 (self.path / name).unlink(missing_ok=True)
             raise
         self._sweep(before, {name: entry.path for name, entry in entries.items()})
@@ -286,24 +334,31 @@ class Folder:
             scratch.unlink(missing_ok=True)
         return entry
 
-    def _committed(self) -> set[str]:
-        """Names of the files of the current state; empty if its manifest cannot be read."""
+    def tidy(self) -> None:
+        """Remove what interrupted commits and dead processes left; only one program may write here meanwhile."""
+        if self.path.is_dir():
+            self._sweep(set(), self._committed())
+
+    def _committed(self) -> dict[str, str]:
+        """Plain name -> file of the current state; empty if its manifest cannot be read."""
         try:
             files = json.loads(self.manifest_path.read_text(encoding="utf-8"))["files"]
-            return {str(entry["path"]) for entry in files.values()}
+            return {name: str(entry["path"]) for name, entry in files.items()}
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            return set()
+            return {}
 
     def _sweep(self, before: set[str], current: Mapping[str, str]) -> None:
-        """Remove the files of the previous state and of interrupted commits, and abandoned scratch files."""
+        """Remove the files of the previous state and of interrupted commits, and abandoned scratch files.
+
+        Files that are still read stay, and are removed by a later call.
+        """
         plain = [(re.escape(Path(name).stem), re.escape(Path(name).suffix)) for name in current]
         placed = re.compile("|".join(f"{stem}-[0-9a-f]{{12}}{suffix}" for stem, suffix in plain))
-        oldest = time.time() - ABANDONED
         for path in self.path.iterdir():
-            stale = path.name in before or placed.fullmatch(path.name)
-            dead = path.match(f".*{SCRATCH}") and path.stat().st_mtime < oldest
-            if (stale and path.name not in current.values()) or dead:
-                path.unlink()
+            if (path.name in before or placed.fullmatch(path.name)) and path.name not in current.values():
+                _remove_unread(path)
+            elif is_abandoned(path):
+                path.unlink(missing_ok=True)
 
 
 def parsed(text: bytes | str, content: type[Content]) -> Content:

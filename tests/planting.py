@@ -80,14 +80,16 @@ def commit_batches(
     try:
         sizes = [plan.units for plan in plans]
         activations = new_activations(scratch, sizes, int((~held).sum()), int(held.sum()))
-        gathered = gather(batches, plans, held, top_k, activations)
-        evidence = tuple(layer.evidence for layer in gathered)
+        tapes = gather(batches, plans, held, top_k, activations)
+        evidence = tuple(
+            tape.evidence(plan.name, plan.pooling) for tape, plan in zip(tapes, plans, strict=True)
+        )
         layers = [
             replace(recorded_layer(layer.name, layer.units, layer.moments.count), pooling=layer.pooling)
             for layer in evidence
         ]
         files: dict[str, Writer | Path] = {
-            EVIDENCE: lambda path: save_evidence(evidence, path),
+            EVIDENCE: lambda path: save_evidence(tapes, path),
             ACTIVATIONS: scratch,
         }
         if vectors is not None:

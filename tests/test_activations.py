@@ -95,9 +95,7 @@ def test_a_full_disk_is_noticed_before_anything_is_written(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "posix_fallocate", full)
-    with pytest.raises(
-        InputError, match=r"no room for 4\.0 GB of activations \(No space left on device\); free"
-    ):
+    with pytest.raises(InputError, match=r"no room for 4\.0 GB \(No space left on device\); free"):
         new_activations(tmp_path / "a", [1_000], 800_000, 200_000)
 
 

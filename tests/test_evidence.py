@@ -88,9 +88,9 @@ def test_batches_give_what_all_activations_at_once_give(
     network = Network(clips, seed, unread=range(0, clips, 7))
     held = int(network.held.sum())
     activations = new_activations(tmp_path_factory.mktemp("any") / "a", SIZES, clips - held, held)
-    gathered = gather(network.batches(size), PLANS, network.held, top_k, activations)
-    assert not any(layer.missing_units or layer.missing_clips for layer in gathered)
-    evidence = [layer.evidence for layer in gathered]
+    tapes = gather(network.batches(size), PLANS, network.held, top_k, activations)
+    assert not any(tape.missing.any() or tape.missing_clips for tape in tapes)
+    evidence = [tape.evidence(plan.name, plan.pooling) for tape, plan in zip(tapes, PLANS, strict=True)]
     shown = np.sort(network.rows[~network.held[network.rows]])
     for plan, layer in zip(PLANS, evidence, strict=True):
         values, peaks = network.values[plan.name], network.peaks[plan.name]

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from embedders import FakeEmbedder
 from planting import plant
@@ -100,13 +101,13 @@ def test_one_layer_is_held_at_a_time(recording: Recording, monkeypatch: pytest.M
     from and_retrieval.explanation.stored import ExplanationWriter
 
     added: list[set[str]] = []
-    add = ExplanationWriter.add
+    add = ExplanationWriter.add_table
 
-    def noted(self: ExplanationWriter, units: list[Explanation]) -> None:
-        added.append({unit.layer for unit in units})
+    def noted(self: ExplanationWriter, units: pa.Table) -> None:
+        added.append(set(units.column("layer").to_pylist()))
         add(self, units)
 
-    monkeypatch.setattr(ExplanationWriter, "add", noted)
+    monkeypatch.setattr(ExplanationWriter, "add_table", noted)
     explained(recording, OLD)
     assert added == [{"conv"}, {"head"}]
 

@@ -20,11 +20,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from and_retrieval.clips.bands import BANDS
 from and_retrieval.clips.files import UnreadableAudioError
 from and_retrieval.errors import InputError
 from and_retrieval.report import media
 from and_retrieval.report import page as report
-from and_retrieval.report.data import ClipFacts, Picture, ReportData, Section
+from and_retrieval.report.data import (
+    ClipFacts,
+    Picture,
+    ReportData,
+    Section,
+    layer_overview,
+    text_tables,
+)
 from and_retrieval.report.page import build_report
 from and_retrieval.types import (
     Explanation,
@@ -246,6 +254,30 @@ def test_overview_counts_what_was_tested_holds_and_has_a_sentence(page: Page) ->
     assert [head[name] for name in ("units", "tested", "reliable", "sentences")] == [10, 0, 0, 10]
     assert conv["facts"] == [["R2 by measured acoustics", "0.49, shuffled -0.06"]]
     assert head["facts"] == []
+
+
+def test_overview_counts_what_explains_the_tested_units() -> None:
+    kinds = [None, "concept", "acoustic", "acoustic", "both"]
+    units = [replace(explain("conv", number, reliable=True), kind=kind) for number, kind in enumerate(kinds)]  # type: ignore[arg-type]
+    untested = replace(explain("conv", 9), kind=None)
+    assert layer_overview("conv", [*units, untested], ())["kinds"] == {
+        "concept": 1, "acoustic": 2, "both": 1, "none": 1,
+    }  # fmt: skip
+    assert layer_overview("conv", [untested], ())["kinds"] is None
+
+
+def test_profiles_are_drawn_where_there_is_something_to_see() -> None:
+    rising, flat = np.linspace(-0.4, 0.4, BANDS), np.full(BANDS, 0.05)
+    units = [
+        replace(explain("conv", number), profile=tuple(profile))
+        for number, profile in enumerate([rising, flat, (), np.full(BANDS, np.nan)])
+    ]
+    tables = text_tables(small(explanations=units, concept_hits={}))
+    drawn = [unit["profile"] for unit in tables["units"]]
+    assert drawn[0] == [round(value, 2) for value in rising.tolist()]
+    assert drawn[1:] == [[], [], []]
+    assert len(tables["bands"]) == BANDS
+    assert tables["bands"] == sorted(tables["bands"])
 
 
 def test_overview_counts_best_labels_and_places_every_score_in_the_picture(page: Page) -> None:
@@ -637,3 +669,22 @@ def test_meanings_sources_and_sections_in_a_browser(browser: Any, tmp_path: Path
     assert page.locator("#several").is_disabled()
     assert page.locator("#spread").is_hidden()
     assert page.locator(".card .source").count() == 0
+
+
+@pytest.mark.slow
+def test_measured_units_in_a_browser(browser: Any, tmp_path: Path) -> None:
+    words = "prefers mostly-silent sounds (rho 0.76)"
+    unit = replace(
+        explain("conv", 0, abstained=True, reliable=False),
+        kind="acoustic",
+        acoustics=words,
+        profile=tuple(np.linspace(-0.4, 0.4, BANDS)),
+    )
+    page = opened(browser, tmp_path, small(explanations=[unit], concept_hits={}))
+    card = page.locator(".card")
+    assert f"Measured sound explains it: {words}" in card.inner_text()
+    assert "No reliable explanation" not in card.inner_text()
+    picture = card.locator(".profile svg")
+    assert picture.locator("rect").count() == BANDS
+    assert "strongest: " in picture.get_attribute("aria-label")
+    assert "measured sound 100 %" in page.locator(".layer").first.inner_text()

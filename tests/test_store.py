@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import stat
+import subprocess
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -148,6 +151,7 @@ class TestCommit:
         before = opened(folder)
         assert before.manifest.n == 1
         assert before.file("a.txt").read_text() == before.file("b.txt").read_text() == "old"
+        del before  # whose files would stay
         folder.commit({"a.txt": "newer", "b.txt": "old"}, Facts(3))
         assert opened(folder).file("a.txt").read_text() == "newer"
         assert len(listed(folder)) == 3  # nothing of the commit that broke off is left
@@ -170,12 +174,91 @@ class TestCommit:
         assert not abandoned.exists()
         assert fresh.exists()  # somebody may be writing to it
 
+    def test_removes_scratch_files_of_dead_processes_of_this_machine_alone(self, folder: Folder) -> None:
+        folder.path.mkdir()
+        program = "import sys; from pathlib import Path; from and_retrieval.files import scratch_path as s; "
+        name = subprocess.run(
+            [sys.executable, "-c", program + "print(s(Path('report.html')).name)"],
+            capture_output=True, text=True, check=True,
+        ).stdout.strip()  # fmt: skip
+        dead, elsewhere = folder.path / name, folder.path / re.sub(r"\.[0-9a-f]{8}-", ".00000000-", name)
+        assert dead != elsewhere
+        for path in (dead, elsewhere):
+            path.touch()
+        folder.tidy()
+        assert listed(folder) == {elsewhere.name}
+
     def test_leaves_files_that_others_may_read(self, folder: Folder) -> None:
         private = folder.scratch("b.npy")
         private.chmod(0o600)
         folder.commit({"a.txt": "a", "b.npy": private}, Facts())
         for path in folder.path.iterdir():
             assert path.stat().st_mode & stat.S_IROTH, path
+
+
+class TestReaderBesideAWriter:
+    def test_keeps_its_files_however_often_another_state_is_committed(self, folder: Folder) -> None:
+        folder.commit({"a.txt": "0", "b.txt": "0"}, Facts(0))
+        reader = opened(folder)
+        for number in range(1, 4):
+            folder.commit({"a.txt": str(number), "b.txt": str(number)}, Facts(number))
+        assert reader.manifest.n == 0
+        assert reader.file("a.txt").read_text() == reader.file("b.txt").read_text() == "0"
+        assert len(listed(folder)) == 5  # both states
+        del reader
+        folder.tidy()
+        assert len(listed(folder)) == 3
+
+    def test_gets_the_new_state_if_the_old_goes_while_it_is_opened(
+        self, folder: Folder, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        folder.commit({"a.txt": "old"}, Facts(1))
+        parsed = Folder._parsed
+
+        def interrupted(self: Folder, text: bytes, content: type[Any]) -> Any:
+            monkeypatch.undo()
+            folder.commit({"a.txt": "new"}, Facts(2))
+            return parsed(self, text, content)
+
+        monkeypatch.setattr(Folder, "_parsed", interrupted)
+        reader = opened(folder)
+        assert (reader.manifest.n, reader.file("a.txt").read_text()) == (2, "new")
+
+    def test_a_missing_file_is_no_reason_to_wait(self, folder: Folder) -> None:
+        folder.commit({"a.txt": "a", "b.txt": "b"}, Facts())
+        opened(folder).file("a.txt").unlink()
+        reader = opened(folder)
+        assert reader.file("b.txt").read_text() == "b"
+        with pytest.raises(ChecksumError, match="missing"):
+            reader.file("a.txt")
+
+    def test_reads_are_never_mixed_or_refused(self, folder: Folder) -> None:
+        """A process that commits as fast as it can, and this one that reads: every read is of one state."""
+        folder.commit({"a.txt": "0", "b.txt": "0"}, Facts(0))
+        program = f"""
+import sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from pathlib import Path
+from test_store import Facts
+from and_retrieval.store import Folder
+folder = Folder(Path({str(folder.path)!r}), "clip index")
+number = 0
+while not (folder.path / "stop").exists():
+    number += 1
+    folder.commit({{"a.txt": str(number), "b.txt": str(number)}}, Facts(number))
+"""
+        writer = subprocess.Popen([sys.executable, "-c", program])
+        try:
+            seen = set()
+            while len(seen) < 60 and writer.poll() is None:
+                reader = opened(folder)
+                number = reader.manifest.n
+                assert reader.file("a.txt").read_text() == reader.file("b.txt").read_text() == str(number)
+                seen.add(number)
+            assert len(seen) == 60
+        finally:
+            (folder.path / "stop").touch()
+            writer.wait(60)
 
 
 class TestTwoManifestsInOneFolder:

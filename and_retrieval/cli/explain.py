@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 from ..choices import COUNT, COUNT_OR_NONE, EVIDENCE, OPEN_CONCEPTS, RANKS, SCORES
@@ -112,6 +113,7 @@ def answer(args: argparse.Namespace) -> tuple[Result, str]:
         "reliable": reliable if any(unit.reliable != "untested" for unit in explained) else None,
         "reliable_by_captions": sum(by_captions) if by_captions else None,
         "unknown_concepts": list(explained.manifest.unknown_concepts),
+        **asdict(explained.shards),
     }
     unknown = explained.manifest.unknown_concepts
     trusted = f"{reliable} of them reliably, " if result["reliable"] is not None else ""

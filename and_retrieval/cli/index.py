@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..choices import WINDOW
 from ..config import ClipConfig
@@ -12,14 +12,20 @@ from ..store import Home
 from .options import (
     Result,
     add_device,
+    add_sharding,
     add_verb,
     announcer,
     built,
+    index_request,
     index_result,
     number,
     prompt,
+    share_result,
     skipped_text,
 )
+
+if TYPE_CHECKING:
+    from ..clips.index import ClipIndex
 
 
 def add(verbs: Any) -> None:
@@ -61,13 +67,24 @@ def add(verbs: Any) -> None:
         help="sentence with {} in which the embedder reads every concept, such as 'This is a sound of {}.'; several "
         "are averaged (default: the embedder's own; '{}' for the bare concept)",
     )  # fmt: skip
+    add_sharding(verb)
     add_device(verb)
 
 
 def answer(args: argparse.Namespace) -> tuple[Result, str]:
     """Run the verb; return its result as JSON and as text."""
     home = Home.find(args.home)
-    index = built(args.source, args.name, args.embedder, home, args, announcer(args))
+    if args.shard is not None:
+        from ..clips.build import build_share
+
+        request = index_request(args.source, args.name, args.embedder, home, args)
+        count = build_share(request, args.shard, announcer(args)("embedding", "clips"))
+        return share_result(count, f"and-retrieval merge {args.name}")
+    return indexed_result(built(args.source, args.name, args.embedder, home, args, announcer(args)))
+
+
+def indexed_result(index: ClipIndex) -> tuple[Result, str]:
+    """The facts about an index that was built, as JSON and as text."""
     result = index_result(index)
     lines = [f"{len(index.clips)} clips in index {index.name} ({index.folder.path})"]
     if index.changed:

@@ -12,7 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..choices import Numbers, known_name
+from ..choices import WINDOW, Numbers, known_name
 from ..errors import InputError
 from ..files import one_line, output_path
 from ..progress import Progress, terminal_progress
@@ -20,8 +20,10 @@ from ..store import DEFAULT_HOME, Home
 from .parser import VerbFormatter
 
 if TYPE_CHECKING:
+    from ..clips.build import Request
     from ..clips.index import ClipIndex
     from ..recording.recording import Recording
+    from ..shards.folder import ShardCount
 
 Result = dict[str, Any]
 Announce = Callable[[str, str], Progress]
@@ -134,6 +136,46 @@ def add_trust(verb: Any) -> None:
     )  # fmt: skip
 
 
+def add_sharding(verb: Any) -> None:
+    """Add the options `--workers`, `--shard` and `--shard-seconds`."""
+    verb.add_argument(
+        "--workers", type=_workers, default=1, metavar="N|ray|ray:ADDRESS",
+        help="processes that share the work, or a Ray cluster (default: 1)",
+    )  # fmt: skip
+    verb.add_argument(
+        "--shard", type=_share, metavar="I/N",
+        help="do only the I-th of N shares of the work, for job arrays; `merge` then joins what they leave",
+    )  # fmt: skip
+    verb.add_argument(
+        "--shard-seconds", type=number("--shard-seconds", WINDOW), metavar="S",
+        help="seconds of sound in a shard, which is lost at most if the work is stopped (default: 600, or more for "
+        "large sets)",
+    )  # fmt: skip
+
+
+def _workers(text: str) -> int | str:
+    """N, ray, or ray:ADDRESS."""
+    from ..shards.workers import check_workers
+
+    workers = int(text) if text.isdecimal() else text
+    check_workers(workers)
+    return workers
+
+
+def _share(text: str) -> tuple[int, int]:
+    """I/N as a pair."""
+    part, _, whole = text.partition("/")
+    if not (part.isdecimal() and whole.isdecimal() and 1 <= int(part) <= int(whole)):
+        raise InputError(f"--shard {text}: write I/N with I from 1 to N, such as 3/16")
+    return int(part), int(whole)
+
+
+def share_result(count: ShardCount, next_step: str) -> tuple[Result, str]:
+    """What a share of the work comes to, as JSON and as text; `next_step` is the command that joins all shares."""
+    text = f"{count.shards} shards are finished, {count.resumed} of them were before\nnext     {next_step}"
+    return asdict(count), text
+
+
 def announcer(args: argparse.Namespace) -> Announce:
     """Progress bars on the terminal, or none with `--json`."""
     return lambda what, unit: terminal_progress(what, unit, quiet=args.json)
@@ -176,17 +218,28 @@ def built(
     announce: Callable[[str, str], Progress],
 ) -> ClipIndex:
     """Build the index of that name, or add to it."""
-    from ..clips.index import ClipIndex
+    from ..clips.build import build_index
+
+    request = index_request(source, name, embedder, home, args)
+    return build_index(request, announce("embedding", "clips"), getattr(args, "workers", 1), device_of(args))
+
+
+def index_request(source: Any, name: str, embedder: str, home: Home, args: argparse.Namespace) -> Request:
+    """What the index of that name is to be made of."""
+    from ..clips.build import Request
     from ..config import ClipConfig
-    from ..embed import load_embedder
+    from ..embed import checked_embedder, load_embedder
 
     window = getattr(args, "window", None)
-    config = None if window is None else ClipConfig(window=window)
-    folder = home.index(name)
-    loaded = load_embedder(embedder, device_of(args))
-    prompts, moments = getattr(args, "prompt", None), getattr(args, "moments", None)
-    progress = announce("embedding", "clips")
-    return ClipIndex.build(source, loaded, folder.path, config, progress, moments, prompts)
+    return Request(
+        source=source,
+        embedder=checked_embedder(load_embedder(embedder, device_of(args))),
+        path=home.index(name).path,
+        config=None if window is None else ClipConfig(window=window),
+        moments=getattr(args, "moments", None),
+        prompts=getattr(args, "prompt", None),
+        shard_seconds=getattr(args, "shard_seconds", None),
+    )
 
 
 def opened(name: str, args: argparse.Namespace, device: str = "cpu") -> ClipIndex:
@@ -234,6 +287,7 @@ def index_result(index: ClipIndex) -> Result:
         "prompts": list(index.prompts),
         "dim": index.dim,
         "moments": None if index.moment_config is None else asdict(index.moment_config),
+        **asdict(index.shards),
     }
 
 

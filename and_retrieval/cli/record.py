@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from ..choices import COUNT, POOLINGS, Pooling, check_hold_out
+from ..choices import COUNT, COUNT_OR_NONE, POOLINGS, Pooling, check_hold_out
 from ..config import RecordConfig
 from ..errors import InputError
 from .options import (
     Result,
     add_device,
     add_embedder,
+    add_sharding,
     add_trust,
     add_verb,
     announcer,
@@ -22,12 +23,14 @@ from .options import (
     named_target,
     number,
     opened,
+    share_result,
     skipped_text,
 )
 
 if TYPE_CHECKING:
     from ..clips.index import ClipIndex
     from ..recording.manifest import RecordedLayer
+    from ..recording.recording import Recording
     from ..types import Target
 
 
@@ -73,13 +76,24 @@ def add(verbs: Any) -> None:
         "--batch", type=number("--batch", COUNT), default=RecordConfig.batch, metavar="N",
         help=f"clips per forward pass (default: {RecordConfig.batch})",
     )  # fmt: skip
+    verb.add_argument(
+        "--keep-seen", type=number("--keep-seen", COUNT), default=RecordConfig.kept_seen, metavar="N",
+        help="most clips to keep the activations of, for labels and fits (default: "
+        f"{RecordConfig.kept_seen:,}; the strongest clips and the statistics come from all)",
+    )  # fmt: skip
+    verb.add_argument(
+        "--keep-held-out", type=number("--keep-held-out", COUNT_OR_NONE), default=RecordConfig.kept_held_out,
+        metavar="N", help=f"the same of the clips that labels are tested on (default: {RecordConfig.kept_held_out:,})",
+    )  # fmt: skip
     verb.add_argument("--run", metavar="RUN", help="name of the run (default: made from the target's)")
+    add_sharding(verb)
     add_embedder(verb)
     add_device(verb)
 
 
 def answer(args: argparse.Namespace) -> tuple[Result, str]:
     """Run the verb; return its result as JSON and as text."""
+    from ..recording.record import record_share, run_name
     from ..run import record
 
     device = device_of(args)
@@ -91,11 +105,23 @@ def answer(args: argparse.Namespace) -> tuple[Result, str]:
         hold_out=args.hold_out,
         batch=args.batch,
         device=device,
+        kept_seen=args.keep_seen,
+        kept_held_out=args.keep_held_out,
+        shard_seconds=args.shard_seconds,
     )
     target = _with_dictionaries(
         named_target(args.target, device, args.trust_remote_code), args.dictionary, device, index
     )
-    run = record(target, index, (), config, args.run, announcer(args))
+    if args.shard is not None:
+        count = record_share(target, index, args.shard, (), config, args.run, announcer(args))
+        return share_result(count, f"and-retrieval merge {index.name}/{args.run or run_name(target.name)}")
+    return recorded_result(
+        record(target, index, (), config, args.run, announcer(args), args.workers, args.trust_remote_code)
+    )
+
+
+def recorded_result(run: Recording) -> tuple[Result, str]:
+    """The facts about a recording, as JSON and as text."""
     recorded = run.manifest
     layers = [
         {key: getattr(layer, key) for key in ("name", "units", "pooling", "output", "missing")}
@@ -109,6 +135,7 @@ def answer(args: argparse.Namespace) -> tuple[Result, str]:
         "clips": recorded.read_clips,
         "held_out": held_out,
         "skipped": skipped,
+        **asdict(run.shards),
     }
     listed = "\n".join(map(_listed, recorded.layers))
     text = (

@@ -5,13 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import faiss
 import numpy as np
@@ -20,25 +19,21 @@ from .. import faiss_index
 from ..checkpoints.named_code import check_noted
 from ..config import ClipConfig, MomentConfig, fingerprint
 from ..embed import checked_embedder, is_code, load_embedder
-from ..embed.prompts import BARE, check_prompts, concept_vectors, templates_of
-from ..embed.user import CheckedEmbedder
+from ..embed.prompts import BARE, concept_vectors
 from ..errors import ChecksumError, DamagedError, InputError, OldFormatError, StaleError
-from ..files import check_writable, named_file, plain_name
 from ..numerics import Doubles
 from ..progress import Progress, silent
+from ..shards.folder import ShardCount
 from ..store import INDEX, Folder, Writer
-from ..types import Clip, Embedder, Floats, ProbeSet, Skipped
+from ..types import Clip, Embedder, Floats, Skipped
 from .files import UnreadableAudioError
 from .manifest import IndexManifest
-from .moments import ClipMoments, Halves, load_moments, moment_spans, save_moments
-from .source import NO_FILE, load_clips, read_clip
+from .moments import ClipMoments, Halves, load_moments
+from .source import read_clip
 
-MOMENTS = "moments.npy"
+CLIPS, SKIPPED, VECTORS, MOMENTS = "clips.jsonl", "skipped.jsonl", "vectors.faiss", "moments.npy"
+"""Files of an index."""
 _log = logging.getLogger(__name__)
-
-BATCH = 32  # clips read, decoded and embedded at a time
-
-_PART = re.compile(r"(.*) (?:at|from) [0-9.e+]+ s", re.DOTALL)
 
 Record = TypeVar("Record", Clip, Skipped)
 
@@ -62,6 +57,7 @@ class ClipIndex:
         embedder_spec: Name to load it by now, where that is another one.
         changed: Clips whose label, caption or fold was another before this index was built again.
         notes: What else there was to say of the source when it was built.
+        shards: In how many shards its clips were embedded, and how many of them were found finished.
     """
 
     folder: Folder
@@ -77,6 +73,7 @@ class ClipIndex:
     embedder_spec: str | None = None
     changed: int = field(default=0, compare=False)
     notes: tuple[str, ...] = field(default=(), compare=False)
+    shards: ShardCount = field(default=ShardCount(), compare=False)
     _embedded: dict[str, Floats] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
@@ -89,8 +86,13 @@ class ClipIndex:
         progress: Progress = silent,
         moments: MomentConfig | bool | None = None,
         prompts: Sequence[str] | None = None,
+        workers: int | str = 1,
+        shard_seconds: float | None = None,
+        device: str = "cpu",
     ) -> ClipIndex:
         """Embed a source's clips into the index at `path`; clips it already holds are not embedded again.
+
+        The clips are embedded in shards; an index whose building was stopped goes on with those that are missing.
 
         What a table says of them by now is taken over: labels, captions and folds, also where it says none any more.
         The names of folders are taken where a clip has no label yet.
@@ -104,59 +106,26 @@ class ClipIndex:
             moments: Whether the index holds the vectors of moments as well, or how long these are; by default as the
                 existing index does, else where the embedder makes them itself.
             prompts: Templates in which concepts are read; by default those of the existing index, else of the embedder.
+            workers: Number of processes, `ray`, or `ray:ADDRESS`, see `shards.workers.work`; several load the embedder
+                by its name.
+            shard_seconds: Seconds of sound of a shard; by default see `shards.plan.shard_sizes`.
+            device: Where the embedder runs that workers load.
 
         Raises:
             InputError: The source holds no usable audio, the index was made with other settings or prompts, a prompt
-                has no place for the concept, or `embedder` is none or makes vectors that cannot be used.
+                has no place for the concept, `embedder` is none or makes vectors that cannot be used, or another
+                program writes to the index.
             StaleError: The index was made with another embedder.
         """
-        embedder = checked_embedder(embedder)
-        folder = Folder(Path(path), INDEX)
-        check_writable(folder.path)
-        old = cls._usable(path, embedder) if folder.exists() else None
-        if old is not None:
-            old.check_settings(config, moments)
-        config = old.cut if old else config or ClipConfig()
-        windows = old.moment_config if old else _moment_config(moments, embedder)
-        asked = None if prompts is None else check_prompts(prompts, "prompt")
-        if old is not None and asked is not None:
-            old.check_prompts(asked)
-        read_in = old.prompts if old else asked or templates_of(embedder)
-        probe = load_clips(source, config)
-        rows_kept, kept, changed = _still_valid(old.clips if old else (), probe)
-        known = {clip.id for clip in kept}
-        new = [clip for clip in probe.clips if clip.id not in known]
-        embedded = _embed(new, embedder, config, windows, progress)
-        rows, matrix, skipped = embedded.rows, embedded.vectors, embedded.skipped
-        moment_vectors = embedded.moments
-        if old is not None:
-            matrix = np.concatenate([old.vectors()[rows_kept], matrix])
-            moment_vectors = np.concatenate([old.moment_vectors(rows_kept), moment_vectors])
-        clips = (*kept, *(new[row] for row in rows))
-        if not clips:
-            raise InputError(
-                f"no usable audio in {source}: all {len(skipped)} clips were skipped ({skipped[0].reason})"
-            )
-        earlier = _still_missed(old.skipped if old else (), probe, source)
-        misses = dict.fromkeys((*earlier, *probe.skipped, *skipped))
-        index = cls(
-            folder,
-            clips,
-            tuple(misses),
-            faiss_index.build(matrix),
-            embedder.name,
-            embedder.fingerprint,
-            config,
-            None if windows is None else ClipMoments(windows, _durations(clips), moment_vectors),
-            read_in,
-            changed=changed,
-            notes=probe.notes,
+        from .build import Request, build_index
+
+        request = Request(
+            source, checked_embedder(embedder), Path(path), config, moments, prompts, shard_seconds
         )
-        index._save()
-        return index.with_embedder(embedder)
+        return build_index(request, progress, workers, device)
 
     @classmethod
-    def _usable(cls, path: str | Path, embedder: Embedder) -> ClipIndex | None:
+    def usable(cls, path: str | Path, embedder: Embedder) -> ClipIndex | None:
         """The index stored at `path`, or None if it has to be made anew, with a warning that says why."""
         try:
             return cls.open(path, embedder)
@@ -180,13 +149,13 @@ class ClipIndex:
             ChecksumError: A file of it was changed.
         """
         stored = Folder(Path(path), INDEX).open(IndexManifest)
-        clips = _records(stored.file("clips.jsonl"), Clip)
-        skipped = _records(stored.file("skipped.jsonl"), Skipped)
-        vectors = faiss_index.load(stored.file("vectors.faiss"))
+        clips = read_records(stored.file(CLIPS), Clip)
+        skipped = read_records(stored.file(SKIPPED), Skipped)
+        vectors = faiss_index.load(stored.file(VECTORS))
         made = stored.manifest
         moments = None
         if made.moments is not None:
-            moments = load_moments(stored.file(MOMENTS), _durations(clips), made.dim, made.moments)
+            moments = load_moments(stored.file(MOMENTS), durations_of(clips), made.dim, made.moments)
         if vectors.ntotal != len(clips) or vectors.d != made.dim:
             raise DamagedError(
                 f"{path} holds {len(clips)} clips but {vectors.ntotal} vectors; make the index again"
@@ -203,6 +172,7 @@ class ClipIndex:
             prompts=made.prompts,
             device=device,
             embedder_spec=embedder if isinstance(embedder, str) else None,
+            shards=ShardCount(made.shards, made.shards),
         )
         return index if embedder is None or isinstance(embedder, str) else index.with_embedder(embedder)
 
@@ -239,8 +209,7 @@ class ClipIndex:
 
     def digest(self, count: int | None = None) -> str:
         """Hash of the first `count` clips and the embedder: equal as long as those rows mean the same."""
-        ids = [clip.id for clip in self.clips[:count]]
-        return hashlib.sha256("\n".join([self.embedder_fingerprint, *ids]).encode()).hexdigest()[:16]
+        return digest_of(self.clips[:count], self.embedder_fingerprint)
 
     @cached_property
     def embedder(self) -> Embedder:
@@ -358,28 +327,6 @@ class ClipIndex:
         scores, rows = faiss_index.search(self.faiss, query[None], k)
         return [(int(row), float(score)) for row, score in zip(rows[0], scores[0], strict=True)]
 
-    def _save(self) -> None:
-        manifest = IndexManifest(
-            name=self.name,
-            clips=len(self.clips),
-            skipped=len(self.skipped),
-            embedder=self.embedder_name,
-            embedder_fingerprint=self.embedder_fingerprint,
-            dim=self.dim,
-            cut=self.cut,
-            prompts=self.prompts,
-            digest=self.digest(),
-            moments=self.moment_config,
-        )
-        files: dict[str, Writer | str | Path] = {
-            "clips.jsonl": "".join(_line(asdict(clip)) for clip in self.clips),
-            "skipped.jsonl": "".join(_line(asdict(miss)) for miss in self.skipped),
-            "vectors.faiss": lambda path: faiss_index.save(self.faiss, path),
-        }
-        if (moments := self.moments) is not None:
-            files[MOMENTS] = lambda path: save_moments(moments, path)
-        self.folder.commit(files, manifest)
-
 
 def read_in_order(
     clips: Sequence[Clip], rows: Iterable[Sequence[int]], sample_rate: int, config: ClipConfig
@@ -412,97 +359,6 @@ def read_in_order(
             yield ahead.result()
 
 
-def _still_valid(old: Sequence[Clip], probe: ProbeSet) -> tuple[list[int], list[Clip], int]:
-    """Rows and clips that stay: those whose file still has the content they were embedded from.
-
-    A clip that is found in another place now (the whole folder moved) is read from there. What the source says of it
-    now is taken over; the number of clips of which that is something else comes last.
-    """
-    found = {clip.id: clip for clip in probe.clips}
-    content = {(clip.root, clip.path): clip.sha256 for clip in probe.clips}
-    rows: list[int] = []
-    kept: list[Clip] = []
-    changed = 0
-    for row, clip in enumerate(old):
-        now = found.get(clip.id)
-        if now is None and content.get((clip.root, clip.path), clip.sha256) != clip.sha256:
-            continue
-        rows.append(row)
-        if now is not None:
-            corrected = _corrected(clip, now, probe.columns)
-            changed += corrected != clip
-            clip = replace(corrected, root=now.root)
-        kept.append(clip)
-    return rows, kept, changed
-
-
-def _corrected(clip: Clip, now: Clip, columns: frozenset[str]) -> Clip:
-    """A clip as a source describes it now, in the columns that this has."""
-    label = now.label if "label" in columns else clip.label or now.label
-    captions = now.captions if "caption" in columns else clip.captions
-    fold = now.fold if "fold" in columns else clip.fold
-    return replace(clip, label=label, captions=captions, fold=fold)
-
-
-def _still_missed(old: Sequence[Skipped], probe: ProbeSet, source: str | Path) -> Iterator[Skipped]:
-    """What an earlier source could not use, as far as this one did not look at the same files and they still exist."""
-    looked_at = {clip.file for clip in probe.clips} | {_file(miss) for miss in probe.skipped}
-    looked_at.add(plain_name(Path(source).expanduser().absolute()))
-    for miss in old:
-        file = _file(miss)
-        if file not in looked_at and (miss.reason == NO_FILE or named_file(file).exists()):
-            yield miss
-
-
-def _file(miss: Skipped) -> str:
-    """The file that was skipped, whole or from some second on."""
-    found = _PART.fullmatch(miss.path)
-    return found[1] if found else miss.path
-
-
-@dataclass(frozen=True)
-class _Embedded:
-    """What the embedder made of clips: their rows, vectors, and moments, and the clips that could not be read."""
-
-    rows: list[int]
-    vectors: Floats
-    moments: Halves
-    skipped: list[Skipped]
-
-
-def _embed(
-    clips: Sequence[Clip],
-    embedder: CheckedEmbedder,
-    config: ClipConfig,
-    windows: MomentConfig | None,
-    progress: Progress,
-) -> _Embedded:
-    groups = [range(first, min(first + BATCH, len(clips))) for first in range(0, len(clips), BATCH)]
-    rows: list[int] = []
-    vectors = [np.zeros((0, embedder.dim), np.float32)]
-    moments = [np.zeros((0, embedder.dim), np.float16)]
-    skipped: list[Skipped] = []
-    for good, sounds, misses in read_in_order(clips, groups, embedder.sample_rate, config):
-        if sounds and windows is None:
-            vectors.append(embedder.embed_audio(sounds))
-        elif sounds and windows is not None:
-            spans = [moment_spans(clips[row].duration, windows) for row in good]
-            of_clips, of_moments = embedder.embed_with_moments(sounds, spans)
-            vectors.append(of_clips)
-            moments += [vector.astype(np.float16) for vector in of_moments]
-        rows += good
-        skipped += misses
-        progress(len(rows) + len(skipped), len(clips))
-    return _Embedded(rows, np.concatenate(vectors), np.concatenate(moments), skipped)
-
-
-def _moment_config(moments: MomentConfig | bool | None, embedder: CheckedEmbedder) -> MomentConfig | None:
-    """Length and hop of the moments of a new index, or None for none, see `ClipIndex.build`."""
-    if isinstance(moments, MomentConfig):
-        return moments
-    return MomentConfig() if (embedder.hears_moments if moments is None else moments) else None
-
-
 def _moments_text(config: MomentConfig | None) -> str:
     return (
         "without moments"
@@ -511,7 +367,8 @@ def _moments_text(config: MomentConfig | None) -> str:
     )
 
 
-def _durations(clips: Sequence[Clip]) -> Doubles:
+def durations_of(clips: Sequence[Clip]) -> Doubles:
+    """Lengths of clips in seconds, float64 [clips]."""
     return np.array([clip.duration for clip in clips], np.float64)
 
 
@@ -520,11 +377,23 @@ def clip_place(clip: Clip) -> str:
     return f"{clip.file} at {clip.start:g} s" if clip.start else clip.file
 
 
-def _line(record: dict[str, Any]) -> str:
-    return json.dumps(record, ensure_ascii=False) + "\n"
+def digest_of(clips: Sequence[Clip], embedder_fingerprint: str) -> str:
+    """See `ClipIndex.digest`."""
+    ids = [clip.id for clip in clips]
+    return hashlib.sha256("\n".join([embedder_fingerprint, *ids]).encode()).hexdigest()[:16]
 
 
-def _records(path: Path, kind: type[Record]) -> tuple[Record, ...]:
+def record_lines(records: Iterable[Clip | Skipped]) -> Writer:
+    """Writes records to a file, one a line, see `read_records`."""
+
+    def write(path: Path) -> None:
+        with path.open("w", encoding="utf-8", newline="") as stream:
+            stream.writelines(json.dumps(asdict(record), ensure_ascii=False) + "\n" for record in records)
+
+    return write
+
+
+def read_records(path: Path, kind: type[Record]) -> tuple[Record, ...]:
     """The lines of a file, each checked against the types of the dataclass `kind`.
 
     Raises:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from ..config import ClipConfig, MomentConfig
 
@@ -22,6 +23,7 @@ class IndexManifest:
         prompts: Templates in which concepts are embedded, see `embed.prompts`.
         digest: `ClipIndex.digest` of all clips.
         moments: Length and hop of the moments whose vectors are stored, or None where there are none.
+        shards: In how many shards the clips were embedded; those in which no clip could be read do not count.
     """
 
     name: str
@@ -34,3 +36,32 @@ class IndexManifest:
     prompts: tuple[str, ...]
     digest: str
     moments: MomentConfig | None = None
+    shards: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class IndexPlan:
+    """How the clips that join an index are embedded, known before any is decoded.
+
+    Attributes:
+        manifest: Of the index to be, without what only reading the clips can tell.
+        ids: Hash of the ids of the clips that join, in order.
+        kept: Number of clips that the index holds already and that stay; they come first.
+        sizes: Number of clips of every shard, in the order of those that join.
+        made_by: See `shards.plan.made_by`.
+        changed, notes: See `ClipIndex`.
+    """
+
+    manifest: IndexManifest
+    ids: str
+    kept: int
+    sizes: tuple[int, ...]
+    made_by: str
+    changed: int = 0
+    notes: tuple[str, ...] = ()
+
+    @property
+    def decides(self) -> tuple[Any, ...]:
+        """What decides the vectors: not what the clips are called."""
+        made = self.manifest
+        return made.embedder_fingerprint, made.cut, made.moments, self.ids, self.sizes, self.made_by

@@ -6,7 +6,7 @@ was strongest, or in which a text is heard, is that of the one sound.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -146,10 +146,20 @@ class ClipMoments:
             yield clips, slice(int(self.first[clips.start]), int(self.first[last] + self.counts[last]))
 
 
-def save_moments(moments: ClipMoments, path: Path) -> None:
-    """Write the vectors of moments to a NumPy file."""
+def save_moments(blocks: Iterable[Halves], count: int, dim: int, path: Path) -> None:
+    """Write the vectors of moments to a NumPy file, block after block.
+
+    Args:
+        blocks: float16 [any, dim], in order.
+        count: Number of moments of all blocks.
+        dim: Length of the vectors.
+        path: The file.
+    """
+    header = {"descr": np.dtype(np.float16).str, "fortran_order": False, "shape": (count, dim)}
     with path.open("wb") as stream:
-        np.save(stream, moments.vectors, allow_pickle=False)
+        np.lib.format.write_array_header_1_0(stream, header)
+        for block in blocks:
+            stream.write(np.ascontiguousarray(block, np.float16).data)
 
 
 def load_moments(path: Path, durations: Doubles, dim: int, config: MomentConfig) -> ClipMoments:

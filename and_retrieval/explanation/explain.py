@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -10,12 +11,15 @@ from typing import Any
 import numpy as np
 
 from ..concepts import DEFAULT_BANK, ConceptBank, load_bank
-from ..config import LabelConfig, OpenConceptConfig, SummaryConfig
-from ..files import check_writable
+from ..config import LabelConfig, OpenConceptConfig, SummaryConfig, fingerprint
+from ..files import check_writable, remembered_sha256
 from ..language.answers import KeptAnswers
 from ..language.rank import check_rank
 from ..progress import Announce, no_progress, silent
 from ..recording.recording import Recording
+from ..shards.folder import ShardCount, Shards
+from ..shards.lock import locked
+from ..shards.plan import made_by
 from ..types import (
     Explanation,
     Kept,
@@ -38,13 +42,14 @@ from .labels import (
     plain_captions,
     ranked_labels,
 )
-from .manifest import ExplanationManifest, LayerAcoustics
+from .manifest import ExplainPlan, ExplanationManifest, LayerAcoustics
 from .meanings import MeaningFinder, meaning_finder
 from .open_concepts import OpenConceptFinder, open_concept_finder
 from .profiles import measured_profiles
+from .shard import FOLDER, read_layer, store_layer
 from .space import text_directions
 from .stored import Explained, ExplanationWriter
-from .summaries import load_language_model, with_summaries
+from .summaries import language_model_path, load_language_model, with_summaries
 from .tuning import measured_tunings
 
 
@@ -59,7 +64,8 @@ def explain(
     """Label every unit, test the label on held-out clips, write a sentence, and store all of it.
 
     A unit whose label does not predict it on clips the label was not made from gets no sentence. Work goes layer by
-    layer; what is held in memory is one layer.
+    layer; what is held in memory is one layer. If it was stopped, the same call goes on with the layers, and with the
+    batches of sentences, that are missing.
 
     Args:
         recording: What was recorded.
@@ -76,22 +82,15 @@ def explain(
     """
     check_writable(recording.folder.path)
     labelling, summaries = labelling or LabelConfig(), summaries or SummaryConfig()
-    bank, unknown = known_concepts(recording.index, choose_bank(recording.index, banks))
-    captions = plain_captions(recording.index)
-    check_evidence(labelling.evidence, recording.index, captions)
-    model = load_language_model(summaries)
-    check_rank(labelling.rank, model)
-    finder = open_concept_finder(opened or OpenConceptConfig(), model)
-    clips = _described(recording, bank, captions, unknown)
-    meanings = meaning_finder(recording, clips, bank, labelling)
-    explainer = _Explainer(recording, clips, bank, labelling, summaries, model, meanings, finder, announce)
-    acoustics: dict[str, LayerAcoustics] = {}
-    with ExplanationWriter(recording) as writer:
-        for layer in recording.layers:
-            units, measured = explainer.explain(layer)
-            writer.add(units)
-            if measured is not None:
-                acoustics[layer.name] = measured
+    with locked(recording.folder.path, "explain"):
+        bank, unknown = known_concepts(recording.index, choose_bank(recording.index, banks))
+        captions = plain_captions(recording.index)
+        check_evidence(labelling.evidence, recording.index, captions)
+        model = load_language_model(summaries)
+        check_rank(labelling.rank, model)
+        finder = open_concept_finder(opened or OpenConceptConfig(), model)
+        clips = _described(recording, bank, captions, unknown)
+        meanings = meaning_finder(recording, clips, bank, labelling)
         manifest = ExplanationManifest(
             recorded=recording.identity,
             bank=bank.name,
@@ -100,11 +99,51 @@ def explain(
             moments=recording.index.moment_config,
             labelling=labelling,
             summaries=summaries,
-            acoustics=acoustics,
+            acoustics={},
             random_polysemanticity=meanings.random_polysemanticity,
             open_concepts=finder.settings,
         )
-        return writer.commit(clips.captions, manifest)
+        shards = _planned(recording, manifest, clips, summaries)
+        shards.begin()
+        try:
+            explainer = _Explainer(
+                recording, clips, bank, labelling, summaries, model, meanings, finder, announce
+            )
+            finished = shards.finished()
+            for number in shards.missing(finished):
+                begin = time.monotonic()
+                store_layer(shards, number, *explainer.explain(recording.layers[number]), begin)
+            explained = _merged(recording, shards, clips.captions)
+            shards.remove()
+        finally:
+            shards.tidy()
+        return replace(explained, shards=ShardCount(len(shards.plan.sizes), len(finished)))
+
+
+def _planned(
+    recording: Recording, manifest: ExplanationManifest, clips: DescribedClips, summaries: SummaryConfig
+) -> Shards[ExplainPlan]:
+    """The plan of explanations, by layers."""
+    said = [(clip.label, clip.captions, clip.fold, clip.sha256) for clip in recording.index.clips]
+    texts = fingerprint(said, clips.captions, clips.texts, recording.index.concept_key)
+    path = language_model_path(summaries)
+    model = "" if path is None else remembered_sha256(path)
+    sizes = tuple(layer.units for layer in recording.manifest.layers)
+    plan = ExplainPlan(manifest, texts, model, sizes, made_by())
+    return Shards(recording.folder.path / FOLDER, plan)
+
+
+def _merged(recording: Recording, shards: Shards[ExplainPlan], captions: Sequence[str]) -> Explained:
+    """Commit the explanations of all layers; one layer at a time is held in memory."""
+    acoustics: dict[str, LayerAcoustics] = {}
+    finished = shards.finished()
+    with ExplanationWriter(recording) as writer:
+        for number, layer in enumerate(recording.manifest.layers):
+            units, measured = read_layer(shards.file(finished[number]))
+            writer.add_table(units)
+            if measured is not None:
+                acoustics[layer.name] = measured
+        return writer.commit(captions, replace(shards.plan.manifest, acoustics=acoustics))
 
 
 def _described(

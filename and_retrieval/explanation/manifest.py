@@ -67,6 +67,30 @@ class ExplanationManifest:
     moments: MomentConfig | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class ExplainPlan:
+    """Everything that decides explanations, known before the first unit is explained.
+
+    Attributes:
+        manifest: Of the explanations to be, without what only explaining tells.
+        texts: Hash of what is said of the clips.
+        model: Hash of the language model's file, or empty where none is asked.
+        sizes: Number of units of every layer, which is a shard.
+        made_by: See `shards.plan.made_by`.
+    """
+
+    manifest: ExplanationManifest
+    texts: str
+    model: str
+    sizes: tuple[int, ...]
+    made_by: str
+
+    @property
+    def decides(self) -> ExplainPlan:
+        """See `shards.plan.Plan`: all of it."""
+        return self
+
+
 def explanation_folder(recording: Folder) -> Folder:
     """Where the explanations of a recording lie: in its folder, under a manifest of their own."""
     return Folder(recording.path, KIND, FILE)

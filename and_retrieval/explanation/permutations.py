@@ -10,7 +10,7 @@ products for all shifts. So each order that is drawn stands for as many permutat
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -44,7 +44,7 @@ class GroupPermutations:
             permutations: Number of permutations, about; the smallest p-value is its inverse.
             seed: Of the permutations.
         """
-        self.strata = _strata(groups)
+        self.strata = strata_of(groups)
         self.width = max((len(rows) for rows in self.strata), default=1)
         self.draws = -(-permutations // self.width)
         self.first = min(-(-FIRST_PERMUTATIONS // self.width), self.draws)
@@ -105,10 +105,7 @@ class GroupPermutations:
         rng = np.random.default_rng(self.seed)
         exceeding = np.zeros(least.shape, dtype=np.int64)
         for batch in chunks(self.draws * self.width, y.size, BLOCK_BYTES):
-            order = np.empty((batch.stop - batch.start, y.shape[1]), dtype=np.int64)
-            for rows in self.strata:
-                dealt = rng.permuted(np.tile(np.arange(len(rows)), (len(order), 1)), axis=1)
-                order[:, rows.ravel()] = rows[dealt].reshape(len(order), -1)
+            order = dealt_orders(self.strata, batch.stop - batch.start, rng)
             shuffled = y[:, order].reshape(-1, y.shape[1])  # a row per row of y and permutation
             for part in chunks(len(x), len(shuffled), BLOCK_BYTES):
                 sums = (x[part] @ shuffled.T).reshape(-1, len(y), len(order))
@@ -153,11 +150,26 @@ def _every_pair(x: Spectra, y: Spectra) -> Spectra:
     return np.asarray(x.transpose(0, 2, 1) @ y)
 
 
-def _strata(groups: Array) -> list[Indices]:
-    """Rows of the clips, int64 [groups, clips of each], for every size of group."""
+def strata_of(groups: Array) -> list[Indices]:
+    """Rows of the clips, int64 [groups, clips of each], for every size of group; `groups` is int [clips]."""
     _, which, sizes = np.unique(groups, return_inverse=True, return_counts=True)
     members = np.split(np.argsort(which, kind="stable"), np.cumsum(sizes)[:-1])
     return [
         np.stack([rows for rows, size in zip(members, sizes, strict=True) if size == same])
         for same in np.unique(sizes)
     ]
+
+
+def dealt_orders(strata: Sequence[Indices], count: int, rng: np.random.Generator) -> Indices:
+    """Random orders of the clips that deal whole groups out to groups of as many clips, int64 [count, clips].
+
+    Args:
+        strata: From `strata_of`.
+        count: Number of orders.
+        rng: Draws them.
+    """
+    order = np.empty((count, sum(rows.size for rows in strata)), np.int64)
+    for rows in strata:
+        dealt = rng.permuted(np.tile(np.arange(len(rows)), (count, 1)), axis=1)
+        order[:, rows.ravel()] = rows[dealt].reshape(count, -1)
+    return order

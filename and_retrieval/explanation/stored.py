@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 
 from ..errors import DamagedError, InputError, StaleError
 from ..recording.recording import Recording
+from ..shards.folder import ShardCount
 from ..store import Stored
 from ..types import Explanation
 from . import columns
@@ -43,10 +44,12 @@ class Explained(Sequence[Explanation]):
     Attributes:
         recording: What they explain.
         stored: The committed files.
+        shards: Number of layers, and how many of them were found finished when they were made.
     """
 
     recording: Recording
     stored: Stored[ExplanationManifest]
+    shards: ShardCount = field(default=ShardCount(), compare=False)
 
     @property
     def manifest(self) -> ExplanationManifest:
@@ -180,8 +183,14 @@ class ExplanationWriter:
 
     def add(self, units: Sequence[Explanation]) -> None:
         """Add the units of the next layer."""
-        self._shown.update(clip.row for unit in units for clip in (*unit.top, *unit.low))
-        self._units.write_table(columns.table(units, Explanation), row_group_size=ROW_GROUP)
+        self.add_table(columns.table(units, Explanation))
+
+    def add_table(self, units: pa.Table) -> None:
+        """Add the units of the next layer as columns."""
+        for name in CLIPS:
+            for chunk in units.column(name).chunks:
+                self._shown.update(chunk.flatten().field("row").to_pylist())
+        self._units.write_table(units, row_group_size=ROW_GROUP)
 
     def commit(self, phrases: Sequence[str], manifest: ExplanationManifest) -> Explained:
         """Make the explanations those of the recording.

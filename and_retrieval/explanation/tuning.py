@@ -23,6 +23,7 @@ from ..recording.recording import Recording
 from ..types import Floats, Tuning
 from .acoustics import filled_ranks, q_values
 from .curves import CENTRES, CONFIDENCE, WIDTHS, Bins, binned, curves_of, shapes_of, standardised
+from .permutations import dealt_orders, strata_of
 
 Indices = npt.NDArray[np.intp]
 
@@ -238,7 +239,13 @@ def _against_chance(values: Floats, bins: Bins, permutations: int, seed: int) ->
     share = ((values @ members).astype(np.float64) ** 2).sum(axis=1)
     least = (share * (1 - ROUNDING)).astype(np.float32)[:, None]
     exceeding, total = np.zeros(units, np.int64), np.zeros(units)
-    for order in _orders(bins.files, permutations, members.shape[1] * max(units, clips), seed):
+    rng, strata, width = (
+        np.random.default_rng(seed),
+        strata_of(bins.files),
+        members.shape[1] * max(units, clips),
+    )
+    for part in chunks(permutations, width, CHUNK_BYTES, itemsize=4):
+        order = dealt_orders(strata, part.stop - part.start, rng)
         sums = values @ members[order.T].reshape(clips, -1)
         dealt = np.einsum("upb,upb->up", *[sums.reshape(units, len(order), -1)] * 2)
         exceeding += (dealt >= least).sum(axis=1)
@@ -246,29 +253,6 @@ def _against_chance(values: Floats, bins: Bins, permutations: int, seed: int) ->
     chance = total / permutations
     p_value = np.where(np.isfinite(share), (1 + exceeding) / (1 + permutations), np.nan)
     return np.nan_to_num((share - chance) / np.maximum(1 - chance, ROUNDING)), p_value
-
-
-def _orders(files: Indices, permutations: int, width: int, seed: int) -> Iterator[Indices]:
-    """Permutations of the clips that deal whole files out to files of as many clips, int [some, clips] at a time.
-
-    A file whose size no other has stays where it is.
-
-    Args:
-        files: int [clips], which file each clip is of.
-        permutations: How many.
-        width: Numbers that are held for each; as many permutations come at a time as stay within `CHUNK_BYTES`.
-        seed: Of the permutations.
-    """
-    rng = np.random.default_rng(seed)
-    sizes = np.bincount(files)
-    rows = np.split(np.argsort(files, kind="stable"), np.cumsum(sizes)[:-1])
-    alike = [np.stack([rows[file] for file in np.flatnonzero(sizes == size)]) for size in np.unique(sizes)]
-    for part in chunks(permutations, width, CHUNK_BYTES, itemsize=4):
-        order = np.empty((part.stop - part.start, len(files)), np.intp)
-        for same in alike:
-            dealt = rng.permuted(np.tile(np.arange(len(same)), (len(order), 1)), axis=1)
-            order[:, same.ravel()] = same[dealt].reshape(len(order), -1)
-        yield order
 
 
 def _described(

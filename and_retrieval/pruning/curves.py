@@ -25,7 +25,7 @@ class Curve:
     """Gaps over rising budgets.
 
     Attributes:
-        title: The concepts and the selector.
+        title: The concepts, the selector, and whether units were set to their mean.
         shares: Shares of the units that are pruned, 0..1.
         gaps: Gap of the selector at every share.
         random: Mean gap of random units, or None.
@@ -100,7 +100,8 @@ def curve_of(result: Mapping[str, Any]) -> Curve | None:
         return None if None in values else values
 
     return Curve(
-        title=f"{' + '.join(result['concepts'])}, {result['selector']}",
+        title=f"{' + '.join(result['concepts'])}, {result['selector']}"
+        + (", to the mean" if result["ablate"] == "mean" else ""),
         shares=[budget["share"] for budget in budgets],
         gaps=[budget["gap"] for budget in budgets],
         random=column("random_gap"),

@@ -234,6 +234,8 @@ class _Budget:
     random_gap: float | None
     random_gap_std: float | None
     oracle_gap: float | None
+    gap_centred: float | None
+    random_gap_centred: float | None
     delta_target: float | None
     delta_rest: float | None
     accuracy_target: float | None
@@ -249,6 +251,7 @@ class _Stored:
     recorded: str
     concepts: tuple[str, ...]
     selector: str
+    ablate: str
     unmeasured: str | None
     chosen: int
     budgets: tuple[_Budget, ...]

@@ -1,74 +1,86 @@
-"""Evidence: what every unit of the recorded layers responded to, gathered in one pass over the clips."""
+"""Evidence: what every unit of the recorded layers responded to, gathered shard by shard."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
 
 from ..errors import DamagedError
 from ..network.plan import LayerPlan
-from ..types import Floats, Ints, Kept, LayerEvidence, Moments
+from ..shards.tensors import Shapes, new_tensors, open_tensors
+from ..types import Floats, Ints, Kept, LayerEvidence, Pooling
 from .activations import HELD_OUT, SEEN, Activations
 from .manifest import RecordedLayer
 from .topk import RunningMoments, RunningTopK
 
 Batch = tuple[Ints, Mapping[str, tuple[Floats, Floats]]]
+Arrays = Mapping[str, npt.NDArray[Any]]
+
+_ENDS = ("top", "low")
+_KEPT = ("rows", "values", "peaks")
 
 
-@dataclass(frozen=True, slots=True)
-class GatheredLayer:
-    """What one pass over the clips leaves of a layer.
+class LayerTape:
+    """What a layer leaves while clips go by. Tapes of different clips can be merged.
 
     Attributes:
-        evidence: Top and bottom clips and moments.
-        missing_units: Units that gave NaN or infinity on some clip; such clips do not count for them.
-        missing_clips: Clips on which some unit did.
+        top, low: The strongest and the weakest clips of every unit.
+        moments: Statistics over the seen clips.
+        missing: bool [units], which gave NaN or infinity on some clip; such clips do not count for them.
+        missing_clips: Number of clips on which some unit did.
     """
 
-    evidence: LayerEvidence
-    missing_units: int
-    missing_clips: int
-
-
-class _Tape:
-    """What one layer leaves behind while the clips go by."""
-
-    def __init__(
-        self, plan: LayerPlan, number: int, held: npt.NDArray[np.bool_], top_k: int, activations: Activations
-    ) -> None:
-        self.plan = plan
-        self.top = RunningTopK(plan.units, top_k, largest=True)
-        self.low = RunningTopK(plan.units, top_k, largest=False)
-        self.moments = RunningMoments(plan.units)
-        self.place = np.where(held, np.cumsum(held), np.cumsum(~held)) - 1
-        self.missing_units = np.zeros(plan.units, bool)
+    def __init__(self, units: int, top_k: int) -> None:
+        self.top = RunningTopK(units, top_k, largest=True)
+        self.low = RunningTopK(units, top_k, largest=False)
+        self.moments = RunningMoments(units)
+        self.missing = np.zeros(units, bool)
         self.missing_clips = 0
-        self.seen, self.held_out = (activations.layer(number, part) for part in (SEEN, HELD_OUT))
 
-    def add(self, rows: Ints, out: npt.NDArray[np.bool_], values: Floats, peaks: Floats) -> None:
-        """Take in a batch; `out` marks its held-out clips. What is no finite number is missing, here as everywhere."""
+    def add(self, rows: Ints, out: npt.NDArray[np.bool_], values: Floats, peaks: Floats) -> Floats:
+        """Take in a batch; `out` marks its held-out clips. Returns the values, NaN where they are no finite number."""
         finite = np.isfinite(values)
-        self.missing_units |= ~finite.all(axis=0)
+        self.missing |= ~finite.all(axis=0)
         self.missing_clips += int((~finite.all(axis=1)).sum())
         values = np.where(finite, values, np.float32(np.nan))
         self.top.update(rows[~out], values[~out], peaks[~out])
         self.low.update(rows[~out], values[~out], peaks[~out])
         self.moments.update(values[~out])
-        self.seen[self.place[rows[~out]]] = values[~out]
-        self.held_out[self.place[rows[out]]] = values[out]
+        return values
 
-    def gathered(self) -> GatheredLayer:
+    def merge(self, other: LayerTape) -> None:
+        """Add what the layer left of other clips."""
+        self.top.merge(other.top)
+        self.low.merge(other.low)
+        self.moments.merge(other.moments)
+        self.missing |= other.missing
+        self.missing_clips += other.missing_clips
+
+    def evidence(self, name: str, pooling: Pooling) -> LayerEvidence:
         """The evidence of all clips taken in."""
-        top, low, moments = self.top.kept(), self.low.kept(), self.moments.moments()
-        evidence = LayerEvidence(self.plan.name, self.plan.pooling, top, low, moments)
-        return GatheredLayer(evidence, int(self.missing_units.sum()), self.missing_clips)
+        return LayerEvidence(name, pooling, self.top.kept(), self.low.kept(), self.moments.moments())
+
+    def arrays(self) -> dict[str, npt.NDArray[Any]]:
+        """All of it as arrays, see `tape_of`."""
+        ends = zip(_ENDS, (self.top.kept(), self.low.kept()), strict=True)
+        kept = {f"{end}_{field}": getattr(of, field) for end, of in ends for field in _KEPT}
+        counts = {"missing": self.missing, "missing_clips": np.array([self.missing_clips])}
+        return {**kept, **self.moments.state(), **counts}
+
+
+def tape_of(arrays: Arrays) -> LayerTape:
+    """The tape whose `arrays` these are."""
+    units, top_k = arrays["top_rows"].shape
+    tape = LayerTape(units, top_k)
+    top, low = (Kept(*(arrays[f"{end}_{field}"] for field in _KEPT)) for end in _ENDS)
+    tape.top, tape.low = RunningTopK.of(top, largest=True), RunningTopK.of(low, largest=False)
+    tape.moments = RunningMoments.of(arrays)
+    tape.missing, tape.missing_clips = np.array(arrays["missing"]), int(arrays["missing_clips"][0])
+    return tape
 
 
 def gather(
@@ -77,36 +89,67 @@ def gather(
     held: npt.NDArray[np.bool_],
     top_k: int,
     activations: Activations,
-) -> tuple[GatheredLayer, ...]:
-    """The evidence of all layers from one pass over batches of activations; memory is O(units x k).
+    places: Ints | None = None,
+    first: int = 0,
+) -> tuple[LayerTape, ...]:
+    """What all layers leave of one pass over batches of activations; memory is O(units x k).
 
     Args:
         batches: Rows int32 [n] and per layer (activations, peaks), float32 [n, units].
         plans: The layers.
-        held: bool [clips]; these clips never become evidence.
+        held: bool [clips], of the rows from `first` on; these clips never become evidence.
         top_k: Clips kept per unit at either end.
         activations: Filled as the batches come, see `activations.new_activations`; clips that could not be read stay
             NaN.
+        places: int32 [clips], of the rows from `first` on, where in its part of the `activations` a clip goes; -1 if
+            its activations are not kept. By default all are, in their order.
+        first: Row that `held` and `places` begin with.
     """
-    tapes = {plan.name: _Tape(plan, number, held, top_k, activations) for number, plan in enumerate(plans)}
-    for rows, recorded in batches:
-        for name, (values, peaks) in recorded.items():
-            tapes[name].add(rows, held[rows], values, peaks)
-    return tuple(tape.gathered() for tape in tapes.values())
-
-
-def save_evidence(layers: Sequence[LayerEvidence], path: Path) -> None:
-    """Write the extremes and moments of all layers to one safetensors file."""
-    arrays = {
-        f"{number}/{name}": array
-        for number, layer in enumerate(layers)
-        for name, array in _arrays(layer).items()
+    tapes = {plan.name: LayerTape(plan.units, top_k) for plan in plans}
+    places = np.where(held, np.cumsum(held), np.cumsum(~held)) - 1 if places is None else places
+    parts = {
+        plan.name: (activations.layer(number, SEEN), activations.layer(number, HELD_OUT))
+        for number, plan in enumerate(plans)
     }
-    save_file(arrays, path)
+    for rows, recorded in batches:
+        place, out = places[rows - first], held[rows - first]
+        for name, (values, peaks) in recorded.items():
+            finite = tapes[name].add(rows, out, values, peaks)
+            for part, chosen in zip(parts[name], (~out & (place >= 0), out & (place >= 0)), strict=True):
+                part[place[chosen]] = finite[chosen]
+    return tuple(tapes.values())
+
+
+def tape_shapes(units: Sequence[int], top_k: int) -> Shapes:
+    """The tensors of tapes, for `tensors.new_tensors`, by the number of units of each layer."""
+    empty = LayerTape(0, top_k).arrays().items()
+    return {
+        f"{number}/{name}": (array.dtype, (len(array) or count, *array.shape[1:]))
+        for number, count in enumerate(units)
+        for name, array in empty
+    }
+
+
+def write_tapes(tapes: Sequence[LayerTape], tensors: Arrays) -> None:
+    """Write tapes to the tensors of a file, under the names of `tape_shapes`."""
+    for number, tape in enumerate(tapes):
+        for name, array in tape.arrays().items():
+            tensors[f"{number}/{name}"][:] = array
+
+
+def read_tape(tensors: Arrays, number: int) -> LayerTape:
+    """The tape of a layer, by its place, from the tensors of a file."""
+    return tape_of({name: tensors[f"{number}/{name}"] for name in LayerTape(0, 1).arrays()})
+
+
+def save_evidence(tapes: Sequence[LayerTape], path: Path) -> None:
+    """Write the tapes of all layers to a file."""
+    units = [tape.top.units for tape in tapes]
+    write_tapes(tapes, new_tensors(path, tape_shapes(units, tapes[0].top.k if tapes else 1)))
 
 
 def load_evidence(path: Path, layers: Sequence[RecordedLayer], clips: int) -> tuple[LayerEvidence, ...]:
-    """What `save_evidence` wrote, for the layers of a recording's manifest.
+    """The evidence that `save_evidence` wrote, for the layers of a recording's manifest.
 
     Args:
         path: The file.
@@ -116,10 +159,13 @@ def load_evidence(path: Path, layers: Sequence[RecordedLayer], clips: int) -> tu
     Raises:
         DamagedError: The file does not fit the manifest.
     """
+    tensors = open_tensors(path)
     try:
-        arrays = load_file(path)
-        evidence = tuple(_layer(arrays, number, layer) for number, layer in enumerate(layers))
-    except (SafetensorError, KeyError, ValueError) as error:
+        tapes = [read_tape(tensors, number) for number in range(len(layers))]
+        evidence = tuple(
+            tape.evidence(layer.name, layer.pooling) for tape, layer in zip(tapes, layers, strict=True)
+        )
+    except (KeyError, ValueError, IndexError, TypeError) as error:
         raise damaged_file(path, error) from None
     for layer, recorded in zip(evidence, layers, strict=True):
         _check(path, layer, recorded.units, clips)
@@ -142,23 +188,3 @@ def _check(path: Path, layer: LayerEvidence, units: int, clips: int) -> None:
     moments = layer.moments
     if any(m.shape != (units,) for m in (moments.mean, moments.std, moments.low, moments.high)):
         raise damaged_file(path, f"layer {layer.name!r} has statistics of other units")
-
-
-def _arrays(layer: LayerEvidence) -> dict[str, npt.NDArray[Any]]:
-    ends = {"top": layer.top, "low": layer.low}
-    kept = {
-        f"{end}_{field}": getattr(k, field)
-        for end, k in ends.items()
-        for field in ("rows", "values", "peaks")
-    }
-    moments = {field: getattr(layer.moments, field) for field in ("mean", "std", "low", "high")}
-    return {name: np.ascontiguousarray(array) for name, array in {**kept, **moments}.items()}
-
-
-def _layer(arrays: Mapping[str, npt.NDArray[Any]], number: int, layer: RecordedLayer) -> LayerEvidence:
-    def get(field: str) -> npt.NDArray[Any]:
-        return arrays[f"{number}/{field}"]
-
-    top, low = (Kept(*(get(f"{end}_{f}") for f in ("rows", "values", "peaks"))) for end in ("top", "low"))
-    moments = Moments(layer.clips, *(get(f) for f in ("mean", "std", "low", "high")))
-    return LayerEvidence(layer.name, layer.pooling, top, low, moments)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..config import ClipConfig, MomentConfig, RecordConfig
 from ..network.plan import Calls
@@ -67,12 +67,16 @@ class RecordingManifest:
         dictionaries: Learned dictionaries that were attached to the network.
         index_clips: Number of clips in the index at the time; clips added later are not part of the recording.
         index_digest: `ClipIndex.digest` of these clips.
-        held_out_rows: Rows of the held-out clips, ascending.
+        held_out_rows: Rows of the held-out clips whose activations are kept, ascending.
         cut: How the clips were cut and read.
         moments: Length and hop of the moments that neuron vectors come from, or None where they come from clips.
         settings: The settings: layers by full name, k, pooling, held-out share, batch, device.
         skipped: Clips that could not be read, with the reason.
         layers: Recorded layers, in recorded order.
+        seen_rows: Rows of the seen clips whose activations are kept, ascending; None if those of all clips are.
+        plan: Fingerprint of the plan by which it was recorded.
+        response: Hash of the network's response to noise, to the last bit; so code that changed is noticed.
+        shards: Number of shards of that plan.
     """
 
     target: str
@@ -88,6 +92,10 @@ class RecordingManifest:
     layers: tuple[RecordedLayer, ...]
     changing: tuple[str, ...] = ()
     moments: MomentConfig | None = None
+    seen_rows: tuple[int, ...] | None = None
+    plan: str = ""
+    response: str = ""
+    shards: int = 0
 
     @property
     def read_clips(self) -> int:
@@ -98,3 +106,23 @@ class RecordingManifest:
 def identity(recording: Stored[RecordingManifest]) -> str:
     """Identifies a recording; changes when the network is recorded again."""
     return recording.entry(EVIDENCE).sha256
+
+
+@dataclass(frozen=True, slots=True)
+class RecordPlan:
+    """Everything that decides a recording, known before the first clip is heard.
+
+    Attributes:
+        manifest: Of the recording to be, without what only hearing the clips can tell.
+        sizes: Number of clips of every shard, in the order of the index.
+        made_by: See `shards.plan.made_by`.
+    """
+
+    manifest: RecordingManifest
+    sizes: tuple[int, ...]
+    made_by: str
+
+    @property
+    def decides(self) -> RecordPlan:
+        """See `shards.plan.Plan`: all but the response, whose last bits are others on other machines."""
+        return replace(self, manifest=replace(self.manifest, response=""))

@@ -2,42 +2,40 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.numpy import save_file
 
-from .. import faiss_index
 from ..checkpoints.devices import resolve_device
-from ..clips.bands import BANDS, band_levels
-from ..clips.index import ClipIndex, clip_place
-from ..clips.qualities import QUALITIES, measure
-from ..clips.source import held_out
+from ..clips.index import ClipIndex
 from ..config import RecordConfig
-from ..errors import InputError
+from ..errors import AndRetrievalError, InputError
 from ..files import check_writable
 from ..network.dictionary import attached
 from ..network.layers import TRIAL_SECONDS, match_layers, plan_layers
 from ..network.plan import LayerPlan, SteadySteps
-from ..network.probe import probe, read_batches
+from ..network.probe import probed
 from ..network.trial import check_independent, check_repeatable
-from ..progress import Announce, Progress, no_progress
-from ..store import Writer
+from ..progress import Announce, Tally, no_progress
+from ..shards.folder import FOLDER, ShardCount, Shards
+from ..shards.lock import locked
+from ..shards.plan import made_by, shard_sizes
+from ..shards.workers import work
+from ..store import Folder, Stored
 from ..targets import changed_entries, entry_hashes, weights_hash
-from ..types import Floats, Ints, Skipped, Target
-from .activations import FILE as ACTIVATIONS
-from .activations import new_activations
-from .evidence import Batch, GatheredLayer, gather, save_evidence
-from .manifest import EVIDENCE, RecordedLayer, RecordingManifest
-from .recording import QUALITIES_FILE, Recording
-from .unit_index import FILE as UNIT_INDEX
-from .unit_index import build_unit_index
+from ..types import Target
+from .manifest import RecordedLayer, RecordingManifest, RecordPlan
+from .merge import merge_recording
+from .recording import Recording
+from .shard import KeptRows, Recorder, RecordJob, kept_rows
 
 _log = logging.getLogger(__name__)
 
@@ -49,75 +47,202 @@ def record(
     config: RecordConfig | None = None,
     run: str | None = None,
     announce: Announce = no_progress,
+    workers: int | str = 1,
+    trust_remote_code: bool = False,
 ) -> Recording:
     """Play every clip of the index to the network once, and keep how its units respond.
+
+    The clips are recorded in shards. A recording that was stopped goes on with the shards that are missing; one that
+    is finished and complete is returned as it is.
 
     Args:
         target: The network.
         index: The clips to record.
         layers: Globs over the network's named modules; if empty, the layers of `config`, else the target's default.
-        config: Layers, k, pooling, held-out share, batch, device.
+        config: Layers, k, pooling, held-out share, batch, device, what is kept, length of a shard.
         run: Name of the run; by default made from the target's name. A run of that name is replaced.
         announce: See `Announce`.
+        workers: Number of processes, `ray`, or `ray:ADDRESS`, see `shards.workers.work`; several load the network by
+            its name.
+        trust_remote_code: See `targets.load_target`; for workers that load the network.
 
     Raises:
         InputError: No layer matches, the network fails on every clip, its response to a clip depends on chance or on
-            the other clips of the batch, or no clip is left to explain with.
+            the other clips of the batch, no clip is left to explain with, or another program writes to the run.
     """
-    config = config or RecordConfig()
     folder = index.folder.run(run or run_name(target.name))
     check_writable(folder.path)
+    with locked(folder.path, "record"):
+        begun = _begin(target, index, folder, layers, config or RecordConfig())
+        done = _finished_before(folder, begun.shards)
+        if done is not None:
+            begun.shards.remove()
+            folder.tidy()
+            return replace(Recording.open(folder, index), shards=ShardCount(done, done))
+        _forget_other_code(begun.shards)
+        begun.shards.begin()
+        try:
+            finished = begun.shards.finished()
+            missing = begun.shards.missing(finished)
+            _record_shards(begun, missing, announce, workers, trust_remote_code)
+            merge_recording(folder, index, begun.shards, begun.shards.finished())
+        finally:
+            begun.shards.tidy()
+        count = ShardCount(len(begun.shards.plan.sizes), len(finished))
+        return replace(Recording.open(folder, index), shards=count)
+
+
+def record_share(
+    target: Target,
+    index: ClipIndex,
+    share: tuple[int, int],
+    layers: Sequence[str] = (),
+    config: RecordConfig | None = None,
+    run: str | None = None,
+    announce: Announce = no_progress,
+) -> ShardCount:
+    """Record a share of the shards, while others record the rest, perhaps on other machines; `merge` then joins them.
+
+    Args:
+        share: (i, n): every n-th shard, from the i-th on, counted from 1.
+        target, index, layers, config, run, announce: As in `record`; they have to be the same for all shares.
+
+    Raises:
+        InputError: As in `record`, or others record under another plan.
+    """
+    folder = index.folder.run(run or run_name(target.name))
+    check_writable(folder.path)
+    with locked(folder.path, "record --shard", shared=True):
+        begun = _begin(target, index, folder, layers, config or RecordConfig())
+        begun.shards.begin(alone=False)
+        mine = range(share[0] - 1, len(begun.shards.plan.sizes), share[1])
+        finished = begun.shards.finished(alone=False)
+        missing = [number for number in mine if number not in finished]
+        _record_shards(begun, missing, announce, 1, False)
+        return ShardCount(len(mine), len(mine) - len(missing))
+
+
+def merge(index: ClipIndex, run: str) -> Recording:
+    """Make a recording of the shards that several calls of `record_share` left.
+
+    Raises:
+        InputError: Nothing was recorded, shards are missing, or another program writes to the run.
+    """
+    folder = index.folder.run(run)
+    with locked(folder.path, "merge"):
+        shards = Shards.open(folder.path / FOLDER, RecordPlan)
+        if shards.plan.manifest.index_digest != index.digest():
+            raise InputError(f"index {index.name!r} was changed after {run} was begun; record it again")
+        finished = shards.finished()
+        shards.check_complete(finished)
+        merge_recording(folder, index, shards, finished)
+        count = ShardCount(len(shards.plan.sizes), len(finished))
+        return replace(Recording.open(folder, index), shards=count)
+
+
+@dataclass(frozen=True)
+class _Begun:
+    """A recording that was planned.
+
+    Attributes:
+        target, plans, kept: The network, its layers, and which clips are kept.
+        index: The clips.
+        shards: With the plan.
+        device: Where the network is.
+    """
+
+    target: Target
+    plans: Sequence[LayerPlan]
+    kept: KeptRows
+    index: ClipIndex
+    shards: Shards[RecordPlan]
+    device: torch.device
+
+
+def _begin(
+    target: Target, index: ClipIndex, folder: Folder, layers: Sequence[str], config: RecordConfig
+) -> _Begun:
+    """Plan a recording, after trials of the network."""
     device = resolve_device(config.device)
     before = entry_hashes(target.module)
     names = match_layers(target.module, tuple(layers) or config.layers or target.layers, target.aliases)
     plans = _plans(target, names, index, config, device)
-    held = held_out(index.clips, config.hold_out)
-    skipped: list[Skipped] = []
-    measured = {
-        "qualities": np.full((len(index.clips), len(QUALITIES)), np.nan, np.float32),
-        "bands": np.full((len(index.clips), BANDS), np.nan, np.float32),
-    }
-    batches = _batches(index, target, config.batch, measured, skipped, announce("recording", "clips"))
-    scratch = folder.scratch(ACTIVATIONS)
+    changing = changed_entries(before, entry_hashes(target.module))
+    if changing:
+        _log.warning(
+            "target %r: %s changed while it ran and cannot tell these weights from others: left out of their hash",
+            target.name, ", ".join(changing),
+        )  # fmt: skip
+    kept = kept_rows(index, config)
+    rows_kept = kept.place >= 0
+    held_out = np.flatnonzero(kept.held_out & rows_kept)
+    seen = None if rows_kept.all() else tuple(np.flatnonzero(~kept.held_out & rows_kept).tolist())
+    manifest = RecordingManifest(
+        target=target.name,
+        weights=weights_hash(target.module, changing),
+        aliases={alias: layer for alias, layer in target.aliases.items() if layer in names},
+        dictionaries=attached(target),
+        index_clips=len(index.clips),
+        index_digest=index.digest(),
+        held_out_rows=tuple(held_out.tolist()),
+        cut=index.cut,
+        moments=index.moment_config,
+        settings=replace(config, layers=names, device=device.type),
+        skipped=(),
+        layers=tuple(map(_recorded, plans)),
+        changing=changing,
+        seen_rows=seen,
+        response=_response(target, plans, index, device),
+    )
+    sizes = shard_sizes([clip.duration for clip in index.clips], config.shard_seconds)
+    plan = RecordPlan(manifest, sizes, made_by())
+    return _Begun(target, plans, kept, index, Shards(folder.path / FOLDER, plan), device)
+
+
+def _finished_before(folder: Folder, shards: Shards[RecordPlan]) -> int | None:
+    """Number of shards of the recording in the folder, if it is of this plan, complete and undamaged."""
+    if not folder.exists():
+        return None
     try:
-        sizes = [plan.units for plan in plans]
-        activations = new_activations(scratch, sizes, int((~held).sum()), int(held.sum()))
-        recorded = _recorded_clips(target, plans, batches, device, index, skipped, measured)
-        gathered = gather(recorded, plans, held, config.top_k, activations)
-        del activations  # flushes and closes the map
-        evidence = tuple(layer.evidence for layer in gathered)
-        changing = changed_entries(before, entry_hashes(target.module))
-        if changing:
-            _log.warning(
-                "target %r: %s changed while it ran and cannot tell these weights from others: left out of their hash",
-                target.name, ", ".join(changing),
-            )  # fmt: skip
-        manifest = RecordingManifest(
-            target=target.name,
-            weights=weights_hash(target.module, changing),
-            aliases={alias: layer for alias, layer in target.aliases.items() if layer in names},
-            dictionaries=attached(target),
-            index_clips=len(index.clips),
-            index_digest=index.digest(),
-            held_out_rows=tuple(np.flatnonzero(held).tolist()),
-            cut=index.cut,
-            moments=index.moment_config,
-            settings=replace(config, layers=names, device=device.type),
-            skipped=tuple(skipped),
-            layers=tuple(_recorded(*pair) for pair in zip(plans, gathered, strict=True)),
-            changing=changing,
-        )
-        unit_index = build_unit_index(evidence, index.vectors(), index.moments)
-        files: dict[str, Writer | Path] = {
-            UNIT_INDEX: lambda path: faiss_index.save(unit_index.faiss, path),
-            QUALITIES_FILE: lambda path: save_file(measured, path),
-            EVIDENCE: lambda path: save_evidence(evidence, path),
-            ACTIVATIONS: scratch,
-        }
-        folder.commit(files, manifest)
-    finally:
-        scratch.unlink(missing_ok=True)
-    return Recording.open(folder, index)
+        stored: Stored[RecordingManifest] = folder.open(RecordingManifest)
+        for name in stored.files:
+            stored.file(name)
+    except AndRetrievalError:
+        return None
+    manifest, planned = stored.manifest, shards.plan.manifest
+    same = (manifest.plan, manifest.response) == (shards.fingerprint, planned.response)
+    return manifest.shards if same and not manifest.skipped else None
+
+
+def _response(target: Target, plans: Sequence[LayerPlan], index: ClipIndex, device: torch.device) -> str:
+    """Hash of the network's response to noise as long as the first clip, of all layers."""
+    samples = max(1, round(index.clips[0].duration * target.sample_rate))
+    noise = np.random.default_rng(0).uniform(-0.3, 0.3, samples).astype(np.float32)
+    digest = hashlib.sha256()
+    for values, peaks in probed(target, plans, [noise], device).values():
+        digest.update(values.tobytes() + peaks.tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _forget_other_code(shards: Shards[RecordPlan]) -> None:
+    """Remove shards of a network that responded otherwise: its weights are the same, its code is not."""
+    with suppress(AndRetrievalError):
+        known = Shards.open(shards.path, RecordPlan).plan.manifest.response
+        if known != shards.plan.manifest.response:
+            shards.remove()
+
+
+def _record_shards(
+    begun: _Begun, missing: Sequence[int], announce: Announce, workers: int | str, trust_remote_code: bool
+) -> None:
+    """Record these shards."""
+    sizes = begun.shards.plan.sizes
+    tally = Tally(announce("recording", "clips"), sum(sizes[number] for number in missing))
+    recorder = Recorder(
+        begun.target, begun.plans, begun.index, begun.shards, begun.kept, begun.device, tally.within
+    )
+    job = RecordJob(begun.index.folder.path, begun.shards.path, str(begun.device), trust_remote_code)
+    work(job, missing, workers, lambda number: tally.add(sizes[number]), recorder.record)
 
 
 def _plans(
@@ -133,41 +258,7 @@ def _plans(
     return plans
 
 
-def _recorded_clips(
-    target: Target,
-    plans: Sequence[LayerPlan],
-    batches: Iterable[tuple[Ints, Sequence[Floats]]],
-    device: torch.device,
-    index: ClipIndex,
-    skipped: list[Skipped],
-    measured: Mapping[str, Floats],
-) -> Iterator[Batch]:
-    """The network's response to the clips that it can hear.
-
-    The others are added to `skipped`, and what was `measured` of them is taken back.
-
-    Raises:
-        InputError: No clip can be read, the network can hear none, or an error is not of one clip alone.
-    """
-    refused: list[tuple[int, InputError]] = []
-    heard = 0
-    for rows, layers in probe(target, plans, batches, device, refused):
-        heard += len(rows)
-        yield rows, layers
-    if not heard and not refused and skipped:
-        raise InputError(f"no clip can be read, the first is {skipped[0].path}: {skipped[0].reason}")
-    if refused and not heard:
-        row, error = refused[0]
-        raise InputError(
-            f"no clip can be recorded, the first is {clip_place(index.clips[row])}: {error}"
-        ) from error
-    for row, error in refused:
-        for values in measured.values():
-            values[row] = np.nan
-        skipped.append(Skipped(clip_place(index.clips[row]), str(error)))
-
-
-def _recorded(plan: LayerPlan, layer: GatheredLayer) -> RecordedLayer:
+def _recorded(plan: LayerPlan) -> RecordedLayer:
     steady = plan.step_seconds if isinstance(plan.step_seconds, SteadySteps) else None
     return RecordedLayer(
         name=plan.name,
@@ -178,12 +269,10 @@ def _recorded(plan: LayerPlan, layer: GatheredLayer) -> RecordedLayer:
         time_axis=plan.time_axis,
         batch_axis=plan.batch_axis,
         overlap=plan.overlap,
-        clips=layer.evidence.moments.count,
+        clips=0,
         calls=plan.calls,
         step=steady.step if steady else None,
         side=steady.side if steady else 0.0,
-        missing_units=layer.missing_units,
-        missing_clips=layer.missing_clips,
     )
 
 
@@ -196,23 +285,3 @@ def run_name(target: str) -> str:
     else:
         parts = [Path(path).stem, function] if function else [path]
     return re.sub(r"[^A-Za-z0-9._-]+", "-", "-".join(parts)).strip("-.") or "run"
-
-
-def _batches(
-    index: ClipIndex,
-    target: Target,
-    batch: int,
-    measured: Mapping[str, Floats],
-    skipped: list[Skipped],
-    progress: Progress,
-) -> Iterator[tuple[Ints, list[Floats]]]:
-    """Clips of the index in batches of equal length.
-
-    The sound of every clip is measured as the network hears it, and written to `measured`; clips that cannot be read
-    are added to `skipped`.
-    """
-    for rows, sounds in read_batches(index.clips, target.sample_rate, batch, index.cut, skipped, progress):
-        for row, sound in zip(rows, sounds, strict=True):
-            measured["qualities"][row] = measure(sound, target.sample_rate)
-            measured["bands"][row] = band_levels(sound, target.sample_rate)
-        yield np.array(rows, np.int32), sounds

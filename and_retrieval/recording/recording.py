@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Self
 
 import numpy as np
 import numpy.typing as npt
-from safetensors import SafetensorError
-from safetensors.numpy import load_file
 
 from ..clips.bands import BANDS
 from ..clips.index import ClipIndex
 from ..clips.qualities import QUALITIES
 from ..errors import StaleError, unknown_name
 from ..network.names import recorded_layers
+from ..shards.folder import ShardCount
+from ..shards.tensors import open_tensors
 from ..store import Folder, Stored
 from ..types import Floats, LayerEvidence
 from .activations import FILE as ACTIVATIONS
@@ -36,10 +36,12 @@ class Recording:
     Attributes:
         stored: The folder's committed state. Each file is opened and verified once.
         index: The index of the recorded clips.
+        shards: In how many shards it was recorded, and how many of them were found finished.
     """
 
     stored: Stored[RecordingManifest]
     index: ClipIndex
+    shards: ShardCount = field(default=ShardCount(), compare=False)
 
     @classmethod
     def open(cls, folder: Folder, index: ClipIndex) -> Self:
@@ -113,14 +115,19 @@ class Recording:
 
     @cached_property
     def seen_rows(self) -> npt.NDArray[np.intp]:
-        """Rows of the clips that may serve as evidence, int [seen], in the order of the `seen` activations."""
+        """Rows of the seen clips whose activations are kept, int [seen], in the order of the `seen` activations.
+
+        Those are all clips that may serve as evidence, unless there are more than `RecordConfig.kept_seen`.
+        """
+        if self.manifest.seen_rows is not None:
+            return np.array(self.manifest.seen_rows, np.intp)
         seen = np.ones(self.manifest.index_clips, bool)
         seen[list(self.manifest.held_out_rows)] = False
         return np.flatnonzero(seen)
 
     @cached_property
     def held_out_rows(self) -> npt.NDArray[np.intp]:
-        """Rows of the held-out clips, int [held out], in the order of the `held_out` activations."""
+        """Rows of the held-out clips whose activations are kept, int [held out], in the order of these."""
         return np.array(self.manifest.held_out_rows, np.intp)
 
     def files_of(self, rows: Sequence[int] | npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
@@ -166,10 +173,7 @@ class Recording:
     @cached_property
     def _measured(self) -> dict[str, Floats]:
         path = self.stored.file(QUALITIES_FILE)
-        try:
-            measured: dict[str, Floats] = load_file(path)
-        except (SafetensorError, ValueError) as error:
-            raise damaged_file(path, error) from None
+        measured = open_tensors(path)
         clips = self.manifest.index_clips
         expected = {"qualities": (clips, len(QUALITIES)), "bands": (clips, BANDS)}
         if {name: array.shape for name, array in measured.items()} != expected:
@@ -178,9 +182,9 @@ class Recording:
 
     @cached_property
     def _activations(self) -> Activations:
-        path, clips = self.stored.file(ACTIVATIONS), self.manifest.index_clips
-        activations, held = open_activations(path), len(self.manifest.held_out_rows)
+        path = self.stored.file(ACTIVATIONS)
+        activations, seen, held = open_activations(path), len(self.seen_rows), len(self.held_out_rows)
         for number, layer in enumerate(self.manifest.layers):
-            if activations.shapes(number) != ((clips - held, layer.units), (held, layer.units)):
+            if activations.shapes(number) != ((seen, layer.units), (held, layer.units)):
                 raise damaged_file(path, f"layer {layer.name!r} has activations of other clips or units")
         return activations

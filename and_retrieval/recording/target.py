@@ -38,23 +38,38 @@ def load_recorded_target(
     if named is None and is_code(spec) and not trust_remote_code:
         check_noted(spec, f"run {recording.name!r}", f"name it: --target {spec}")
     target = load_target(spec, device, trust_remote_code or (named is None and is_archive(spec)))
-    for attached in recording.manifest.dictionaries:
-        target = _attached(target, attached, recording)
+    return with_dictionaries(target, recording.manifest.dictionaries, recording.name, recording.remedy)
+
+
+def with_dictionaries(
+    target: Target, dictionaries: Sequence[AttachedDictionary], name: str, remedy: str
+) -> Target:
+    """A target with the dictionaries of a recording attached, as they were then.
+
+    Args:
+        target: The network, without them.
+        dictionaries: Of the recording's manifest.
+        name, remedy: How messages call the recording, and the command they give.
+
+    Raises:
+        InputError: A dictionary has no file.
+        StaleError: The file of a dictionary has changed.
+    """
+    for attached in dictionaries:
+        target = _attached(target, attached, name, remedy)
     return target
 
 
-def _attached(target: Target, attached: AttachedDictionary, recording: Recording) -> Target:
+def _attached(target: Target, attached: AttachedDictionary, name: str, remedy: str) -> Target:
     layer = attached.layer
     if attached.path is None:
         raise InputError(
-            f"the dictionary of layer {layer!r} of {recording.name} was made in Python and has no file; save it "
-            f"with dictionary.save_dictionary and {recording.remedy} --dictionary {layer}=FILE"
+            f"the dictionary of layer {layer!r} of {name} was made in Python and has no file; save it "
+            f"with dictionary.save_dictionary and {remedy} --dictionary {layer}=FILE"
         )
     dictionary = load_dictionary(attached.path)
     if dictionary.source is None or dictionary.source[1] != attached.sha256:
-        raise StaleError(
-            f"{attached.path} has changed since {recording.name} was recorded; {recording.remedy}"
-        )
+        raise StaleError(f"{attached.path} has changed since {name} was recorded; {remedy}")
     device = next(target.module.parameters(), dictionary.encoder).device
     axes = attached.unit_axis, attached.time_axis
     return attach(target, layer, dictionary, device=device, axes=axes)

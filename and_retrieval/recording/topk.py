@@ -7,6 +7,9 @@ order in which partial results are merged changes the result.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
@@ -89,6 +92,21 @@ class RunningTopK:
             self._insert(all_units, other._ranks[:, slot], other._peaks[:, slot])
         self._highest_row = max(self._highest_row, other._highest_row)
 
+    @classmethod
+    def of(cls, kept: Kept, largest: bool) -> RunningTopK:
+        """The state in which `kept` gives that."""
+        units, k = kept.rows.shape
+        running = cls(units, k, largest)
+        there = kept.rows >= 0
+        strength = running._strength(np.where(there, kept.values, np.float32(0)))
+        running._ranks = np.where(there, _rank(strength, kept.rows), _NOTHING)
+        running._peaks = np.array(kept.peaks)
+        running._weakest = running._ranks.argmin(axis=1)
+        weakest = running._ranks.min(axis=1)
+        running._bar = np.where(weakest == _NOTHING, np.float32(-np.inf), _strength_of(weakest))
+        running._highest_row = int(kept.rows.max(initial=-1))
+        return running
+
     def kept(self) -> Kept:
         """The kept clips, strongest (weakest) first, padded with -1 and NaN."""
         order = np.argsort(self._ranks, axis=1)[:, ::-1]
@@ -123,10 +141,10 @@ class RunningTopK:
         self._bar[units] = np.where(ranks == _NOTHING, np.float32(-np.inf), _strength_of(ranks))
 
 
-def _rank(strength: Floats, row: int | np.integer) -> _Ranks:
+def _rank(strength: Floats, row: int | np.integer | Ints) -> _Ranks:
     bits = np.ascontiguousarray(strength, dtype=np.float32).view(np.int32)
     ordered = (bits ^ ((bits >> 31) & _LAST_ROW)).astype(np.int64)
-    return (ordered << _ROW_BITS) | np.int64(_LAST_ROW - int(row))
+    return (ordered << _ROW_BITS) | (_LAST_ROW - np.asarray(row, np.int64))
 
 
 def _strength_of(ranks: _Ranks) -> Floats:
@@ -198,6 +216,26 @@ class RunningMoments:
         self._high = np.maximum(self._high, other._high)
         self.ignored = self.ignored + other.ignored
         self.clips += other.clips
+
+    def state(self) -> dict[str, npt.NDArray[Any]]:
+        """All that `of` needs to go on: `clips` int64 [1], `ignored` int64 [units], the rest float64 [units]."""
+        return {
+            "clips": np.array([self.clips]),
+            "ignored": self.ignored,
+            "mean": self._mean,
+            "squares": self._squares,
+            "low": self._low,
+            "high": self._high,
+        }
+
+    @classmethod
+    def of(cls, state: Mapping[str, npt.NDArray[Any]]) -> RunningMoments:
+        """The statistics whose `state` that is."""
+        running = cls(len(state["mean"]))
+        running.clips, running.ignored = int(state["clips"][0]), np.array(state["ignored"])
+        running._mean, running._squares = np.array(state["mean"]), np.array(state["squares"])
+        running._low, running._high = np.array(state["low"]), np.array(state["high"])
+        return running
 
     def moments(self) -> Moments:
         """The statistics; `std` is the population's (divides by n); NaN for a unit without any finite activation."""

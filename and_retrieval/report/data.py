@@ -196,8 +196,10 @@ def _unit(unit: Explanation, layer: int, numbers: _Numbers) -> dict[str, Any]:
 
 def _profile(profile: Sequence[float]) -> list[float]:
     """A spectral profile to two decimals, one value per mel band; empty where there is nothing to see in it."""
-    seen = bool(profile) and np.nanmax(np.abs(profile), initial=0) >= LEAST_DRAWN
-    return [round(value, 2) if math.isfinite(value) else 0.0 for value in profile] if seen else []
+    strongest = max((abs(value) for value in profile if math.isfinite(value)), default=0.0)
+    if strongest < LEAST_DRAWN:
+        return []
+    return [round(value, 2) if math.isfinite(value) else 0.0 for value in profile]
 
 
 def _meaning(meaning: Meaning, numbers: _Numbers) -> dict[str, Any]:

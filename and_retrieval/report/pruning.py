@@ -11,13 +11,15 @@ from ..recording.recording import Recording
 from .data import Picture, Section
 
 EXPLAINED = (
-    "Units of a concept were masked, and the change was measured on held-out clips. The column concept is the change "
+    "Units of a concept were masked, set to zero or to their mean over the seen clips, and the change was measured on "
+    "held-out clips. The column concept is the change "
     "of the mean probability of the concept's class on its clips; the column others is that of the other classes on "
     "theirs. The gap is others minus concept. Beside it are the gap when as many random units of the same layers are "
-    "masked, and the gap of units chosen by the clips' labels. Each row is the budget at the knee of its curve."
+    "masked, and the gap of units chosen by the clips' labels. The logit gap is in logits less their mean over all "
+    "classes, with that of random units in brackets. Each row is the budget at the knee of its curve."
 )
 HEAD = (
-    "pruned", "units", "concept", "others", "gap", "random", "by labels", "accuracy", "accuracy of others",
+    "pruned", "units", "concept", "others", "gap", "random", "by labels", "logit gap", "accuracy", "accuracy of others",
     "other classes that lost most", "concepts nearest to the units",
 )  # fmt: skip
 SHOWN = 3
@@ -52,7 +54,8 @@ def pruning_sections(recording: Recording) -> tuple[Section, ...]:
 
 
 def _title(result: Mapping[str, Any]) -> str:
-    return f"{' + '.join(result['concepts'])} by {result['selector']}"
+    mean = ", to the mean" if result["ablate"] == "mean" else ""
+    return f"{' + '.join(result['concepts'])} by {result['selector']}{mean}"
 
 
 def _row(result: Mapping[str, Any]) -> tuple[str, ...]:
@@ -68,5 +71,9 @@ def _row(result: Mapping[str, Any]) -> tuple[str, ...]:
         "" if budget[name] is None else f"{budget[name]:+.3f}"
         for name in ("delta_target", "delta_rest", "gap", "random_gap", "oracle_gap")
     ]
+    centred, random = budget["gap_centred"], budget["random_gap_centred"]
+    logits = (
+        "" if centred is None else f"{centred:+.2f}" + (f" ({random:+.2f})" if random is not None else "")
+    )
     size = f"{budget['units']} ({budget['share']:.1%})"
-    return (_title(result), size, *figures, *accuracy, lost, removed)
+    return (_title(result), size, *figures, logits, *accuracy, lost, removed)

@@ -32,6 +32,9 @@ function summaryOf(unit) {
     const made = unit.origin === "composed" ? "composed" : "automatic";
     return el("div", {}, kind("Summary", made), el("p", { class: "sentence" }, ...marked(unit.text)), raw);
   }
+  if (unit.kind === "acoustic" && unit.acoustics !== null) {
+    return el("div", { class: "unsaid" }, el("b", {}, "Measured sound explains it"), `: ${signed(unit.acoustics)}`, raw);
+  }
   const failed = unit.reliable === "fails" && !unit.meanings.some((meaning) => meaning.reliable === "holds");
   return el("div", { class: failed ? "abstained" : "unsaid" }, el("b", {}, failed ? "No reliable explanation" : "No sentence"),
     unit.reason ? `: ${unit.reason}` : "", raw);

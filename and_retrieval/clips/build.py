@@ -1,0 +1,263 @@
+"""Builds a clip index: plans which clips join it, embeds them in shards, and merges these in their order."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from .. import faiss_index
+from ..config import ClipConfig, MomentConfig
+from ..embed.prompts import check_prompts, templates_of
+from ..embed.user import CheckedEmbedder
+from ..errors import InputError
+from ..files import check_writable
+from ..progress import Progress, Tally, silent
+from ..shards.folder import FOLDER, Receipt, ShardCount, Shards
+from ..shards.lock import locked
+from ..shards.plan import made_by, shard_sizes, spans
+from ..shards.tensors import open_tensors
+from ..shards.workers import work
+from ..store import INDEX, Folder, Stored, Writer
+from ..types import Clip, Floats, Skipped
+from .again import still_missed, still_valid
+from .index import (
+    CLIPS,
+    MOMENTS,
+    SKIPPED,
+    VECTORS,
+    ClipIndex,
+    digest_of,
+    durations_of,
+    read_records,
+    record_lines,
+)
+from .manifest import IndexManifest, IndexPlan
+from .moments import Halves, Rows, moment_counts, save_moments
+from .shard import EmbedJob, ShardEmbedder, clip_moment_counts
+from .source import load_clips
+
+KEPT = "kept.npy"
+"""File of a plan: int64, rows of the clips of the index that stay."""
+CHUNK = 4096  # clips whose vectors are copied at a time
+
+
+@dataclass(frozen=True)
+class Request:
+    """What an index is to be made of, see `ClipIndex.build`."""
+
+    source: str | Path
+    embedder: CheckedEmbedder
+    path: Path
+    config: ClipConfig | None = None
+    moments: MomentConfig | bool | None = None
+    prompts: Sequence[str] | None = None
+    shard_seconds: float | None = None
+
+
+def build_index(
+    request: Request, progress: Progress = silent, workers: int | str = 1, device: str = "cpu"
+) -> ClipIndex:
+    """Make the index that is asked for, or add to it, see `ClipIndex.build`.
+
+    Args:
+        request: What it is made of.
+        progress: Called with the number of clips done and the total.
+        workers: See `shards.workers.work`.
+        device: Where the embedder runs that workers load.
+    """
+    check_writable(request.path)
+    with locked(request.path, "index"):
+        shards, files = _planned(request)
+        shards.begin(files=files)
+        try:
+            finished = shards.finished()
+            _embed(shards, shards.missing(finished), request.embedder, progress, workers, device)
+            _merge(request.path, shards)
+        finally:
+            shards.tidy()
+        resumed = len(finished) + shards.plan.manifest.shards - len(shards.plan.sizes)
+        return _opened(request.path, shards.plan, resumed).with_embedder(request.embedder)
+
+
+def build_share(request: Request, share: tuple[int, int], progress: Progress = silent) -> ShardCount:
+    """Embed a share of the shards, while others embed the rest, perhaps on other machines; `merge_index` joins them.
+
+    Args:
+        request: What the index is made of; the same for all shares.
+        share: (i, n): every n-th shard, from the i-th on, counted from 1.
+        progress: Called with the number of clips done and the total.
+
+    Raises:
+        InputError: As in `ClipIndex.build`, or others embed other clips, or under other settings.
+    """
+    check_writable(request.path)
+    with locked(request.path, "index --shard", shared=True):
+        shards, files = _planned(request)
+        shards.begin(alone=False, files=files)
+        mine = range(share[0] - 1, len(shards.plan.sizes), share[1])
+        finished = shards.finished(alone=False)
+        missing = [number for number in mine if number not in finished]
+        _embed(shards, missing, request.embedder, progress, 1, "cpu")
+        return ShardCount(len(mine), len(mine) - len(missing))
+
+
+def merge_index(path: Path) -> ClipIndex:
+    """Make an index of the shards that several calls of `build_share` left.
+
+    Raises:
+        InputError: Nothing was embedded, shards are missing, or another program writes to the index.
+    """
+    with locked(path, "merge"):
+        shards = Shards.open(path / FOLDER, IndexPlan)
+        shards.check_complete(shards.finished())
+        _merge(path, shards)
+        return _opened(path, shards.plan, shards.plan.manifest.shards)
+
+
+def _planned(request: Request) -> tuple[Shards[IndexPlan], Mapping[str, Writer | str | Path]]:
+    """The plan, and the files that go with it."""
+    embedder, folder = request.embedder, Folder(request.path, INDEX)
+    old = ClipIndex.usable(request.path, embedder) if folder.exists() else None
+    asked = None if request.prompts is None else check_prompts(request.prompts, "prompt")
+    if old is not None:
+        old.check_settings(request.config, request.moments)
+        if asked is not None:
+            old.check_prompts(asked)
+    config = old.cut if old else request.config or ClipConfig()
+    probe = load_clips(request.source, config)
+    rows, kept, changed = still_valid(old.clips if old else (), probe)
+    known = {clip.id for clip in kept}
+    new = [clip for clip in probe.clips if clip.id not in known]
+    misses = (*still_missed(old.skipped if old else (), probe, request.source), *probe.skipped)
+    sizes = shard_sizes([clip.duration for clip in new], request.shard_seconds)
+    manifest = IndexManifest(
+        name=request.path.name,
+        clips=0,
+        skipped=0,
+        embedder=embedder.name,
+        embedder_fingerprint=embedder.fingerprint,
+        dim=embedder.dim,
+        cut=config,
+        prompts=old.prompts if old else asked or templates_of(embedder),
+        digest="",
+        moments=old.moment_config if old else _moment_config(request.moments, embedder),
+        shards=len(sizes) + (old.shards.shards if old else 0),
+    )
+    ids = hashlib.sha256("\n".join(clip.id for clip in new).encode()).hexdigest()[:16]
+    plan = IndexPlan(manifest, ids, len(kept), sizes, made_by(), changed, probe.notes)
+    files: dict[str, Writer | str | Path] = {
+        CLIPS: record_lines((*kept, *new)),
+        SKIPPED: record_lines(dict.fromkeys(misses)),
+        KEPT: _array(np.array(rows, np.int64)),
+    }
+    return Shards(request.path / FOLDER, plan), files
+
+
+def _moment_config(moments: MomentConfig | bool | None, embedder: CheckedEmbedder) -> MomentConfig | None:
+    """Length and hop of the moments of a new index, or None for none, see `ClipIndex.build`."""
+    if isinstance(moments, MomentConfig):
+        return moments
+    return MomentConfig() if (embedder.hears_moments if moments is None else moments) else None
+
+
+def _embed(
+    shards: Shards[IndexPlan],
+    missing: Sequence[int],
+    embedder: CheckedEmbedder,
+    progress: Progress,
+    workers: int | str,
+    device: str,
+) -> None:
+    """Embed these shards."""
+    sizes = shards.plan.sizes
+    tally = Tally(progress, sum(sizes[number] for number in missing))
+    clips = read_records(shards.planned_file(CLIPS), Clip)[shards.plan.kept :]
+    here = ShardEmbedder(embedder, clips, shards, tally.within)
+    job = EmbedJob(shards.path, device)
+    work(job, missing, workers, lambda number: tally.add(sizes[number]), here.embed)
+
+
+def _merge(path: Path, shards: Shards[IndexPlan]) -> None:
+    """Commit the index that the finished shards make, and remove them.
+
+    Raises:
+        InputError: No clip could be read.
+    """
+    finished, plan = shards.finished(), shards.plan
+    receipts = [finished[number] for number in range(len(plan.sizes))]
+    files = [shards.file(receipt) for receipt in receipts]
+    planned = read_records(shards.planned_file(CLIPS), Clip)
+    parts = [np.array(open_tensors(file, kind=INDEX)["read"]) for file in files]
+    read = np.concatenate([np.ones(plan.kept, bool), *parts])
+    clips = [clip for clip, there in zip(planned, read, strict=True) if there]
+    skipped = _skipped(shards, receipts)
+    if not clips:
+        shards.remove()
+        raise InputError(f"no usable audio: all {len(planned)} clips were skipped ({skipped[-1].reason})")
+    old = ClipIndex.open(path) if plan.kept else None
+    kept = np.load(shards.planned_file(KEPT), allow_pickle=False)
+    made = replace(
+        plan.manifest,
+        clips=len(clips),
+        skipped=len(skipped),
+        digest=digest_of(clips, plan.manifest.embedder_fingerprint),
+        shards=plan.manifest.shards - sum(not part.any() for part in parts),  # those that gave clips
+    )
+    contents: dict[str, Writer | str | Path] = {
+        CLIPS: record_lines(clips),
+        SKIPPED: record_lines(skipped),
+        VECTORS: lambda to: faiss_index.save_blocks(_vectors(old, kept, files), len(clips), made.dim, to),
+    }
+    if made.moments is not None:
+        moments = int(moment_counts(durations_of(clips), made.moments).sum())
+        blocks = _moments(old, kept, files, planned[plan.kept :], plan)
+        contents[MOMENTS] = lambda to: save_moments(blocks, moments, made.dim, to)
+    Folder(path, INDEX).commit(contents, made)
+    shards.remove()
+
+
+def _skipped(shards: Shards[IndexPlan], receipts: Sequence[Stored[Receipt]]) -> list[Skipped]:
+    """What could not be used: of the source, and of the clips that joined."""
+    found = read_records(shards.planned_file(SKIPPED), Skipped)
+    return [*dict.fromkeys((*found, *(miss for receipt in receipts for miss in receipt.manifest.skipped)))]
+
+
+def _vectors(old: ClipIndex | None, kept: Rows, files: Sequence[Path]) -> Iterator[Floats]:
+    """Vectors of the clips that stay and of those that were read, block after block."""
+    for begin in range(0, len(kept) if old else 0, CHUNK):
+        assert old is not None
+        yield old.vectors()[kept[begin : begin + CHUNK]]
+    for file in files:
+        shard = open_tensors(file, kind=INDEX)
+        yield shard["vectors"][shard["read"]]
+
+
+def _moments(
+    old: ClipIndex | None, kept: Rows, files: Sequence[Path], clips: Sequence[Clip], plan: IndexPlan
+) -> Iterator[Halves]:
+    """Vectors of the moments of the same clips; `clips` are those that join."""
+    for begin in range(0, len(kept) if old else 0, CHUNK):
+        assert old is not None
+        yield old.moment_vectors(kept[begin : begin + CHUNK].tolist())
+    for file, rows in zip(files, spans(plan.sizes), strict=True):
+        shard = open_tensors(file, kind=INDEX)
+        counts = clip_moment_counts(clips[rows.start : rows.stop], plan.manifest)
+        yield shard["moments"][np.repeat(shard["read"], counts)]
+
+
+def _array(values: Rows) -> Writer:
+    def write(path: Path) -> None:
+        with path.open("wb") as stream:
+            np.save(stream, values, allow_pickle=False)
+
+    return write
+
+
+def _opened(path: Path, plan: IndexPlan, resumed: int) -> ClipIndex:
+    """The index that was just committed."""
+    count = ShardCount(plan.manifest.shards, resumed)
+    return replace(ClipIndex.open(path), changed=plan.changed, notes=plan.notes, shards=count)

@@ -1,0 +1,54 @@
+"""One shard of explanations: the units of a layer, as columns in a file."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ..shards.folder import Shards
+from ..types import Explanation
+from . import columns
+from .manifest import ExplainPlan, LayerAcoustics
+
+FOLDER = "explain-shards"
+"""Folder of the shards in that of the run."""
+_ACOUSTICS = b"acoustics"
+
+
+def store_layer(
+    shards: Shards[ExplainPlan],
+    number: int,
+    units: Sequence[Explanation],
+    acoustics: LayerAcoustics | None,
+    begin: float,
+) -> None:
+    """Commit the explanations of a layer.
+
+    Args:
+        shards: The plan, and where to put the shards.
+        number: Place of the layer.
+        units: All its units.
+        acoustics: See `acoustics.measured_acoustics`.
+        begin: When the work on it began, by `time.monotonic`.
+    """
+    note = json.dumps(None if acoustics is None else asdict(acoustics))
+    table = columns.table(units, Explanation).replace_schema_metadata({_ACOUSTICS: note.encode()})
+    scratch = shards.scratch(number)
+    try:
+        pq.write_table(table, scratch, compression="zstd")
+        shards.commit(number, scratch, time.monotonic() - begin)
+    finally:
+        scratch.unlink(missing_ok=True)
+
+
+def read_layer(path: Path) -> tuple[pa.Table, LayerAcoustics | None]:
+    """What `store_layer` committed: the units as columns, and the acoustics of the layer."""
+    table = pq.read_table(path)
+    acoustics = json.loads(table.schema.metadata[_ACOUSTICS])
+    return table.cast(columns.schema(Explanation)), None if acoustics is None else LayerAcoustics(**acoustics)

@@ -1,0 +1,114 @@
+"""Makes a recording of its shards, in their order, so that the result does not depend on who did which when."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from .. import faiss_index
+from ..clips.index import ClipIndex
+from ..errors import InputError
+from ..shards.folder import Receipt, Shards
+from ..shards.plan import spans
+from ..shards.tensors import new_tensors, open_tensors
+from ..store import Folder, Stored, Writer
+from .activations import FILE as ACTIVATIONS
+from .activations import HELD_OUT, SEEN, activation_shapes
+from .evidence import LayerTape, read_tape, save_evidence
+from .manifest import EVIDENCE, RecordedLayer, RecordPlan
+from .recording import QUALITIES_FILE
+from .shard import measured_shapes
+from .unit_index import FILE as UNIT_INDEX
+from .unit_index import build_unit_index
+
+
+def merge_recording(
+    folder: Folder, index: ClipIndex, shards: Shards[RecordPlan], finished: Mapping[int, Stored[Receipt]]
+) -> None:
+    """Commit the recording that finished shards make, and remove them.
+
+    Args:
+        folder: Of the run.
+        index: The clips.
+        shards: With the plan.
+        finished: All of them.
+
+    Raises:
+        InputError: No clip could be heard.
+    """
+    plan = shards.plan
+    receipts = [finished[number] for number in range(len(plan.sizes))]
+    skipped = tuple(miss for receipt in receipts for miss in receipt.manifest.skipped)
+    if len(skipped) >= plan.manifest.index_clips:
+        shards.remove()
+        raise InputError(f"no clip can be recorded, the first is {skipped[0].path}: {skipped[0].reason}")
+    files = [shards.file(receipt) for receipt in receipts]
+    layers = plan.manifest.layers
+    tapes = _merged_tapes(files, len(layers))
+    evidence = tuple(
+        tape.evidence(layer.name, layer.pooling) for tape, layer in zip(tapes, layers, strict=True)
+    )
+    unit_index = build_unit_index(evidence, index.vectors(), index.moments)
+    manifest = replace(
+        plan.manifest,
+        skipped=skipped,
+        layers=tuple(map(_with_counts, layers, tapes)),
+        plan=shards.fingerprint,
+        shards=len(plan.sizes),
+    )
+    contents: dict[str, Writer | str | Path] = {
+        UNIT_INDEX: lambda path: faiss_index.save(unit_index.faiss, path),
+        QUALITIES_FILE: lambda path: _join_measured(files, plan, path),
+        EVIDENCE: lambda path: save_evidence(tapes, path),
+        ACTIVATIONS: lambda path: _join_activations(files, plan, path),
+    }
+    folder.commit(contents, manifest)
+    shards.remove()
+
+
+def _merged_tapes(files: Sequence[Path], layers: int) -> list[LayerTape]:
+    tapes: list[LayerTape] = []
+    for file in files:
+        tensors = open_tensors(file)
+        for number in range(layers):
+            tape = read_tape(tensors, number)
+            if number < len(tapes):
+                tapes[number].merge(tape)
+            else:
+                tapes.append(tape)
+    return tapes
+
+
+def _with_counts(layer: RecordedLayer, tape: LayerTape) -> RecordedLayer:
+    return replace(
+        layer,
+        clips=tape.moments.clips,
+        missing_units=int(tape.missing.sum()),
+        missing_clips=tape.missing_clips,
+    )
+
+
+def _join_measured(files: Sequence[Path], plan: RecordPlan, path: Path) -> None:
+    whole = new_tensors(path, measured_shapes(plan.manifest.index_clips))
+    for file, rows in zip(files, spans(plan.sizes), strict=True):
+        part = open_tensors(file)
+        for name, array in whole.items():
+            array[rows.start : rows.stop] = part[name]
+
+
+def _join_activations(files: Sequence[Path], plan: RecordPlan, path: Path) -> None:
+    manifest = plan.manifest
+    held_out = len(manifest.held_out_rows)
+    seen = manifest.index_clips - held_out if manifest.seen_rows is None else len(manifest.seen_rows)
+    whole = new_tensors(path, activation_shapes([layer.units for layer in manifest.layers], seen, held_out))
+    begin = {SEEN: 0, HELD_OUT: 0}
+    for file in files:
+        part = open_tensors(file)
+        for name in begin:
+            count = 0
+            for number in range(len(manifest.layers)):
+                rows = part[f"{name}/{number}"]
+                count = len(rows)
+                whole[f"{name}/{number}"][begin[name] : begin[name] + count] = rows
+            begin[name] += count

@@ -1,0 +1,214 @@
+"""One shard of a recording: the network's response to a run of successive clips, in a file."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from ..checkpoints.devices import resolve_device
+from ..clips.bands import BANDS, band_levels
+from ..clips.index import ClipIndex, clip_place
+from ..clips.qualities import QUALITIES, measure
+from ..clips.source import held_out
+from ..config import RecordConfig
+from ..errors import InputError
+from ..network.plan import LayerPlan
+from ..network.probe import probe, read_batches
+from ..progress import Progress, silent
+from ..shards.folder import Shards
+from ..shards.plan import spans
+from ..shards.tensors import Shapes, Tensors, new_tensors
+from ..targets import load_target, weights_hash
+from ..types import Clip, Floats, Ints, Skipped, Target
+from .activations import Activations, activation_shapes
+from .evidence import Batch, gather, tape_shapes, write_tapes
+from .manifest import RecordPlan
+from .target import recorded_plans, with_dictionaries
+
+
+@dataclass(frozen=True)
+class KeptRows:
+    """Which clips of a recording are held out, and where the activations of those that are kept lie.
+
+    Attributes:
+        held_out: bool [clips].
+        place: int32 [clips], place among the kept clips of the same part; -1 if a clip is not kept.
+    """
+
+    held_out: npt.NDArray[np.bool_]
+    place: Ints
+
+    def counts(self, rows: range) -> tuple[int, int]:
+        """Number of seen and of held-out clips among these that are kept."""
+        part = slice(rows.start, rows.stop)
+        held, kept = self.held_out[part], self.place[part] >= 0
+        return int((kept & ~held).sum()), int((kept & held).sum())
+
+    def places_within(self, rows: range) -> Ints:
+        """As `place`, counted from the first of these clips that is kept."""
+        part = slice(rows.start, rows.stop)
+        held, places = self.held_out[part], self.place[part].copy()
+        for chosen in (held & (places >= 0), ~held & (places >= 0)):
+            places[chosen] -= places[chosen].min(initial=2**31 - 1)
+        return places
+
+
+def measured_shapes(clips: int) -> Shapes:
+    """The tensors of what is measured of so many clips, for `tensors.new_tensors`; NaN stands for what is not."""
+    return {"qualities": (np.float32, (clips, len(QUALITIES))), "bands": (np.float32, (clips, BANDS))}
+
+
+@dataclass(frozen=True)
+class Recorder:
+    """Records shards.
+
+    Attributes:
+        target: The network, on its device.
+        plans: Its layers.
+        index: The clips.
+        shards: The plan, and where to put the shards.
+        kept: Which clips are held out and kept.
+        device: Where the network is.
+        progress: Called with the number of clips of a shard that are done, and of all clips of it.
+    """
+
+    target: Target
+    plans: Sequence[LayerPlan]
+    index: ClipIndex
+    shards: Shards[RecordPlan]
+    kept: KeptRows
+    device: torch.device
+    progress: Progress = silent
+
+    def record(self, number: int) -> None:
+        """Record the shard of a number."""
+        begin = time.monotonic()
+        rows = self._spans[number]
+        scratch = self.shards.scratch(number)
+        try:
+            skipped = self._write(rows, scratch)
+            self.shards.commit(number, scratch, time.monotonic() - begin, tuple(skipped))
+        finally:
+            scratch.unlink(missing_ok=True)
+
+    @cached_property
+    def _spans(self) -> tuple[range, ...]:
+        return spans(self.shards.plan.sizes)
+
+    def _write(self, rows: range, path: Path) -> list[Skipped]:
+        """Write what the network leaves of these clips; returns those that could not be read or heard."""
+        manifest = self.shards.plan.manifest
+        units, top_k = [plan.units for plan in self.plans], manifest.settings.top_k
+        shapes = {
+            **tape_shapes(units, top_k),
+            **activation_shapes(units, *self.kept.counts(rows)),
+            **measured_shapes(len(rows)),
+        }
+        tensors = new_tensors(path, shapes)
+        clips = self.index.clips[rows.start : rows.stop]
+        skipped: list[Skipped] = []
+        batches = self._batches(clips, tensors, skipped)
+        heard = self._heard(rows, batches, tensors, skipped)
+        held = self.kept.held_out[rows.start : rows.stop]
+        places = self.kept.places_within(rows)
+        tapes = gather(heard, self.plans, held, top_k, Activations(tensors), places, rows.start)
+        write_tapes(tapes, tensors)
+        return skipped
+
+    def _batches(
+        self, clips: Sequence[Clip], tensors: Tensors, skipped: list[Skipped]
+    ) -> Iterator[tuple[Ints, list[Floats]]]:
+        """Batches of equally long clips, by their places, as the network hears them; each is measured."""
+        rate, batch, cut = self.target.sample_rate, self.shards.plan.manifest.settings.batch, self.index.cut
+        for places, sounds in read_batches(clips, rate, batch, cut, skipped, self.progress):
+            for place, sound in zip(places, sounds, strict=True):
+                tensors["qualities"][place] = measure(sound, rate)
+                tensors["bands"][place] = band_levels(sound, rate)
+            yield np.array(places, np.int32), sounds
+
+    def _heard(
+        self,
+        rows: range,
+        batches: Iterable[tuple[Ints, Sequence[Floats]]],
+        tensors: Tensors,
+        skipped: list[Skipped],
+    ) -> Iterator[Batch]:
+        """The network's response to the clips that it can hear, by their rows in the index.
+
+        The others are added to `skipped`, and what was measured of them is taken back.
+        """
+        refused: list[tuple[int, InputError]] = []
+        for places, layers in probe(self.target, self.plans, batches, self.device, refused):
+            yield places + np.int32(rows.start), layers
+        for place, error in refused:
+            for name in measured_shapes(0):
+                tensors[name][place] = np.nan
+            skipped.append(Skipped(clip_place(self.index.clips[rows.start + place]), str(error)))
+
+
+def kept_rows(index: ClipIndex, config: RecordConfig) -> KeptRows:
+    """Which clips are held out, and which are kept: as many of either part as `config` says, those with the lowest ids.
+
+    Raises:
+        InputError: No clip is left to explain with.
+    """
+    held = held_out(index.clips, config.hold_out)
+    place = np.full(len(held), -1, np.int32)
+    for part, most in ((~held, config.kept_seen), (held, config.kept_held_out)):
+        rows = np.flatnonzero(part)
+        if len(rows) > most:
+            ids = np.array([index.clips[row].id for row in rows])
+            rows = np.sort(rows[np.argsort(ids, kind="stable")[:most]])
+        place[rows] = np.arange(len(rows))
+    return KeptRows(held, place)
+
+
+@dataclass(frozen=True)
+class RecordJob:
+    """Recording in another process, which loads the network by its name.
+
+    Attributes:
+        index, shards: Folders of the index and of the shards.
+        device: Where the network is to run.
+        trust_remote_code: See `targets.load_target`.
+    """
+
+    index: Path
+    shards: Path
+    device: str
+    trust_remote_code: bool
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether the network runs on a GPU."""
+        return self.device.startswith("cuda")
+
+    def start(self) -> Callable[[int], None]:
+        """Load index and network; returns the function that records a shard.
+
+        Raises:
+            InputError: The network cannot be loaded by its name, or has other weights than that of the plan.
+        """
+        shards = Shards.open(self.shards, RecordPlan)
+        manifest = shards.plan.manifest
+        name, remedy = self.shards.parent.name, "record it with one worker"
+        index = ClipIndex.open(self.index)
+        if (len(index.clips), index.digest()) != (manifest.index_clips, manifest.index_digest):
+            raise InputError(f"index {index.name!r} was changed after {name} was begun; record it again")
+        target = load_target(manifest.target, self.device, self.trust_remote_code)
+        target = with_dictionaries(target, manifest.dictionaries, name, remedy)
+        if weights_hash(target.module, manifest.changing) != manifest.weights:
+            raise InputError(
+                f"target {manifest.target!r} has other weights when it is loaded again, so other processes cannot "
+                "record it; save its weights and load them, or use one worker"
+            )
+        plans = recorded_plans(manifest.layers, target, [layer.name for layer in manifest.layers])
+        kept = kept_rows(index, manifest.settings)
+        return Recorder(target, plans, index, shards, kept, resolve_device(self.device)).record

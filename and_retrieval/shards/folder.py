@@ -1,0 +1,186 @@
+"""The folder of work in shards: the plan, and of every finished shard a file and a receipt."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Generic, TypeVar
+
+from ..config import fingerprint
+from ..errors import AndRetrievalError, InputError
+from ..files import SCRATCH
+from ..store import Folder, Stored, Writer
+from ..types import Skipped
+from .plan import Plan
+
+FOLDER = "shards"
+PLAN = "plan.json"
+NAMED = 10  # shards that a message names
+
+AnyPlan = TypeVar("AnyPlan", bound=Plan)
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What a finished shard leaves besides its file, which the receipt lists with size and hash.
+
+    Attributes:
+        plan: Fingerprint of the plan.
+        number: Place of the shard in the plan, from 0.
+        seconds: How long the work took.
+        skipped: Clips that could not be used, with the reason.
+    """
+
+    plan: str
+    number: int
+    seconds: float
+    skipped: tuple[Skipped, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ShardCount:
+    """How many shards a piece of work has, and how many of them were found finished when it went on."""
+
+    shards: int = 0
+    resumed: int = 0
+
+
+@dataclass(frozen=True)
+class Shards(Generic[AnyPlan]):
+    """The shards of one piece of work.
+
+    Attributes:
+        path: Their folder, `shards` in the folder of the index or run.
+        plan: What the work is.
+    """
+
+    path: Path
+    plan: AnyPlan
+
+    @classmethod
+    def open(cls, path: Path, plan: type[AnyPlan]) -> Shards[AnyPlan]:
+        """The shards in a folder, under the plan that is written there.
+
+        Raises:
+            InputError: There is no plan, or it is damaged.
+        """
+        return cls(path, Folder(path, "plan", PLAN).open(plan).manifest)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Identifies what decides the shards."""
+        return fingerprint(self.plan.decides)
+
+    def begin(self, alone: bool = True, files: Mapping[str, Writer | str | Path] | None = None) -> None:
+        """Write the plan; finished shards stay where the plan that is there decides the same.
+
+        Args:
+            files: What the work needs besides the plan, see `store.Folder.commit`.
+            alone: Whether nobody else works here. Then shards of another plan are removed, and so is what a killed
+                process left behind; otherwise another plan is refused.
+
+        Raises:
+            InputError: Others work on another plan.
+        """
+        folder = Folder(self.path, "plan", PLAN)
+        if folder.exists():
+            try:
+                known = Shards.open(self.path, type(self.plan)).fingerprint
+            except AndRetrievalError:
+                known = None
+            if known == self.fingerprint and not alone:
+                return
+            if not alone:
+                raise InputError(
+                    f"{self.path} holds shards of other settings or clips; merge them, or remove that folder"
+                )
+            if known != self.fingerprint:
+                self.remove()
+        folder.commit(files or {}, self.plan)
+
+    def planned_file(self, name: str) -> Path:
+        """A file that was written with the plan.
+
+        Raises:
+            InputError: There is none.
+        """
+        return Folder(self.path, "plan", PLAN).open(type(self.plan)).file(name)
+
+    def finished(self, alone: bool = True) -> Mapping[int, Stored[Receipt]]:
+        """The finished shards by number, their files verified.
+
+        Args:
+            alone: Whether nobody else works here; then everything else in the folder is removed.
+        """
+        found: dict[int, Stored[Receipt]] = {}
+        written = Folder(self.path, "plan", PLAN).open(type(self.plan)).files.values()
+        keep = {PLAN, *(entry.path for entry in written)}
+        for number in range(len(self.plan.sizes)):
+            stored = self._verified(number)
+            if stored is not None:
+                found[number] = stored
+                keep |= {stored.folder.manifest_name, *(entry.path for entry in stored.files.values())}
+        if alone:
+            for path in self.path.iterdir():
+                if path.name not in keep and path.is_file():
+                    path.unlink()
+        return found
+
+    def missing(self, among: Mapping[int, Stored[Receipt]]) -> list[int]:
+        """Numbers of the shards that are not among the finished ones."""
+        return [number for number in range(len(self.plan.sizes)) if number not in among]
+
+    def check_complete(self, finished: Mapping[int, Stored[Receipt]]) -> None:
+        """Raise InputError unless all shards are finished; the message names those that are missing."""
+        missing = self.missing(finished)
+        if missing:
+            named = ", ".join(str(number + 1) for number in missing[:NAMED])
+            more = f" and {len(missing) - NAMED} more" if len(missing) > NAMED else ""
+            raise InputError(
+                f"{len(missing)} of {len(self.plan.sizes)} shards are missing in {self.path} (numbers {named}{more}); "
+                "run the calls with --shard again, those that are there are kept"
+            )
+
+    def scratch(self, number: int) -> Path:
+        """An empty file for the content of a shard, to be committed."""
+        return self._shard(number).scratch(self.file_name(number))
+
+    def commit(self, number: int, content: Path, seconds: float, skipped: tuple[Skipped, ...] = ()) -> None:
+        """Make a finished scratch file the file of a shard, and write the receipt."""
+        receipt = Receipt(self.fingerprint, number, round(seconds, 3), skipped)
+        self._shard(number).commit({self.file_name(number): content}, receipt)
+
+    def file(self, receipt: Stored[Receipt]) -> Path:
+        """The verified file of a finished shard."""
+        return receipt.file(self.file_name(receipt.manifest.number))
+
+    def tidy(self) -> None:
+        """Remove what workers that were stopped have not finished; nobody may be working here."""
+        for path in self.path.glob(f".*{SCRATCH}"):
+            path.unlink(missing_ok=True)
+
+    def remove(self) -> None:
+        """Remove all shards and the plan."""
+        shutil.rmtree(self.path, ignore_errors=True)
+
+    def file_name(self, number: int) -> str:
+        """Plain name of the file of a shard."""
+        return f"{number:05d}.shard"
+
+    def _shard(self, number: int) -> Folder:
+        return Folder(self.path, "shard", f"{number:05d}.json")
+
+    def _verified(self, number: int) -> Stored[Receipt] | None:
+        folder = self._shard(number)
+        if not folder.exists():
+            return None
+        try:
+            stored = folder.open(Receipt)
+            self.file(stored)
+        except AndRetrievalError:
+            return None
+        mine = stored.manifest.plan == self.fingerprint and stored.manifest.number == number
+        return stored if mine else None

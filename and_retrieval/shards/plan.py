@@ -1,0 +1,65 @@
+"""The plan of work in shards: which clips belong to which shard."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from importlib.metadata import version
+from itertools import accumulate
+from pathlib import Path
+from typing import Any, Protocol
+
+SHORTEST = 600.0
+"""Seconds of sound of a shard, at least: far more work than it takes to store a shard."""
+MOST_SHARDS = 1000
+"""Number of shards from which on they become longer instead of more. Each repeats what is kept of every unit."""
+
+
+class Plan(Protocol):
+    """What the work is, as a dataclass of plain values; known before the work.
+
+    Attributes:
+        sizes: Number of clips (or whatever the work is about) of every shard, in a fixed order.
+        decides: Everything that decides what the shards are. Shards that were made under equal ones can be used.
+    """
+
+    @property
+    def sizes(self) -> tuple[int, ...]: ...
+    @property
+    def decides(self) -> Any: ...
+
+
+def made_by() -> str:
+    """The version of torch and a hash of this program's own code; others may compute otherwise."""
+    package = Path(__file__).parents[1]
+    digest = hashlib.sha256()
+    for path in sorted(package.rglob("*.py")):
+        digest.update(path.relative_to(package).as_posix().encode() + b"\0" + path.read_bytes())
+    return f"code {digest.hexdigest()[:16]}, torch {version('torch')}"
+
+
+def shard_sizes(seconds: Sequence[float], most: float | None = None) -> tuple[int, ...]:
+    """Number of clips of every shard; a shard is a run of successive clips.
+
+    Args:
+        seconds: Length of every clip.
+        most: Seconds of sound of a shard, unless a single clip is longer; by default `SHORTEST`, or more where that
+            would give more than `MOST_SHARDS` shards.
+    """
+    if most is None:
+        most = max(SHORTEST, sum(seconds) / MOST_SHARDS)
+    sizes: list[int] = []
+    length = float("inf")
+    for clip in seconds:
+        length += clip
+        if length > most:
+            sizes.append(0)
+            length = clip
+        sizes[-1] += 1
+    return tuple(sizes)
+
+
+def spans(sizes: Sequence[int]) -> tuple[range, ...]:
+    """The clips of every shard, by their places."""
+    ends = list(accumulate(sizes))
+    return tuple(range(end - size, end) for end, size in zip(ends, sizes, strict=True))

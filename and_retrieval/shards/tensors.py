@@ -1,0 +1,88 @@
+"""Safetensors files that are written and read through a memory map, so that none has to fit into memory."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import DamagedError, InputError
+from ..store import RECORDING
+
+Tensors = dict[str, npt.NDArray[Any]]
+Shapes = Mapping[str, tuple[npt.DTypeLike, tuple[int, ...]]]
+
+ALIGNMENT = 8  # bytes; the tensors begin at a multiple of it, as safetensors asks
+NAMES = {
+    "F16": np.float16, "F32": np.float32, "F64": np.float64, "I32": np.int32, "I64": np.int64, "BOOL": np.bool_
+}  # fmt: skip
+
+
+def new_tensors(path: Path, shapes: Shapes) -> Tensors:
+    """A new file with room for all tensors, memory-mapped to be written to; numbers are NaN, the rest is zero.
+
+    The map is closed when the last array taken from it is gone.
+
+    Args:
+        path: Where; what is there is replaced.
+        shapes: Name -> type and shape.
+
+    Raises:
+        InputError: The disk has no room for it. The room is reserved first, so that a full disk is noticed here
+            and not while the map is written to.
+    """
+    names = {str(np.dtype(kind)): name for name, kind in NAMES.items()}
+    header: dict[str, dict[str, object]] = {}
+    end = 0
+    widest_first = sorted(
+        shapes.items(), key=lambda entry: -np.dtype(entry[1][0]).itemsize
+    )  # all are aligned
+    for tensor, (kind, shape) in widest_first:
+        begin, end = end, end + int(np.prod(shape, dtype=np.int64)) * np.dtype(kind).itemsize
+        header[tensor] = {
+            "dtype": names[str(np.dtype(kind))],
+            "shape": list(shape),
+            "data_offsets": [begin, end],
+        }
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % ALIGNMENT)
+    with path.open("wb") as stream:
+        stream.write(len(text).to_bytes(8, "little") + text)
+        stream.flush()
+        try:
+            os.posix_fallocate(stream.fileno(), 0, 8 + len(text) + end)
+        except OSError as error:
+            raise InputError(
+                f"{path.parent} has no room for {end / 1e9:.1f} GB ({error.strerror}); free some space, or "
+                "record fewer layers"
+            ) from None
+    tensors = open_tensors(path, "r+")
+    for array in tensors.values():
+        array[:] = np.nan if array.dtype.kind == "f" else 0
+    return tensors
+
+
+def open_tensors(path: Path, mode: Literal["r", "r+"] = "r", kind: str = RECORDING) -> Tensors:
+    """The tensors of a file, memory-mapped; `kind` is what the file belongs to, for the message.
+
+    Raises:
+        DamagedError: The file is damaged.
+    """
+    try:
+        with path.open("rb") as stream:
+            length = int.from_bytes(stream.read(8), "little")
+            header = json.loads(stream.read(length))
+        size = path.stat().st_size - 8 - length
+        raw = np.memmap(path, np.uint8, mode, 8 + length, (size,)) if size else np.zeros(0, np.uint8)
+        tensors = {}
+        for name, entry in header.items():
+            begin, end = entry["data_offsets"]
+            tensors[name] = raw[begin:end].view(NAMES[entry["dtype"]]).reshape(entry["shape"])
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, MemoryError, RecursionError):
+        raise DamagedError(f"{path} is damaged; make the {kind} again") from None
+    return tensors

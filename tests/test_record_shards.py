@@ -1,0 +1,270 @@
+"""Recording in shards: stopped anywhere and by any number of workers, it ends in the same bytes."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from embedders import FakeEmbedder
+from killing import content, run_and_kill
+from sounds import WriteSound, tone
+from targets.deep import SAMPLE_RATE, load
+
+from and_retrieval import ClipIndex, Run, record
+from and_retrieval.config import RecordConfig
+from and_retrieval.errors import InputError
+from and_retrieval.recording.activations import HELD_OUT, SEEN
+from and_retrieval.recording.record import merge, record_share
+from and_retrieval.recording.recording import Recording
+from and_retrieval.recording.shard import Recorder
+from and_retrieval.shards.folder import ShardCount
+from and_retrieval.shards.lock import locked
+from and_retrieval.types import Target
+
+HERE = Path(__file__).parent
+NAME = f"{HERE / 'targets/deep.py'}:three"
+CLIPS = 14
+CONFIG = RecordConfig(top_k=3, hold_out="0.3", batch=2, device="cpu", shard_seconds=1.3)
+SHARDS = 5
+
+
+@pytest.fixture
+def index(tmp_path: Path, write_sound: WriteSound, home: Path) -> ClipIndex:
+    for number in range(CLIPS):
+        sound = tone(200 + 50 * number, 0.3 + 0.1 * (number % 3), SAMPLE_RATE, 0.1 + 0.05 * number)
+        write_sound(f"sounds/{number:02}.wav", sound, SAMPLE_RATE, subtype="FLOAT")
+    return ClipIndex.build(tmp_path / "sounds", FakeEmbedder(), home / "s")
+
+
+def network() -> Target:
+    return replace(load(3), name=NAME)
+
+
+def recorded(index: ClipIndex, run: str = "whole", config: RecordConfig = CONFIG, workers: int = 1) -> Run:
+    return record(network(), index, config=config, run=run, workers=workers)
+
+
+def folder_of(index: ClipIndex, run: str) -> Path:
+    return index.folder.run(run).path
+
+
+class TestWithoutStops:
+    def test_shards_are_counted_and_leave_nothing(self, index: ClipIndex) -> None:
+        run = recorded(index)
+        assert run.shards == ShardCount(SHARDS, 0)
+        assert run.manifest.shards == SHARDS
+        assert {path.name.partition("-")[0] for path in folder_of(index, "whole").iterdir()} == {
+            "manifest.json", "activations", "evidence", "qualities", "unit_index",
+        }  # fmt: skip
+
+    def test_what_comes_out_is_what_one_shard_gives(self, index: ClipIndex) -> None:
+        many, one = recorded(index), recorded(index, "one", replace(CONFIG, shard_seconds=None))
+        assert one.shards == ShardCount(1, 0)
+        for a, b in zip(many.layers, one.layers, strict=True):
+            np.testing.assert_array_equal(a.top.rows, b.top.rows)
+            np.testing.assert_array_equal(a.low.rows, b.low.rows)
+            np.testing.assert_allclose(a.top.peaks, b.top.peaks)
+            np.testing.assert_allclose(a.moments.mean, b.moments.mean, rtol=1e-5)
+            np.testing.assert_allclose(a.moments.std, b.moments.std, rtol=1e-4)
+            for part in (SEEN, HELD_OUT):
+                np.testing.assert_allclose(
+                    many.activations(a.name, part), one.activations(a.name, part), rtol=1e-5
+                )
+        np.testing.assert_allclose(many.qualities, one.qualities)
+        np.testing.assert_allclose(many.bands, one.bands)
+
+    def test_a_finished_recording_is_not_made_again(self, index: ClipIndex) -> None:
+        recorded(index)
+        before = content(folder_of(index, "whole"))
+        again = recorded(index)
+        assert again.shards == ShardCount(SHARDS, SHARDS)
+        assert content(folder_of(index, "whole")) == before
+        other = recorded(index, config=replace(CONFIG, top_k=4))
+        assert other.shards == ShardCount(SHARDS, 0)
+        assert other.layers[0].top.rows.shape == (1, 4)
+
+    def test_code_that_changed_is_run(self, index: ClipIndex) -> None:
+        recorded(index)
+        louder = replace(network(), preprocess=lambda waveforms: 2 * network().preprocess(waveforms))
+        again = record(louder, index, config=CONFIG, run="whole")
+        assert again.shards == ShardCount(SHARDS, 0)
+        record_share(network(), index, (1, 2), config=CONFIG, run="parts")
+        other = record(louder, index, config=CONFIG, run="parts")
+        assert other.shards == ShardCount(SHARDS, 0)
+        assert content(other.folder.path) == content(again.folder.path)
+
+    def test_a_finished_recording_that_is_damaged_is_made_again(self, index: ClipIndex) -> None:
+        before = content(folder_of(index, recorded(index).folder.path.name))
+        file = next(folder_of(index, "whole").glob("activations-*"))
+        file.write_bytes(file.read_bytes()[:-4] + b"\0\0\0\0")
+        assert recorded(index).shards == ShardCount(SHARDS, 0)
+        assert content(folder_of(index, "whole")) == before
+
+    def test_a_recording_that_lacks_clips_is_tried_again(self, index: ClipIndex, tmp_path: Path) -> None:
+        moved = (tmp_path / "sounds/03.wav").rename(tmp_path / "03.wav")
+        partly = recorded(index)
+        assert [Path(miss.path).name for miss in partly.manifest.skipped] == ["03.wav"]
+        assert np.isnan(partly.qualities[3]).all()
+        assert partly.manifest.read_clips == CLIPS - 1
+        del partly  # whose files would stay
+        moved.rename(tmp_path / "sounds/03.wav")
+        assert recorded(index).manifest.skipped == ()
+        whole = recorded(index, "other")
+        assert content(whole.folder.path) == content(folder_of(index, "whole"))
+
+    def test_without_a_single_clip_the_recording_before_stays(self, index: ClipIndex, tmp_path: Path) -> None:
+        recorded(index)
+        before = content(folder_of(index, "whole"))
+        (tmp_path / "sounds").rename(tmp_path / "gone")
+        with pytest.raises(
+            InputError, match=r"no clip can be recorded, the first is .*00\.wav: not readable"
+        ):
+            recorded(index, config=replace(CONFIG, top_k=4))
+        assert content(folder_of(index, "whole")) == before
+
+
+class TestKept:
+    def test_a_sample_by_the_ids_is_kept_and_the_rest_is_as_before(self, index: ClipIndex) -> None:
+        whole = recorded(index)
+        few = recorded(index, "few", replace(CONFIG, kept_seen=4, kept_held_out=2))
+        for part, count in (("seen_rows", 4), ("held_out_rows", 2)):
+            rows = getattr(whole, part).tolist()
+            lowest = sorted(sorted(rows, key=lambda row: index.clips[row].id)[:count])
+            assert getattr(few, part).tolist() == lowest
+            assert len(rows) > count
+        for layer, other in zip(whole.layers, few.layers, strict=True):
+            np.testing.assert_array_equal(layer.top.rows, other.top.rows)
+            np.testing.assert_array_equal(layer.moments.mean, other.moments.mean)
+            assert other.moments.count == len(whole.seen_rows)
+            for part, rows, chosen in (
+                (SEEN, whole.seen_rows, few.seen_rows), (HELD_OUT, whole.held_out_rows, few.held_out_rows),
+            ):  # fmt: skip
+                expected = whole.activations(layer.name, part)[np.isin(rows, chosen)]
+                np.testing.assert_array_equal(few.activations(layer.name, part), expected)
+        np.testing.assert_array_equal(few.qualities, whole.qualities)
+
+
+def record_again(home: Path, run: str, begun: Path, config: RecordConfig = CONFIG) -> None:
+    """What the killed processes do; the number of every shard that is begun becomes a line of a file."""
+    real = Recorder.record
+
+    def noted(self: Recorder, number: int) -> None:
+        with begun.open("a") as stream:
+            stream.write(f"{number}\n")
+        real(self, number)
+
+    Recorder.record = noted  # type: ignore[method-assign]
+    recorded(ClipIndex.open(home / "s", FakeEmbedder()), run, config)
+
+
+class TestKilled:
+    @pytest.fixture
+    def begun(self, tmp_path: Path) -> Path:
+        """A file with the number of every shard that was begun, one a line."""
+        return tmp_path / "begun"
+
+    @pytest.fixture
+    def whole(self, index: ClipIndex) -> dict[str, bytes]:
+        """The files of a recording that nothing stopped."""
+        return content(recorded(index).folder.path)
+
+    @staticmethod
+    def check(home: Path, name: str, whole: dict[str, bytes], begun: Path) -> None:
+        """The same call again ends in the same bytes, nothing else is there, and one shard was done twice at most."""
+        assert not run_and_kill(record_again, home, name, begun)
+        assert content(home / "s/runs" / name) == whole
+        counts = Counter(begun.read_text().split())
+        assert len(counts) == SHARDS
+        assert sum(counts.values()) <= SHARDS + 1
+        begun.unlink()
+
+    @pytest.mark.parametrize("stride", [6, pytest.param(1, marks=pytest.mark.slow)])
+    def test_at_every_step(self, stride: int, home: Path, whole: dict[str, bytes], begun: Path) -> None:
+        step = 1
+        while run_and_kill(record_again, home, f"run{step}", begun, step=step):
+            self.check(home, f"run{step}", whole, begun)
+            step += stride
+        assert step > 30  # there were so many
+
+    def test_at_any_moment(self, home: Path, whole: dict[str, bytes], begun: Path) -> None:
+        draw = random.Random(0)
+        for number in range(4):
+            if run_and_kill(record_again, home, f"run{number}", begun, seconds=draw.uniform(0.1, 1)):
+                self.check(home, f"run{number}", whole, begun)
+            begun.unlink(missing_ok=True)
+
+    def test_again_and_again(self, home: Path, whole: dict[str, bytes], begun: Path) -> None:
+        step = 6
+        while run_and_kill(record_again, home, "run", begun, step=step):
+            step += 5
+        assert content(home / "s/runs/run") == whole
+
+    def test_while_it_replaces_another(
+        self, index: ClipIndex, home: Path, whole: dict[str, bytes], begun: Path
+    ) -> None:
+        """Readers have the recording before until the new one is there."""
+        old = recorded(index, "run", replace(CONFIG, top_k=4))
+        before = old.layers[0].top.rows.copy()
+        del old
+        for step in range(1, 80, 4):
+            killed = run_and_kill(record_again, home, "run", begun, step=step)
+            now = Recording.open(index.folder.run("run"), index)
+            if now.manifest.settings.top_k == 4:
+                np.testing.assert_array_equal(now.layers[0].top.rows, before)
+            assert np.isfinite(now.activations("layers.0", SEEN)).all()
+            del now
+            if not killed:
+                break
+        recorded(index, "run")
+        assert content(home / "s/runs/run") == whole
+
+
+class TestWorkersAndShares:
+    def test_two_workers_give_the_same_bytes(self, index: ClipIndex) -> None:
+        whole = content(recorded(index).folder.path)
+        several = recorded(index, "several", workers=2)
+        assert several.shards == ShardCount(SHARDS, 0)
+        assert content(several.folder.path) == whole
+
+    def test_a_network_that_workers_cannot_load_is_refused(self, index: ClipIndex) -> None:
+        with pytest.raises(InputError, match="unknown target 'deep'"):
+            record(load(3), index, config=CONFIG, workers=2)
+        other = replace(load(2), name=NAME)
+        with pytest.raises(InputError, match="has other weights when it is loaded again"):
+            record(other, index, config=CONFIG, workers=2)
+
+    def test_shares_that_are_merged_give_the_same_bytes(self, index: ClipIndex) -> None:
+        whole = content(recorded(index).folder.path)
+        for part in (2, 3, 1):
+            with pytest.raises(InputError, match=r"cannot be read|shards are missing"):
+                merge(index, "parts")
+            count = record_share(network(), index, (part, 3), config=CONFIG, run="parts")
+            assert count == ShardCount(2 if part < 3 else 1, 0)
+        assert record_share(network(), index, (1, 3), config=CONFIG, run="parts") == ShardCount(2, 2)
+        merged = merge(index, "parts")
+        assert merged.shards == ShardCount(SHARDS, SHARDS)
+        assert content(folder_of(index, "parts")) == whole
+
+    def test_a_share_of_another_plan_is_refused(self, index: ClipIndex) -> None:
+        record_share(network(), index, (1, 2), config=CONFIG, run="parts")
+        with pytest.raises(InputError, match="holds shards of other settings or clips"):
+            record_share(network(), index, (2, 2), config=replace(CONFIG, top_k=4), run="parts")
+
+    def test_shares_begun_are_finished_by_a_whole_call(self, index: ClipIndex) -> None:
+        whole = content(recorded(index).folder.path)
+        record_share(network(), index, (1, 2), config=CONFIG, run="parts")
+        assert recorded(index, "parts").shards == ShardCount(SHARDS, 3)
+        assert content(folder_of(index, "parts")) == whole
+
+    def test_two_writers(self, index: ClipIndex) -> None:
+        folder = folder_of(index, "whole")
+        with (
+            locked(folder, "explain"),
+            pytest.raises(InputError, match=r"runs/whole is in use: .* runs `explain`"),
+        ):
+            recorded(index)
+        recorded(index)

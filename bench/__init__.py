@@ -41,8 +41,11 @@ SUITES = (
     "implied",
     "open_concepts",
     "queries",
+    "ears",
+    "grid",
     "search",
     "serve",
+    "speed",
     "topk",
 )
 
@@ -117,6 +120,8 @@ def _digest(*parts: Any) -> str:
 
 
 def _nameless(argument: str) -> str:
-    """A path without the folders that only this machine has: its last two parts."""
-    path = Path(argument)
-    return "/".join(path.parts[-2:]) if path.is_absolute() or ".." in path.parts else argument
+    """A path, of KIND:PATH too, without the folders that only this machine has: its last two parts."""
+    kind, colon, place = argument.rpartition(":") if ":/" in argument else ("", "", argument)
+    path = Path(place)
+    named = path.is_absolute() or ".." in path.parts
+    return kind + colon + "/".join(path.parts[-2:]) if named else argument

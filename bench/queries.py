@@ -41,7 +41,7 @@ from and_retrieval.search.query import Terms, calibrated, cosines
 from and_retrieval.search.thresholds import run_thresholds
 from and_retrieval.store import Home
 from and_retrieval.targets import load_target
-from and_retrieval.types import Clip, Floats
+from and_retrieval.types import Floats
 from bench import Announce, Figures, markdown
 
 ABSENT = Path(__file__).parent / "absent.csv"
@@ -79,10 +79,10 @@ def run(
         return ClipIndex.build(place, loaded, path, progress=announce("embedding", "clips"))
 
     foreign = indexed(others) if others else None
-    absent = _of_classes(foreign.clips, foreign.vectors(), _listed(set, "sound")) if foreign else None
+    absent = vectors_of(foreign, listed_absent(set, "sound")) if foreign else None
     index = indexed(source)
     recorded = record(load_target("yamnet"), index, (), RecordConfig(device="cpu"), "queries", announce)
-    texts = {kind: _listed(set, kind) for kind in ("text", "nonsense")}
+    texts = {kind: listed_absent(set, kind) for kind in ("text", "nonsense")}
     names = own_names(classes_of(index.clips, source)).names
     held = index.vectors()[recorded.held_out_rows]
     needs, of_clips = run_thresholds(recorded), clip_centre(index)
@@ -193,7 +193,8 @@ def roc_areas(values: Floats, right: npt.NDArray[np.bool_]) -> Array:
     return areas
 
 
-def _listed(chosen: str, kind: str) -> list[str]:
+def listed_absent(chosen: str, kind: str) -> list[str]:
+    """The rows of `absent.csv` of a set and a kind: labels of absent sounds (sound), names (text), or nonsense."""
     with ABSENT.open(newline="", encoding="utf-8") as stream:
         return [
             row["text"]
@@ -202,11 +203,16 @@ def _listed(chosen: str, kind: str) -> list[str]:
         ]
 
 
-def _of_classes(clips: Sequence[Clip], vectors: Floats, classes: Sequence[str]) -> Floats:
-    chosen = [row for row, clip in enumerate(clips) if clip.label in classes]
+def vectors_of(index: ClipIndex, classes: Sequence[str]) -> Floats:
+    """Vectors of the clips of some classes, float32 [clips, dim].
+
+    Raises:
+        InputError: The index holds none of them.
+    """
+    chosen = [row for row, clip in enumerate(index.clips) if clip.label in classes]
     if not chosen:
         raise InputError(f"--others holds none of the classes {', '.join(classes)}; give another source")
-    return vectors[chosen]
+    return index.vectors()[chosen]
 
 
 def table(figures: Figures) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +12,7 @@ import pytest
 import torch
 from sounds import noise, tone
 
-from and_retrieval.checkpoints.bundled import models_folder
+from and_retrieval.checkpoints.bundled import locate, models_folder
 from and_retrieval.checkpoints.yamnet import load_yamnet, log_mel_patches, patch_rms
 from and_retrieval.checkpoints.yamnet_classes import class_names
 from and_retrieval.clips.files import read_window
@@ -150,6 +152,39 @@ class TestSentences:
         assert rain @ drizzle > rain @ guitar + 0.2
         np.testing.assert_allclose(np.linalg.norm(rain), 1, atol=1e-5)
         assert sentence_vectors([]).shape == (0, 384)
+
+    def test_a_text_has_the_same_vector_whatever_stands_beside_it(self) -> None:
+        texts = ["rain", "", "Größe 中文 🐕", "the sound of a dog " * 90, "UPPER", "upper", "a-b_c (d)"]
+        together = sentence_vectors(texts)
+        np.testing.assert_allclose(np.linalg.norm(together, axis=1), 1, atol=1e-6)
+        np.testing.assert_array_equal(together[4], together[5])  # the model knows no capitals
+        for text, vector in zip(texts, together, strict=True):
+            np.testing.assert_allclose(sentence_vectors([text])[0], vector, atol=1e-6)
+
+    @pytest.mark.slow
+    def test_the_vectors_are_those_of_sentence_transformers(self) -> None:
+        import and_retrieval.checkpoints.torchaudio_shim  # noqa: F401  (sentence-transformers imports torchaudio)
+
+        sentence_transformers = pytest.importorskip("sentence_transformers")
+        texts = ["rain", "", "Größe 中文 🐕", "word " * 900, "UPPER", "a-b_c (d)", "Siren, civil defense"]
+        model = sentence_transformers.SentenceTransformer(
+            str(locate("minilm")), device="cpu", local_files_only=True
+        )
+        theirs = model.encode(texts, normalize_embeddings=True, show_progress_bar=False)
+        np.testing.assert_allclose(sentence_vectors(texts), theirs, atol=2e-6)
+
+    def test_a_query_needs_neither_torch_nor_transformers(self) -> None:
+        program = (
+            "import sys\n"
+            "from and_retrieval.cli import command_parser, search as verb\n"
+            "from and_retrieval.search.search import search_neurons\n"
+            "from and_retrieval.recording.recording import Recording\n"
+            "from and_retrieval.embed import load_embedder\n"
+            "assert load_embedder('embedded', 'auto').embed_text(['rain']).shape == (1, 521)\n"
+            "heavy = {'torch', 'transformers', 'sentence_transformers', 'onnx', 'scipy.signal', 'scipy.stats'}\n"
+            "assert not heavy & set(sys.modules), heavy & set(sys.modules)"
+        )
+        subprocess.run([sys.executable, "-c", program], check=True, timeout=120)
 
     def test_kept_ones_are_the_same_bytes_and_need_no_model(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

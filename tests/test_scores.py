@@ -79,7 +79,7 @@ def score(name: str, similarity: Floats, activations: Floats, k: int = 8) -> Flo
         # formula recomputed in float32 differs from them by 6e-5 for soft-WPMI.
         ("cos_similarity", lambda p, a: label.cos(p, a), 5e-7),
         ("cos_similarity_cubed", lambda p, a: label.cos_cubed(p, a), 5e-7),
-        ("wpmi", lambda p, a: label.wpmi(p, top_rows(a, 28), prior="units"), 3e-5),
+        ("wpmi", lambda p, a: label.wpmi(p, top_rows(a, 28), prior="units"), 1e-4),
         ("soft_wpmi", lambda p, a: label.soft_wpmi(p, top_rows(a, 100), prior="units"), 2e-4),
     ],
 )

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from command_line import Answer
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from served import RUN, TARGET, Visitor, names, visiting
 from targets.two_per_class import UNITS_OF
@@ -72,7 +72,9 @@ def test_a_job_can_be_cancelled_and_failures_are_lines(visitor: Visitor) -> None
     failed = visitor.post("/api/prune", {"run": RUN, "concepts": ["heartbeat"], "budget": [99]}).json()["job"]
     assert "at most 8" in watched(visitor, failed)[-1]["error"]
     assert visitor.post("/api/prune", {"run": RUN, "concepts": ["x"], "selector": "no"}).status_code == 400
-    assert visitor.client.get("/api/jobs/nothing", headers=visitor.token).status_code == 404
+    for path in ("", "/events", "/export", "/card"):
+        assert visitor.client.get(f"/api/jobs/nothing{path}", headers=visitor.token).status_code == 404
+    assert visitor.client.get(f"/api/jobs/{failed}/export", headers=visitor.token).status_code == 404
 
 
 def test_jobs_are_bounded_stop_when_told_and_are_dropped() -> None:
@@ -87,7 +89,7 @@ def test_jobs_are_bounded_stop_when_told_and_are_dropped() -> None:
     started = [queue.start(work) for _ in range(jobs.WAITING + 1)]
     with pytest.raises(guard.RefusedError, match="running or waiting"):
         queue.start(work)
-    queue.cancel(started[0].id)
+    started[0].stop.set()
     hold.set()
     for job in started:
         deadline = time.monotonic() + 10
@@ -200,6 +202,7 @@ def test_alike_units_lie_near_each_other_whether_placed_or_set_beside(
     assert (group[nearest[known]] == group[known]).mean() > 0.97
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.tuples(*[st.floats(-1, 1, width=16)] * 2), min_size=1, max_size=20))
 def test_what_lies_in_a_square(points: list[tuple[float, float]]) -> None:
     square = [(-0.503, -0.503), (0.503, -0.503), (0.503, 0.503), (-0.503, 0.503)]

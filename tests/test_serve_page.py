@@ -60,7 +60,7 @@ def server(served_home: Path) -> Iterator[Server]:
     assert set(told) == {"url", "token"}
     yield Server(told["url"], told["token"], process, home)
     process.send_signal(signal.SIGINT)
-    out, errors = process.communicate(timeout=20)
+    out, errors = process.communicate(timeout=60)
     assert (process.returncode, out) == (0, "")  # one object, and a clean end
     assert "Traceback" not in errors
 
@@ -218,7 +218,7 @@ def test_a_sound_is_heard(page: Any, server: Server) -> None:
     opened(page, server, "hear")
     page.locator("main input[type=file]").set_input_files(late())
     page.get_by_role("heading", name="Units that fire most").wait_for()
-    assert page.locator(".strips li").count() >= 8
+    assert page.locator(".strips li").count() >= 5
     picture = page.locator(".picture.wide")
     box = picture.bounding_box()
     picture.click(position={"x": box["width"] * 0.9, "y": 20})

@@ -12,7 +12,7 @@ import numpy as np
 
 from ..concepts import DEFAULT_BANK, ConceptBank, load_bank
 from ..config import LabelConfig, OpenConceptConfig, SummaryConfig, fingerprint
-from ..files import check_writable, remembered_sha256
+from ..files import check_writable
 from ..language.answers import KeptAnswers
 from ..language.rank import check_rank
 from ..progress import Announce, no_progress, silent
@@ -49,7 +49,7 @@ from .profiles import measured_profiles
 from .shard import FOLDER, read_layer, store_layer
 from .space import text_directions
 from .stored import Explained, ExplanationWriter
-from .summaries import language_model_path, load_language_model, with_summaries
+from .summaries import load_language_model, with_summaries
 from .tuning import measured_tunings
 
 
@@ -103,7 +103,7 @@ def explain(
             random_polysemanticity=meanings.random_polysemanticity,
             open_concepts=finder.settings,
         )
-        shards = _planned(recording, manifest, clips, summaries)
+        shards = _planned(recording, manifest, clips, model)
         shards.begin()
         try:
             explainer = _Explainer(
@@ -121,15 +121,13 @@ def explain(
 
 
 def _planned(
-    recording: Recording, manifest: ExplanationManifest, clips: DescribedClips, summaries: SummaryConfig
+    recording: Recording, manifest: ExplanationManifest, clips: DescribedClips, model: KeptAnswers | None
 ) -> Shards[ExplainPlan]:
     """The plan of explanations, by layers."""
     said = [(clip.label, clip.captions, clip.fold, clip.sha256) for clip in recording.index.clips]
     texts = fingerprint(said, clips.captions, clips.texts, recording.index.concept_key)
-    path = language_model_path(summaries)
-    model = "" if path is None else remembered_sha256(path)
     sizes = tuple(layer.units for layer in recording.manifest.layers)
-    plan = ExplainPlan(manifest, texts, model, sizes, made_by())
+    plan = ExplainPlan(manifest, texts, model.weights if model else "", sizes, made_by())
     return Shards(recording.folder.path / FOLDER, plan)
 
 

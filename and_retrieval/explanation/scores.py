@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -23,19 +23,17 @@ from ..choices import known_name
 from ..config import LabelConfig
 from ..numerics import Array, Doubles, by_presence, chunks, softmax, standardised
 from ..types import Floats, Ints, Label, LayerEvidence
+from .likelihoods import Prior, row_sums, wpmi_scores
 
-Prior = Literal["units", "clips", "mixed"]
 LEAST_CLIPS, MOST_CLIPS = 3, 10  # top clips that count for a unit, however few or many it mainly responds to
-MIXED_AT = 10  # units at which both priors of "mixed" count the same
 # Temperatures of the scores that have one, in standard deviations of the similarities, so that they fit any embedder.
 SOFT_WPMI_SPREAD = 0.7
 WPMI_SPREAD = 3.5
 SELECTIVE_SPREAD = 0.35
 PRIOR_WEIGHT = 0.8  # of soft-WPMI's prior; at 1 units that are alike would cancel their own score
-LEAST_PROBABILITY = 1e-7  # added inside logarithms
+FEW_CLIPS = 4096  # whose ranks take 12 of 31 bits
 LEAST_NORM = 1e-3  # shorter columns are not stretched to unit length
 LABEL_BYTES = 64 * 2**20  # of the scores `label_units` holds at a time
-_FACTORS_PER_LOG = 32  # LEAST_PROBABILITY ** 32 is still a normal float64
 
 
 def soft_wpmi(
@@ -73,7 +71,9 @@ def soft_wpmi(
     """
     k = top_rows.shape[1]
     p = p_start - np.arange(k) / max(k, 1) * (p_start - p_end)
-    return _wpmi(similarity, usual, temperature, top_rows, p, prior_weight, prior, layer_rows)
+    return wpmi_scores(
+        *_probabilities(similarity, usual, temperature), top_rows, p, prior_weight, prior, layer_rows
+    )
 
 
 def wpmi(
@@ -88,7 +88,8 @@ def wpmi(
 ) -> Floats:
     """`soft_wpmi` with every top clip taken for certain (p_i = 1): sum of log s, less the prior."""
     certain = np.ones(top_rows.shape[1])
-    return _wpmi(similarity, usual, temperature, top_rows, certain, prior_weight, prior, layer_rows)
+    both = _probabilities(similarity, usual, temperature)
+    return wpmi_scores(*both, top_rows, certain, prior_weight, prior, layer_rows)
 
 
 def top_mean(
@@ -99,21 +100,16 @@ def top_mean(
     usual: Array | None = None,
 ) -> Floats:
     """Mean similarity of the top clips less that of all clips; 0 for a unit without top clips."""
-    overall = (similarity if usual is None else usual).mean(axis=0, dtype=np.float64)
-    similarity = similarity.astype(np.float64)
-    scores = np.empty((len(top_rows), similarity.shape[1]), dtype=np.float32)
-    for part in chunks(len(top_rows), similarity.shape[1]):
-        rows = top_rows[part]
-        total = np.zeros((len(rows), similarity.shape[1]))
-        for column in rows.T:
-            total += np.where((column >= 0)[:, None], similarity[column] - overall, 0)
-        scores[part] = total / np.maximum((rows >= 0).sum(axis=1), 1)[:, None]
-    return scores
+    above = np.zeros((1, len(similarity) + 1, similarity.shape[1]), np.float32)
+    above[0, :-1] = similarity - (similarity if usual is None else usual).mean(axis=0, dtype=np.float64)
+    total = row_sums(above, top_rows, np.zeros(top_rows.shape[1], np.intp))
+    mean: Floats = total / np.maximum((top_rows >= 0).sum(axis=1, dtype=np.float32), 1)[:, None]
+    return mean
 
 
 def cos(similarity: Array, activations: Array) -> Floats:
     """Cosine over clips of activation and similarity, neither of them centred."""
-    return _cosine(similarity, activations, lambda x: x)
+    return _cosine(similarity, activations, _plain)
 
 
 def cos_cubed(similarity: Array, activations: Array) -> Floats:
@@ -135,22 +131,69 @@ def rank_reorder(
     values every value takes every place with probability 1/n, so E |a_i - a_order(i)| ** 3, averaged
     over i, is the mean of |a_i - a_j| ** 3 over all n x n pairs.
     """
-    by_concept = np.ascontiguousarray(similarity.T, dtype=np.float64)
     n = min(max(int(len(activations) * top_fraction), 2), len(activations))
-    scores = np.empty((activations.shape[1], len(by_concept)), dtype=np.float32)
-    for part in chunks(activations.shape[1], max(n * max(len(by_concept), n), len(activations))):
-        a = activations[:, part].astype(np.float64)
-        rows = np.argsort(-a, axis=0, kind="stable")[:n]
-        strongest = np.take_along_axis(a, rows, axis=0).T
-        near = by_concept[:, rows.T]
-        ascending = np.argsort(near, axis=2, kind="stable")
-        shuffled = np.take_along_axis(strongest[None], ascending, axis=2)
-        moved = _mean_cube(shuffled - strongest[:, ::-1])
-        by_chance = _mean_cube((strongest[:, :, None] - strongest[:, None, :]).reshape(len(rows.T), -1))
+    ranks = _ranks(similarity)
+    padded = np.concatenate([similarity, np.zeros_like(similarity[:1])]).astype(np.float32)[None]
+    scores = np.empty((activations.shape[1], similarity.shape[1]), dtype=np.float32)
+    for part in chunks(activations.shape[1], max(n * max(similarity.shape[1], n), len(activations))):
+        rows, strongest = _strongest(activations[:, part], n)
+        # How far each is below the strongest, in whole steps: it rises with the place.
+        below = np.rint(_at_most_one((strongest[:, :1] - strongest).T).T * _steps(ranks.dtype.type))
+        moved = _mean_cube(_in_order_of(ranks, rows, below), below[:, None, ::-1])
+        by_chance = _mean_cube(below[:, :, None], below[:, None, :]).mean(axis=1, keepdims=True)
         # A flat top has no order to get wrong: it counts as no better than chance.
         ratio = np.where(by_chance > 0, moved / np.where(by_chance > 0, by_chance, 1), 1)
-        scores[part] = (-ratio / np.maximum(near.mean(axis=2), LEAST_NORM) ** mean_power).T
+        near = row_sums(padded, rows.astype(np.int32), np.zeros(n, np.intp)) / n
+        scores[part] = -ratio / np.maximum(near, LEAST_NORM) ** mean_power
     return scores
+
+
+def _strongest(activations: Array, n: int) -> tuple[npt.NDArray[np.intp], Doubles]:
+    """Rows and values of the n strongest clips of every unit, strongest first, ties by row; both [units, n]."""
+    bits = (activations.T.astype(np.float32) + np.float32(0)).view(np.int32)  # + 0: no negative zeros
+    rising = np.where(bits < 0, bits ^ np.int32(0x7FFFFFFF), bits).astype(np.int64)
+    # Value and row in one integer, smallest first: sorting it is faster than finding out an order.
+    packed = (~rising << 32) | np.arange(len(activations))
+    packed = np.sort(np.partition(packed, n - 1, axis=1)[:, :n], axis=1)
+    rows = (packed & 0xFFFFFFFF).astype(np.intp)
+    return rows, np.take_along_axis(activations.T, rows, axis=1).astype(np.float64)
+
+
+def _ranks(similarity: Array) -> npt.NDArray[Any]:
+    """Rank of every clip for every concept, ascending, equal where the similarity is, [concepts, clips].
+
+    Unsigned integers whose low bits are free, see `_in_order_of`.
+    """
+    ordered = np.argsort(similarity.T, axis=1, kind="stable")
+    values = np.take_along_axis(similarity.T, ordered, axis=1)
+    steps = np.zeros(values.shape, np.int64)
+    np.cumsum(values[:, 1:] > values[:, :-1], axis=1, out=steps[:, 1:])
+    kind = np.int32 if len(similarity) <= FEW_CLIPS else np.int64
+    ranks = np.empty(steps.shape, kind)
+    np.put_along_axis(ranks, ordered, (steps * (_steps(kind) + 1)).astype(kind), axis=1)
+    return ranks
+
+
+def _steps(kind: type[np.signedinteger[Any]]) -> int:
+    """Largest value that is packed below a rank: one less than a power of two."""
+    return 2 ** (19 if kind is np.int32 else 30) - 1
+
+
+def _in_order_of(ranks: npt.NDArray[Any], rows: npt.NDArray[np.intp], values: Doubles) -> npt.NDArray[Any]:
+    """Values of each unit's clips in the order of every concept, ties by value, int [units, concepts, n].
+
+    Rank and value are packed into one integer, so that they are sorted together and nothing has to be looked up.
+
+    Args:
+        ranks: See `_ranks`.
+        rows: Clips of every unit, int [units, n].
+        values: Of these clips, whole numbers from 0 to `_steps`, [units, n].
+    """
+    packed = np.take(ranks, rows, axis=1, mode="clip").transpose(1, 0, 2)
+    packed |= values.astype(ranks.dtype)[:, None]
+    packed.sort(axis=2)
+    packed &= ranks.dtype.type(_steps(ranks.dtype.type))
+    return packed
 
 
 def selective(similarity: Array, activations: Array, *, temperature: float = 0.05) -> Floats:
@@ -330,89 +373,47 @@ def _best(scores: Floats, count: int) -> tuple[npt.NDArray[np.intp], Floats]:
     return order, np.take_along_axis(scores, order, axis=1)
 
 
-def _wpmi(
-    similarity: Array,
-    usual: Array | None,
-    temperature: float,
-    top_rows: Ints,
-    p: Doubles,
-    prior_weight: float,
-    prior: Prior,
-    layer_rows: Ints | None,
-) -> Floats:
-    """The likelihood of all units less its weighted prior, see `soft_wpmi`."""
+def _probabilities(similarity: Array, usual: Array | None, temperature: float) -> tuple[Floats, Floats]:
+    """Probabilities of concepts for the clips that are scored, and for those that random clips are drawn from."""
     s = softmax(similarity, temperature)
-    of_usual = s if usual is None else softmax(usual, temperature)
-    layer_rows = top_rows if layer_rows is None else layer_rows
-    share = {"units": 1.0, "clips": 0.0, "mixed": len(layer_rows) / (len(layer_rows) + MIXED_AT)}[prior]
-    of_units = _mean_likelihood_of_units(s, layer_rows, p) if share > 0 else 0.0
-    by_rank = _mean_log_likelihood(of_usual, p) if share < 1 else np.zeros((len(p), s.shape[1]))
-    scores = np.empty((len(top_rows), s.shape[1]), dtype=np.float32)
-    for part in chunks(len(top_rows), s.shape[1]):
-        # Ranks are missing at the end only as a rule, so there are few patterns of missing ranks.
-        patterns, which = np.unique(top_rows[part] >= 0, axis=0, return_inverse=True)
-        of_clips = np.stack([by_rank[present].sum(axis=0) for present in patterns])[which.reshape(-1)]
-        log_prior = share * of_units + (1 - share) * of_clips
-        scores[part] = _log_likelihood(s, top_rows[part], p) - prior_weight * log_prior
-    return scores
+    return s, s if usual is None else softmax(usual, temperature)
 
 
-def _mean_likelihood_of_units(s: Floats, rows: Ints, p: Doubles) -> Doubles:
-    """Log of the mean likelihood over the units that have top clips, float64 [concepts]."""
-    rows = rows[(rows >= 0).any(axis=1)]
-    total = np.full(s.shape[1], -np.inf)
-    for part in chunks(len(rows), s.shape[1]):
-        total = np.logaddexp(total, np.logaddexp.reduce(_log_likelihood(s, rows[part], p), axis=0))
-    return np.asarray(total - np.log(max(len(rows), 1))) if len(rows) else np.zeros(s.shape[1])
-
-
-def _mean_log_likelihood(s: Floats, p: Doubles) -> Doubles:
-    """Mean over clips of log(1 + p_i (s - 1)) for every rank i, float64 [ranks, concepts]."""
-    different, rank = np.unique(p, return_inverse=True)
-    total = np.zeros((len(different), s.shape[1]))
-    for start in range(0, len(s), _FACTORS_PER_LOG):
-        less = s[start : start + _FACTORS_PER_LOG].astype(np.float64) - 1
-        for index, probability in enumerate(different):
-            total[index] += np.log((1 + LEAST_PROBABILITY + probability * less).prod(axis=0))
-    return np.asarray(total[rank] / max(len(s), 1))
-
-
-def _log_likelihood(s: Floats, rows: Ints, p: Doubles) -> Doubles:
-    """sum over ranks i of log(1 + p_i (s[rows_i] - 1)), float64 [units, concepts]."""
-    total = np.zeros((len(rows), s.shape[1]))
-    for start in range(0, rows.shape[1], _FACTORS_PER_LOG):
-        product = np.ones_like(total)
-        for rank in range(start, min(start + _FACTORS_PER_LOG, rows.shape[1])):
-            present = (rows[:, rank] >= 0)[:, None]
-            factor = s[rows[:, rank]].astype(np.float64)
-            factor -= 1
-            factor *= np.where(present, p[rank], 0)
-            factor += np.where(present, 1 + LEAST_PROBABILITY, 1)
-            product *= factor
-        total += np.log(product)
-    return total
-
-
-def _cosine(similarity: Array, activations: Array, shape: Callable[[Doubles], Doubles]) -> Floats:
-    directions = _unit_columns(shape(similarity.astype(np.float64)))
+def _cosine(similarity: Array, activations: Array, shape: Callable[[Array], Floats]) -> Floats:
+    """Cosines of shaped columns. Products are float32; means are float64."""
+    directions = shape(similarity.astype(np.float64))
+    directions /= np.maximum(np.linalg.norm(directions, axis=0), LEAST_NORM)
     scores = np.empty((activations.shape[1], similarity.shape[1]), dtype=np.float32)
     for part in chunks(activations.shape[1], len(activations)):
-        # Of the size of 1 first: a cube of a cube would leave the range of numbers for units of extreme scale.
-        a = activations[:, part].astype(np.float64)
-        _, exponent = np.frexp(np.abs(a).max(axis=0, initial=0))
-        shaped = shape(np.ldexp(a, -exponent))
-        scores[part] = _unit_columns(shaped, np.finfo(np.float64).tiny).T @ directions
+        shaped = shape(activations[:, part])
+        norms = np.sqrt(np.einsum("cu,cu->u", shaped, shaped))[:, None]
+        scores[part] = shaped.T @ directions
+        scores[part] /= np.maximum(norms, np.finfo(np.float32).tiny)
     return scores
 
 
-def _cubed(x: Doubles) -> Doubles:
+def _at_most_one(x: Array) -> Array:
+    """Columns divided by the power of two next to their largest value, so that no scale leaves the range of float32.
+
+    Columns that differ by a power of two become the same, to the bit.
+    """
+    _, exponent = np.frexp(np.maximum(x.max(axis=0, initial=0), -x.min(axis=0, initial=0)))
+    half = np.ldexp(x.dtype.type(1), -exponent // 2)  # in two steps: the power itself may not be a float32
+    return np.asarray(x * half * np.ldexp(x.dtype.type(1), -exponent - (-exponent // 2)))
+
+
+def _plain(x: Array) -> Floats:
+    return _at_most_one(x).astype(np.float32, copy=False)
+
+
+def _cubed(x: Array) -> Floats:
     """Cubes of what columns are above their mean; 0 where none differs, for the mean of equal numbers is rounded."""
     varies = x.max(axis=0, initial=-np.inf) > x.min(axis=0, initial=np.inf)
-    return np.asarray(np.where(varies, x - x.mean(axis=0), 0) ** 3)
-
-
-def _unit_columns(x: Doubles, least: float = LEAST_NORM) -> Doubles:
-    return np.asarray(x / np.maximum(np.linalg.norm(x, axis=0), least))
+    centred = x - x.mean(axis=0, dtype=np.float64)
+    centred[:, ~varies] = 0
+    centred = _plain(centred)
+    cubes: Floats = centred * centred * centred
+    return cubes
 
 
 def score_activations(
@@ -437,7 +438,8 @@ def score_activations(
     return scores
 
 
-def _mean_cube(x: Doubles) -> Doubles:
-    """Mean of |x| ** 3 over the last axis; multiplied out, which is far faster than a power."""
-    x = np.abs(x)
-    return np.asarray((x * x * x).mean(axis=-1))
+def _mean_cube(a: Array, b: Array) -> Floats:
+    """Mean of |a - b| ** 3 over the last axis, computed in float32; a power would take far longer."""
+    distance = np.subtract(a, b, dtype=np.float32, casting="unsafe")
+    np.abs(distance, out=distance)
+    return np.asarray(np.einsum("...n,...n->...", distance * distance, distance) / distance.shape[-1])

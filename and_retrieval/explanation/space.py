@@ -28,8 +28,10 @@ BACKGROUND = "audioset"
 """The bank whose texts stand for texts in general."""
 CHUNK_BYTES = 2**26
 """Of clips that are looked at at a time."""
-SHRINK = 10
-"""Clips that the mean of an index is weighed against: the mean of few clips is mostly what they are, not an offset."""
+SHRINK = 3
+"""Clips that the mean of an index is weighed against: the mean of very few clips is mostly what they are, not an
+offset. What that leaves of an offset changes labels: of 96 clips, 10 instead of 3 changed 5 % of first labels under a
+constant of length 0.7, and 3 changed 2 %. No cell of `bench grid` is worse for it."""
 
 
 def background_texts(index: ClipIndex) -> Floats:

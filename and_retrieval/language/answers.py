@@ -31,6 +31,7 @@ class KeptAnswers:
 
     Attributes:
         name: Of the model.
+        weights: Hash of its file.
         chats: Whether it takes `Chat`.
     """
 
@@ -43,7 +44,7 @@ class KeptAnswers:
             path: Of the SQLite file; by default in the cache folder.
         """
         self.name, self.chats = model.name, model.chats
-        self._model, self._weights = model, weights
+        self.weights, self._model = weights, model
         self._path = path or cache_folder() / FILE
 
     def complete(self, prompts: Sequence[str | Chat], max_tokens: int, stop: Sequence[str]) -> list[str]:
@@ -86,7 +87,7 @@ class KeptAnswers:
 
     def _key(self, question: object, settings: Sequence[Any]) -> str:
         said = [question.turns, question.answer] if isinstance(question, Chat) else question
-        return sha256(json.dumps([self._weights, llama_cpp.__version__, settings, said]).encode()).hexdigest()
+        return sha256(json.dumps([self.weights, llama_cpp.__version__, settings, said]).encode()).hexdigest()
 
     def _read(self, keys: set[str]) -> dict[str, Any]:
         found: dict[str, Any] = {}

@@ -54,11 +54,10 @@ class Recording:
         recording = cls(folder.open(RecordingManifest), index)
         manifest = recording.manifest
         held = manifest.held_out_rows
-        if manifest.index_clips > len(index.clips) or not all(
-            0 <= row < manifest.index_clips for row in held
-        ):
-            raise damaged_file(folder.manifest_path, "it counts clips that are not in the index")
-        if manifest.index_digest != index.digest(manifest.index_clips):
+        if not all(0 <= row < manifest.index_clips for row in held):
+            raise damaged_file(folder.manifest_path, "it holds out clips that it does not count")
+        fewer = len(index.clips) < manifest.index_clips
+        if fewer or manifest.index_digest != index.digest(manifest.index_clips):
             raise StaleError(
                 f"run {folder.path.name!r} was recorded on other clips or another embedder than index "
                 f"{index.name!r} has now; {recording.remedy}"

@@ -50,9 +50,9 @@ def playable(waveform: Floats, sample_rate: int) -> Floats:
     return np.asarray(np.clip(sound, -1.0, 1.0), np.float32)
 
 
-def spectrogram(sound: Floats) -> bytes:
-    """PNG of the mel spectrogram of a 1-D waveform at `SAMPLE_RATE`."""
-    return encode_png(mel_levels(sound), _palette())
+def spectrogram(sound: Floats, columns: int = COLUMNS) -> bytes:
+    """PNG of the mel spectrogram of a 1-D waveform at `SAMPLE_RATE`, up to so many columns wide."""
+    return encode_png(mel_levels(sound, columns), _palette())
 
 
 def encode_mp3(waveform: Floats) -> bytes:
@@ -87,19 +87,19 @@ def _file_in_memory() -> IO[bytes]:
     return tempfile.TemporaryFile()
 
 
-def mel_levels(waveform: Floats) -> Levels:
-    """Log-mel picture of a 1-D waveform at `SAMPLE_RATE`: uint8 [MELS, up to COLUMNS], 0..SHADES-1.
+def mel_levels(waveform: Floats, columns: int = COLUMNS) -> Levels:
+    """Log-mel picture of a 1-D waveform at `SAMPLE_RATE`: uint8 [MELS, up to `columns`], 0..SHADES-1.
 
     The HTK mel scale reaches up to half the sample rate. The clip's loudest point has the brightest shade; everything
     `DYNAMIC_RANGE` dB or more below it has the darkest. Row 0 is the highest band.
     """
-    hop = max(16, len(waveform) // (COLUMNS * 5))
+    hop = max(16, len(waveform) // (columns * 5))
     padded = np.pad(waveform.astype(np.float64), (FFT // 2, FFT // 2))
     frames = np.lib.stride_tricks.sliding_window_view(padded, FFT)[::hop]
     margin = (FFT - WINDOW) // 2
     window = np.pad(np.hanning(WINDOW), (margin, FFT - WINDOW - margin))
     power = np.square(np.abs(np.fft.rfft(frames * window, axis=1)))
-    columns = min(COLUMNS, len(frames))
+    columns = min(columns, len(frames))
     edges = np.arange(columns) * len(frames) // columns
     widths = np.diff(np.append(edges, len(frames)))
     mels = np.add.reduceat(power @ _mel_filters().T, edges, axis=0) / widths[:, None]

@@ -17,13 +17,16 @@ from ..errors import InputError
 from ..network.hooks import class_logits, forward
 from ..network.mask import Units, scaled
 from ..network.over_time import over_time
-from ..numerics import Doubles, softmax
+from ..numerics import Doubles, softmax, standardised
 from ..report.media import SAMPLE_RATE, playable, spectrogram
 from ..types import Floats, Target
 from .opened import Network, OpenRun
 
 LONGEST = 600.0  # seconds of a sound that is uploaded
 BINS = 240  # stretches of time that curves are drawn with; with 100,000 units they take 96 MB
+COLUMNS = 800  # of the picture of a sound
+CANDIDATES = 300  # units of which the first that go unlike each other are shown
+SAME = 0.9  # correlation over time from which two units go alike
 LISTED = 12  # units whose curves are shown
 HERE = 5  # units named for every stretch of time
 ANSWERS = 5  # classes shown
@@ -68,8 +71,9 @@ def activation_curve(run: OpenRun, row: int, clip: int) -> dict[str, Any]:
 def heard(run: OpenRun, path: Path) -> dict[str, Any]:
     """Which units fire for a sound, over its time, and what the network answers.
 
-    How strongly a unit fires is told in standard deviations of its activation over the recorded clips above its mean
-    over them; its mean response in a stretch of time is held against these.
+    How strongly a unit fires is its mean response in a stretch of time above its mean activation over the recorded
+    clips, as a share of how far its strongest recorded clip lies above that mean: 1 is as strong as that clip. A unit
+    that hardly responded to any clip counts by the range that is usual in its layer, the median.
 
     Args:
         run: The run.
@@ -77,9 +81,10 @@ def heard(run: OpenRun, path: Path) -> dict[str, Any]:
 
     Returns:
         {duration, seconds, fires, here, answer, picture}: `seconds` are the middles of the stretches of time; `fires`
-        has the units that fire most, with `z` at its highest, `peak` in seconds and the `curve` of z over `seconds`;
-        `here` names the units that fire most in every stretch; `answer` has the network's classes with mean and
-        largest probability over windows, None without classes; `picture` is a PNG in base64.
+        has the units that fire most, those that go alike counted as `alike` of the first, with `strength` at its
+        highest, `peak` in seconds and the `curve` of it over `seconds`; `here` names the units that fire most in every
+        stretch; `answer` has the network's classes with mean and largest probability over windows, None without
+        classes; `picture` is a PNG in base64.
 
     Raises:
         InputError: The sound cannot be read, is too long, or the network fails on it.
@@ -88,7 +93,7 @@ def heard(run: OpenRun, path: Path) -> dict[str, Any]:
     network = run.network()
     target = network.target
     window = run.recording.manifest.cut.window
-    z = _Stretches(run, seconds)
+    stretches = _Stretches(run, seconds)
     answers: list[Floats] = []
     for start in np.arange(0, max(seconds - 1e-9, 1e-9), window):
         waveform = _window(path, float(start), min(window, seconds - float(start)), target.sample_rate)
@@ -98,15 +103,15 @@ def heard(run: OpenRun, path: Path) -> dict[str, Any]:
             responses, output = over_time(target, network.plans, waveform, run.device)
             if target.logits is not None:
                 answers.append(_probabilities(target, output))
-        z.add(float(start), responses)
+        stretches.add(float(start), responses)
     sound = playable(_window(path, 0.0, seconds, SAMPLE_RATE), SAMPLE_RATE)
     return {
         "run": run.recording.name,
         "duration": round(seconds, 3),
-        "seconds": np.round(z.middles, 3).tolist(),
-        **z.fires(),
+        "seconds": np.round(stretches.middles, 3).tolist(),
+        **stretches.fires(),
         "answer": _answer(target, np.concatenate(answers)) if answers else None,
-        "picture": base64.b64encode(spectrogram(sound)).decode(),
+        "picture": base64.b64encode(spectrogram(sound, COLUMNS)).decode(),
     }
 
 
@@ -153,51 +158,62 @@ def scaled_answer(run: OpenRun, clip: int, units: Units, factor: float) -> dict[
 
 
 class _Stretches:
-    """Mean response of all units over `BINS` stretches of a sound's time, in standard deviations."""
+    """How strongly all units fire in `BINS` stretches of a sound's time, see `heard`."""
 
     def __init__(self, run: OpenRun, seconds: float) -> None:
         self._run = run
         self._edges = np.linspace(0, seconds, BINS + 1)
-        self._z = np.zeros((BINS, len(run.table)), np.float32)
+        self._strength = np.zeros((BINS, len(run.table)), np.float32)
         self.middles: Doubles = (self._edges[:-1] + self._edges[1:]) / 2
 
     def add(self, start: float, responses: dict[str, tuple[Doubles, Floats]]) -> None:
         """Add what a window that begins at `start` gave."""
         for layer in self._run.recording.layers:
             when, values = responses[layer.name]
-            mean, std = layer.moments.mean, layer.moments.std
-            least = 1e-6 * np.maximum(np.abs(mean), 1e-6)
-            z = np.where(std > least, (values - mean) / np.maximum(std, least), 0)
+            mean, reach = layer.moments.mean, layer.moments.high - layer.moments.mean
+            usual = float(np.nanmedian(reach)) if np.isfinite(reach).any() else 0.0
+            scale = np.maximum(np.nan_to_num(reach), max(usual, 1e-12))
+            strength = np.nan_to_num((values - mean) / scale)
             window = self._run.recording.manifest.cut.window
             inside = (self.middles >= start) & (self.middles < start + window)
             if not inside.any():
                 continue
             rows = self._run.recording.unit_index.rows_of(layer.name)
-            self._z[inside, rows] = _means(start + when, z, self._edges, np.flatnonzero(inside))
+            self._strength[inside, rows] = _means(start + when, strength, self._edges, np.flatnonzero(inside))
 
     def fires(self) -> dict[str, Any]:
         """The units that fire most, and for every stretch those that fire most in it."""
-        highest = self._z.max(axis=0)
-        best = np.argsort(-highest, kind="stable")[:LISTED]
+        best = np.argsort(-self._strength.max(axis=0), kind="stable")[:CANDIDATES]
+        alike = _distinct(self._strength[:, best])
+        rows = best[list(alike)].tolist()
         fires = []
-        for shown, row in zip(self._run.table.rows(best.tolist()), best.tolist(), strict=True):
-            peak = int(self._z[:, row].argmax())
-            curve = [float(f"{value:.3g}") for value in self._z[:, row]]
+        for place, row, shown in zip(alike, rows, self._run.table.rows(rows), strict=True):
+            peak = int(self._strength[:, row].argmax())
+            curve = [float(f"{value:.3g}") for value in self._strength[:, row]]
             facts = {
                 name: shown[name] for name in ("layer", "unit", "labels", "summary", "reliable", "label_kind")
             }
             fires.append(
-                {**facts, "z": curve[peak], "peak": round(float(self.middles[peak]), 3), "curve": curve}
+                {
+                    **facts,
+                    "alike": alike[place],
+                    "strength": curve[peak],
+                    "peak": round(float(self.middles[peak]), 3),
+                    "curve": curve,
+                }
             )
-        top = np.argpartition(-self._z, min(HERE, self._z.shape[1] - 1), axis=1)[:, :HERE]
+        top = np.argpartition(-self._strength, min(HERE, self._strength.shape[1] - 1), axis=1)[:, :HERE]
         return {"fires": fires, "here": self._here(top)}
 
     def _here(self, top: npt.NDArray[np.intp]) -> list[list[dict[str, Any]]]:
         named = self._names(np.unique(top).tolist())
         return [
             sorted(
-                ({**named[row], "z": round(float(self._z[place, row]), 2)} for row in rows.tolist()),
-                key=lambda unit: -unit["z"],
+                (
+                    {**named[row], "strength": round(float(self._strength[place, row]), 2)}
+                    for row in rows.tolist()
+                ),
+                key=lambda unit: -unit["strength"],
             )
             for place, rows in enumerate(top)
         ]
@@ -212,6 +228,20 @@ class _Stretches:
             }
             for row, unit in zip(rows, shown, strict=True)
         }
+
+
+def _distinct(curves: Floats) -> dict[int, int]:
+    """Places of the first curves of [steps, curves] that go unlike each other, and how many later ones go like each."""
+    unlike = standardised(curves)
+    alike: dict[int, int] = {}
+    for place in range(curves.shape[1]):
+        taken = list(alike)
+        together = unlike[:, taken].T @ unlike[:, place] / len(unlike) if taken else np.zeros(0)
+        if together.size and together.max() > SAME:
+            alike[taken[int(together.argmax())]] += 1
+        elif len(alike) < LISTED:
+            alike[place] = 0
+    return alike
 
 
 def _means(when: Doubles, values: Floats, edges: Doubles, places: npt.NDArray[np.intp]) -> Floats:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from ..progress import Progress
 from .guard import RefusedError
 
 WAITING = 3  # jobs that may wait behind the one that runs
+PATIENCE = 2.0  # seconds that a running job gets to stop when the server ends
 KEPT = 16  # finished jobs whose result can still be asked for
 
 State = Literal["waiting", "running", "done", "failed", "cancelled"]
@@ -92,17 +94,14 @@ class Jobs:
             raise RefusedError(404, "there is no such job; it may have been dropped for newer ones")
         return job
 
-    def cancel(self, name: str) -> Job:
-        """Let a job stop at its next step."""
-        job = self.get(name)
-        job.stop.set()
-        return job
-
     def close(self) -> None:
-        """Stop all jobs and wait for the one that runs."""
+        """Stop all jobs, and wait a little for the one that runs to come to its next step."""
         for job in list(self._jobs.values()):
             job.stop.set()
-        self._pool.shutdown(wait=True, cancel_futures=True)
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        deadline = time.monotonic() + PATIENCE
+        while time.monotonic() < deadline and any(job.state == "running" for job in self._jobs.values()):
+            time.sleep(0.01)
         for job in list(self._jobs.values()):
             self._drop(job)
 

@@ -84,7 +84,7 @@ def units(
             opened, {"query": "", "for": "neurons", "nothing": False}, results, len(ordered), offset
         )
     asked = Asked(tuple(texts), tuple(without), (), tuple(units))
-    return searched_units(opened, asked, filters.mask(served, opened), offset, limit)
+    return searched_units(opened, asked, mask, offset, limit)
 
 
 def searched_units(opened: OpenRun, asked: Any, mask: Any, offset: int, limit: int) -> dict[str, Any]:

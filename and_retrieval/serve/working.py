@@ -189,21 +189,28 @@ def prune(served: Server, order: PruneOrder) -> dict[str, Any]:
     return served.jobs.start(work).plain()
 
 
+def _known_job(served: Server, job: str) -> Job:
+    return served.jobs.get(job)
+
+
+KnownJob = Annotated[Job, Depends(_known_job)]
+"""The job that an address names; an unknown one is refused before the answer begins."""
+
+
 @routes.get("/jobs/{job}")
-def job(served: Server, job: str) -> dict[str, Any]:
+def job_state(job: KnownJob) -> dict[str, Any]:
     """A job's state, progress and result."""
-    return served.jobs.get(job).plain()
+    return job.plain()
 
 
 @routes.get("/jobs/{job}/events", response_class=EventSourceResponse)
-async def events(served: Server, job: str) -> AsyncIterator[ServerSentEvent]:
+async def events(job: KnownJob) -> AsyncIterator[ServerSentEvent]:
     """The same as server-sent events, one whenever something changes; the last one has the result."""
-    watched = served.jobs.get(job)
     last: tuple[str, int, int] | None = None
     while True:
-        now = watched.state, watched.done, watched.total
+        now = job.state, job.done, job.total
         if now != last:
-            yield ServerSentEvent(data=watched.plain())
+            yield ServerSentEvent(data=job.plain())
             last = now
         if now[0] in FINISHED:
             return
@@ -211,27 +218,29 @@ async def events(served: Server, job: str) -> AsyncIterator[ServerSentEvent]:
 
 
 @routes.delete("/jobs/{job}")
-def cancel(served: Server, job: str) -> dict[str, Any]:
+def cancel(job: KnownJob) -> dict[str, Any]:
     """Let a job stop at its next step."""
-    return served.jobs.cancel(job).plain()
+    job.stop.set()
+    return job.plain()
 
 
 @routes.get("/jobs/{job}/export", response_class=FileResponse)
-def export(served: Server, job: str) -> FileResponse:
+def export(job: KnownJob) -> FileResponse:
     """The weights that a pruning job wrote, without the units at the knee."""
-    done = served.jobs.get(job)
-    if done.state != "done" or done.file is None:
-        raise RefusedError(404, "this job wrote no weights; prune with export")
-    return FileResponse(done.file, filename="pruned.safetensors", media_type="application/octet-stream")
+    return FileResponse(_written(job), filename="pruned.safetensors", media_type="application/octet-stream")
 
 
 @routes.get("/jobs/{job}/card", response_class=FileResponse)
-def card(served: Server, job: str) -> FileResponse:
+def card(job: KnownJob) -> FileResponse:
     """The card that describes the weights of a pruning job: what was removed, and what that costs."""
-    done = served.jobs.get(job)
-    if done.state != "done" or done.file is None:
+    path = _written(job).with_suffix(".json")
+    return FileResponse(path, filename="pruned.json", media_type="application/json")
+
+
+def _written(job: Job) -> Path:
+    if job.state != "done" or job.file is None:
         raise RefusedError(404, "this job wrote no weights; prune with export")
-    return FileResponse(done.file.with_suffix(".json"), filename="pruned.json", media_type="application/json")
+    return job.file
 
 
 @routes.get("/compare")

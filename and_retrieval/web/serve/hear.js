@@ -3,7 +3,7 @@
 import { addressWith } from "./address.js";
 import { hasToken, sendSound } from "./api.js";
 import { sparkline } from "./charts.js";
-import { el, failed, fixed, frame, seconds, waiting } from "./elements.js";
+import { count, el, failed, fixed, frame, seconds, waiting } from "./elements.js";
 import { play } from "./player.js";
 import { recordSound } from "./sound.js";
 
@@ -56,8 +56,8 @@ function draw(out, { name, source, told }) {
     const now = Math.min(told.here.length - 1, Math.floor((time / told.duration) * told.here.length));
     if (now === stretch) return;
     stretch = now;
-    here.replaceChildren(el("h3", {}, `What fires at ${seconds(time)}`), el("ul", { class: "plain-list" }, told.here[now].filter((unit) => unit.z > 0).map((unit) => el("li", {},
-      el("a", { href: unitAddress(unit) }, unit.label ?? "no label"), el("span", { class: "muted" }, ` ${unit.layer}:${unit.unit} · z ${fixed(unit.z, 1)}`)))));
+    here.replaceChildren(el("h3", {}, `What fires at ${seconds(time)}`), el("ul", { class: "plain-list" }, told.here[now].filter((unit) => unit.strength > 0).map((unit) => el("li", {},
+      el("a", { href: unitAddress(unit) }, unit.label ?? "no label"), el("span", { class: "muted" }, ` ${unit.layer}:${unit.unit} · ${fixed(unit.strength)}`)))));
   }
   picture.addEventListener("click", (event) => {
     const box = picture.getBoundingClientRect();
@@ -79,7 +79,7 @@ function draw(out, { name, source, told }) {
     const mark = el("span", { class: "head" });
     lines.push(mark);
     return el("li", {}, el("div", {}, el("a", { href: unitAddress(unit) }, unit.labels[0]?.concept ?? "no label"),
-      el("span", { class: "muted" }, ` ${unit.layer}:${unit.unit} · z ${fixed(unit.z, 1)} at ${seconds(unit.peak)}`)),
+      el("span", { class: "muted" }, ` ${unit.layer}:${unit.unit} · ${fixed(unit.strength)} at ${seconds(unit.peak)}${unit.alike ? ` · ${count(unit.alike, "more unit")} like it` : ""}`)),
     el("div", { class: "strip" }, sparkline(unit.curve, { width: 600, height: 34, low: Math.min(0, ...unit.curve), high: most }), mark));
   });
   out.replaceChildren(
@@ -87,7 +87,7 @@ function draw(out, { name, source, told }) {
     el("p", { class: "keys" }, el("button", { type: "button", class: "play", "aria-label": `Play ${name}`, onclick: () => play(part, 0) }, el("span", { class: "shape", "aria-hidden": "true" })),
       el("span", { class: "muted" }, `${told.duration.toFixed(1)} s; click a moment to hear it and to see what fires there`)),
     here,
-    el("h2", {}, "Units that fire most"), el("p", { class: "muted" }, "In standard deviations above the unit's mean over the recorded clips."),
+    el("h2", {}, "Units that fire most"), el("p", { class: "muted" }, "How strongly each unit fires: 1 is as far above its mean as its strongest recorded clip."),
     el("ol", { class: "strips" }, rows),
     told.answer ? el("h2", {}, "The network's answer") : null,
     told.answer ? el("div", { class: "sheet", tabindex: "0", role: "region", "aria-label": "The network's answer" }, el("table", {}, el("thead", {}, el("tr", {}, ["class", "mean probability", "largest in a window"].map((head) => el("th", { scope: "col" }, head)))),

@@ -79,8 +79,10 @@ function draw() {
   if (document.activeElement !== byId("box")) byId("box").value = written(now);
   for (const link of document.querySelectorAll("[data-view]")) {
     link.href = addressWith({ view: link.dataset.view });
-    if (link.dataset.view === now.view && link.closest("nav")) link.setAttribute("aria-current", "page");
-    else link.removeAttribute("aria-current");
+    if (link.dataset.view === now.view && link.closest("nav")) {
+      link.setAttribute("aria-current", "page");
+      link.parentElement.scrollLeft = link.offsetLeft - link.parentElement.clientWidth / 2; // on a phone not all fit
+    } else link.removeAttribute("aria-current");
   }
   const [name, view] = VIEWS[now.view];
   document.title = `${now.unit && now.view === "units" ? `${now.unit} · ` : ""}${name} · ${now.run} · and_retrieval`;

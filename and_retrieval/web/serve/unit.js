@@ -104,7 +104,7 @@ async function save(unit, run, name, changes, star = null) {
 
 function labels(unit) {
   if (!unit.labels.length) return el("p", { class: "muted" }, "No label.");
-  const best = Math.max(...unit.labels.map((label) => Math.abs(label.score)), 1e-9);
+  const best = Math.max(...unit.labels.map((label) => label.score), 1e-9);
   return section("Labels", el("ol", { class: "bars" }, unit.labels.map((label) => el("li", {}, el("a", {
     class: "bar-link", title: "Units for this label", href: addressWith({ view: "units", q: [label.concept], minus: [], like: [], unit: "", words: "", lasso: "" }),
   }, el("span", { class: "name" }, label.concept, label.evidence === "audio" ? null : el("span", { class: "source" }, `by ${label.evidence}`)),

@@ -94,7 +94,7 @@ def _processor_time() -> float:
 # ---------- scores ----------
 
 
-def _scores(units: int) -> Mapping[str, tuple[Way, Way, Callable[[Any, Any], float]]]:
+def _scores(units: int) -> Mapping[str, tuple[Way, Way, Callable[[Any, Any], float] | None]]:
     rng = np.random.default_rng(0)
     similarity = rng.normal(0.2, 0.1, (CLIPS, CONCEPTS)).astype(np.float32)
     activations = np.maximum(rng.normal(0, 1, (CLIPS, units)), 0).astype(np.float32)
@@ -177,7 +177,7 @@ def rank_reorder(p: torch.Tensor, a: torch.Tensor, fraction: float = 0.05) -> to
 # ---------- the embedded embedder, and imports ----------
 
 
-def _ears() -> Mapping[str, tuple[Way, Way, Callable[[Any, Any], float]]]:
+def _ears() -> Mapping[str, tuple[Way, Way, Callable[[Any, Any], float] | None]]:
     embedder = load_embedder("embedded")
     rng = np.random.default_rng(0)
     sounds = [(0.1 * rng.standard_normal(int(SECONDS * 16_000))).astype(np.float32) for _ in range(SOUNDS)]

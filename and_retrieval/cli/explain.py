@@ -5,12 +5,11 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..choices import COUNT, COUNT_OR_NONE, EVIDENCE, OPEN_CONCEPTS, RANKS, SCORES
 from ..concepts import BUILT_IN, DEFAULT_BANK, OWN_LABELS
 from ..config import LabelConfig, OpenConceptConfig, SummaryConfig
-from ..types import Explanation
 from .options import (
     Result,
     add_device,
@@ -23,6 +22,9 @@ from .options import (
     one_of,
     opened_run,
 )
+
+if TYPE_CHECKING:
+    from ..types import Explanation
 
 UNKNOWN_TOLD = 5
 """Concepts named that the embedder does not know."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import argparse
 import math
-import os
+import resource
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -82,13 +82,13 @@ def _compared(
     if other is None:
         return {"ours": times["ours"], "other": None, "ratio": None, "agree": None}
     same = agree(results["ours"], results["other"]) if agree else None
-    return {**times, "ratio": times["other"] / times["ours"], "agree": same}
+    return {**times, "ratio": times["other"] / max(times["ours"], 1e-9), "agree": same}
 
 
 def _processor_time() -> float:
     """Seconds of processor time of this process and of those that it has waited for."""
-    spent = os.times()
-    return spent.user + spent.system + spent.children_user + spent.children_system
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return time.process_time() + children.ru_utime + children.ru_stime
 
 
 # ---------- scores ----------

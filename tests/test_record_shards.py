@@ -9,12 +9,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from command_line import Answer
 from embedders import FakeEmbedder
 from killing import content, run_and_kill
 from sounds import WriteSound, tone
 from targets.deep import SAMPLE_RATE, load
 
 from and_retrieval import ClipIndex, Run, record
+from and_retrieval.cli import main
 from and_retrieval.config import RecordConfig
 from and_retrieval.errors import InputError
 from and_retrieval.recording.activations import HELD_OUT, SEEN
@@ -268,3 +270,52 @@ class TestWorkersAndShares:
         ):
             recorded(index)
         recorded(index)
+
+    @pytest.mark.slow
+    def test_a_ray_cluster_gives_the_same_bytes(self, index: ClipIndex) -> None:
+        pytest.importorskip("ray")
+        whole = content(recorded(index).folder.path)
+        several = record(network(), index, config=CONFIG, run="several", workers="ray")
+        assert several.shards == ShardCount(SHARDS, 0)
+        assert content(several.folder.path) == whole
+
+
+def test_the_command_line(
+    index: ClipIndex, home: Path, answer: Answer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = [
+        "--target",
+        NAME,
+        "--top-k",
+        "3",
+        "--hold-out",
+        "0.3",
+        "--batch",
+        "2",
+        "--shard-seconds",
+        "1.3",
+    ]
+    whole = answer("record", "s", *options, "--device", "cpu", "--run", "whole")
+    assert (whole["shards"], whole["resumed"]) == (SHARDS, 0)
+    for part, shards in ((1, 3), (2, 2)):
+        capsys.readouterr()
+        assert main(["merge", "s/parts"]) == 2
+        assert capsys.readouterr().err.count("\n") == 1
+        shared = answer("record", "s", *options, "--device", "cpu", "--run", "parts", "--shard", f"{part}/2")
+        assert {key: shared[key] for key in ("shards", "resumed")} == {"shards": shards, "resumed": 0}
+    merged = answer("merge", "s/parts")
+    assert (merged["shards"], merged["resumed"]) == (SHARDS, SHARDS)
+    assert content(home / "s/runs/parts") == content(home / "s/runs/whole")
+    for wrong, says in (
+        (["--workers", "0"], "workers 0: give a number of processes, ray, or ray:ADDRESS"),
+        (["--workers", "two"], "workers 'two': give a number of processes"),
+        (["--shard", "3/2"], "--shard 3/2: write I/N with I from 1 to N"),
+        (["--shard", "x"], "--shard x: write I/N"),
+        (["--shard-seconds", "0"], "--shard-seconds 0: give a number of seconds"),
+        (["--keep-seen", "0"], "--keep-seen 0: give a whole number"),
+    ):
+        assert main(["record", "s", "--target", NAME, *wrong]) == 2
+        assert says in capsys.readouterr().err
+    with locked(home / "s/runs/whole", "explain"):
+        assert main(["record", "s", "--target", NAME, "--run", "whole"]) == 2
+    assert "is in use: " in capsys.readouterr().err

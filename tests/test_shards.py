@@ -47,12 +47,14 @@ class SquareJob:
         path: Folder of the shards.
         dies_at: At that shard the process dies, as often as `times` says.
         refuses: That shard cannot be done.
+        hangs_at: The first worker that has that shard never finishes it.
     """
 
     path: Path
     dies_at: int | None = None
     times: int = 0
     refuses: int | None = None
+    hangs_at: int | None = None
     on_gpu: bool = False
 
     def start(self) -> Callable[[int], None]:
@@ -65,6 +67,8 @@ class SquareJob:
                 raise InputError("this shard is too much")
             if number == self.dies_at and len(list(self.path.parent.glob(f"{number}.*.begun"))) <= self.times:
                 os.kill(os.getpid(), signal.SIGKILL)
+            if number == self.hangs_at and len(list(self.path.parent.glob(f"{number}.*.begun"))) == 1:
+                time.sleep(600)
             square(shards, number)
 
         return do
@@ -305,3 +309,36 @@ class TestWorkers:
 
         with pytest.raises(InputError, match="cannot be given this work"):
             work(Local(shards.path), [0, 1], 2, nothing)
+
+
+@pytest.mark.slow
+class TestRay:
+    """A Ray cluster on this machine; Ray is an extra."""
+
+    @pytest.fixture(autouse=True)
+    def ray(self) -> object:
+        return pytest.importorskip("ray")
+
+    def test_all_shards_are_done_though_a_worker_is_killed(
+        self, shards: Shards[Squares], tmp_path: Path
+    ) -> None:
+        done: list[int] = []
+        work(SquareJob(shards.path, dies_at=1, times=1), [0, 1, 2, 3], "ray", done.append)
+        assert sorted(done) == [0, 1, 2, 3]
+        assert content(shards) == WHOLE
+        begun = [path.name.partition(".")[0] for path in tmp_path.glob("*.begun")]
+        assert sorted(begun) == sorted("01123")
+
+    def test_a_shard_that_takes_too_long_is_given_to_another(self, shards: Shards[Squares]) -> None:
+        from and_retrieval.shards.cluster import work_on_ray
+
+        work_on_ray(SquareJob(shards.path, hangs_at=2), [0, 1, 2, 3], None, nothing, patience=20)
+        assert content(shards) == WHOLE
+
+    def test_what_a_worker_cannot_do_is_said_as_it_is(self, shards: Shards[Squares]) -> None:
+        with pytest.raises(InputError, match="this shard is too much"):
+            work(SquareJob(shards.path, refuses=2), [0, 1, 2, 3], "ray", nothing)
+
+    def test_a_cluster_that_is_not_there(self, shards: Shards[Squares]) -> None:
+        with pytest.raises(InputError, match=r"no Ray cluster can be used at 127\.0\.0\.1:1"):
+            work(SquareJob(shards.path), [0], "ray:127.0.0.1:1", nothing)

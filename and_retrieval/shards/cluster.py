@@ -5,6 +5,7 @@ The shards themselves are written to the folder of the run, which all machines h
 
 from __future__ import annotations
 
+import socket
 import sys
 import time
 from collections import Counter, deque
@@ -14,6 +15,7 @@ from typing import Any
 from ..errors import AndRetrievalError, InputError, MissingExtraError
 from .workers import TRIES, Job, died
 
+ANSWERS_WITHIN = 10.0  # seconds
 PATIENCE = 6 * 3600.0
 """Seconds after which a shard that is not finished is given to another worker."""
 
@@ -42,6 +44,8 @@ def work_on_ray(
         import ray
     except ImportError:
         raise MissingExtraError("--workers ray", "ray") from None
+    if address is not None:
+        _check_address(address)
     # Workers import what the caller can import, and no working folder is copied.
     environment = {"env_vars": {"PYTHONPATH": ":".join(path for path in sys.path if path)}}
     try:
@@ -52,6 +56,17 @@ def work_on_ray(
         _Cluster(ray, job, patience).work(numbers, done)
     finally:
         ray.shutdown()
+
+
+def _check_address(address: str) -> None:
+    """Raise InputError unless something answers there; Ray itself would try for minutes."""
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    if not host or not port.isdecimal():
+        return  # `auto`, or something else that Ray has names for
+    try:
+        socket.create_connection((host, int(port)), timeout=ANSWERS_WITHIN).close()
+    except (OSError, OverflowError) as error:
+        raise InputError(f"no Ray cluster can be used at {address}: {error}") from None
 
 
 class _Worker:

@@ -41,7 +41,6 @@ def locked(folder: Path, verb: str, shared: bool = False) -> Iterator[None]:
         InputError: Another program holds it; the message says which, who started it and when.
     """
     created = [place for place in (folder, *folder.parents) if not place.exists()]
-    folder.mkdir(parents=True, exist_ok=True)
     stream = _acquired(folder / FILE, shared)
     try:
         stream.truncate(0)
@@ -58,7 +57,11 @@ def locked(folder: Path, verb: str, shared: bool = False) -> Iterator[None]:
 def _acquired(path: Path, shared: bool) -> IO[str]:
     """The open file of a lock that is held now."""
     while True:
-        stream = path.open("a+", encoding="utf-8")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            stream = path.open("a+", encoding="utf-8")
+        except FileNotFoundError:
+            continue  # whoever had made the folder has removed it again
         try:
             fcntl.flock(stream, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         except BlockingIOError:

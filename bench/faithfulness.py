@@ -45,7 +45,7 @@ from and_retrieval.run import record
 from and_retrieval.store import Home
 from and_retrieval.targets import load_target
 from and_retrieval.types import Floats, Ints, LayerEvidence, Target
-from bench import Announce, Figures, judges, markdown, small_cnn
+from bench import Announce, Figures, judges, markdown, nameless, small_cnn
 from bench.class_units import add_home_arguments, embedder_of, labelled_index, trained_cnn
 from bench.source import add_clip_arguments
 
@@ -122,7 +122,7 @@ def run(
                 first = [bank.concepts[column] if column >= 0 else None for column in columns[:, 0]]
                 layers[layer.name]["rendered"] = _rendered(answered, layer.name, first, bank, seed)
             progress(number + 1, len(recorded.layers))
-        networks[name] = {
+        networks[nameless(name)] = {
             "accuracy": accuracy,
             "clips": {
                 SEEN: len(clips.seen),
@@ -131,7 +131,7 @@ def run(
             },
             "layers": layers,
         }
-        weights[name] = recorded.manifest.weights
+        weights[nameless(name)] = recorded.manifest.weights
     return {
         "settings": {
             "weights": weights,
@@ -386,7 +386,7 @@ def table(figures: Figures) -> str:
         if measure in layer.get("rendered", {})
     ]
     sanity = [
-        {"layer": name, "measure": measure, **layer["sanity"][measure]}
+        {"layer": name, "measure": measure, **layer["sanity"][measure], "chance": 0.5}
         for name, layer in layers
         for measure in layer["sanity"]
         if measure != "units"

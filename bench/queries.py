@@ -37,8 +37,7 @@ from and_retrieval.numerics import centred
 from and_retrieval.recording.activations import HELD_OUT
 from and_retrieval.recording.recording import Recording
 from and_retrieval.run import record
-from and_retrieval.search.query import Terms, calibrated, cosines
-from and_retrieval.search.thresholds import run_thresholds
+from and_retrieval.search.thresholds import run_thresholds, unit_deviations
 from and_retrieval.store import Home
 from and_retrieval.targets import load_target
 from and_retrieval.types import Floats
@@ -113,9 +112,9 @@ def best_share(run: Recording, vectors: Floats, needs: float) -> Floats:
     texts = centred_background(run.index)
     shares = []
     for vector in vectors:
-        terms = Terms(vector[None], vector[None][:0], np.array([needs], np.float32))
         _, rows = run.unit_index.nearest(vector, K)
-        shares.append(float(calibrated(terms, cosines(run.unit_index.vectors(rows)), texts).z.max()) / needs)
+        z = unit_deviations(run.unit_index.vectors(rows), vector[None], texts)
+        shares.append(float(z.max()) / needs)
     return np.array(shares, np.float32)
 
 

@@ -41,6 +41,7 @@ from and_retrieval.recording.recording import Recording
 from and_retrieval.recording.unit_index import UnitIndex
 from and_retrieval.run import record
 from and_retrieval.search.query import CANDIDATES, Terms, calibrated, cosines, ranked
+from and_retrieval.search.thresholds import unit_deviations
 from and_retrieval.store import Home
 from and_retrieval.targets import load_target
 from and_retrieval.types import Embedder, Floats
@@ -239,7 +240,8 @@ def _searched(
     begin = time.perf_counter()
     scores, rows = ranked(query, lambda v, n: unit_index.nearest(v, n, among), unit_index.vectors, K)
     if texts is not None:
-        calibrated(query, cosines(unit_index.vectors(rows)), texts)
+        found = unit_index.vectors(rows)
+        calibrated(query, lambda queries: unit_deviations(found, queries, texts))
     return time.perf_counter() - begin, scores, rows
 
 

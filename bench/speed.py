@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import argparse
 import math
-import os
+import resource
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -82,19 +83,19 @@ def _compared(
     if other is None:
         return {"ours": times["ours"], "other": None, "ratio": None, "agree": None}
     same = agree(results["ours"], results["other"]) if agree else None
-    return {**times, "ratio": times["other"] / times["ours"], "agree": same}
+    return {**times, "ratio": times["other"] / max(times["ours"], 1e-9), "agree": same}
 
 
 def _processor_time() -> float:
     """Seconds of processor time of this process and of those that it has waited for."""
-    spent = os.times()
-    return spent.user + spent.system + spent.children_user + spent.children_system
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return time.process_time() + children.ru_utime + children.ru_stime
 
 
 # ---------- scores ----------
 
 
-def _scores(units: int) -> Mapping[str, tuple[Way, Way, Callable[[Any, Any], float]]]:
+def _scores(units: int) -> Mapping[str, tuple[Way, Way, Callable[[Any, Any], float] | None]]:
     rng = np.random.default_rng(0)
     similarity = rng.normal(0.2, 0.1, (CLIPS, CONCEPTS)).astype(np.float32)
     activations = np.maximum(rng.normal(0, 1, (CLIPS, units)), 0).astype(np.float32)
@@ -177,7 +178,7 @@ def rank_reorder(p: torch.Tensor, a: torch.Tensor, fraction: float = 0.05) -> to
 # ---------- the embedded embedder, and imports ----------
 
 
-def _ears() -> Mapping[str, tuple[Way, Way, Callable[[Any, Any], float]]]:
+def _ears() -> Mapping[str, tuple[Way, Way, Callable[[Any, Any], float] | None]]:
     embedder = load_embedder("embedded")
     rng = np.random.default_rng(0)
     sounds = [(0.1 * rng.standard_normal(int(SECONDS * 16_000))).astype(np.float32) for _ in range(SOUNDS)]

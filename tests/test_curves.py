@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from dataclasses import replace
 
 from and_retrieval.pruning.curves import Curve, draw_curves
+from and_retrieval.pruning.result import BudgetEffect
 
 CURVE = Curve(
     "rain, selective",
@@ -40,3 +42,15 @@ def test_matplotlib_is_loaded_when_a_curve_is_drawn() -> None:
         "draw_curves(Curve('x', [0.1], [0.2]))\nassert 'matplotlib.pyplot' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+
+
+def test_a_concept_is_plain_text() -> None:
+    for title in (r"$\frac$, selective", "a $ b $ c", r"\mathrm{"):
+        assert draw_curves(replace(CURVE, title=title)).startswith(b"<?xml")
+
+
+def test_a_budget_without_a_number_is_null_in_json() -> None:
+    budget = BudgetEffect(3, 0.1, {"conv": (0,)}, random_gap=float("nan"), oracle_gap=float("inf"))
+    plain = budget.plain()
+    assert plain["random_gap"] is plain["oracle_gap"] is None
+    json.dumps(plain, allow_nan=False)

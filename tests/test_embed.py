@@ -16,7 +16,7 @@ from and_retrieval.checkpoints.bundled import locate, models_folder
 from and_retrieval.checkpoints.yamnet import load_yamnet, log_mel_patches, patch_rms
 from and_retrieval.checkpoints.yamnet_classes import class_names
 from and_retrieval.clips.files import read_window
-from and_retrieval.embed import NAMES, embedded, load_embedder, minilm, text_cache
+from and_retrieval.embed import NAMES, embedded, load_embedder, minilm, posteriors, text_cache
 from and_retrieval.embed.embedded import EmbeddedEmbedder, load_statistics
 from and_retrieval.embed.minilm import cached_sentence_vectors, sentence_vectors
 from and_retrieval.embed.posteriors import posterior_roots
@@ -59,7 +59,7 @@ class TestSound:
         np.testing.assert_allclose(embedder.embed_audio(sounds[::-1]), together[::-1], atol=1e-5)
 
     def test_of_many_clips_equals_a_few_at_a_time(self, embedder: Embedder) -> None:
-        sounds = [noise(10.0, seed=n % 3) for n in range(2 * embedded.BATCH_PATCHES // 19)]
+        sounds = [noise(10.0, seed=n % 3) for n in range(2 * posteriors.BATCH_PATCHES // 19)]
         vectors = embedder.embed_audio(sounds)
         np.testing.assert_allclose(vectors[:3], embedder.embed_audio(sounds[:3]), atol=1e-5)
         np.testing.assert_allclose(vectors[3], vectors[0], atol=1e-5)

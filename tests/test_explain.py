@@ -214,5 +214,5 @@ def test_every_field_is_filled_by_some_step(recording: Recording) -> None:
         if all(getattr(unit, field.name) == getattr(bare, field.name) for unit in told)
     }
     assert never <= {
-        "caption_faithfulness", "acoustics", "meanings", "open_concepts", "kind", "tuning", "profile",
+        "caption_faithfulness", "acoustics", "preferences", "meanings", "open_concepts", "kind", "tuning", "profile",
     }  # fmt: skip

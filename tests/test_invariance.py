@@ -15,11 +15,12 @@ import pytest
 
 from and_retrieval import ClipIndex, load_target, record, soundbank
 from and_retrieval.config import RecordConfig, SummaryConfig
+from and_retrieval.embed.embedded import EmbeddedEmbedder
 from and_retrieval.explanation.explain import explain
 from and_retrieval.explanation.stored import Explained
 from and_retrieval.run import Run
 from and_retrieval.search.search import search_clips, search_neurons
-from and_retrieval.types import Embedder, Floats
+from and_retrieval.types import Embedder, Floats, Spans
 
 CONCEPTS = ("alarm clock", "church bell", "crickets", "dog bark", "engine idling", "frog", "rain", "siren")
 ABSENT = ("sewing machine", "laughter", "theremin", "glass breaking")
@@ -32,7 +33,7 @@ SIZES = {"apart": 1.5, "among": 0.7}
 class Offset:
     """The embedded embedder with one constant added to all sounds and another to all texts, of unit length again."""
 
-    embedder: Embedder
+    embedder: EmbeddedEmbedder
     sounds: Floats
     texts: Floats
     fingerprint: str
@@ -45,6 +46,12 @@ class Offset:
     def embed_audio(self, waveforms: Sequence[Floats]) -> Floats:
         return self._moved(self.embedder.embed_audio(waveforms), self.sounds)
 
+    def embed_with_moments(
+        self, waveforms: Sequence[Floats], spans: Sequence[Spans]
+    ) -> tuple[Floats, list[Floats]]:
+        vectors, moments = self.embedder.embed_with_moments(waveforms, spans)
+        return self._moved(vectors, self.sounds), [self._moved(of, self.sounds) for of in moments]
+
     def embed_text(self, texts: Sequence[str]) -> Floats:
         return self._moved(self.embedder.embed_text(texts), self.texts)
 
@@ -53,7 +60,7 @@ class Offset:
         return (wide / np.linalg.norm(wide, axis=1, keepdims=True)).astype(np.float32)
 
 
-def offset(embedder: Embedder, where: str) -> Offset:
+def offset(embedder: EmbeddedEmbedder, where: str) -> Offset:
     """Constants in two dimensions of their own (`apart`), or in random directions of the space (`among`)."""
     if where == "apart":
         constants = np.eye(2, embedder.dim + 2, embedder.dim, dtype=np.float32)
@@ -105,7 +112,7 @@ def same(a: Sequence[object], b: Sequence[object]) -> float:
 
 @pytest.mark.parametrize("where", ["apart", "among"])
 def test_an_offset_changes_nothing(
-    source: Path, embedder: Embedder, plain: Outcome, where: str, tmp_path: Path
+    source: Path, embedder: EmbeddedEmbedder, plain: Outcome, where: str, tmp_path: Path
 ) -> None:
     moved = outcome(source, offset(embedder, where), tmp_path / "index")
     # It is an offset as contrastive models have one: plain cosines are moved far.

@@ -307,6 +307,21 @@ class TestSearch:
         assert bark["path"].endswith("a.wav")
         assert bark["moment"] >= 7
 
+    def test_a_short_event_in_a_long_clip_matches(
+        self, tmp_path: Path, write_sound: WriteSound, embedder: Embedder
+    ) -> None:
+        rain = np.concatenate([rendered("rain", seed).waveform for seed in range(16)])[: 60 * 16_000]
+        rain[27 * 16_000 : 29 * 16_000] = rendered("siren", 1).waveform[:32_000]
+        source = write_sound("rain.wav", rain)
+        index = ClipIndex.build(source, embedder, tmp_path / "long")
+        (found,) = search_clips(index, "siren", 1)
+        assert found["matches"]
+        assert 25.5 <= found["time"] <= 28
+        assert not search_clips(index, "trumpet", 1)[0]["matches"]
+        plain = ClipIndex.build(source, embedder, tmp_path / "plain", moments=False)
+        (whole,) = search_clips(plain, "siren", 1)
+        assert (whole["start"], whole["matches"]) == (20, False)
+
     def test_near_is_the_mean_of_the_clip_and_its_best_moment(self, index: ClipIndex) -> None:
         queries = index.text_vectors(["siren", "rain"])
         moments = index.moments

@@ -17,8 +17,8 @@ from and_retrieval.errors import InputError
 from and_retrieval.explanation.space import background_texts, text_centre
 from and_retrieval.faiss_index import brute_force
 from and_retrieval.numerics import centred
-from and_retrieval.search.query import Query, Terms, calibrated, cosines, embed_query, ranked
-from and_retrieval.search.thresholds import Thresholds, best_z, split, thresholds
+from and_retrieval.search.query import Calibrated, Query, Terms, calibrated, cosines, embed_query, ranked
+from and_retrieval.search.thresholds import Thresholds, best_z, split, thresholds, unit_deviations
 from and_retrieval.types import Floats
 
 TEXT_NEEDS, SOUND_NEEDS = 6.0, 12.0
@@ -48,6 +48,10 @@ def unit(rows: Sequence[Floats] | Floats) -> Floats:
 def terms(plus: Floats, minus: Floats | None = None, needs: float = TEXT_NEEDS) -> Terms:
     lacking = np.zeros((0, plus.shape[1]), np.float32) if minus is None else minus
     return Terms(plus, lacking, np.full(len(plus), needs, np.float32), TEXT_NEEDS)
+
+
+def worth(asked: Terms, vectors: Floats, texts: Floats) -> Calibrated:
+    return calibrated(asked, lambda queries: unit_deviations(vectors, queries, texts))
 
 
 class TestParse:
@@ -173,7 +177,7 @@ class TestThresholds:
     def test_the_best_z_is_that_of_calibrated(self) -> None:
         random = np.random.default_rng(0)
         units, texts, queries = (unit(random.standard_normal((n, 20))) for n in (70, 50, 9))
-        expected = [calibrated(terms(query[None]), cosines(units), texts).z.max() for query in queries]
+        expected = [worth(terms(query[None]), units, texts).z.max() for query in queries]
         np.testing.assert_allclose(best_z(units, queries, texts), expected, atol=1e-4)
 
     def test_an_offset_of_all_sounds_and_all_texts_changes_little(self) -> None:
@@ -195,7 +199,7 @@ class TestCalibrated:
         random = np.random.default_rng(0)
         vectors, texts = unit(random.standard_normal((9, 20))), unit(random.standard_normal((50, 20)))
         asked = terms(unit(random.standard_normal((1, 20))))
-        found = calibrated(asked, cosines(vectors), texts)
+        found = worth(asked, vectors, texts)
         for row, vector in enumerate(vectors):
             others = texts @ vector
             assert found.z[row] == pytest.approx(
@@ -207,23 +211,23 @@ class TestCalibrated:
         """False alarms over 200 units and 300 unrelated texts: none reaches the threshold."""
         random = np.random.default_rng(0)
         vectors, texts, asked = (unit(random.standard_normal((n, 60))) for n in (200, 500, 300))
-        assert not any(calibrated(terms(text[None]), cosines(vectors), texts).listens.any() for text in asked)
+        assert not any(worth(terms(text[None]), vectors, texts).listens.any() for text in asked)
 
     def test_all_that_is_asked_for_and_nothing_that_is_not(self) -> None:
         random = np.random.default_rng(0)
         texts = unit(random.standard_normal((500, 400)))
         dog, rain, wind = unit(random.standard_normal((3, 400)))
         vectors = np.concatenate([unit([dog, dog + rain, dog + wind]), np.zeros((1, 400), np.float32)])
-        assert calibrated(terms(dog[None]), cosines(vectors), texts).listens.tolist() == [
+        assert worth(terms(dog[None]), vectors, texts).listens.tolist() == [
             True,
             True,
             True,
             False,
         ]
-        both = calibrated(terms(np.stack([dog, rain])), cosines(vectors), texts)
+        both = worth(terms(np.stack([dog, rain])), vectors, texts)
         assert both.listens.tolist() == [False, True, False, False]
-        assert both.z[0] == pytest.approx(calibrated(terms(rain[None]), cosines(vectors), texts).z[0])
-        without = calibrated(terms(dog[None], wind[None]), cosines(vectors), texts)
+        assert both.z[0] == pytest.approx(worth(terms(rain[None]), vectors, texts).z[0])
+        without = worth(terms(dog[None], wind[None]), vectors, texts)
         assert without.listens.tolist() == [True, True, False, False]
         assert both.z[3] == 0  # no vector
 
@@ -234,4 +238,4 @@ class TestCalibrated:
         asked = Terms(
             np.concatenate([dog, dog]), dog[:0], np.array([TEXT_NEEDS, SOUND_NEEDS], np.float32), TEXT_NEEDS
         )
-        assert calibrated(asked, cosines(dog), texts).needed.tolist() == [SOUND_NEEDS]
+        assert worth(asked, dog, texts).needed.tolist() == [SOUND_NEEDS]

@@ -9,12 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from fastapi.routing import APIRoute
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from served import PORT, RUN, Visitor, late_tone, wav
 from sounds import noise
 from targets.two_per_class import UNITS_OF
 
 from and_retrieval import ClipIndex, Run
-from and_retrieval.serve import guard, served, working
+from and_retrieval.serve import guard, hearing, served, working
 
 
 @pytest.fixture(scope="module")
@@ -132,6 +134,22 @@ def test_a_sound_is_heard_where_it_sounds(visitor: Visitor) -> None:
     assert told["answer"][0]["class"] == "smoke alarm"
     assert told["duration"] == 4.0
     assert left_over(visitor) == []
+
+
+@given(st.integers(0, 2**31), st.integers(1, 40))
+@settings(max_examples=30, deadline=None)
+def test_every_unit_that_fires_is_shown_or_goes_like_a_stronger_one(seed: int, kinds: int) -> None:
+    rng = np.random.default_rng(seed)
+    curves = rng.normal(size=(60, kinds))[:, rng.integers(0, kinds, 80)]
+    curves = (curves * rng.uniform(0.5, 2, 80) + rng.normal(0, 0.05, curves.shape)).astype(np.float32)
+    shown = hearing._distinct(curves)
+    highest, order = curves.max(axis=0), list(shown)
+    assert order[0] == highest.argmax()
+    assert (np.diff(highest[order]) <= 0).all()
+    together = np.corrcoef(curves.T)
+    assert all(together[a, b] <= hearing.SAME + 1e-4 for a in order for b in order if a != b)
+    if len(shown) < hearing.LISTED:  # all are accounted for
+        assert len(shown) + sum(shown.values()) == (highest > 0).sum()
 
 
 def test_a_long_sound_is_heard_window_by_window(visitor: Visitor) -> None:

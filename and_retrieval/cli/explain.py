@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 UNKNOWN_TOLD = 5
 """Concepts named that the embedder does not know."""
 
+if TYPE_CHECKING:
+    from ..types import Explanation
+
 
 def add(verbs: Any) -> None:
     """Add the verb and its options."""

@@ -1,10 +1,9 @@
 """The embedded embedder: YAMNet's class posteriors describe sounds, MiniLM's nearness to class names describes texts.
 
 Both live in the space of YAMNet's 521 AudioSet classes. The vector of a sound is the standardised square root of its
-class posteriors. The vector of a text is the mixture of classes that kernel regression assigns to it, from the names of
-the classes and from phrases that people use for their sounds (`models/class_phrases.csv`). The embedder needs no
-download and no CLAP weights. It is weaker than CLAP on sounds that AudioSet does not name; `bench retrieval` measures
-by how much.
+class posteriors; the vector of a text is the mixture of class names that kernel regression assigns to it. The embedder
+needs no download and no CLAP weights. It is weaker than CLAP on sounds that AudioSet does not name; `bench retrieval`
+measures by how much.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from __future__ import annotations
 import csv
 import hashlib
 from collections.abc import Sequence
-from functools import cache, cached_property
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -26,7 +25,7 @@ from .minilm import DIM, cached_sentence_vectors, sentence_vectors
 if TYPE_CHECKING:
     from ..checkpoints.yamnet import Yamnet
 
-RECIPE = "embedded-2"
+RECIPE = "embedded-1"
 PROMPTS = ("{}", "the sound of {}", "{} sound", "{} noise")
 SHARPNESS = 1.5  # of the text kernel exp(SHARPNESS * (cosine - 1))
 RIDGE = 0.03
@@ -55,13 +54,12 @@ class EmbeddedEmbedder:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Changes with the weights of either model, the statistics, the phrases and the recipe."""
+        """Changes with the weights of either model, the statistics and the recipe."""
         digest = hashlib.sha256(RECIPE.encode())
         for model in ("yamnet", "minilm"):
             for file in manifest()[model].files:
                 digest.update(file.sha256.encode())
         digest.update(self._mean.tobytes() + self._std.tobytes())
-        digest.update(repr(class_phrases()).encode())
         return digest.hexdigest()[:16]
 
     def embed_audio(self, waveforms: Sequence[Floats]) -> Floats:
@@ -107,32 +105,29 @@ class EmbeddedEmbedder:
     def embed_text(self, texts: Sequence[str]) -> Floats:
         """Texts -> [n, 521], rows of unit length.
 
-        t = exp(1.5 (k(x, A) - 1)) (K + 0.03 I)^-1 Y with K = exp(1.5 (k(A, A) - 1)). The anchors A are the class
-        names and phrases; a row of Y has a 1 at the class of its anchor; k is the mean over four prompts of the cosine
-        between text and anchor in the same prompt.
+        t = exp(1.5 (k(x, C) - 1)) (K + 0.03 I)^-1 with K = exp(1.5 (k(C, C) - 1)), where k is the mean over
+        four prompts of the cosine between text and class name in the same prompt.
         """
         plain = [text.lower().replace("_", " ") for text in texts]
         vectors = self._sentence_vectors([prompt.format(text) for prompt in PROMPTS for text in plain])
         by_prompt = vectors.reshape(len(PROMPTS), len(plain), DIM)
-        return _unit(_kernel(_nearness(by_prompt, self._anchors)) @ self._weights)
+        return _unit(_kernel(_nearness(by_prompt, self._class_vectors)) @ self._inverse)
 
     def _sentence_vectors(self, texts: list[str]) -> Floats:
         """Sentence vectors, cached for long lists such as banks, which are needed again, but not for single queries."""
         return (cached_sentence_vectors if len(texts) > CACHED_FROM else sentence_vectors)(texts)
 
     @cached_property
-    def _anchors(self) -> Floats:
-        """Sentence vectors of the anchors, [prompts, anchors, 384]."""
-        texts = [text.lower() for text, _ in class_phrases()]
-        vectors = cached_sentence_vectors([prompt.format(text) for prompt in PROMPTS for text in texts])
-        return vectors.reshape(len(PROMPTS), len(texts), DIM)
+    def _class_vectors(self) -> Floats:
+        """Sentence vectors of the class names, [prompts, classes, 384]."""
+        names = [name.lower() for name in class_names()]
+        vectors = cached_sentence_vectors([prompt.format(name) for prompt in PROMPTS for name in names])
+        return vectors.reshape(len(PROMPTS), len(names), DIM)
 
     @cached_property
-    def _weights(self) -> Floats:
-        """Of the kernel regression from texts to classes, [anchors, 521]."""
-        kernel = _kernel(_nearness(self._anchors, self._anchors)).astype(np.float64)
-        of = np.eye(self.dim)[[row for _, row in class_phrases()]]
-        return np.linalg.solve(kernel + RIDGE * np.eye(len(kernel)), of).astype(np.float32)
+    def _inverse(self) -> Floats:
+        kernel = _kernel(_nearness(self._class_vectors, self._class_vectors)).astype(np.float64)
+        return np.linalg.inv(kernel + RIDGE * np.eye(self.dim)).astype(np.float32)
 
 
 def load(place: str = "", device: str = "cpu", precision: str = "") -> EmbeddedEmbedder:  # noqa: ARG001
@@ -142,18 +137,6 @@ def load(place: str = "", device: str = "cpu", precision: str = "") -> EmbeddedE
         MissingExtraError: The weights are not installed.
     """
     return EmbeddedEmbedder(device)
-
-
-@cache
-def class_phrases() -> tuple[tuple[str, int], ...]:
-    """What the sounds of AudioSet's classes are called, each text with the number of its class in `class_names()`.
-
-    The class names come first, in their order; then the phrases of `models/class_phrases.csv`.
-    """
-    number = {name: row for row, name in enumerate(class_names())}
-    with (models_folder() / "class_phrases.csv").open(newline="", encoding="utf-8") as stream:
-        phrases = [(row["phrase"], number[row["class"]]) for row in csv.DictReader(stream)]
-    return (*number.items(), *phrases)
 
 
 def load_statistics() -> tuple[Floats, Floats]:
@@ -169,9 +152,9 @@ def load_statistics() -> tuple[Floats, Floats]:
     )
 
 
-def _nearness(texts: Floats, anchors: Floats) -> Floats:
+def _nearness(texts: Floats, names: Floats) -> Floats:
     """Mean cosine over the prompts, [prompts, n, 384] and [prompts, m, 384] -> [n, m]."""
-    nearness: Floats = np.einsum("pnd,pmd->nm", texts, anchors) / len(PROMPTS)
+    nearness: Floats = np.einsum("pnd,pmd->nm", texts, names) / len(PROMPTS)
     return nearness
 
 

@@ -159,7 +159,8 @@ def load_user_embedder(spec: str, device: str = "cpu") -> CheckedEmbedder:
     Raises:
         InputError: The file, module or function is missing, its code failed, or it did not return an embedder.
     """
-    function = UserFunction(spec, "embedder", "an embedder", {"device": str(resolve_device(device))})
+    chosen = str(resolve_device(device)) if device == "auto" else device
+    function = UserFunction(spec, "embedder", "an embedder", {"device": chosen})
     embedder = function.call()
     with explained(function.what, _file(embedder)):
         return checked_embedder(embedder, spec)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
+import scipy  # its parts are imported when they are used
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from ..clips.qualities import QUALITIES
@@ -141,7 +141,7 @@ def q_values(p_value: Doubles) -> Doubles:
     """Benjamini and Hochberg's q-values over the pairs that were tested, 1 for the others."""
     tested = np.isfinite(p_value)
     q_value = np.ones(p_value.shape)
-    q_value[tested] = stats.false_discovery_control(p_value[tested])
+    q_value[tested] = scipy.stats.false_discovery_control(p_value[tested])
     return q_value
 
 
@@ -306,7 +306,7 @@ def _readable(activations: Array, qualities: Array) -> tuple[Array, Array]:
 
 def _standard_ranks(values: Array) -> Doubles:
     """Average ranks of every column with mean 0 and mean square 1; NaN where one is NaN or none differs."""
-    ranks = stats.rankdata(values, axis=0, nan_policy="propagate")
+    ranks = scipy.stats.rankdata(values, axis=0, nan_policy="propagate")
     centred = ranks - (len(values) + 1) / 2
     spread = np.sqrt((centred**2).mean(axis=0))
     return np.asarray(centred / np.where(spread > 0, spread, np.nan))

@@ -43,13 +43,18 @@ def wpmi_scores(
     scores = np.empty((len(top_rows), s.shape[1]), dtype=np.float32)
     for part in chunks(s.shape[1], len(certainties) * len(s), TABLE_BYTES, itemsize=4):
         logs, means = _log_table(s[:, part], certainties)
-        of_units = _mean_likelihood(logs, means[rank], of_layer, rank) if share > 0 else 0.0
+        _likelihood(logs, means[rank], top_rows, rank, scores[:, part])
         of_random = means if usual is s else _log_table(usual[:, part], certainties)[1]
-        given = (means - prior_weight * (1 - share) * of_random)[rank]
+        log_prior = np.zeros(logs.shape[2])
+        if share > 0:
+            likelihood = scores[:, part]
+            if of_layer is not top_rows:
+                likelihood = np.empty((len(of_layer), logs.shape[2]), np.float32)
+                _likelihood(logs, means[rank], of_layer, rank, likelihood)
+            log_prior = share * _log_mean(likelihood, np.any(of_layer >= 0, axis=1))
         for units in chunks(len(top_rows), logs.shape[2]):
-            above = row_sums(logs, top_rows[units], rank)
-            above += (top_rows[units] >= 0) @ given - prior_weight * share * of_units
-            scores[units, part] = above
+            of_clips = (1 - share) * ((top_rows[units] >= 0) @ of_random[rank])
+            scores[units, part] -= prior_weight * (log_prior + of_clips)
     return scores
 
 
@@ -90,14 +95,27 @@ def row_sums(tables: Floats, rows: Ints, table: npt.NDArray[np.intp]) -> Floats:
     return total
 
 
-def _mean_likelihood(logs: Floats, of_random: Doubles, rows: Ints, rank: npt.NDArray[np.intp]) -> Doubles:
-    """Log of the mean likelihood over the units that have top clips, float64 [concepts]."""
-    rows = rows[(rows >= 0).any(axis=1)]
-    highest = np.full(logs.shape[2], -np.inf)
-    total = np.zeros(logs.shape[2])
+def _likelihood(
+    logs: Floats, means: Doubles, rows: Ints, rank: npt.NDArray[np.intp], likelihood: Floats
+) -> None:
+    """Write the sums of logarithms of every unit into `likelihood`, float32 [units, concepts].
+
+    Args:
+        logs: Less their means, see `_log_table`.
+        means: Those means for every rank, float64 [k, concepts].
+        rows, rank: See `row_sums`.
+        likelihood: Is written to.
+    """
     for part in chunks(len(rows), logs.shape[2]):
-        likelihood = row_sums(logs, rows[part], rank) + (rows[part] >= 0) @ of_random
-        before, highest = highest, np.maximum(highest, likelihood.max(axis=0))
-        total *= np.exp(before - highest)
-        total += np.exp((likelihood - highest).astype(np.float32)).sum(axis=0, dtype=np.float64)
-    return np.asarray(highest + np.log(total / len(rows))) if len(rows) else total
+        likelihood[part] = row_sums(logs, rows[part], rank) + (rows[part] >= 0) @ means
+
+
+def _log_mean(likelihood: Floats, present: npt.NDArray[np.bool_]) -> Doubles:
+    """Log of the mean of e to the likelihood over units that have top clips, float64 [concepts]; 0 without any."""
+    total = np.zeros(likelihood.shape[1])
+    if not present.any():
+        return total
+    highest = likelihood.max(axis=0, where=present[:, None], initial=-np.inf)
+    for part in chunks(len(likelihood), likelihood.shape[1]):
+        total += np.exp(likelihood[part][present[part]] - highest).sum(axis=0, dtype=np.float64)
+    return np.asarray(highest + np.log(total / np.count_nonzero(present)))

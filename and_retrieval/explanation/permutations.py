@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
-from scipy import fft
+import scipy  # its parts are imported when they are used
 
 from ..numerics import Array, Doubles, chunks
 
@@ -127,14 +127,16 @@ class GroupPermutations:
         self, draws: Iterable[int], x: Doubles, y: Doubles, join: Callable[[Spectra, Spectra], Spectra]
     ) -> Iterator[Doubles]:
         """Sums over clips of x times permuted y, per draw float64 [permutations, ...] as `join` pairs the rows."""
-        spectra = [fft.rfft(x.T[rows], axis=0) for rows in self.strata]  # [frequencies, members, rows of x]
+        spectra = [
+            scipy.fft.rfft(x.T[rows], axis=0) for rows in self.strata
+        ]  # [frequencies, members, rows of x]
         for draw in draws:
             rng = np.random.default_rng([self.seed, draw])
             total: Doubles | float = 0.0
             for rows, spectrum in zip(self.strata, spectra, strict=True):
-                shuffled = fft.rfft(y.T[rng.permutation(rows)], axis=0)
+                shuffled = scipy.fft.rfft(y.T[rng.permutation(rows)], axis=0)
                 np.conjugate(shuffled, out=shuffled)
-                shifted = fft.irfft(join(spectrum, shuffled), len(rows), axis=0, overwrite_x=True)
+                shifted = scipy.fft.irfft(join(spectrum, shuffled), len(rows), axis=0, overwrite_x=True)
                 whole = len(rows) == self.width
                 total = total + (shifted if whole else shifted[rng.integers(len(rows), size=self.width)])
             yield np.asarray(total)

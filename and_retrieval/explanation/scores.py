@@ -32,6 +32,7 @@ WPMI_SPREAD = 3.5
 SELECTIVE_SPREAD = 0.35
 PRIOR_WEIGHT = 0.8  # of soft-WPMI's prior; at 1 units that are alike would cancel their own score
 FEW_CLIPS = 4096  # whose ranks take 12 of 31 bits
+USUAL_EXPONENTS = 12  # of two, of values whose cubes and their squares are far from the ends of float32
 LEAST_NORM = 1e-3  # shorter columns are not stretched to unit length
 LABEL_BYTES = 64 * 2**20  # of the scores `label_units` holds at a time
 
@@ -109,7 +110,7 @@ def top_mean(
 
 def cos(similarity: Array, activations: Array) -> Floats:
     """Cosine over clips of activation and similarity, neither of them centred."""
-    return _cosine(similarity, activations, _plain)
+    return _cosine(similarity, activations, _at_most_one)
 
 
 def cos_cubed(similarity: Array, activations: Array) -> Floats:
@@ -138,7 +139,9 @@ def rank_reorder(
     for part in chunks(activations.shape[1], max(n * max(similarity.shape[1], n), len(activations))):
         rows, strongest = _strongest(activations[:, part], n)
         # How far each is below the strongest, in whole steps: it rises with the place.
-        below = np.rint(_at_most_one((strongest[:, :1] - strongest).T).T * _steps(ranks.dtype.type))
+        below = strongest[:, :1] - strongest
+        _, exponent = np.frexp(below[:, -1:])
+        below = np.rint(np.ldexp(below, -exponent) * _steps(ranks.dtype.type))
         moved = _mean_cube(_in_order_of(ranks, rows, below), below[:, None, ::-1])
         by_chance = _mean_cube(below[:, :, None], below[:, None, :]).mean(axis=1, keepdims=True)
         # A flat top has no order to get wrong: it counts as no better than chance.
@@ -380,39 +383,39 @@ def _probabilities(similarity: Array, usual: Array | None, temperature: float) -
 
 
 def _cosine(similarity: Array, activations: Array, shape: Callable[[Array], Floats]) -> Floats:
-    """Cosines of shaped columns. Products are float32; means are float64."""
-    directions = shape(similarity.astype(np.float64))
-    directions /= np.maximum(np.linalg.norm(directions, axis=0), LEAST_NORM)
+    """Cosines of shaped columns, computed in float32."""
+    directions = shape(similarity.astype(np.float32, copy=False))
+    directions = directions / np.maximum(np.linalg.norm(directions, axis=0), LEAST_NORM)
     scores = np.empty((activations.shape[1], similarity.shape[1]), dtype=np.float32)
-    for part in chunks(activations.shape[1], len(activations)):
-        shaped = shape(activations[:, part])
-        norms = np.sqrt(np.einsum("cu,cu->u", shaped, shaped))[:, None]
-        scores[part] = shaped.T @ directions
-        scores[part] /= np.maximum(norms, np.finfo(np.float32).tiny)
+    for part in chunks(activations.shape[1], len(activations), itemsize=4):
+        shaped = shape(activations[:, part].astype(np.float32, copy=False))
+        np.matmul(shaped.T, directions, out=scores[part])
+        norms = np.sqrt(np.einsum("cu,cu->u", shaped, shaped))
+        scores[part] /= np.maximum(norms, np.finfo(np.float32).tiny)[:, None]
     return scores
 
 
-def _at_most_one(x: Array) -> Array:
-    """Columns divided by the power of two next to their largest value, so that no scale leaves the range of float32.
+def _at_most_one(x: Array, largest: Array | None = None) -> Array:
+    """Columns divided by the power of two next to their largest value, where that is very large or very small.
 
-    Columns that differ by a power of two become the same, to the bit.
+    So no unit leaves the range of float32, whatever its scale; a power of two changes no digit of a score.
     """
-    _, exponent = np.frexp(np.maximum(x.max(axis=0, initial=0), -x.min(axis=0, initial=0)))
+    if largest is None:
+        largest = np.maximum(x.max(axis=0, initial=0), -x.min(axis=0, initial=0))
+    _, exponent = np.frexp(largest)
+    if (np.abs(exponent) <= USUAL_EXPONENTS).all():
+        return x
     half = np.ldexp(x.dtype.type(1), -exponent // 2)  # in two steps: the power itself may not be a float32
     return np.asarray(x * half * np.ldexp(x.dtype.type(1), -exponent - (-exponent // 2)))
 
 
-def _plain(x: Array) -> Floats:
-    return _at_most_one(x).astype(np.float32, copy=False)
-
-
 def _cubed(x: Array) -> Floats:
-    """Cubes of what columns are above their mean; 0 where none differs, for the mean of equal numbers is rounded."""
-    varies = x.max(axis=0, initial=-np.inf) > x.min(axis=0, initial=np.inf)
-    centred = x - x.mean(axis=0, dtype=np.float64)
-    centred[:, ~varies] = 0
-    centred = _plain(centred)
-    cubes: Floats = centred * centred * centred
+    """Cubes of what columns are above their mean, 0 where none differs: the mean of equal numbers rounds to them."""
+    high, low = x.max(axis=0, initial=-np.inf), x.min(axis=0, initial=np.inf)
+    mean = x.mean(axis=0, dtype=np.float64).astype(np.float32)
+    centred = _at_most_one(x - mean, np.maximum(high - mean, mean - low))
+    cubes: Floats = centred * centred
+    cubes *= centred
     return cubes
 
 

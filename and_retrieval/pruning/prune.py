@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from ..checkpoints.named_code import check_noted
 from ..choices import ABLATIONS, BUDGET, COUNT, RANDOM, SELECTORS, known_name
 from ..clips.index import clip_place
 from ..concepts import ConceptBank, load_bank, merge_banks
@@ -26,7 +27,7 @@ from ..progress import Progress, silent
 from ..recording.recording import Recording
 from ..recording.target import recorded_plans
 from ..store import sealed
-from ..targets import changed_entries, entry_hashes, load_target, weights_hash
+from ..targets import changed_entries, entry_hashes, is_code, load_target, weights_hash
 from ..types import Floats, Skipped, Target
 from ..vocabulary import plain, unknown_texts
 from .ablation import constants_of
@@ -312,7 +313,9 @@ def _same_weights(recording: Recording, target: Target) -> str:
 def _drawn_at_load(recording: Recording, target: Target) -> tuple[str, ...]:
     """Entries of the state dict that differ when the target is loaded once more; none where it cannot be."""
     try:
-        again = load_target(recording.manifest.target)
+        if is_code(target.name):
+            check_noted(target.name, recording.name, "name it again")
+        again = load_target(target.name)
     except Exception:
         return ()
     entries = [

@@ -36,7 +36,7 @@ def load_recorded_target(
     """
     spec = named or recording.manifest.target
     if named is None and is_code(spec) and not trust_remote_code:
-        check_noted(spec, f"run {recording.name!r}", f"name it: --target {spec}")
+        check_noted(spec, f"run {recording.name!r}", f"name it: prune {recording.name} --target {spec}")
     target = load_target(spec, device, trust_remote_code or (named is None and is_archive(spec)))
     return with_dictionaries(target, recording.manifest.dictionaries, recording.name, recording.remedy)
 

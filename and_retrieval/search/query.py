@@ -33,7 +33,7 @@ from ..faiss_index import Rows
 from ..numerics import centred
 from ..types import Embedder, Floats
 from ..vocabulary import unknown_texts
-from .thresholds import NO_THRESHOLDS, Thresholds, deviations
+from .thresholds import NO_THRESHOLDS, Thresholds
 
 _log = logging.getLogger(__name__)
 
@@ -219,6 +219,7 @@ class Calibrated:
     Attributes:
         z: float32 [units], of the term to have that falls shortest of what it needs: how many standard deviations
             its cosine is above the mean cosine of the unit with the background's texts; 0 for a unit without vector.
+            Of a clip whose index holds moments, that of the moment in which it is largest.
         needed: float32 [units], what that term needs.
         listens: bool [units], whether every term to have reaches what it needs and no text to lack does, and the
             embedder knows all texts.
@@ -229,16 +230,14 @@ class Calibrated:
     listens: npt.NDArray[np.bool_]
 
 
-def calibrated(terms: Terms, near: Near, texts: Floats) -> Calibrated:
-    """Hold the cosines of a query's terms against those of the background.
+def calibrated(terms: Terms, z: Near) -> Calibrated:
+    """What units or clips are worth as answers to a query.
 
     Args:
         terms: The query.
-        near: How near units or clips are to texts and sounds.
-        texts: float32 [texts, dim], the background, see `explanation.space.background_texts`, less what texts share.
+        z: How many standard deviations texts and sounds are above the background, see `thresholds`.
     """
-    background = near(texts)
-    plus, minus = (deviations(near(of), background).T for of in (terms.plus, terms.minus))
+    plus, minus = z(terms.plus).T, z(terms.minus).T
     share = plus / terms.needs[:, None]
     weakest = share.argmin(axis=0)
     return Calibrated(

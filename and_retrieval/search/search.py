@@ -20,7 +20,7 @@ from ..numerics import centred
 from ..recording.recording import Recording
 from ..types import Explanation, Floats, Preference, Reliability
 from .query import Query, Terms, calibrated, cosines, embed_query, ranked
-from .thresholds import index_thresholds, run_thresholds
+from .thresholds import clip_deviations, index_thresholds, run_thresholds, unit_deviations
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +142,8 @@ def best_units(
         rest = [row for row in best.tolist() if row not in measured]
         best = np.array([*measured, *rest][:k], np.int64)
         scores = terms.scores(cosines(units.vectors(best)))
-    worth = calibrated(terms, cosines(units.vectors(best)), centred_background(run.index))
+    found, texts = units.vectors(best), centred_background(run.index)
+    worth = calibrated(terms, lambda queries: unit_deviations(found, queries, texts))
     said = explanations(best.tolist()) if explanations else [None] * len(best)
     return [
         {
@@ -185,9 +186,7 @@ def search_clips(
     terms = embed_query(asked, index, np.zeros((0, index.dim), np.float32), index_thresholds(index))
     scores = terms.scores(lambda queries: clip_similarity(index, queries))
     rows = np.argsort(-scores, kind="stable")[:k]
-    worth = calibrated(
-        terms, lambda queries: clip_similarity(index, queries, rows), centred_background(index)
-    )
+    worth = calibrated(terms, lambda queries: clip_deviations(index, queries, rows))
     moments = best_moments(index, terms, rows)
     return [
         {

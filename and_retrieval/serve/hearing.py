@@ -17,7 +17,7 @@ from ..errors import InputError
 from ..network.hooks import class_logits, forward
 from ..network.mask import Units, scaled
 from ..network.over_time import over_time
-from ..numerics import Doubles, softmax, standardised
+from ..numerics import Doubles, softmax
 from ..report.media import SAMPLE_RATE, playable, spectrogram
 from ..types import Floats, Target
 from .opened import Network, OpenRun
@@ -25,7 +25,6 @@ from .opened import Network, OpenRun
 LONGEST = 600.0  # seconds of a sound that is uploaded
 BINS = 240  # stretches of time that curves are drawn with; with 100,000 units they take 96 MB
 COLUMNS = 800  # of the picture of a sound
-CANDIDATES = 300  # units of which the first that go unlike each other are shown
 SAME = 0.9  # correlation over time from which two units go alike
 LISTED = 12  # units whose curves are shown
 HERE = 5  # units named for every stretch of time
@@ -183,11 +182,10 @@ class _Stretches:
 
     def fires(self) -> dict[str, Any]:
         """The units that fire most, and for every stretch those that fire most in it."""
-        best = np.argsort(-self._strength.max(axis=0), kind="stable")[:CANDIDATES]
-        alike = _distinct(self._strength[:, best])
-        rows = best[list(alike)].tolist()
+        alike = _distinct(self._strength)
+        rows = list(alike)
         fires = []
-        for place, row, shown in zip(alike, rows, self._run.table.rows(rows), strict=True):
+        for row, shown in zip(rows, self._run.table.rows(rows), strict=True):
             peak = int(self._strength[:, row].argmax())
             curve = [float(f"{value:.3g}") for value in self._strength[:, row]]
             facts = {
@@ -196,7 +194,7 @@ class _Stretches:
             fires.append(
                 {
                     **facts,
-                    "alike": alike[place],
+                    "alike": alike[row],
                     "strength": curve[peak],
                     "peak": round(float(self.middles[peak]), 3),
                     "curve": curve,
@@ -231,16 +229,25 @@ class _Stretches:
 
 
 def _distinct(curves: Floats) -> dict[int, int]:
-    """Places of the first curves of [steps, curves] that go unlike each other, and how many later ones go like each."""
-    unlike = standardised(curves)
+    """The units that fire most among those that go unlike each other, and how many go like each.
+
+    Args:
+        curves: float32 [steps, units].
+
+    Returns:
+        Unit -> number of others that correlate with it over time above `SAME` and fire less; the strongest first.
+    """
+    highest, spread = curves.max(axis=0), curves.std(axis=0)
+    left = highest > 0
     alike: dict[int, int] = {}
-    for place in range(curves.shape[1]):
-        taken = list(alike)
-        together = unlike[:, taken].T @ unlike[:, place] / len(unlike) if taken else np.zeros(0)
-        if together.size and together.max() > SAME:
-            alike[taken[int(together.argmax())]] += 1
-        elif len(alike) < LISTED:
-            alike[place] = 0
+    while left.any() and len(alike) < LISTED:
+        unit = int(np.where(left, highest, -np.inf).argmax())
+        together = (curves[:, unit] - curves[:, unit].mean()) @ curves / len(curves)
+        same = left & (together > SAME * spread * spread[unit]) & (spread > 0)
+        same[unit] = False
+        alike[unit] = int(same.sum())
+        left &= ~same
+        left[unit] = False
     return alike
 
 

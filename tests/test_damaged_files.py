@@ -143,13 +143,14 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def rewritten_result(path: Path, identity: str) -> None:
-    names = ("random_gap", "random_gap_std", "oracle_gap", "delta_target", "delta_rest", "accuracy_target",
-             "accuracy_rest", "accuracy_target_before", "accuracy_rest_before")  # fmt: skip
+    names = ("random_gap", "random_gap_std", "oracle_gap", "gap_centred", "random_gap_centred", "delta_target",
+             "delta_rest", "accuracy_target", "accuracy_rest", "accuracy_target_before",
+             "accuracy_rest_before")  # fmt: skip
     budgets = [{"units": n, "share": n / 5, "gap": 0.1 * n, **dict.fromkeys(names, 0.1 * n)} for n in (1, 2)]
     path.write_text("{}")
     rewritten(
-        path, recorded=identity, concepts=["low"], selector="selective", unmeasured="", chosen=1, budgets=budgets,
-        lost=[["high", -0.1]], removed=[["low", 2]],
+        path, recorded=identity, concepts=["low"], selector="selective", ablate="zero", unmeasured="", chosen=1,
+        budgets=budgets, lost=[["high", -0.1]], removed=[["low", 2]],
     )  # fmt: skip
     rewritten(path, unmeasured="nothing")
 

@@ -72,8 +72,8 @@ def build_index(
     check_writable(request.path)
     with locked(request.path, "index"):
         shards, files = _planned(request)
-        shards.begin(files=files)
         try:
+            shards.begin(files=files)
             finished = shards.finished()
             _embed(shards, shards.missing(finished), request.embedder, progress, workers, device)
             _merge(request.path, shards)

@@ -104,8 +104,8 @@ def explain(
             open_concepts=finder.settings,
         )
         shards = _planned(recording, manifest, clips, model)
-        shards.begin()
         try:
+            shards.begin()
             explainer = _Explainer(
                 recording, clips, bank, labelling, summaries, model, meanings, finder, announce
             )

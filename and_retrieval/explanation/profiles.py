@@ -63,7 +63,7 @@ def spectral_profiles(activations: Array, bands: Array) -> Floats:
 def measured_profiles(recording: Recording, layer: str) -> list[tuple[float, ...]]:
     """The profiles of the units of a layer on its seen clips to three decimals, see `spectral_profiles`.
 
-    Empty where there is none, and throughout where the recording was made before bands were measured.
+    Empty where there is none.
     """
     profiles = spectral_profiles(recording.activations(layer, SEEN), recording.bands[recording.seen_rows])
     measured = np.isfinite(profiles[:, 0])

@@ -65,10 +65,10 @@ class Kept:
     def get(self, key: object) -> Decoded | None:
         """What was decoded under that key, if it is still kept."""
         with self._lock:
-            found = self._kept.get(key)
-            if found is not None:
+            decoded = self._kept.get(key)
+            if decoded is not None:
                 self._kept.move_to_end(key)
-            return found
+            return decoded
 
     def put(self, key: object, decoded: Decoded) -> Decoded:
         """Keep it; what was not asked for longest goes."""

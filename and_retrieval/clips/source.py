@@ -59,13 +59,13 @@ def load_clips(source: str | Path, config: ClipConfig | None = None) -> ProbeSet
         InputError: The source is missing, holds no audio, or the table has no path column.
     """
     config = config or ClipConfig()
-    found = _source(str(source))
-    rows, notes = _joined(found.rows)
+    listing = _source(str(source))
+    rows, notes = _joined(listing.rows)
     clips: dict[str, Clip] = {}
-    skipped = list(found.skipped)
+    skipped = list(listing.skipped)
     for row in rows:
         try:
-            for clip, miss in _windows(found.root, row, config):
+            for clip, miss in _windows(listing.root, row, config):
                 if clip is not None:
                     clips.setdefault(clip.id, clip)
                 if miss is not None:
@@ -81,7 +81,7 @@ def load_clips(source: str | Path, config: ClipConfig | None = None) -> ProbeSet
             f"; {len(skipped)} files were skipped, the first because: {skipped[0].reason}" if skipped else ""
         )
         raise InputError(f"no usable audio in {source}{reason}; looked for {' '.join(sorted(EXTENSIONS))}")
-    return ProbeSet(tuple(clips.values()), tuple(skipped), found.columns, (*found.notes, *notes))
+    return ProbeSet(tuple(clips.values()), tuple(skipped), listing.columns, (*listing.notes, *notes))
 
 
 def read_clip(clip: Clip, sample_rate: int, config: ClipConfig | None = None) -> Floats:

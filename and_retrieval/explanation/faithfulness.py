@@ -183,8 +183,8 @@ def left_over(activations: Array, similarity: Array, others: Array) -> Doubles:
         scores = exponential_scores(activations[clips][:, units].T.astype(np.float64))
         concepts = _standardised(similarity[clips].T)
         of_unit = others[units]
-        each = np.where((of_unit >= 0)[:, :, None], concepts[of_unit], -np.inf)
-        best = each.max(axis=1, initial=-np.inf)
+        beside = np.where((of_unit >= 0)[:, :, None], concepts[of_unit], -np.inf)
+        best = beside.max(axis=1, initial=-np.inf)
         predicted = _standardised(np.where(np.isfinite(best), best, 0))
         slope = np.maximum(np.einsum("uc,uc->u", scores, predicted) / scores.shape[1], 0)
         rest[np.ix_(clips, units)] = (scores - slope[:, None] * predicted).T
@@ -338,23 +338,23 @@ def _measured(
     table = np.full((len(_COLUMNS), len(units)), np.nan)
     table[_COLUMNS.index("p_value")] = 1
     concepts = _standardised(clips.similarity.T)
-    others = None if clips.rivals is None else _standardised(clips.rivals.T)
+    rivals = None if clips.rivals is None else _standardised(clips.rivals.T)
     shuffles = GroupPermutations(clips.groups, settings.permutations, settings.seed)
     counts = (labels[units] >= 0).sum(axis=1)
     for count in np.unique(counts[counts > 0]):
         pool = _random_predictions(concepts, int(count), settings.seed)
         few = _some(pool, activations.size, settings.seed)
-        beside = None if others is None else _random_predictions(others, int(count), settings.seed)
+        beside = None if rivals is None else _random_predictions(rivals, int(count), settings.seed)
         chance = _Chance(pool, few, beside, settings.draws)
         alike = np.flatnonzero(counts == count)
         width = max(len(rows), len(pool), 0 if beside is None else len(beside))
-        for part in (alike[some] for some in chunks(len(alike), width, CHUNK_BYTES)):
-            own = units[part]
-            values = np.ascontiguousarray(activations[rows[:, None], own].T, dtype=np.float64)
+        for part in (alike[span] for span in chunks(len(alike), width, CHUNK_BYTES)):
+            part_units = units[part]
+            values = np.ascontiguousarray(activations[rows[:, None], part_units].T, dtype=np.float64)
             if clips.predictions is None:
-                prediction = _prediction(concepts, np.sort(labels[own], axis=1)[:, -count:])
+                prediction = _prediction(concepts, np.sort(labels[part_units], axis=1)[:, -count:])
             else:
-                prediction = _standardised(clips.predictions[own])
+                prediction = _standardised(clips.predictions[part_units])
             table[:, part] = _measure(values, prediction, chance, shuffles)
     return table
 
@@ -438,12 +438,12 @@ def _pool_auprc(pool: Doubles, positives: Bools) -> Doubles:
     rank = np.full((len(pool), clips + 1), np.inf, dtype=np.float32)
     np.put_along_axis(rank, order, (last + 1).astype(np.float32), axis=1)
     tied = (last != np.arange(clips)).any(axis=1)
-    found = np.empty((units, len(pool)))
+    precision_sums = np.empty((units, len(pool)))
     for label in range(len(pool)):
         ranks = np.sort(rank[label][rows], axis=1)
         hits = _last_of_run(ranks) + 1 if tied[label] else np.arange(1, width + 1)
-        found[:, label] = (hits / ranks).sum(axis=1)
-    return np.asarray(found / np.where(count > 0, count, np.nan)[:, None])
+        precision_sums[:, label] = (hits / ranks).sum(axis=1)
+    return np.asarray(precision_sums / np.where(count > 0, count, np.nan)[:, None])
 
 
 def _last_of_run(ranked: Array) -> Indices:

@@ -50,8 +50,8 @@ def by_meaning(briefs: Sequence[UnitBrief], embed_text: Callable[[Sequence[str]]
         return float(np.mean([not same.isdisjoint(rows(text)) for text in texts])) if texts else 0.0
 
     def calibrate(brief: UnitBrief) -> UnitBrief:
-        own = sorted({phrase for text in brief.top for phrase in phrases_of(text)})
-        common = {p for p in own if 0 < share(p, brief.top) <= share(p, brief.low)}
+        top_phrases = sorted({phrase for text in brief.top for phrase in phrases_of(text)})
+        common = {p for p in top_phrases if 0 < share(p, brief.top) <= share(p, brief.low)}
         top = keep_phrases(brief.top, lambda phrase: phrase not in common)
         return contrast(replace(brief, top=top))
 

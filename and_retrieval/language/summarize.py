@@ -202,8 +202,8 @@ def _block(brief: UnitBrief) -> str:
         ("Guess", listed(brief.labels)),
         ("Reacts to", listed(brief.top)),
     )
-    told = "".join(f"{head}: {items}\n" for head, items in lines if items)
-    return f"{told}In one sentence: {OPENING}"
+    shown = "".join(f"{head}: {items}\n" for head, items in lines if items)
+    return f"{shown}In one sentence: {OPENING}"
 
 
 def listed(items: Iterable[str]) -> str:
@@ -222,8 +222,8 @@ def build_repair_prompt(brief: UnitBrief) -> str:
 
 def _repair_brief(brief: UnitBrief) -> UnitBrief:
     captions = tuple(_ranked(brief, brief.top)[:REPAIR_ITEMS])
-    told = captions and not any(_LIST.search(caption) for caption in captions)
-    return UnitBrief(() if told else brief.labels[:REPAIR_ITEMS], captions, ())
+    are_sentences = captions and not any(_LIST.search(caption) for caption in captions)
+    return UnitBrief(() if are_sentences else brief.labels[:REPAIR_ITEMS], captions, ())
 
 
 def contrast(brief: UnitBrief) -> UnitBrief:
@@ -247,8 +247,11 @@ def contrast(brief: UnitBrief) -> UnitBrief:
 
 def _shares(texts: Iterable[str]) -> dict[str, float]:
     """Stem -> share of the descriptions that have it; empty descriptions do not count."""
-    told = [stems for text in texts if (stems := _specific_stems([text]))]
-    return {word: count / len(told) for word, count in Counter(w for stems in told for w in stems).items()}
+    texts_stems = [stems for text in texts if (stems := _specific_stems([text]))]
+    return {
+        word: count / len(texts_stems)
+        for word, count in Counter(w for stems in texts_stems for w in stems).items()
+    }
 
 
 def phrases_of(text: str) -> list[str]:
@@ -287,15 +290,17 @@ def summarize(
     if llm is None:
         return [_abstain("no language model")] * len(briefs)
     shown = [_shown(brief, calibrate, config.clips) for brief in briefs]
-    told: dict[UnitBrief, Summary] = {}
+    summaries: dict[UnitBrief, Summary] = {}
     asked = [brief for brief in dict.fromkeys(shown) if _specific_stems(_evidence(brief))]
     for start in range(0, len(asked), BATCH):
-        told.update(_ask(asked[start : start + BATCH], llm, config, implies))
+        summaries.update(_ask(asked[start : start + BATCH], llm, config, implies))
         if progress:
             waiting = set(asked[start + BATCH :])
             progress(sum(brief not in waiting for brief in shown), len(shown))
     return [
-        told[kept] if kept in told else _abstain(NOT_DISTINCT if any(_evidence(brief)) else NO_EVIDENCE)
+        summaries[kept]
+        if kept in summaries
+        else _abstain(NOT_DISTINCT if any(_evidence(brief)) else NO_EVIDENCE)
         for kept, brief in zip(shown, briefs, strict=True)
     ]
 
@@ -317,17 +322,17 @@ def _ask(
     """Brief -> its summary: written, else repaired, else composed."""
     asked = build_chat if llm.chats else build_prompt
     first = llm.complete([asked(brief) for brief in briefs], config.max_tokens, stop=["\n"])
-    told = {brief: check_answer(raw, brief, implies) for brief, raw in zip(briefs, first, strict=True)}
-    refused = {brief: summary for brief, summary in told.items() if summary.abstained}
+    summaries = {brief: check_answer(raw, brief, implies) for brief, raw in zip(briefs, first, strict=True)}
+    refused = {brief: summary for brief, summary in summaries.items() if summary.abstained}
     if not refused:
-        return told
+        return summaries
     prompts = [
         build_chat(brief, repair=True) if llm.chats else build_repair_prompt(brief) for brief in refused
     ]
     second = llm.complete(prompts, config.max_tokens, stop=["\n"])
     for (brief, summary), raw in zip(refused.items(), second, strict=True):
-        told[brief] = _mended(brief, summary, check_answer(raw, brief, implies))
-    return told
+        summaries[brief] = _mended(brief, summary, check_answer(raw, brief, implies))
+    return summaries
 
 
 def _mended(brief: UnitBrief, refused: Summary, again: Summary) -> Summary:
@@ -356,14 +361,14 @@ def _plain_sentences(brief: UnitBrief) -> Iterator[str]:
     names = _ranked(brief, [name for caption in ranked for name in _LIST.split(caption)])
     common = [_named(name) for at, name in enumerate(names) if at == 0 or _backing(brief, name) > 1]
     for caption in ranked:
-        other = _second_caption(brief, caption, ranked)
+        second = _second_caption(brief, caption, ranked)
         if _LIST.search(caption):
             yield f"{OPENING} sounds such as {_joined(common[:LISTED])}"
         elif _CLAUSE.search(caption):
             yield f'{OPENING} sounds described as "{_named(caption)}"'
         else:
-            if other:
-                yield f"{OPENING} {_named(caption)} and also to {_named(other)}"
+            if second:
+                yield f"{OPENING} {_named(caption)} and also to {_named(second)}"
             yield f"{OPENING} {_named(caption)}"
     labels = list(dict.fromkeys(_named(re.split(r"[,;(]", label)[0]) for label in brief.labels))
     for count in range(min(LISTED, len(labels)), 0, -1):
@@ -396,10 +401,10 @@ def _backing(brief: UnitBrief, text: str) -> int:
 
 def _second_caption(brief: UnitBrief, first: str, ranked: Iterable[str]) -> str | None:
     """The best other plain description that shares no telling word with `first` and is backed by two clips."""
-    said = _specific_stems([first])
+    first_stems = _specific_stems([first])
     for caption in ranked:
         plain = not _LIST.search(caption) and not _CLAUSE.search(caption)
-        if plain and _backing(brief, caption) > 1 and not said & _specific_stems([caption]):
+        if plain and _backing(brief, caption) > 1 and not first_stems & _specific_stems([caption]):
             return caption
     return None
 
@@ -441,14 +446,14 @@ def ungrounded_words(text: str, brief: UnitBrief) -> tuple[str, ...]:
     words = _words([*_evidence(brief), measured])
     known = {stem(part) for word in words for part in (word, *word.split("-"))} | _GENERIC_STEMS
     known |= {stem("".join(pair)) for pair in pairwise(words)}
-    said = _words([text])
-    compounds = {word for pair in pairwise(said) if stem("".join(pair)) in known for word in pair}
+    spoken = _words([text])
+    compounds = {word for pair in pairwise(spoken) if stem("".join(pair)) in known for word in pair}
 
     def grounded(word: str) -> bool:
         return word in FUNCTION_WORDS or word in compounds or stem(word) in known
 
-    said = list(dict.fromkeys(said))
-    return tuple(w for w in said if not grounded(w) and not ("-" in w and all(map(grounded, w.split("-")))))
+    spoken = list(dict.fromkeys(spoken))
+    return tuple(w for w in spoken if not grounded(w) and not ("-" in w and all(map(grounded, w.split("-")))))
 
 
 def _abstain(reason: str | None, raw: str | None = None) -> Summary:
@@ -458,13 +463,13 @@ def _abstain(reason: str | None, raw: str | None = None) -> Summary:
 def _sentence(raw: str) -> str | None:
     """The opening and the first sentence of the first line, with one full stop; None when nothing is said."""
     lines = raw.translate(_PLAIN).strip().splitlines()
-    said = " ".join(re.split(r"(?<=[.!?])\s", lines[0])[0].split()) if lines else ""
-    said = said.rstrip(" .!?,;:-")
-    if not said.strip("\"'()"):
+    sentence = " ".join(re.split(r"(?<=[.!?])\s", lines[0])[0].split()) if lines else ""
+    sentence = sentence.rstrip(" .!?,;:-")
+    if not sentence.strip("\"'()"):
         return None
-    if said.lower().startswith(OPENING.lower() + " "):
-        said = said[len(OPENING) + 1 :]
-    return f"{OPENING} {said}."
+    if sentence.lower().startswith(OPENING.lower() + " "):
+        sentence = sentence[len(OPENING) + 1 :]
+    return f"{OPENING} {sentence}."
 
 
 def _form_complaint(text: str, brief: UnitBrief) -> str | None:
@@ -506,12 +511,12 @@ def _content_complaint(text: str, brief: UnitBrief, implies: Implies) -> str | N
 
 def _to_the_point(text: str, brief: UnitBrief) -> bool:
     """Whether a sentence names the first label, or what several of the strongest clips are said to be."""
-    said, strongest = _specific_stems([text]), brief.strongest or brief.top
-    if said & _specific_stems(brief.labels[:1]):
+    named_stems, strongest = _specific_stems([text]), brief.strongest or brief.top
+    if named_stems & _specific_stems(brief.labels[:1]):
         return True
     stems = [words for caption in strongest if (words := _specific_stems([caption]))]
     needed = SEVERAL if len(stems) > FEW else 1
-    return any(sum(word in words for words in stems) >= needed for word in said) or not (
+    return any(sum(word in words for words in stems) >= needed for word in named_stems) or not (
         stems or brief.labels
     )
 

@@ -100,11 +100,11 @@ class _Caption:
 
     @classmethod
     def of(cls, text: str) -> _Caption:
-        found = list(_TOKEN.finditer(text))
+        tokens = list(_TOKEN.finditer(text))
         keys: list[str | None] = [
-            _NUMBER if any(map(str.isdigit, match[0])) else match[0].casefold() for match in found
+            _NUMBER if any(map(str.isdigit, match[0])) else match[0].casefold() for match in tokens
         ]
-        return cls(text, [match.span() for match in found], keys)
+        return cls(text, [match.span() for match in tokens], keys)
 
     def pieces(self) -> list[tuple[int, Tokens]]:
         """Runs of tokens that are left, each with the place of its first token."""
@@ -172,11 +172,11 @@ def _frequent_runs(texts: Sequence[_Caption], weights: npt.NDArray[np.float64]) 
             }
             for run in runs:
                 counts[run] += weight
-        found = {run: count * scale for run, count in counts.items() if count * scale >= least}
-        if not found:
+        often = {run: count * scale for run, count in counts.items() if count * scale >= least}
+        if not often:
             break
-        frequent |= found
-        shorter = set(found)
+        frequent |= often
+        shorter = set(often)
     return frequent
 
 
@@ -266,13 +266,13 @@ def _take_off_slots(
     """
     pieces = [text.pieces() for text in texts]
     most = Counter({0: 0.0})
-    for text, found, weight in zip(texts, pieces, weights.tolist(), strict=True):
+    for text, remaining, weight in zip(texts, pieces, weights.tolist(), strict=True):
         if text.cut:
-            most[len(found)] += weight
+            most[len(remaining)] += weight
     count = max(most, key=lambda number: most[number])
     if count < 2 or most[count] < LEAST_CAPTIONS:
         return
-    rows = [row for row, found in enumerate(pieces) if texts[row].cut and len(found) == count]
+    rows = [row for row, remaining in enumerate(pieces) if texts[row].cut and len(remaining) == count]
     slots = [
         _Slot.of([pieces[row][number][1] for row in rows], rows, weights, names_sound)
         for number in range(count)

@@ -39,7 +39,7 @@ class Outputs:
         batch_axis: Axis of the clips.
         rows: Sizes of the batch axis over all calls.
         calls: What several calls stand for, as far as their number tells.
-        each: The shapes of all calls at the first length.
+        call_shapes: The shapes of all calls at the first length.
     """
 
     shapes: tuple[Shape, ...]
@@ -47,7 +47,7 @@ class Outputs:
     batch_axis: int
     rows: tuple[int, ...]
     calls: Calls
-    each: tuple[Shape, ...]
+    call_shapes: tuple[Shape, ...]
 
     @property
     def ndim(self) -> int:

@@ -142,9 +142,9 @@ def best_units(
         rest = [row for row in best.tolist() if row not in measured]
         best = np.array([*measured, *rest][:k], np.int64)
         scores = terms.scores(cosines(units.vectors(best)))
-    found, texts = units.vectors(best), centred_background(run.index)
-    worth = calibrated(terms, lambda queries: unit_deviations(found, queries, texts))
-    said = explanations(best.tolist()) if explanations else [None] * len(best)
+    vectors, texts = units.vectors(best), centred_background(run.index)
+    worth = calibrated(terms, lambda queries: unit_deviations(vectors, queries, texts))
+    explained = explanations(best.tolist()) if explanations else [None] * len(best)
     return [
         {
             "layer": layer,
@@ -156,7 +156,7 @@ def best_units(
             "measured": {**asdict(measured[row]), "word": word_of(measured[row])}
             if row in measured
             else None,
-            **unit_facts(said[place]),
+            **unit_facts(explained[place]),
         }
         for place, (row, (layer, unit)) in enumerate((row, units.unit(row)) for row in best.tolist())
     ]

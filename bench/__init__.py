@@ -105,11 +105,11 @@ def run(name: str, arguments: Sequence[str], quiet: bool = False) -> tuple[Figur
 
 def _numbers(figures: Mapping[str, Any], *path: str) -> Iterator[dict[str, Any]]:
     """One row for every dict that holds numbers, at any depth."""
-    own = {
+    numbers = {
         key: value for key, value in figures.items() if isinstance(value, int | float) and key != "settings"
     }
-    if own:
-        yield {"": " / ".join(path), **own}
+    if numbers:
+        yield {"": " / ".join(path), **numbers}
     for key, value in figures.items():
         if isinstance(value, Mapping) and key != "settings":
             yield from _numbers(value, *path, key)

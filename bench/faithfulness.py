@@ -372,7 +372,7 @@ def table(figures: Figures) -> str:
         for name, source, layer in sources
         for measure in MEASURES
     ]
-    told = [
+    lines = [
         f"{network}: labels from {part['clips'][SEEN]} clips, measured on {part['clips'][HELD_OUT]} others"
         + (f"; accuracy {part['accuracy']:.3f} on these." if part["accuracy"] is not None else ".")
         for network, part in networks
@@ -392,4 +392,4 @@ def table(figures: Figures) -> str:
         if measure != "units"
     ]
     tables = [markdown(rows) for rows in (reliable, measures, judged, sanity)]
-    return "\n\n".join(["\n".join(told), *tables])
+    return "\n\n".join(["\n".join(lines), *tables])

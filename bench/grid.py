@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from and_retrieval import faiss_index
-from and_retrieval.benchmark.measures import found
+from and_retrieval.benchmark.measures import recall_at
 from and_retrieval.benchmark.names import Names, bank_names, classes_of, own_names, read_aliases
 from and_retrieval.benchmark.retrieval import clips_digest
 from and_retrieval.clips.index import ClipIndex
@@ -140,7 +140,7 @@ def grid(
                 (right[units], scored(index, activations[:, units], names, rows)) for units, rows in drawn
             ]
             top = {
-                f"{way} top-{k}": np.mean([found(scores[way], truth, k) for truth, scores in each])
+                f"{way} top-{k}": np.mean([recall_at(scores[way], truth, k) for truth, scores in each])
                 for k in RANKS
                 for way in WAYS
             }

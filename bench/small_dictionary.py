@@ -73,7 +73,7 @@ def layer_vectors(
     target: Target, plan: LayerPlan, clips: Sequence[Clip], progress: Progress = silent
 ) -> torch.Tensor:
     """What a layer puts out for clips at every position, float32 [n, units]; clips that cannot be read are left out."""
-    found: list[torch.Tensor] = []
+    parts: list[torch.Tensor] = []
 
     def take(name: str, output: Any) -> torch.Tensor:
         return tensor_of(name, output).float().movedim(plan.unit_axis, -1).reshape(-1, plan.units)
@@ -85,9 +85,9 @@ def layer_vectors(
             continue
         with torch.inference_mode(), trace(target.module, (plan.name,), take) as seen:
             forward(target, [sound])
-        found.append(torch.cat(seen[plan.name]))
+        parts.append(torch.cat(seen[plan.name]))
         progress(number + 1, len(clips))
-    return torch.cat(found)
+    return torch.cat(parts)
 
 
 def train(vectors: torch.Tensor, config: TrainConfig, progress: Progress = silent) -> Dictionary:
@@ -117,8 +117,8 @@ def random_dictionary(vectors: torch.Tensor, config: TrainConfig) -> Dictionary:
     directions = directions / directions.norm(dim=1, keepdim=True)
     mean, none = vectors.mean(0), torch.zeros(config.features)
     bare = _topk(directions, none, directions, mean, config)
-    told = bare.decode(bare.encode(vectors)) - mean
-    gain = ((vectors - mean) * told).sum() / told.square().sum()
+    decoded = bare.decode(bare.encode(vectors)) - mean
+    gain = ((vectors - mean) * decoded).sum() / decoded.square().sum()
     return _topk(directions, none, directions * gain, mean, config)
 
 
@@ -156,8 +156,8 @@ def _fit(
         values, places = nn.functional.linear(x - centre, encoder, bias).topk(config.k, dim=1)
         values = values.relu()
         fired[places[values > 0]] = True
-        told = nn.functional.embedding_bag(places, decoder, per_sample_weights=values, mode="sum") + centre
-        wrong = x - told
+        decoded = nn.functional.embedding_bag(places, decoder, per_sample_weights=values, mode="sum") + centre
+        wrong = x - decoded
         loss = wrong.square().sum(1).mean()
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]

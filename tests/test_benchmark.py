@@ -69,7 +69,7 @@ class TestMeasures:
                 for of in ranks
             ]
             np.testing.assert_allclose(m.precision_up_to(ranked, k), counted)
-            assert m.found(scores, truth, k) == np.mean([min(of) <= k for of in ranks])
+            assert m.recall_at(scores, truth, k) == np.mean([min(of) <= k for of in ranks])
 
     @settings(deadline=None, max_examples=60)
     @given(TIED)
@@ -93,7 +93,7 @@ class TestMeasures:
         truth = np.zeros((6, 6), bool)
         np.fill_diagonal(truth, True)
         flat = np.zeros((6, 6))
-        assert m.found(flat, truth, 5) == 0
+        assert m.recall_at(flat, truth, 5) == 0
         assert m.mean_average_precision(flat, truth) == pytest.approx(1 / 6)
 
     def test_chance_is_the_mean_over_all_orders(self) -> None:

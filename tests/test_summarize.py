@@ -199,10 +199,10 @@ def test_no_answer_breaks_the_rules(raw: str, brief: UnitBrief) -> None:
 @given(brief=BRIEFS)
 def test_a_prompt_ends_with_the_opening_and_a_brief_cannot_add_lines(brief: UnitBrief) -> None:
     prompt = build_prompt(brief)
-    own = prompt.split("\n\n")[len(EXAMPLES) :]
+    blocks = prompt.split("\n\n")[len(EXAMPLES) :]
     assert prompt.endswith(OPENING)
-    assert len(own) == 1
-    assert len(own[0].splitlines()) <= 4
+    assert len(blocks) == 1
+    assert len(blocks[0].splitlines()) <= 4
 
 
 def test_prompts_share_their_beginning_and_list_the_frequent_first() -> None:

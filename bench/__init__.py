@@ -87,7 +87,7 @@ def run(name: str, arguments: Sequence[str], quiet: bool = False) -> tuple[Figur
         suite.add_arguments(parser)
     options = vars(parser.parse_args(arguments))
     if takes_arguments:
-        options["announce"] = lambda what, unit: terminal_progress(what, unit, quiet=quiet)
+        options["announce"] = lambda task, unit: terminal_progress(task, unit, quiet=quiet)
     figures: Figures = suite.run(**options)
     result = {
         "suite": name,

@@ -62,10 +62,10 @@ def class_units(
     names = class_names or ()
     layer = next((one.name for one in reversed(recording.layers) if names and one.units == len(names)), None)
     if layer is None:
-        what = f"no layer of {recording.name} has a unit for each of the {len(names)} classes" if names else (
+        problem = f"no layer of {recording.name} has a unit for each of the {len(names)} classes" if names else (
             f"the network of {recording.name} names no classes"
         )  # fmt: skip
-        raise InputError(f"{what}; give --truth FILE, a CSV with the columns concept,layer,unit")
+        raise InputError(f"{problem}; give --truth FILE, a CSV with the columns concept,layer,unit")
     place: dict[str, int] = {}
     for parts in ([(name,) for name in names], [name.split(",") for name in names]):  # whole names come first
         for number, forms in enumerate(parts):

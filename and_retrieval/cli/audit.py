@@ -72,9 +72,9 @@ def answer(args: argparse.Namespace) -> tuple[Result, str]:
 def _table(checks: tuple[Check, ...]) -> list[str]:
     rows = [("", "units", "concept", "expected", "found")]
     for check in checks:
-        more = f" and {len(check.having) - SHOWN} more" if len(check.having) > SHOWN else ""
+        rest = f" and {len(check.having) - SHOWN} more" if len(check.having) > SHOWN else ""
         having = (
-            f"{', '.join(check.having[:SHOWN])}{more}"
+            f"{', '.join(check.having[:SHOWN])}{rest}"
             or f"none of {check.units} units ({check.tested} tested)"
         )
         one = check.expectation

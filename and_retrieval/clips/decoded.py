@@ -148,8 +148,8 @@ def read_frames(sound: soundfile.SoundFile, first: int, count: int) -> Floats:
 
 def _blocks(sound: soundfile.SoundFile, rate: int, channels: int) -> Iterator[Floats]:
     """A stream's samples, [frames, channels], resampled where its rate is another."""
-    other = sound.samplerate != rate
-    resampler = soxr.ResampleStream(sound.samplerate, rate, channels, dtype="float32") if other else None
+    resampled = sound.samplerate != rate
+    resampler = soxr.ResampleStream(sound.samplerate, rate, channels, dtype="float32") if resampled else None
     for block in _read(sound):
         if block.shape[1] != channels:
             block = np.repeat(block.mean(axis=1, keepdims=True), channels, axis=1)

@@ -288,14 +288,14 @@ def _insert(module: nn.Module, layer: str, dictionary: Dictionary) -> None:
         module.register_forward_hook(lambda owner, _inputs, output: getattr(owner, NAME)(output))
 
 
-def _check(what: str, tensor: torch.Tensor | None, shape: tuple[int, ...]) -> None:
+def _check(subject: str, tensor: torch.Tensor | None, shape: tuple[int, ...]) -> None:
     if tensor is None:
         return
     if not tensor.is_floating_point() or not torch.isfinite(tensor).all():
-        raise InputError(f"{what} holds values that are no finite numbers ({tensor.dtype})")
+        raise InputError(f"{subject} holds values that are no finite numbers ({tensor.dtype})")
     if tuple(tensor.shape) != shape:
         raise InputError(
-            f"{what} is {list(tensor.shape)} where {list(shape)} was expected, going by the encoder's weight"
+            f"{subject} is {list(tensor.shape)} where {list(shape)} was expected, going by the encoder's weight"
         )
 
 

@@ -243,24 +243,24 @@ def _joinable(
         InputError: A layer puts out outputs of different widths, or no layer is left.
     """
     joined: list[str] = []
-    others: list[str] = []
+    unjoined: list[str] = []
     for name in chosen:
         out = outputs[name]
         several = out.calls == "stretches" and len(out.call_shapes) > 1
         depth = several and name in marks and marks[name].move_over_calls() < CLEARLY
         if len({len(shape) for shape in out.call_shapes}) > 1 or (depth and len(set(out.call_shapes)) > 1):
             raise _of_different_widths(name, out.call_shapes)
-        (others if depth else joined).append(name)
-    if not others:
+        (unjoined if depth else joined).append(name)
+    if not unjoined:
         return joined
-    count = len(outputs[others[0]].call_shapes)
+    count = len(outputs[unjoined[0]].call_shapes)
     why = (
-        f"layer {others[0]!r} is called {count} times a pass, and not on successive stretches of the clip, so its "
+        f"layer {unjoined[0]!r} is called {count} times a pass, and not on successive stretches of the clip, so its "
         "calls cannot be joined along time; give each call its own module, or name other layers"
     )
     if not joined:
         raise InputError(why)
-    _log.warning("target %r: %s; left out: %s", target.name, why, ", ".join(others))
+    _log.warning("target %r: %s; left out: %s", target.name, why, ", ".join(unjoined))
     return joined
 
 

@@ -134,8 +134,8 @@ def best_units(
 
     def nearest(vector: Floats, wanted: int) -> tuple[Floats, Rows]:
         scores, best = units.nearest(vector, wanted + len(rows), among)
-        others = ~np.isin(best, rows)  # than the examples themselves
-        return scores[others][:wanted], best[others][:wanted]
+        not_examples = ~np.isin(best, rows)
+        return scores[not_examples][:wanted], best[not_examples][:wanted]
 
     scores, best = ranked(terms, nearest, units.vectors, k)
     if measured:

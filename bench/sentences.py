@@ -30,16 +30,11 @@ from and_retrieval.explanation.acoustics import in_words, measured_acoustics
 from and_retrieval.explanation.label_tests import sound_tests
 from and_retrieval.explanation.labels import describe_clips, layer_labels
 from and_retrieval.explanation.summaries import with_summaries
+from and_retrieval.language.brief import UnitBrief, contrast
+from and_retrieval.language.compose import compose
 from and_retrieval.language.llm import load_llm
-from and_retrieval.language.summarize import (
-    FUNCTION_WORDS,
-    GENERIC_WORDS,
-    OPENING,
-    UnitBrief,
-    compose,
-    contrast,
-    stem,
-)
+from and_retrieval.language.prompt import OPENING
+from and_retrieval.language.words import FUNCTION_WORDS, GENERIC_WORDS, stem
 from and_retrieval.progress import silent
 from and_retrieval.types import Explanation, Floats, Kept, Label, Shown, Summary
 from bench import Announce, Figures, markdown

@@ -39,17 +39,12 @@ import numpy as np
 from and_retrieval.checkpoints.bundled import locate
 from and_retrieval.config import SummaryConfig, fingerprint
 from and_retrieval.embed.minilm import sentence_vectors
+from and_retrieval.language.brief import UnitBrief, contrast
+from and_retrieval.language.compose import compose
 from and_retrieval.language.llm import load_llm
-from and_retrieval.language.summarize import (
-    OPENING,
-    UnitBrief,
-    build_prompt,
-    build_repair_prompt,
-    compose,
-    contrast,
-    stem,
-    summarize,
-)
+from and_retrieval.language.prompt import OPENING, build_prompt, build_repair_prompt
+from and_retrieval.language.summarize import summarize
+from and_retrieval.language.words import stem
 from and_retrieval.types import Summary
 
 from . import markdown

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from and_retrieval.language.brief import UnitBrief, contrast
 from and_retrieval.language.calibrate import by_meaning
-from and_retrieval.language.summarize import UnitBrief, contrast
 from and_retrieval.types import Embedder
 
 HISS = ("tape hiss", "steady hissing", "background hiss", "hiss", "a hissing noise")

@@ -13,9 +13,10 @@ from and_retrieval.checkpoints.bundled import locate
 from and_retrieval.errors import AndRetrievalError, InputError
 from and_retrieval.files import sha256
 from and_retrieval.language import llm as module
+from and_retrieval.language.brief import UnitBrief
 from and_retrieval.language.decoder import Decoder, Weights
 from and_retrieval.language.llm import LlamaModel, load_llm
-from and_retrieval.language.summarize import UnitBrief, build_prompt
+from and_retrieval.language.prompt import build_prompt
 
 SOUNDS = (
     "a baby crying",

@@ -11,24 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from and_retrieval.config import SummaryConfig
-from and_retrieval.language.summarize import (
-    EXAMPLES,
-    FEW,
-    FUNCTION_WORDS,
-    MAX_REPEATS,
-    MAX_WORDS,
-    OPENING,
-    SEVERAL,
-    UnitBrief,
-    build_prompt,
-    build_repair_prompt,
-    check_answer,
-    compose,
-    contrast,
-    stem,
-    summarize,
-    ungrounded_words,
-)
+from and_retrieval.language.brief import UnitBrief, contrast
+from and_retrieval.language.checks import FEW, MAX_REPEATS, MAX_WORDS, SEVERAL, check_answer, ungrounded_words
+from and_retrieval.language.compose import compose
+from and_retrieval.language.prompt import EXAMPLES, OPENING, build_prompt, build_repair_prompt
+from and_retrieval.language.summarize import summarize
+from and_retrieval.language.words import FUNCTION_WORDS, stem
 from and_retrieval.types import Summary
 
 RAIN = UnitBrief(

@@ -13,15 +13,12 @@ from and_retrieval.checkpoints.bundled import locate
 from and_retrieval.config import SummaryConfig
 from and_retrieval.errors import InputError
 from and_retrieval.language.answers import KeptAnswers
+from and_retrieval.language.brief import UnitBrief
+from and_retrieval.language.checks import check_answer
 from and_retrieval.language.implication import NEARNESS, implication
 from and_retrieval.language.llm import Likelihood, LlamaModel, load_llm
-from and_retrieval.language.summarize import (
-    OPENING,
-    UnitBrief,
-    build_chat,
-    check_answer,
-    summarize,
-)
+from and_retrieval.language.prompt import OPENING, build_chat
+from and_retrieval.language.summarize import summarize
 from and_retrieval.types import Chat, Floats
 from bench.implied import read_claims
 

@@ -24,7 +24,9 @@ from and_retrieval.explanation.faithfulness import best_of, faithfulness
 from and_retrieval.explanation.labels import describe_clips, known_concepts, plain_captions
 from and_retrieval.explanation.space import centred, text_centre
 from and_retrieval.explanation.stored import Explained
-from and_retrieval.language.summarize import UnitBrief, check_answer, summarize
+from and_retrieval.language.brief import UnitBrief
+from and_retrieval.language.checks import check_answer
+from and_retrieval.language.summarize import summarize
 from and_retrieval.pruning.matching import Vocabulary
 from and_retrieval.recording.recording import Recording
 from and_retrieval.search.query import Query, sound_vector

@@ -1,7 +1,7 @@
 """Calibration (module B of the paper): what a unit's strongest clips share with its weakest goes, by meaning.
 
 "hiss", "tape hiss" and "steady hissing" under every clip are one background, though no word of it need be the same
-in two captions. Phrases are compared as vectors of the embedder; `summarize.contrast` then does the same for words.
+in two captions. Phrases are compared as vectors of the embedder; `brief.contrast` then does the same for words.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from functools import cache
 import numpy as np
 
 from ..types import Floats
-from .summarize import Calibrate, UnitBrief, contrast, keep_phrases, phrases_of
+from .brief import Calibrate, UnitBrief, contrast, keep_phrases, phrases_of
 
 SAME_MEANING = 0.6
 """Cosine from which two phrases mean the same.

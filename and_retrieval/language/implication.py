@@ -16,7 +16,8 @@ import numpy as np
 from ..concepts import bank_lines
 from ..embed.minilm import sentence_vectors
 from ..types import Floats
-from .summarize import FUNCTION_WORDS, Implies, stem
+from .checks import Implies
+from .words import FUNCTION_WORDS, stem
 
 NEARNESS = 0.56
 """Mean cosine from which a word is implied: precision 0.93 and recall 0.24 on the half of 230 made-up claims that it

@@ -25,7 +25,7 @@ from ..choices import RANKS, known_name
 from ..errors import InputError
 from ..types import Label
 from .llm import Likelihood
-from .summarize import EXAMPLES, listed
+from .prompt import EXAMPLES, listed
 
 CONTENT_FREE = ("something",)
 """Descriptions of the clips where the model is to know nothing of them."""

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from .summarize import FUNCTION_WORDS
+from .words import FUNCTION_WORDS
 
 NEARLY_ALL = 0.9  # of the captions
 MANY = 0.1

@@ -31,7 +31,8 @@ from and_retrieval.benchmark.retrieval import clips_digest
 from and_retrieval.clips.index import ClipIndex
 from and_retrieval.concepts import ConceptBank, load_bank, merge_banks
 from and_retrieval.config import LabelConfig, RecordConfig
-from and_retrieval.explanation.faithfulness import BEST_OF, LEVEL, Faithfulness, faithfulness
+from and_retrieval.explanation.agreement import BEST_OF
+from and_retrieval.explanation.faithfulness import LEVEL, Faithfulness, faithfulness
 from and_retrieval.explanation.labels import describe_clips
 from and_retrieval.explanation.scores import label_units
 from and_retrieval.explanation.space import clip_centre

@@ -27,11 +27,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-from and_retrieval.explanation.faithfulness import (
-    auprc,
-    exponential_scores,
-    strongest,
-)
+from and_retrieval.explanation.agreement import auprc, exponential_scores, strongest
 from and_retrieval.numerics import Array, Bools, Doubles
 
 

@@ -12,15 +12,8 @@ import pytest
 from scipy.stats import kstest, permutation_test
 from sklearn.metrics import average_precision_score
 
-from and_retrieval.explanation.faithfulness import (
-    Faithfulness,
-    auprc,
-    expected_best,
-    exponential_scores,
-    faithfulness,
-    left_over,
-    strongest,
-)
+from and_retrieval.explanation.agreement import auprc, expected_best, exponential_scores, strongest
+from and_retrieval.explanation.faithfulness import Faithfulness, faithfulness, left_over
 from and_retrieval.explanation.scores import soft_wpmi
 
 Array = npt.NDArray[Any]

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import f1_score, jaccard_score, roc_auc_score
 
-from and_retrieval.explanation.faithfulness import strongest
+from and_retrieval.explanation.agreement import strongest
 from bench import judges
 
 Rng = np.random.Generator

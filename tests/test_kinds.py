@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from and_retrieval.clips.qualities import QUALITIES
-from and_retrieval.explanation.faithfulness import exponential_scores
+from and_retrieval.explanation.agreement import exponential_scores
 from and_retrieval.explanation.kinds import cross_fitted_rivals, kinds, rivals
 from and_retrieval.types import Floats, Kind
 

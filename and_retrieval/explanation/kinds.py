@@ -3,7 +3,7 @@
 A label can predict a unit on unseen clips and still be false: units that answer to silence go with "sneeze" where the
 recordings of sneezes are padded with it. So beside the label stands a plainer rival, the few measured qualities that
 the unit goes with most, as many as are said of it in words: a ridge regression of the unit's exponential scores
-(`faithfulness.exponential_scores`) on the ranks and the exponential scores of up to three qualities of different kinds,
+(`agreement.exponential_scores`) on the ranks and the exponential scores of up to three qualities of different kinds,
 chosen and fitted on the seen clips; in a set too small to hold clips out, on four fifths of the clips, five times, as
 the labels are (`cross_fit`). (All 15 qualities at once tell the classes of a small set apart, whatever they sound like:
 then 10 % of the class units of a small AST lose their class.) On the clips that the label was tested on, four things
@@ -37,7 +37,8 @@ from ..clips.qualities import QUALITIES
 from ..numerics import Array, Bools, Doubles, by_presence, chunks
 from ..types import Kind
 from .acoustics import RIDGE, filled_ranks
-from .faithfulness import LEVEL, exponential_scores
+from .agreement import exponential_scores
+from .faithfulness import LEVEL
 from .permutations import GroupPermutations
 
 QUALITIES_NAMED = 3

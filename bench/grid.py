@@ -136,11 +136,11 @@ def grid(
             drawn.append((units, drawn_rows(labels, sizes, rng)))
         for bank, names in banks.items():
             right = np.eye(len(names.names), dtype=bool)[list(names.classes)]
-            each = [
+            judged = [
                 (right[units], scored(index, activations[:, units], names, rows)) for units, rows in drawn
             ]
             top = {
-                f"{way} top-{k}": np.mean([recall_at(scores[way], truth, k) for truth, scores in each])
+                f"{way} top-{k}": np.mean([recall_at(scores[way], truth, k) for truth, scores in judged])
                 for k in RANKS
                 for way in WAYS
             }

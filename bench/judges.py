@@ -180,8 +180,8 @@ def intruders(vectors: Array, activations: Doubles, seed: int = 0) -> dict[str, 
     for _ in range(DRAWS):
         weak = order[np.arange(units), random.integers(clips // 2, clips, units)]
         strong = order[:, : 2 * SHOWN][np.arange(units)[:, None], _places(units, 2 * SHOWN, random)]
-        other = np.stack([random.permutation(clips)[: SHOWN + 1] for _ in range(units)])
-        for way, shown in (("measured", np.column_stack([strong, weak])), ("random", other)):
+        at_random = np.stack([random.permutation(clips)[: SHOWN + 1] for _ in range(units)])
+        for way, shown in (("measured", np.column_stack([strong, weak])), ("random", at_random)):
             like = np.einsum("uad,ubd->uab", vectors[shown], vectors[shown])
             to_others = like.sum(axis=2) - np.einsum("uaa->ua", like)
             shares[way] += float((to_others.argmin(axis=1) == SHOWN).mean()) / DRAWS

@@ -118,9 +118,9 @@ def planted(
             random.choice(members[c], n, replace=False) for c, n in zip(chosen[unit], counts, strict=True)
         ]
         drawn = np.concatenate([*by_class, np.empty(0, np.intp)]).astype(np.intp)
-        others = np.setdiff1d(np.arange(len(class_of)), drawn)
+        rest = np.setdiff1d(np.arange(len(class_of)), drawn)
         rows[unit] = random.permutation(
-            np.concatenate([drawn, random.choice(others, k - len(drawn), replace=False)])
+            np.concatenate([drawn, random.choice(rest, k - len(drawn), replace=False)])
         )
     weights = np.tile(np.linspace(1, 0.1, k, dtype=np.float32), (units, 1))
     return Planted(rows, weights, chosen)

@@ -63,10 +63,10 @@ class TrainConfig:
 
 def parted(clips: Sequence[Clip], out: npt.NDArray[np.bool_]) -> tuple[list[Clip], list[Clip]]:
     """The clips that are not held out, and those that are; `out`, bool [clips], says which."""
-    seen, others = (
+    seen, unseen = (
         [clip for clip, is_out in zip(clips, out, strict=True) if is_out == part] for part in (0, 1)
     )
-    return seen, others
+    return seen, unseen
 
 
 def layer_vectors(
@@ -213,11 +213,11 @@ def main() -> None:
     target = load_target(args.target)
     plan = plan_layers(target, (args.layer,))[0]
     clips = load_clips(args.source).clips
-    seen, others = parted(clips, held_out(clips))
+    seen, unseen_clips = parted(clips, held_out(clips))
     vectors = layer_vectors(target, plan, seen, terminal_progress("listening", "clips"))
     dictionary = train(vectors, config, terminal_progress("training", "steps"))
     save_dictionary(dictionary, args.out)
-    unseen = layer_vectors(target, plan, others)
+    unseen = layer_vectors(target, plan, unseen_clips)
     print(
         f"{args.out}: {variance_explained(dictionary, unseen):.3f} of the variance of unseen clips explained"
     )

@@ -158,7 +158,7 @@ def best_of(bank: int, known: int | None = None) -> int:
     return round(BEST_OF * max(1.0, bank / BANK, bank / (known or bank)))
 
 
-def left_over(activations: Array, similarity: Array, others: Array) -> Doubles:
+def left_over(activations: Array, similarity: Array, other_labels: Array) -> Doubles:
     """What other labels leave of a unit's activation, for the test of one label among several; float64 [clips, units].
 
     The exponential scores of the activation, less the part that goes with the prediction by the others (their greatest
@@ -170,15 +170,15 @@ def left_over(activations: Array, similarity: Array, others: Array) -> Doubles:
     Args:
         activations: float [clips, units].
         similarity: float [clips, concepts].
-        others: int [units, labels], columns of `similarity`; -1 for none.
+        other_labels: int [units, labels], columns of `similarity`; -1 for none.
     """
     rest = np.full(activations.shape, np.nan)
-    if not len(others):
+    if not len(other_labels):
         return rest
     for clips, units in by_presence(activations):
         scores = exponential_scores(activations[clips][:, units].T.astype(np.float64))
         concepts = _standardised(similarity[clips].T)
-        of_unit = others[units]
+        of_unit = other_labels[units]
         beside = np.where((of_unit >= 0)[:, :, None], concepts[of_unit], -np.inf)
         best = beside.max(axis=1, initial=-np.inf)
         predicted = _standardised(np.where(np.isfinite(best), best, 0))

@@ -170,13 +170,13 @@ def _compared(activations: Array, predictions: Array, fitted: Doubles, groups: A
     label, quality = _standard(predictions.astype(np.float64)), _standard(fitted)
     r = [_correlation(y, label), _correlation(y, quality)]
     adds = _partial(y, label, quality)
-    others = _partial(y, quality, label)
+    qualities_add = _partial(y, quality, label)
     p = [
         permutations.p_values(y, quality, r[1]),
         permutations.p_values(*adds),
-        permutations.p_values(*others),
+        permutations.p_values(*qualities_add),
     ]
-    return [*r, adds[2], others[2], *p]
+    return [*r, adds[2], qualities_add[2], *p]
 
 
 def kinds(label_holds: Bools, figures: Rivals) -> list[Kind | None]:

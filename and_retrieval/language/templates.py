@@ -313,7 +313,7 @@ class _Slot:
         named = 0.0
         for value, count in common:
             holds = np.zeros(len(weights), np.bool_)
-            holds[[row for other, row in zip(values, rows, strict=True) if other == value]] = True
+            holds[[row for slot_value, row in zip(values, rows, strict=True) if slot_value == value]] = True
             named += count * names_sound(_words(value), holds)
         return cls(content=named >= covered / 2, empty=named == 0)
 

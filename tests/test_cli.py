@@ -105,15 +105,15 @@ def test_open_concepts_are_words_of_the_captions_where_they_are_wanted(
     line = ["explain", "s/p", "--llm", "none", "--concepts", "labels", "-k", "5", "--open-concepts"]
     run = in_built / "s/runs/p"
     answer(*line, "yes")
-    for told in exported(answer, in_built):
-        label = told["labels"][0]["concept"].split()
-        assert any(word in " ".join(told["open_concepts"]).split() for word in label)
+    for explanation in exported(answer, in_built):
+        label = explanation["labels"][0]["concept"].split()
+        assert any(word in " ".join(explanation["open_concepts"]).split() for word in label)
     made = json.loads((run / "explanation.json").read_text())["open_concepts"]
     assert (made["most"], made["ask_adjectives"]) == (8, False)
     assert "en-core-web-sm" in made["tagger"]
     assert "--llm" in complaint(capsys, *line, "yes", "--ask-adjectives")
     answer(*line, "no")
-    assert [told["open_concepts"] for told in exported(answer, in_built)] == [[]] * 4
+    assert [explanation["open_concepts"] for explanation in exported(answer, in_built)] == [[]] * 4
     assert json.loads((run / "explanation.json").read_text())["open_concepts"] is None
 
 
@@ -176,17 +176,17 @@ def test_search_says_when_nothing_listens(
     assert result["nothing"]
     assert len(result["results"]) == 2
     assert main(["search", "s/p", "constitutional amendment"]) == 0
-    told = capsys.readouterr().out
-    assert told.startswith('nothing here listens for "constitutional amendment" (nearest: detectors:')
-    assert told.count("\n") == 1
+    output = capsys.readouterr().out
+    assert output.startswith('nothing here listens for "constitutional amendment" (nearest: detectors:')
+    assert output.count("\n") == 1
 
 
 def test_search_with_plus_and_minus_like_and_filters(in_built: Path, sounds: Path, answer: Answer) -> None:
     result = answer("search", "s/p", "a smoke alarm", "a dial tone", "--minus", "heartbeat")
     assert result["query"] == "a smoke alarm + a dial tone - heartbeat"
-    assert {found["unit"] for found in result["results"][:2]} == {0, 2}
+    assert {entry["unit"] for entry in result["results"][:2]} == {0, 2}
     like = answer("search", "s/p", "--like", "detectors:2", "--layers", "det*")
-    assert 2 not in [found["unit"] for found in like["results"]]
+    assert 2 not in [entry["unit"] for entry in like["results"]]
     sound = str(sounds.parent / "smoke alarm" / "smoke alarm-3.flac")
     assert answer("search", "s/p", "--audio", sound)["results"][0]["unit"] == 2
     clips = answer("search", "s", "siren", "--minus", "smoke alarm", "-k", "1")["results"]

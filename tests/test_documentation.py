@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 import sys
 from functools import cache
@@ -94,6 +95,23 @@ def test_a_reader_needs_no_network(site: Path) -> None:
     for style in site.rglob("*.css"):
         text = style.read_text(encoding="utf-8")
         assert not re.search(r"(url\(\s*['\"]?|@import\s+['\"]?)(https?:)?//", text), style
+
+
+def test_a_browser_asks_for_nothing_but_files_of_the_site(site: Path) -> None:
+    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if chromium is None:
+        pytest.skip("needs chromium")
+    asked: list[str] = []
+    with playwright.sync_playwright() as driver:
+        window = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox"]).new_page()
+        window.on("request", lambda request: asked.append(request.url))
+        for name in ("index.html", "docs/python.html", "ARCHITECTURE.html"):  # pictures, code, a drawing
+            window.goto((site / name).as_uri(), wait_until="networkidle")
+        window.click("text=Trusting a label >> nth=0")
+        window.wait_for_url("**/docs/trusting_a_label.html")
+    assert len(asked) > 10
+    assert [url for url in asked if not url.startswith((site.as_uri(), "data:"))] == []
 
 
 def test_every_public_name_is_documented(site: Path) -> None:

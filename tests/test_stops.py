@@ -381,7 +381,7 @@ def test_a_run_is_not_replaced_by_one_of_no_clips(
     monkeypatch.setattr("and_retrieval.clips.source.named_file", lambda name: Path(str(name) + ".gone"))
     before = state(work / "home")
     said = complaint(capsys, 2, *verbs(made, work)["record"])
-    assert "no clip can be read, the first is " in said
+    assert "no clip can be recorded, the first is " in said
     assert state(work / "home") == before
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from command_line import Answer
 
 from and_retrieval import soundbank
 from and_retrieval.cli import main
+from and_retrieval.language.answers import KeptAnswers
 
 TARGET = f"{Path(__file__).parent / 'targets' / 'planted.py'}:load"
 CONCEPTS = ("dial tone", "heartbeat", "smoke alarm", "white noise", "dog bark", "siren")
@@ -325,3 +327,26 @@ def test_demo(tmp_path: Path, answer: Answer) -> None:
     report = Path(result["report"])
     assert report.is_relative_to(tmp_path)
     assert "Responds to" in report.read_text()
+
+
+class Mumbling:
+    """A language model whose answers can never be used."""
+
+    name, chats = "mumbling", False
+
+    def complete(self, prompts: Sequence[Any], *_: Any) -> list[str]:
+        return ["" for _ in prompts]
+
+
+def test_sentences_composed_by_rule_are_not_put_down_to_the_model(
+    in_built: Path, answer: Answer, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = KeptAnswers(Mumbling(), "mumbling")
+    monkeypatch.setattr("and_retrieval.explanation.explain.load_language_model", lambda _: model)
+    assert main(["explain", "s/p", "--concepts", "labels"]) == 0
+    text = capsys.readouterr().out
+    result = answer("explain", "s/p", "--concepts", "labels")
+    assert result["composed"] == result["units"] - result["abstained"] > 0
+    assert f"0 sentences by gemma3 and {result['composed']} composed by rule" in text
+    assert main(["explain", "s/p", "--concepts", "labels", "--llm", "none"]) == 0
+    assert "no sentences" in capsys.readouterr().out

@@ -281,7 +281,7 @@ def test_the_report_says_what_was_pruned(run: Run, target: Target, tmp_path: Pat
     page = run.report(tmp_path / "r.html").read_text()
     assert section.title == "Pruning"
     assert '"title":"Pruning"' in page
-    assert "Gap over the share of units removed: white noise, selective" in page
+    assert "Gap over the share of units pruned: white noise, selective" in page
 
 
 BUDGET_FIELDS = {

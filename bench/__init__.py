@@ -91,7 +91,7 @@ def run(name: str, arguments: Sequence[str], quiet: bool = False) -> tuple[Figur
     figures: Figures = suite.run(**options)
     result = {
         "suite": name,
-        "command": shlex.join(["and-retrieval", "bench", name, *map(_nameless, arguments)]),
+        "command": shlex.join(["and-retrieval", "bench", name, *map(nameless, arguments)]),
         "settings": figures.get("settings", {}),
         "data": figures.get("data", ""),
         "machine": machine(),
@@ -119,7 +119,7 @@ def _digest(*parts: Any) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]
 
 
-def _nameless(argument: str) -> str:
+def nameless(argument: str) -> str:
     """A path, of KIND:PATH too, without the folders that only this machine has: its last two parts."""
     kind, colon, place = argument.rpartition(":") if ":/" in argument else ("", "", argument)
     path = Path(place)

@@ -48,7 +48,7 @@ from and_retrieval.recording.recording import Recording
 from and_retrieval.run import record
 from and_retrieval.targets import load_target
 from and_retrieval.types import LayerEvidence, Target
-from bench import Announce, Figures, markdown, small_ast, small_cnn
+from bench import Announce, Figures, markdown, nameless, small_ast, small_cnn
 from bench.class_units import add_home_arguments, embedder_of, labelled_index, trained_cnn
 from bench.prune import network_figures
 from bench.ranking import descriptions
@@ -120,7 +120,7 @@ def run(
             )
             for ablate in ABLATIONS
         }
-        networks[name] = {
+        networks[nameless(name)] = {
             "accuracy": accuracy,
             "class_units": units.units,
             "labels": {
@@ -129,7 +129,7 @@ def run(
             },
             "pruned": {ablate: _first_budget(figures) for ablate, figures in pruned.items()},
         }
-        weights[name] = recorded.manifest.weights
+        weights[nameless(name)] = recorded.manifest.weights
     return {
         "settings": {
             **embedder_of(index),

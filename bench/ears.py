@@ -36,7 +36,7 @@ from and_retrieval.run import record
 from and_retrieval.search.thresholds import Thresholds, best_z, thresholds
 from and_retrieval.targets import load_target
 from and_retrieval.types import Embedder, Floats
-from bench import Announce, Figures, markdown
+from bench import Announce, Figures, markdown, nameless
 from bench.class_units import labelled_index
 from bench.queries import ABSENT, listed_absent, roc_areas, vectors_of
 
@@ -86,7 +86,7 @@ def run(
             recorded = record(load_target(network), index, (), RecordConfig(device="cpu"), name, announce)
             for space in spaces(index, absent, dims):
                 row = heard_row(recorded, space, set)
-                rows.append({"target": network.rpartition("/")[2], "embedder": spec.partition(":")[0], **row})
+                rows.append({"target": nameless(network), "embedder": spec.partition(":")[0], **row})
     return {"settings": settings, "data": clips_digest(index.clips), "rows": rows}
 
 

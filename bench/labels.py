@@ -104,19 +104,23 @@ def own_clips(layer: LayerEvidence, class_of: Sequence[int], k: int) -> dict[str
 
 
 def label_figures(run: Recording, layer: LayerEvidence, names: Names) -> dict[str, Any]:
-    """Top-1 and top-5 accuracy of the labels of class units, per evidence, score and number of top clips."""
+    """Top-1 and top-5 accuracy of the labels of class units, per evidence, score and number of top clips.
+
+    `k by the unit` is what `explain` does: as many clips as the unit mainly responds to.
+    """
     bank = ConceptBank("names", tuple(names.names))
     clips = describe_clips(run.index, bank)
     right = m.one_right(np.array(names.classes), len(names.names))
     figures: dict[str, Any] = {}
     for evidence, (score, scorer) in product(EVIDENCE, SCORES.items()):
-        for k in TOP if scorer.from_top else (None,):
-            config = LabelConfig(score=score, evidence=evidence, k=k or max(TOP), count=5)
+        for k in (*TOP, None) if scorer.from_top else (None,):
+            config = LabelConfig(score=score, evidence=evidence, k=k, count=5)
             labels = layer_labels(run, layer, clips, bank, config)
             rank = [
                 _place(names.names[number], unit) for number, unit in zip(names.classes, labels, strict=True)
             ]
-            figures[f"{evidence}, {score}, {f'k {k}' if k else 'all clips'}"] = {
+            shown = f"k {k}" if k else "k by the unit" if scorer.from_top else "all clips"
+            figures[f"{evidence}, {score}, {shown}"] = {
                 f"top_{count}": m.beside(
                     sum(place < count for place in rank) / len(rank), m.chance_recall_at(right, count)
                 )

@@ -112,4 +112,4 @@ class TestEars:
             assert row["auc"] > 0.5
             assert row["z needed"] > 0
         assert whole["z needed"] != eight["z needed"]
-        assert "| small_cnn.py:load | embedded | 521 |" in text
+        assert "| bench/small_cnn.py:load | embedded | 521 |" in text

@@ -201,12 +201,14 @@ def embedded(
 ) -> ClipIndex:
     """The source's clips under an embedder, kept as an index in the home; one that is there is used again.
 
+    The window is part of the name: an index is of one window, also where no clip is longer than either.
+
     Raises:
         InputError: The source holds no usable audio.
     """
     config = ClipConfig(window=window)
     digest = clips_digest(load_clips(source, config).clips)
-    folder = home.index(f"bench-{fingerprint(digest, embedder.fingerprint)}")
+    folder = home.index(f"bench-{window:g}s-{fingerprint(digest, embedder.fingerprint)}")
     return ClipIndex.build(source, embedder, folder.path, config, progress)
 
 

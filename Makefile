@@ -23,8 +23,8 @@ $(READY): pyproject.toml constraints.txt
 demo: setup  ## explain YAMNet on rendered sounds, offline
 	$(BIN)/and-retrieval demo
 
-test: setup  ## the tests, without the slow ones
-	$(BIN)/python -m pytest
+test: setup  ## the tests, without the slow ones, on all cores
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
 test-slow: setup  ## the slow tests
 	$(BIN)/python -m pytest -m slow

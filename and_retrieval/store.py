@@ -183,6 +183,10 @@ class Stored(Generic[Content]):
     _verified: set[str] = field(default_factory=set, repr=False, compare=False)
     _hold: _Hold | None = field(default=None, repr=False, compare=False)
 
+    def released(self) -> Stored[Content]:
+        """The same without keeping its files from being removed, and without holding them open."""
+        return dataclasses.replace(self, _hold=None)
+
     def entry(self, name: str) -> StoredFile:
         """A committed file as the manifest lists it, by its plain name.
 

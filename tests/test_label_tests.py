@@ -14,7 +14,8 @@ from and_retrieval.clips.qualities import QUALITIES
 from and_retrieval.config import LabelConfig, RecordConfig, SummaryConfig
 from and_retrieval.explanation.label_tests import LEAST_HELD_OUT
 from and_retrieval.recording.activations import FILE as ACTIVATIONS
-from and_retrieval.recording.activations import HELD_OUT, open_activations
+from and_retrieval.recording.activations import HELD_OUT, Activations
+from and_retrieval.shards.tensors import open_tensors
 
 CONCEPTS = (*BANDS, "birds chirping", "car horn", "church bell", "clock ticking", "dog bark", "siren")
 BANK = ConceptBank("bank", CONCEPTS)
@@ -62,7 +63,7 @@ def test_labels_of_activations_dealt_out_anew_do_not_hold(run: Run, tmp_path: Pa
     for name in shuffled.stored.files:
         files[name] = shuffled.folder.scratch(name)
         shutil.copyfile(run.stored.file(name), files[name])
-    activations = open_activations(files[ACTIVATIONS], "r+")
+    activations = Activations(open_tensors(files[ACTIVATIONS], "r+"))
     for number in range(len(run.layers)):
         np.random.default_rng(1).shuffle(activations.layer(number, HELD_OUT))
     del activations

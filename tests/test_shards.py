@@ -137,6 +137,32 @@ class TestFolder:
         assert content(again) == WHOLE
         assert again.finished()[1].manifest.skipped == (Skipped("a.wav", "silent"),)
 
+    def test_many_shards_need_few_open_files(self, tmp_path: Path) -> None:
+        many = Shards(tmp_path / "many", Squares((1,) * 80))
+        many.begin()
+        for number in range(80):
+            square(many, number)
+        before = len(list(Path("/proc/self/fd").iterdir()))
+        finished = many.finished()
+        assert len(list(Path("/proc/self/fd").iterdir())) <= before + 2
+        assert len(finished) == 80
+
+    def test_what_was_stopped_before_a_shard_was_finished_leaves_nothing(
+        self, shards: Shards[Squares]
+    ) -> None:
+        shards.scratch(0)
+        shards.tidy()
+        assert not shards.path.exists()
+        shards.begin()
+        square(shards, 0)
+        shards.scratch(1)
+        shards.tidy()
+        assert {path.name.partition("-")[0] for path in shards.path.iterdir()} == {
+            PLAN,
+            "00000",
+            "00000.json",
+        }
+
     def test_a_damaged_shard_is_not_finished(self, shards: Shards[Squares]) -> None:
         for number in range(4):
             square(shards, number)

@@ -215,12 +215,14 @@ def _finished_before(folder: Folder, shards: Shards[RecordPlan]) -> int | None:
 
 
 def _response(target: Target, plans: Sequence[LayerPlan], index: ClipIndex, device: torch.device) -> str:
-    """Hash of the network's response to noise as long as the first clip, of all layers."""
-    samples = max(1, round(index.clips[0].duration * target.sample_rate))
+    """Hash of all layers' response to noise as long as most clips are; of nothing if the network cannot hear that."""
+    [(usual, _)] = Counter(clip.duration for clip in index.clips).most_common(1)
+    samples = max(1, round(usual * target.sample_rate))
     noise = np.random.default_rng(0).uniform(-0.3, 0.3, samples).astype(np.float32)
     digest = hashlib.sha256()
-    for values, peaks in probed(target, plans, [noise], device).values():
-        digest.update(values.tobytes() + peaks.tobytes())
+    with suppress(InputError):
+        for values, peaks in probed(target, plans, [noise], device).values():
+            digest.update(values.tobytes() + peaks.tobytes())
     return digest.hexdigest()[:16]
 
 

@@ -87,7 +87,7 @@ def run(name: str, arguments: Sequence[str], quiet: bool = False) -> tuple[Figur
         suite.add_arguments(parser)
     options = vars(parser.parse_args(arguments))
     if takes_arguments:
-        options["announce"] = lambda what, unit: terminal_progress(what, unit, quiet=quiet)
+        options["announce"] = lambda task, unit: terminal_progress(task, unit, quiet=quiet)
     figures: Figures = suite.run(**options)
     result = {
         "suite": name,
@@ -105,11 +105,11 @@ def run(name: str, arguments: Sequence[str], quiet: bool = False) -> tuple[Figur
 
 def _numbers(figures: Mapping[str, Any], *path: str) -> Iterator[dict[str, Any]]:
     """One row for every dict that holds numbers, at any depth."""
-    own = {
+    numbers = {
         key: value for key, value in figures.items() if isinstance(value, int | float) and key != "settings"
     }
-    if own:
-        yield {"": " / ".join(path), **own}
+    if numbers:
+        yield {"": " / ".join(path), **numbers}
     for key, value in figures.items():
         if isinstance(value, Mapping) and key != "settings":
             yield from _numbers(value, *path, key)

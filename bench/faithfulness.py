@@ -31,7 +31,8 @@ from and_retrieval.benchmark.retrieval import clips_digest
 from and_retrieval.clips.index import ClipIndex
 from and_retrieval.concepts import ConceptBank, load_bank, merge_banks
 from and_retrieval.config import LabelConfig, RecordConfig
-from and_retrieval.explanation.faithfulness import BEST_OF, LEVEL, Faithfulness, faithfulness
+from and_retrieval.explanation.agreement import BEST_OF
+from and_retrieval.explanation.faithfulness import LEVEL, Faithfulness, faithfulness
 from and_retrieval.explanation.labels import DescribedClips, describe_clips, labels_of
 from and_retrieval.explanation.space import clip_centre
 from and_retrieval.numerics import centred
@@ -373,7 +374,7 @@ def table(figures: Figures) -> str:
         for name, source, layer in sources
         for measure in MEASURES
     ]
-    told = [
+    lines = [
         f"{network}: labels from {part['clips'][SEEN]} clips, measured on {part['clips'][HELD_OUT]} others"
         + (f"; accuracy {part['accuracy']:.3f} on these." if part["accuracy"] is not None else ".")
         for network, part in networks
@@ -393,4 +394,4 @@ def table(figures: Figures) -> str:
         if measure != "units"
     ]
     tables = [markdown(rows) for rows in (reliable, measures, judged, sanity)]
-    return "\n\n".join(["\n".join(told), *tables])
+    return "\n\n".join(["\n".join(lines), *tables])

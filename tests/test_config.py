@@ -28,6 +28,7 @@ OTHERS: dict[str, object] = {
     "evidence": "both",
     "rank": "llm",
     "units": 3,
+    "shard_seconds": 7.0,
 }
 """Another value of the settings that cannot be anything."""
 

@@ -51,9 +51,9 @@ def figures(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Figures:
 
 def test_class_units_are_named_by_either_way(figures: Figures) -> None:
     labels = figures["networks"][nameless(TARGET)]["labels"]
-    own, wide = labels["4 names (own)"], labels[next(title for title in labels if "esc50" in title)]
-    assert set(own) == {"DB", "TAB"}  # no model, no ICL
-    for method in own.values():
+    class_names, wide = labels["4 names (own)"], labels[next(title for title in labels if "esc50" in title)]
+    assert set(class_names) == {"DB", "TAB"}  # no model, no ICL
+    for method in class_names.values():
         assert set(method) == set(dissection.SCORES)
         assert method["soft-wpmi"]["top_1"] == {"measured": 1.0, "chance": 0.25}
         assert method["soft-wpmi"]["top_5"] == {"measured": 1.0, "chance": 1.0}

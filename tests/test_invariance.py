@@ -133,4 +133,4 @@ def test_an_offset_changes_nothing(
     assert verdicts == [moved.verdicts(query) for query in queries]
     assert {units for units, _ in verdicts} == {True, False}
     common = [len(plain.best(query) & moved.best(query)) / 10 for query in CONCEPTS]
-    assert np.mean(common) >= least
+    assert np.mean(common) >= 0.96  # of lists of ten, in which a tie may be settled otherwise

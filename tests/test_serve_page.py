@@ -33,7 +33,7 @@ class Server:
 
 
 @pytest.fixture(scope="module")
-def server(served_home: Path) -> Iterator[Server]:
+def server(served_home: Path, heeded_signals: None) -> Iterator[Server]:
     home = served_home
     command = [
         sys.executable,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import io
+import json
 import os
 import resource
 import shutil
@@ -23,6 +24,7 @@ from sounds import noise, tone
 from and_retrieval import interruption
 from and_retrieval.cli import main
 from and_retrieval.files import SCRATCH, replacing, settle
+from and_retrieval.shards.folder import Shards
 from and_retrieval.store import HOME_VARIABLE
 
 EMBEDDER = """
@@ -48,6 +50,7 @@ class Small:
 def load():
     return Small()
 """
+pytestmark = pytest.mark.usefixtures("heeded_signals")
 LABELS = ("low", "high", "noise")
 TARGET = f"{Path(__file__).parent / 'targets' / 'planted.py'}:load"
 
@@ -140,6 +143,41 @@ def test_a_signal_ends_a_verb_without_litter(
     said = complaint(capsys, code, "index", str(made / "sounds"), "--name", "other", "--embedder", stopping)
     assert said == "and-retrieval: interrupted; what was stored before is unchanged"
     assert state(work / "home") == before
+
+
+@pytest.mark.parametrize("verb", ["index", "record"])
+def test_shards_that_were_finished_before_a_signal_are_used_by_the_next_call(
+    verb: str, made: Path, work: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = [*verbs(made, work)[verb], "--shard-seconds", "3"]
+    assert main(line) == 0
+    undisturbed = state(work / "home")
+    shutil.rmtree(work / "home")
+    shutil.copytree(made / "home", work / "home")
+    before = state(work / "home")
+    real = Shards.commit
+
+    def stopped(shards: Any, number: int, *rest: Any) -> None:
+        real(shards, number, *rest)
+        if number == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Shards, "commit", stopped)
+        complaint(capsys, 143, *line)
+    after = state(work / "home")
+    assert {name: after[name] for name in before} == before
+    [folder] = {Path(name).parent for name in after.keys() - before.keys()}
+    assert folder.name == "shards"
+    assert [path.name for path in sorted((work / "home" / folder).glob("0*.json"))] == [
+        "00000.json",
+        "00001.json",
+    ]
+    capsys.readouterr()
+    assert main([*line, "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert (result["shards"], result["resumed"]) == (4, 2)
+    assert state(work / "home") == undisturbed
 
 
 def test_the_handlers_of_the_caller_come_back(made: Path, work: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from and_retrieval.clips.bands import BANDS, band_edges
 from and_retrieval.clips.index import ClipIndex
 from and_retrieval.concepts import ConceptBank
 from and_retrieval.config import OpenConceptConfig, RecordConfig, SummaryConfig
+from and_retrieval.errors import DamagedError
 from and_retrieval.explanation.explain import explain
 from and_retrieval.explanation.lines import unit_lines
 from and_retrieval.explanation.stored import Explained
@@ -24,7 +26,7 @@ from and_retrieval.export.formats import export_units
 from and_retrieval.recording.record import record
 from and_retrieval.recording.recording import QUALITIES_FILE, Recording
 from and_retrieval.report.data import ClipFacts, ReportData, text_tables
-from and_retrieval.types import Target
+from and_retrieval.types import Floats, Target
 
 RATE = 16_000
 PITCHES = 200 * 2 ** np.linspace(0, 2.5, 6)  # Hz that the first units prefer
@@ -115,15 +117,26 @@ def test_exported_lines_carry_tuning_and_profile(explained: Explained, tmp_path:
         assert export_units(explained, form, tmp_path / f"u.{form}").stat().st_size > 0
 
 
-def test_without_measured_bands_there_is_no_profile(recording: Recording) -> None:
-    """As in recordings made before bands were measured."""
+def without_bands(measured: dict[str, Floats]) -> dict[str, Floats]:
+    return {"qualities": measured["qualities"]}
+
+
+def without_the_last_clip(measured: dict[str, Floats]) -> dict[str, Floats]:
+    return {**measured, "bands": measured["bands"][:-1]}
+
+
+@pytest.mark.parametrize("change", [without_bands, without_the_last_clip])
+def test_a_file_that_lacks_bands_is_damaged(
+    recording: Recording, change: Callable[[dict[str, Floats]], dict[str, Floats]]
+) -> None:
     path = recording.stored.file(QUALITIES_FILE)
     assert set(load_file(path)) == {"qualities", "bands"}
     assert np.isfinite(recording.bands).all()
     kept = path.read_bytes()
     try:
-        save_file({"qualities": load_file(path)["qualities"]}, path)
-        assert np.isnan(Recording(recording.stored, recording.index).bands).all()
+        save_file(change(load_file(path)), path)
+        with pytest.raises(DamagedError, match="it does not hold the qualities and bands of all clips"):
+            _ = Recording(recording.stored, recording.index).bands
     finally:
         path.write_bytes(kept)
 

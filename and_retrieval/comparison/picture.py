@@ -104,7 +104,7 @@ def _panel(axis: Any, title: str, dots: Sequence[Dot], rows: Sequence[tuple[int,
             axis.plot([value], [row], marker, color=colour, markersize=6, label=legend or None, **hollow)
             legend = ""
     axis.set_xlim(left=min(axis.get_xlim()[0], 0.0))
-    if any(name for name, _, _ in dots):
+    if axis.get_legend_handles_labels()[0]:  # matplotlib warns of a legend of nothing
         axis.legend(fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.12), frameon=False, ncols=1)
 
 

@@ -51,7 +51,7 @@ def spectral_profiles(activations: Array, bands: Array) -> Floats:
             continue
         x = np.nan_to_num(_standardised(bands[read]))
         inverse = np.linalg.inv(x.T @ x / clips + RIDGE * np.eye(x.shape[1]))
-        for part in (units[some] for some in chunks(len(units), clips, CHUNK_BYTES)):
+        for part in (units[span] for span in chunks(len(units), clips, CHUNK_BYTES)):
             c = _standardised(activations[np.ix_(read, part)]).T @ x / clips
             w = c @ inverse
             unexplained = np.maximum(1 - (c * w).sum(axis=1, keepdims=True), 0)
@@ -63,7 +63,7 @@ def spectral_profiles(activations: Array, bands: Array) -> Floats:
 def measured_profiles(recording: Recording, layer: str) -> list[tuple[float, ...]]:
     """The profiles of the units of a layer on its seen clips to three decimals, see `spectral_profiles`.
 
-    Empty where there is none, and throughout where the recording was made before bands were measured.
+    Empty where there is none.
     """
     profiles = spectral_profiles(recording.activations(layer, SEEN), recording.bands[recording.seen_rows])
     measured = np.isfinite(profiles[:, 0])

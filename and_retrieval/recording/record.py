@@ -80,8 +80,8 @@ def record(
             folder.tidy()
             return replace(Recording.open(folder, index), shards=ShardCount(done, done))
         _forget_other_code(begun.shards)
-        begun.shards.begin()
         try:
+            begun.shards.begin()
             finished = begun.shards.finished()
             missing = begun.shards.missing(finished)
             _record_shards(begun, missing, announce, workers, trust_remote_code)

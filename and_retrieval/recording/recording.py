@@ -109,7 +109,7 @@ class Recording:
 
     @cached_property
     def bands(self) -> Floats:
-        """Levels of all clips in mel bands, dB, float32 [clips, bands], see `clips.bands`; NaN if not measured."""
+        """Levels of all clips in mel bands, dB, float32 [clips, bands], see `clips.bands`; NaN if not read."""
         return self._measured["bands"]
 
     @cached_property

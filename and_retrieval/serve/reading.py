@@ -96,17 +96,17 @@ def searched_units(opened: OpenRun, asked: Any, mask: Any, offset: int, limit: i
     if not total:
         return _answered(opened, {"query": str(asked), "for": "neurons", "nothing": False}, [], 0, offset)
     among = None if mask.all() else mask
-    said = opened.table.explanations if opened.explained else None
+    explanations = opened.table.explanations if opened.explained else None
     wanted = max(1, min(offset + limit, total))
-    measured = measured_matches(asked, opened.table.said, among)
-    best = best_units(opened.recording, said, asked, wanted, among, measured)
+    measured = measured_matches(asked, opened.table.explained, among)
+    best = best_units(opened.recording, explanations, asked, wanted, among, measured)
     answer = verdict(
         asked, "neurons", best, unknown_texts(opened.recording.index, [*asked.texts, *asked.minus])
     )
     place = opened.recording.unit_index.row
     rows = [place(f"{unit['layer']}:{unit['unit']}") for unit in best[offset:]]
-    more = said(rows) if said else [None] * len(rows)
-    results = [{**unit, **opened.table.facts(of)} for unit, of in zip(best[offset:], more, strict=True)]
+    explained = explanations(rows) if explanations else [None] * len(rows)
+    results = [{**unit, **opened.table.facts(of)} for unit, of in zip(best[offset:], explained, strict=True)]
     return _answered(opened, answer, results, total, offset)
 
 
@@ -203,8 +203,8 @@ def notes(served: Server, run: Run) -> dict[str, Any]:
     """All stars, labels and notes of a run."""
     opened = served.run(run)
     identity = opened.recording.identity
-    said = read_notes(opened.recording.folder)
-    return {"run": run, "units": {unit: plain(note, identity) for unit, note in said.items()}}
+    notes = read_notes(opened.recording.folder)
+    return {"run": run, "units": {unit: plain(note, identity) for unit, note in notes.items()}}
 
 
 @media.get(

@@ -42,13 +42,13 @@ class UnitTable:
     Attributes:
         layers: (name, units) in order.
         layer: int [units], place of each unit's layer.
-        said: What is said of the units, without clips; None if the run is not explained.
+        explained: What is said of the units, without clips; None if the run is not explained.
         acoustics: Layer -> R² by measured qualities, see `LayerAcoustics`.
     """
 
     layers: tuple[tuple[str, int], ...]
     layer: npt.NDArray[np.int32]
-    said: pa.Table | None
+    explained: pa.Table | None
     acoustics: dict[str, Any]
 
     @classmethod
@@ -56,10 +56,10 @@ class UnitTable:
         """The table of a run."""
         layers = tuple((layer.name, layer.units) for layer in recording.manifest.layers)
         layer = np.repeat(np.arange(len(layers), dtype=np.int32), [units for _, units in layers])
-        said = None
+        columns = None
         if explained is not None:
-            said = pa.table({name: explained.column(name).combine_chunks() for name in _LISTED})
-        return cls(layers, layer, said, dict(explained.manifest.acoustics) if explained else {})
+            columns = pa.table({name: explained.column(name).combine_chunks() for name in _LISTED})
+        return cls(layers, layer, columns, dict(explained.manifest.acoustics) if explained else {})
 
     def __len__(self) -> int:
         return len(self.layer)
@@ -83,7 +83,7 @@ class UnitTable:
     def figures(self) -> dict[str, Doubles]:
         """float64 [units] by name: `score` of the first label, `faithfulness` (correlation), `polysemanticity`."""
         missing = np.full(len(self), np.nan)
-        if self.said is None:
+        if self.explained is None:
             return {"score": missing, "faithfulness": missing, "polysemanticity": missing}
         return {
             "score": self._of_first_label("score", missing),
@@ -94,7 +94,7 @@ class UnitTable:
     @cached_property
     def concepts(self) -> tuple[list[str], npt.NDArray[np.int64]]:
         """First labels: the concepts, and each unit's place among them, int [units]; -1 where there is none."""
-        if self.said is None:
+        if self.explained is None:
             return [], np.full(len(self), -1)
         labels = self._column("labels")
         first, has = self._first_labels
@@ -141,15 +141,15 @@ class UnitTable:
 
     def explanations(self, rows: Sequence[int]) -> list[Explanation]:
         """What is said of some units, without clips."""
-        assert self.said is not None
-        taken = self.said.take(pa.array(rows, pa.int64()))
+        assert self.explained is not None
+        taken = self.explained.take(pa.array(rows, pa.int64()))
         return columns.records(taken, Explanation)
 
     def rows(self, rows: Sequence[int]) -> list[dict[str, Any]]:
         """Some units as the table shows them."""
-        said: Sequence[Explanation | None]
-        said = self.explanations(rows) if self.said is not None else [None] * len(rows)
-        return [self._shown(int(row), unit) for row, unit in zip(rows, said, strict=True)]
+        explanations: Sequence[Explanation | None]
+        explanations = self.explanations(rows) if self.explained is not None else [None] * len(rows)
+        return [self._shown(int(row), unit) for row, unit in zip(rows, explanations, strict=True)]
 
     def facts(self, unit: Explanation | None) -> dict[str, Any]:
         """What the table shows besides what search results say: the test's correlation, and the strongest tuning."""
@@ -214,12 +214,12 @@ class UnitTable:
         return {}
 
     def _column(self, name: str) -> pa.Array:
-        assert self.said is not None
-        column = self.said.column(name)
+        assert self.explained is not None
+        column = self.explained.column(name)
         return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
 
     def _codes(self, name: str, names: Sequence[str], otherwise: int) -> npt.NDArray[np.int8]:
-        if self.said is None:
+        if self.explained is None:
             return np.full(len(self), otherwise, np.int8)
         codes = pc.index_in(self._column(name), value_set=pa.array(names)).fill_null(otherwise)
         return np.asarray(codes.to_numpy(zero_copy_only=False), np.int8)
@@ -238,7 +238,7 @@ class UnitTable:
 
     def _mentions(self, word: str) -> Mask:
         """Whether a word is part of what is said of each unit, bool [units]."""
-        if self.said is None:
+        if self.explained is None:
             return np.zeros(len(self), bool)
         of_labels, of_concepts, of_sentences = (_holding(texts, word) for texts in self._texts)
         return np.asarray(
@@ -266,9 +266,9 @@ def _holding(texts: pa.DictionaryArray, word: str) -> Mask:
 
 def _any(lists: pa.Array, flags: Mask) -> Mask:
     """Whether any of a list's values has its flag set, bool [lists]."""
-    found = np.concatenate([[0], np.cumsum(flags)])
+    flagged = np.concatenate([[0], np.cumsum(flags)])
     offsets = lists.offsets.to_numpy()
-    return np.asarray(found[offsets[1:]] > found[offsets[:-1]])
+    return np.asarray(flagged[offsets[1:]] > flagged[offsets[:-1]])
 
 
 def _numbers(values: pa.Array) -> Doubles:

@@ -155,13 +155,13 @@ def _together(run: OpenRun, layer: str, unit: int) -> list[dict[str, Any]]:
     recording = run.recording
     table = run.table
     layers = [name for name, _ in table.layers] if len(table) <= CORRELATED_UP_TO else [layer]
-    mine = np.nan_to_num(np.asarray(recording.activations(layer, "seen")[:, [unit]], np.float64))
-    mine = standardised(mine)[:, 0]
+    values = np.nan_to_num(np.asarray(recording.activations(layer, "seen")[:, [unit]], np.float64))
+    values = standardised(values)[:, 0]
     best: list[tuple[float, int]] = []
     for name in layers:
         others = np.nan_to_num(recording.activations(name, "seen"))
         spread = others.std(axis=0)
-        fit = (mine @ (others - others.mean(axis=0))) / len(mine)
+        fit = (values @ (others - others.mean(axis=0))) / len(values)
         correlation = np.where(spread > 0, fit / np.where(spread > 0, spread, 1), 0)
         rows = recording.unit_index.rows_of(name)
         if name == layer:
@@ -175,11 +175,11 @@ def _together(run: OpenRun, layer: str, unit: int) -> list[dict[str, Any]]:
 def _named(run: OpenRun, scored: Sequence[tuple[float, int]]) -> list[dict[str, Any]]:
     """Units by (score, row), with their first labels."""
     rows = [row for _, row in scored]
-    said: Sequence[Explanation | None] = [None] * len(rows)
+    explanations: Sequence[Explanation | None] = [None] * len(rows)
     if run.explained:
-        said = run.table.explanations(rows)
+        explanations = run.table.explanations(rows)
     named = []
-    for (score, row), unit in zip(scored, said, strict=True):
+    for (score, row), unit in zip(scored, explanations, strict=True):
         layer, number = run.table.place(row)
         label = unit.labels[0].concept if unit and unit.labels else None
         named.append({"layer": layer, "unit": number, "label": label, "score": round(score, 4)})

@@ -260,6 +260,6 @@ def note(served: Server, unit: Unit, run: Run, order: NoteOrder) -> dict[str, An
     opened = served.run(run)
     layer, number = opened.table.place(served.unit_row(opened, unit))
     identity = opened.recording.identity
-    said = UnitNote(identity, order.star, order.label, order.note)
-    written = write_note(opened.recording.folder, f"{layer}:{number}", said)
+    note = UnitNote(identity, order.star, order.label, order.note)
+    written = write_note(opened.recording.folder, f"{layer}:{number}", note)
     return {"unit": f"{layer}:{number}", "note": plain(written, identity)}

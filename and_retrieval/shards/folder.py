@@ -115,19 +115,19 @@ class Shards(Generic[AnyPlan]):
         Args:
             alone: Whether nobody else works here; then everything else in the folder is removed.
         """
-        found: dict[int, Stored[Receipt]] = {}
+        receipts: dict[int, Stored[Receipt]] = {}
         written = Folder(self.path, "plan", PLAN).open(type(self.plan)).files.values()
         keep = {PLAN, *(entry.path for entry in written)}
         for number in range(len(self.plan.sizes)):
             stored = self._verified(number)
             if stored is not None:
-                found[number] = stored
+                receipts[number] = stored
                 keep |= {stored.folder.manifest_name, *(entry.path for entry in stored.files.values())}
         if alone:
             for path in self.path.iterdir():
                 if path.name not in keep and path.is_file():
                     path.unlink()
-        return found
+        return receipts
 
     def missing(self, among: Mapping[int, Stored[Receipt]]) -> list[int]:
         """Numbers of the shards that are not among the finished ones."""
@@ -184,5 +184,5 @@ class Shards(Generic[AnyPlan]):
             self.file(stored)
         except AndRetrievalError:
             return None
-        mine = stored.manifest.plan == self.fingerprint and stored.manifest.number == number
-        return stored.released() if mine else None
+        of_plan = stored.manifest.plan == self.fingerprint and stored.manifest.number == number
+        return stored.released() if of_plan else None

@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 TORCH := torch==2.13.0
 
-.PHONY: help setup demo test test-slow parity check format clean
+.PHONY: help setup demo test test-slow parity docs check format clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -45,6 +45,15 @@ LAION := laion-clap==1.1.7 torchvision==0.28.0 torchlibrosa==0.1.0 wget==3.2 web
 parity: .venv-parity/.ready  ## CLAP's vectors against LAION's own code
 	HF_HUB_OFFLINE=1 $(PARITY)/python -m pytest -m slow tests/test_parity_laion.py -s
 
+# Not part of `setup`: 19 packages, 110 MB, that only this needs.
+.venv/.docs: $(READY)
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[docs]'
+	touch $@
+
+docs: .venv/.docs  ## write the documentation to site/
+	$(BIN)/mkdocs build --quiet
+	@echo 'open site/index.html; for the search box: $(BIN)/mkdocs serve'
+
 check: setup  ## lint, format, types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -55,4 +64,4 @@ format: setup  ## mend lint and format
 	$(BIN)/ruff format .
 
 clean:  ## remove the environment and all caches of tools
-	rm -rf .venv .venv-parity .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
+	rm -rf .venv .venv-parity site .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info

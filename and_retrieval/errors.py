@@ -20,9 +20,9 @@ class InputError(AndRetrievalError):
 class MissingExtraError(AndRetrievalError):
     """An optional package is not installed; `remedy` is the pip command that installs it."""
 
-    def __init__(self, what: str, extra: str) -> None:
+    def __init__(self, feature: str, extra: str) -> None:
         self.remedy = f"pip install 'and-retrieval[{extra}]'"
-        super().__init__(f"{what} needs a package that is not installed: {self.remedy}")
+        super().__init__(f"{feature} needs a package that is not installed: {self.remedy}")
 
 
 class DamagedError(InputError):

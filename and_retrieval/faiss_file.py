@@ -84,8 +84,8 @@ class _Walk:
         for length in self._lengths(lists):
             self._bytes(length * size)
             numbers.append(self._bytes(length * 8).view(np.int64))
-        found = np.sort(np.concatenate(numbers)) if numbers else np.zeros(0, np.int64)
-        _agree(np.array_equal(found, np.arange(rows)))
+        stored = np.sort(np.concatenate(numbers)) if numbers else np.zeros(0, np.int64)
+        _agree(np.array_equal(stored, np.arange(rows)))
 
     def _lengths(self, lists: int) -> list[int]:
         kind = self._bytes(4).tobytes()

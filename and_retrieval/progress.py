@@ -40,12 +40,12 @@ Announce = Callable[[str, str], Progress]
 """(name of the work, what is counted) -> the progress to call; so one verb can show several bars."""
 
 
-def no_progress(what: str, unit: str) -> Progress:  # noqa: ARG001
+def no_progress(task: str, unit: str) -> Progress:  # noqa: ARG001
     """Announce nothing."""
     return silent
 
 
-def terminal_progress(what: str, unit: str, quiet: bool = False) -> Progress:
+def terminal_progress(task: str, unit: str, quiet: bool = False) -> Progress:
     """A bar with rate and time left, on a terminal or in a notebook; elsewhere `silent`.
 
     The bar appears at the first call and closes at the call in which `done` reaches `total`.
@@ -61,7 +61,7 @@ def terminal_progress(what: str, unit: str, quiet: bool = False) -> Progress:
         nonlocal bar
         if bar is None:
             options = {"mininterval": INTERVAL, "miniters": 1, "smoothing": 0, "dynamic_ncols": True}
-            bar = tqdm(desc=what, total=total, unit=f" {unit}", **options)
+            bar = tqdm(desc=task, total=total, unit=f" {unit}", **options)
             bar.start_t = bar.last_print_t = begin  # the time before the first call counts too
         bar.total = total
         bar.update(done - bar.n)

@@ -145,8 +145,8 @@ def plain(name: str) -> str:
 
 def _can_be_a_word(text: str) -> bool:
     """Whether a text has two different letters or digits, or a sign of another script; "xxx" and "?!" have not."""
-    other = any(not letter.isascii() and letter.isprintable() for letter in text)
-    return other or len({letter for letter in text.casefold() if letter.isalnum()}) > 1
+    beyond_ascii = any(not letter.isascii() and letter.isprintable() for letter in text)
+    return beyond_ascii or len({letter for letter in text.casefold() if letter.isalnum()}) > 1
 
 
 @cache

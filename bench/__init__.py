@@ -87,11 +87,11 @@ def run(name: str, arguments: Sequence[str], quiet: bool = False) -> tuple[Figur
         suite.add_arguments(parser)
     options = vars(parser.parse_args(arguments))
     if takes_arguments:
-        options["announce"] = lambda what, unit: terminal_progress(what, unit, quiet=quiet)
+        options["announce"] = lambda task, unit: terminal_progress(task, unit, quiet=quiet)
     figures: Figures = suite.run(**options)
     result = {
         "suite": name,
-        "command": shlex.join(["and-retrieval", "bench", name, *map(_nameless, arguments)]),
+        "command": shlex.join(["and-retrieval", "bench", name, *map(nameless, arguments)]),
         "settings": figures.get("settings", {}),
         "data": figures.get("data", ""),
         "machine": machine(),
@@ -105,11 +105,11 @@ def run(name: str, arguments: Sequence[str], quiet: bool = False) -> tuple[Figur
 
 def _numbers(figures: Mapping[str, Any], *path: str) -> Iterator[dict[str, Any]]:
     """One row for every dict that holds numbers, at any depth."""
-    own = {
+    numbers = {
         key: value for key, value in figures.items() if isinstance(value, int | float) and key != "settings"
     }
-    if own:
-        yield {"": " / ".join(path), **own}
+    if numbers:
+        yield {"": " / ".join(path), **numbers}
     for key, value in figures.items():
         if isinstance(value, Mapping) and key != "settings":
             yield from _numbers(value, *path, key)
@@ -119,7 +119,7 @@ def _digest(*parts: Any) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]
 
 
-def _nameless(argument: str) -> str:
+def nameless(argument: str) -> str:
     """A path, of KIND:PATH too, without the folders that only this machine has: its last two parts."""
     kind, colon, place = argument.rpartition(":") if ":/" in argument else ("", "", argument)
     path = Path(place)

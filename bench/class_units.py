@@ -70,7 +70,7 @@ class ClassUnits:
         }
 
 
-def told(network: dict[str, Any]) -> str:
+def network_sentence(network: dict[str, Any]) -> str:
     """One sentence about a network, from `ClassUnits.network`."""
     return (
         f"Small CNN trained on {network['trained_on']} clips, accuracy {network['accuracy']:.3f} "

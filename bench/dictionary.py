@@ -100,8 +100,8 @@ def run(
         explained = explain(recorded, [bank], LabelConfig(k=top), SummaryConfig(llm="none"), announce)
         moments = recorded.layers[0].moments
         alive = round(float((moments.high > moments.low).mean()), 4)
-        found = profile(explained, index.vectors() @ texts.T)[0]
-        rows[name] = {"variance_explained": variance, "alive": alive, **_plain(found)}
+        layer_profile = profile(explained, index.vectors() @ texts.T)[0]
+        rows[name] = {"variance_explained": variance, "alive": alive, **_plain(layer_profile)}
     return {
         "settings": {
             "target": plain.manifest.weights,
@@ -128,8 +128,8 @@ def _recorded(
     )
 
 
-def _plain(found: LayerProfile) -> dict[str, Any]:
-    figures = asdict(found)
+def _plain(layer_profile: LayerProfile) -> dict[str, Any]:
+    figures = asdict(layer_profile)
     del figures["counted"], figures["name"]
     return figures
 

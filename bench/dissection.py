@@ -48,7 +48,7 @@ from and_retrieval.recording.recording import Recording
 from and_retrieval.run import record
 from and_retrieval.targets import load_target
 from and_retrieval.types import LayerEvidence, Target
-from bench import Announce, Figures, markdown, small_ast, small_cnn
+from bench import Announce, Figures, markdown, nameless, small_ast, small_cnn
 from bench.class_units import add_home_arguments, embedder_of, labelled_index, trained_cnn
 from bench.prune import network_figures
 from bench.ranking import descriptions
@@ -120,7 +120,7 @@ def run(
             )
             for ablate in ABLATIONS
         }
-        networks[name] = {
+        networks[nameless(name)] = {
             "accuracy": accuracy,
             "class_units": units.units,
             "labels": {
@@ -129,7 +129,7 @@ def run(
             },
             "pruned": {ablate: _first_budget(figures) for ablate, figures in pruned.items()},
         }
-        weights[name] = recorded.manifest.weights
+        weights[nameless(name)] = recorded.manifest.weights
     return {
         "settings": {
             **embedder_of(index),
@@ -190,20 +190,23 @@ class _Judge:
         vectors = sentence_vectors(self.names.names)
         of_class = vectors[list(self.names.classes)]
         first = [
-            float(own @ vectors[unit[0]]) if unit else 0.0 for own, unit in zip(of_class, order, strict=True)
+            float(one @ vectors[unit[0]]) if unit else 0.0 for one, unit in zip(of_class, order, strict=True)
         ]
-        found = {
+        top_figures = {
             f"top_{count}": m.beside(
                 float(
                     np.mean(
-                        [own in unit[:count] for own, unit in zip(self.names.classes, order, strict=True)]
+                        [one in unit[:count] for one, unit in zip(self.names.classes, order, strict=True)]
                     )
                 ),
-                m.chance_found(right, count),
+                m.chance_recall_at(right, count),
             )
             for count in (1, FIRST)
         }
-        return {**found, "cosine": m.beside(float(np.mean(first)), float((of_class @ vectors.T).mean()))}
+        return {
+            **top_figures,
+            "cosine": m.beside(float(np.mean(first)), float((of_class @ vectors.T).mean())),
+        }
 
 
 def label_figures(
@@ -247,10 +250,10 @@ def _first_budget(figures: Figures) -> dict[str, Any]:
 
 def table(figures: Figures) -> str:
     """One row per way to name class units, one per selector and ablation, chance beside each."""
-    labels, pruned, told = [], [], []
+    labels, pruned, sentences = [], [], []
     for name, part in figures["networks"].items():
         accuracy = "" if part["accuracy"] is None else f", accuracy {part['accuracy']:.3f} on held-out clips"
-        told.append(f"{name}: {part['class_units']} class units{accuracy}.")
+        sentences.append(f"{name}: {part['class_units']} class units{accuracy}.")
         labels += [
             {"network": name, "among": among, "method": method, "by": way}
             | {
@@ -271,4 +274,4 @@ def table(figures: Figures) -> str:
             for ablate, rows in part["pruned"].items()
             for selector, row in rows["selectors"].items()
         ]
-    return "\n\n".join([" ".join(told), markdown(labels), markdown(pruned)])
+    return "\n\n".join([" ".join(sentences), markdown(labels), markdown(pruned)])

@@ -36,7 +36,7 @@ from and_retrieval.run import record
 from and_retrieval.search.thresholds import Thresholds, best_z, thresholds
 from and_retrieval.targets import load_target
 from and_retrieval.types import Embedder, Floats
-from bench import Announce, Figures, markdown
+from bench import Announce, Figures, markdown, nameless
 from bench.class_units import labelled_index
 from bench.queries import ABSENT, listed_absent, roc_areas, vectors_of
 
@@ -86,7 +86,7 @@ def run(
             recorded = record(load_target(network), index, (), RecordConfig(device="cpu"), name, announce)
             for space in spaces(index, absent, dims):
                 row = heard_row(recorded, space, set)
-                rows.append({"target": network.rpartition("/")[2], "embedder": spec.partition(":")[0], **row})
+                rows.append({"target": nameless(network), "embedder": spec.partition(":")[0], **row})
     return {"settings": settings, "data": clips_digest(index.clips), "rows": rows}
 
 
@@ -152,7 +152,7 @@ def spaces(index: ClipIndex, absent: Floats | None, dims: Sequence[int]) -> list
     """The space of an index, and those it is reduced to."""
     vectors = index.vectors()
     _, _, principal = np.linalg.svd(vectors - vectors.mean(axis=0), full_matrices=False)
-    found = [Space(index, absent)]
+    made = [Space(index, absent)]
     for dim in dims:
         if dim >= min(index.dim, len(principal)):
             continue
@@ -166,8 +166,8 @@ def spaces(index: ClipIndex, absent: Floats | None, dims: Sequence[int]) -> list
             _embedded={},
         )
         beyond = None if absent is None else embedder.projected(absent)
-        found.append(Space(cut.with_embedder(embedder), beyond))
-    return found
+        made.append(Space(cut.with_embedder(embedder), beyond))
+    return made
 
 
 def heard_row(recorded: Recording, space: Space, chosen: str) -> dict[str, Any]:
@@ -178,12 +178,12 @@ def heard_row(recorded: Recording, space: Space, chosen: str) -> dict[str, Any]:
     texts, clips = centred_background(index), clip_directions(index)
     needs = thresholds(units, texts, clips[recorded.seen_rows])
     names = own_names(classes).names
-    own = concept_directions(index, names)
+    class_directions = concept_directions(index, names)
     truth = np.array([classes.index(clip.label or "") for clip in index.clips])
     there, none, nonsense = (
         best_z(units, queries, texts)
         for queries in (
-            own,
+            class_directions,
             concept_directions(index, listed_absent(chosen, "text")),
             concept_directions(index, listed_absent(chosen, "nonsense")),
         )
@@ -191,7 +191,7 @@ def heard_row(recorded: Recording, space: Space, chosen: str) -> dict[str, Any]:
     right = np.arange(len(there) + len(none)) < len(there)
     return {
         "dim": index.dim,
-        "zero-shot": float(((clips @ own.T).argmax(axis=1) == truth).mean()),
+        "zero-shot": float(((clips @ class_directions.T).argmax(axis=1) == truth).mean()),
         "chance": 1 / len(classes),
         "z needed": needs.text,
         "found": float((there >= needs.text).mean()),

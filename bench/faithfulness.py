@@ -31,9 +31,9 @@ from and_retrieval.benchmark.retrieval import clips_digest
 from and_retrieval.clips.index import ClipIndex
 from and_retrieval.concepts import ConceptBank, load_bank, merge_banks
 from and_retrieval.config import LabelConfig, RecordConfig
-from and_retrieval.explanation.faithfulness import BEST_OF, LEVEL, Faithfulness, faithfulness
-from and_retrieval.explanation.labels import describe_clips
-from and_retrieval.explanation.scores import label_units
+from and_retrieval.explanation.agreement import BEST_OF
+from and_retrieval.explanation.faithfulness import LEVEL, Faithfulness, faithfulness
+from and_retrieval.explanation.labels import DescribedClips, describe_clips, labels_of
 from and_retrieval.explanation.space import clip_centre
 from and_retrieval.numerics import centred
 from and_retrieval.pruning.matching import Vocabulary
@@ -45,7 +45,7 @@ from and_retrieval.run import record
 from and_retrieval.store import Home
 from and_retrieval.targets import load_target
 from and_retrieval.types import Floats, Ints, LayerEvidence, Target
-from bench import Announce, Figures, judges, markdown, small_cnn
+from bench import Announce, Figures, judges, markdown, nameless, small_cnn
 from bench.class_units import add_home_arguments, embedder_of, labelled_index, trained_cnn
 from bench.source import add_clip_arguments
 
@@ -108,7 +108,7 @@ def run(
     for name in targets:
         target, accuracy = _network(name, source, home, seed, announce)
         recorded = record(target, index, (), config, f"faithfulness-{run_name(name)}", announce)
-        clips = _clips(recorded, described.audio, described.text)
+        clips = _clips(recorded, described)
         names = [layer.name for layer in recorded.layers]
         answered = None
         if played is not None:
@@ -122,7 +122,7 @@ def run(
                 first = [bank.concepts[column] if column >= 0 else None for column in columns[:, 0]]
                 layers[layer.name]["rendered"] = _rendered(answered, layer.name, first, bank, seed)
             progress(number + 1, len(recorded.layers))
-        networks[name] = {
+        networks[nameless(name)] = {
             "accuracy": accuracy,
             "clips": {
                 SEEN: len(clips.seen),
@@ -131,7 +131,7 @@ def run(
             },
             "layers": layers,
         }
-        weights[name] = recorded.manifest.weights
+        weights[nameless(name)] = recorded.manifest.weights
     return {
         "settings": {
             "weights": weights,
@@ -161,25 +161,24 @@ class _Clips:
     """What labels are made from and measured on.
 
     Attributes:
-        audio, text: Similarity float32 [clips, concepts] of all clips, by sound and by caption.
+        described: All clips in words, with their similarity to the concepts.
         seen, held_out: Rows of either part.
         groups: Which file each held-out clip is of.
         captioned: Places among the held-out clips of those with a caption.
     """
 
-    audio: Floats
-    text: Floats
+    described: DescribedClips
     seen: Ints
     held_out: Ints
     groups: Ints
     captioned: Ints
 
 
-def _clips(recorded: Recording, audio: Floats, text: Floats) -> _Clips:
+def _clips(recorded: Recording, described: DescribedClips) -> _Clips:
     seen, held = (rows.astype(np.int32) for rows in (recorded.seen_rows, recorded.held_out_rows))
     captioned = np.flatnonzero([bool(recorded.index.clips[row].captions) for row in held])
     groups = recorded.files_of(recorded.held_out_rows).astype(np.int32)
-    return _Clips(audio, text, seen, held, groups, captioned.astype(np.int32))
+    return _Clips(described, seen, held, groups, captioned.astype(np.int32))
 
 
 def _layer_figures(
@@ -198,12 +197,12 @@ def _layer_figures(
         return _columns(clips, evidence, activations, bank, labelling)
 
     def measured(columns: Array, activations: Floats) -> Faithfulness:
-        similarity = clips.audio[clips.held_out]
+        similarity = clips.described.audio[clips.held_out]
         return faithfulness(activations, similarity, columns, groups=clips.groups, seed=seed)
 
     def measured_by_captions(columns: Array) -> Faithfulness:
         rows = clips.captioned
-        similarity = clips.text[clips.held_out[rows]]
+        similarity = clips.described.text[clips.held_out[rows]]
         return faithfulness(held_out[rows], similarity, columns, groups=clips.groups[rows], seed=seed)
 
     columns = _columns(clips, layer, seen, bank, labelling)
@@ -247,7 +246,10 @@ def _judged(
     units = np.flatnonzero((columns >= 0) & np.isfinite(np.concatenate([seen, held_out])).all(axis=0))
     parts = [
         judges.Judged(
-            *(clips.audio[rows][:, chosen[units]].T.astype(np.float64) for chosen in (columns, at_random)),
+            *(
+                clips.described.audio[rows][:, chosen[units]].T.astype(np.float64)
+                for chosen in (columns, at_random)
+            ),
             part[:, units].T.astype(np.float64),
         )
         for rows, part in ((clips.seen, seen), (clips.held_out, held_out))
@@ -319,20 +321,20 @@ def _noise(clips: int, seed: int) -> Floats:
 def _columns(
     clips: _Clips, layer: LayerEvidence, activations: Floats, bank: ConceptBank, labelling: LabelConfig
 ) -> Array:
-    """Labels from sound as columns of the similarity, int64 [units, labels], -1 for none."""
+    """Labels from sound, as `explain` makes them, as columns of the similarity: int64 [units, labels], -1 for none."""
     place = {concept: column for column, concept in enumerate(bank.concepts)}
     columns = np.full((layer.units, labelling.count), -1)
-    read = np.isfinite(activations).all(axis=1)
-    seen = clips.audio[clips.seen[read]], activations[read]
-    for unit, labels in enumerate(label_units(clips.audio, layer, bank.concepts, labelling, seen)):
+    for unit, labels in enumerate(
+        labels_of(layer, clips.seen, activations, clips.described, bank, labelling)
+    ):
         columns[unit, : len(labels)] = [place[label.concept] for label in labels]
     return columns
 
 
 def _evidence(rows: Ints, activations: Floats, top_k: int) -> LayerEvidence:
-    """Evidence of activations [clips, units] of clips of an index."""
+    """Evidence of activations [clips, units] of clips of an index: whole clips, for it has no moments of its own."""
     read = ~np.isnan(activations).all(axis=1)
-    values, nowhere = activations[read], np.zeros_like(activations[read])
+    values, nowhere = activations[read], np.full_like(activations[read], np.nan)
     units = activations.shape[1]
     ends = [RunningTopK(units, top_k, largest=largest) for largest in (True, False)]
     for end in ends:
@@ -372,7 +374,7 @@ def table(figures: Figures) -> str:
         for name, source, layer in sources
         for measure in MEASURES
     ]
-    told = [
+    lines = [
         f"{network}: labels from {part['clips'][SEEN]} clips, measured on {part['clips'][HELD_OUT]} others"
         + (f"; accuracy {part['accuracy']:.3f} on these." if part["accuracy"] is not None else ".")
         for network, part in networks
@@ -386,10 +388,10 @@ def table(figures: Figures) -> str:
         if measure in layer.get("rendered", {})
     ]
     sanity = [
-        {"layer": name, "measure": measure, **layer["sanity"][measure]}
+        {"layer": name, "measure": measure, **layer["sanity"][measure], "chance": 0.5}
         for name, layer in layers
         for measure in layer["sanity"]
         if measure != "units"
     ]
     tables = [markdown(rows) for rows in (reliable, measures, judged, sanity)]
-    return "\n\n".join(["\n".join(told), *tables])
+    return "\n\n".join(["\n".join(lines), *tables])

@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from and_retrieval import faiss_index
-from and_retrieval.benchmark.measures import found
+from and_retrieval.benchmark.measures import recall_at
 from and_retrieval.benchmark.names import Names, bank_names, classes_of, own_names, read_aliases
 from and_retrieval.benchmark.retrieval import clips_digest
 from and_retrieval.clips.index import ClipIndex
@@ -136,11 +136,11 @@ def grid(
             drawn.append((units, drawn_rows(labels, sizes, rng)))
         for bank, names in banks.items():
             right = np.eye(len(names.names), dtype=bool)[list(names.classes)]
-            each = [
+            judged = [
                 (right[units], scored(index, activations[:, units], names, rows)) for units, rows in drawn
             ]
             top = {
-                f"{way} top-{k}": np.mean([found(scores[way], truth, k) for truth, scores in each])
+                f"{way} top-{k}": np.mean([recall_at(scores[way], truth, k) for truth, scores in judged])
                 for k in RANKS
                 for way in WAYS
             }

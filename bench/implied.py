@@ -16,7 +16,7 @@ from pathlib import Path
 
 from and_retrieval.files import sha256
 from and_retrieval.language.implication import NEARNESS, describing_words, implication
-from and_retrieval.language.summarize import stem
+from and_retrieval.language.words import stem
 
 from . import Figures, markdown
 

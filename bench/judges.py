@@ -27,11 +27,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-from and_retrieval.explanation.faithfulness import (
-    auprc,
-    exponential_scores,
-    strongest,
-)
+from and_retrieval.explanation.agreement import auprc, exponential_scores, strongest
 from and_retrieval.numerics import Array, Bools, Doubles
 
 
@@ -129,7 +125,7 @@ def sanity(similarity: Doubles, activations: Doubles, thresholds: Doubles, seed:
     tested = measures(thresholds[usable])
     before = {name: measure(similarity, activations) for name, measure in tested.items()}
     random = np.random.default_rng(seed)
-    found: dict[str, Any] = {"units": int(usable.sum())}
+    figures: dict[str, Any] = {"units": int(usable.sum())}
     falls = {name: {"missing": [], "extra": []} for name in tested}  # type: dict[str, dict[str, list[float]]]
     for _ in range(DRAWS):
         for test, change in (("missing", _missing), ("extra", _extra)):
@@ -138,7 +134,7 @@ def sanity(similarity: Doubles, activations: Doubles, thresholds: Doubles, seed:
                 after = measure(changed, activations)
                 fell = np.where(np.isclose(after, before[name]), 0.5, after < before[name])
                 falls[name][test].append(float(fell.mean()) if len(fell) else np.nan)
-    return found | {
+    return figures | {
         name: {test: float(np.mean(shares)) for test, shares in of.items()} for name, of in falls.items()
     }
 
@@ -180,16 +176,16 @@ def intruders(vectors: Array, activations: Doubles, seed: int = 0) -> dict[str, 
     random = np.random.default_rng(seed)
     units, clips = activations.shape
     order = np.argsort(-activations, axis=1, kind="stable")
-    found = {"measured": 0.0, "random": 0.0}
+    shares = {"measured": 0.0, "random": 0.0}
     for _ in range(DRAWS):
         weak = order[np.arange(units), random.integers(clips // 2, clips, units)]
         strong = order[:, : 2 * SHOWN][np.arange(units)[:, None], _places(units, 2 * SHOWN, random)]
-        other = np.stack([random.permutation(clips)[: SHOWN + 1] for _ in range(units)])
-        for way, shown in (("measured", np.column_stack([strong, weak])), ("random", other)):
+        at_random = np.stack([random.permutation(clips)[: SHOWN + 1] for _ in range(units)])
+        for way, shown in (("measured", np.column_stack([strong, weak])), ("random", at_random)):
             like = np.einsum("uad,ubd->uab", vectors[shown], vectors[shown])
             to_others = like.sum(axis=2) - np.einsum("uaa->ua", like)
-            found[way] += float((to_others.argmin(axis=1) == SHOWN).mean()) / DRAWS
-    return {**found, "chance": 1 / (SHOWN + 1)}
+            shares[way] += float((to_others.argmin(axis=1) == SHOWN).mean()) / DRAWS
+    return {**shares, "chance": 1 / (SHOWN + 1)}
 
 
 def _places(units: int, among: int, random: Generator) -> npt.NDArray[np.intp]:
@@ -214,8 +210,8 @@ def detection(
         strong = order[:, : 2 * SHOWN][np.arange(units)[:, None], _places(units, 2 * SHOWN, random)]
         weak = order[:, clips // 2 :][np.arange(units)[:, None], _places(units, clips - clips // 2, random)]
         shown = np.column_stack([strong, weak])
-        for way, said in (("measured", similarity), ("random", at_random)):
-            values = np.take_along_axis(said, shown, axis=1)
+        for way, likeness in (("measured", similarity), ("random", at_random)):
+            values = np.take_along_axis(likeness, shown, axis=1)
             # The nearer half: above as many as it holds. Clips that are equally near are put in random order.
             below = (values[:, :SHOWN, None] > values[:, None, :]).sum(axis=2)
             equal = (values[:, :SHOWN, None] == values[:, None, :]).sum(axis=2)  # itself included
@@ -236,11 +232,13 @@ def answers(
     Returns:
         Both float64 [units]: area, 0..1, and the difference of the means in standard deviations of the unit.
     """
-    own = concept[:, None] == wanted
-    count, rest = own.sum(axis=0), (~own).sum(axis=0)
+    played = concept[:, None] == wanted
+    count, rest = played.sum(axis=0), (~played).sum(axis=0)
     ranks = stats.rankdata(activations, axis=0)
-    area = ((ranks * own).sum(axis=0) - count * (count + 1) / 2) / np.maximum(count * rest, 1)
-    means = [(activations * part).sum(axis=0, dtype=np.float64) / part.sum(axis=0) for part in (own, ~own)]
+    area = ((ranks * played).sum(axis=0) - count * (count + 1) / 2) / np.maximum(count * rest, 1)
+    means = [
+        (activations * part).sum(axis=0, dtype=np.float64) / part.sum(axis=0) for part in (played, ~played)
+    ]
     spread = activations.std(axis=0, dtype=np.float64)
     return np.asarray(area), np.asarray((means[0] - means[1]) / np.where(spread > 0, spread, np.inf))
 
@@ -253,9 +251,9 @@ def rendered_figures(
     if not len(units):
         return {"units": 0}
     random, kinds = np.random.default_rng(seed), np.unique(concept)
-    others = np.stack([random.choice(kinds[kinds != own]) for own in wanted[units]])
+    other_kinds = np.stack([random.choice(kinds[kinds != kind]) for kind in wanted[units]])
     (area, apart), (area_random, apart_random) = (
-        answers(activations[:, units], concept, played) for played in (wanted[units], others)
+        answers(activations[:, units], concept, played) for played in (wanted[units], other_kinds)
     )
     return {
         "units": len(units),
@@ -274,15 +272,15 @@ def judged_figures(seen: Judged, held_out: Judged, vectors: Array, seed: int = 0
         seed: Of what is drawn.
     """
     responds = strongest(held_out.activations)
-    found: dict[str, dict[str, float]] = {"f1": {}, "iou": {}}
+    overlaps: dict[str, dict[str, float]] = {"f1": {}, "iou": {}}
     for way in ("labels", "at_random"):
         chosen = best_thresholds(getattr(seen, way), strongest(seen.activations))
         scores = overlap(claimed(getattr(held_out, way), chosen), responds)
         for name, values in zip(("f1", "iou"), scores, strict=True):
-            found[name]["measured" if way == "labels" else "random"] = float(values.mean())
+            overlaps[name]["measured" if way == "labels" else "random"] = float(values.mean())
     thresholds = best_thresholds(seen.labels, strongest(seen.activations))
     return {
-        **found,
+        **overlaps,
         "sanity": sanity(held_out.labels, held_out.activations, thresholds, seed),
         "intruder": intruders(vectors, held_out.activations, seed),
         "detection": detection(held_out.labels, held_out.at_random, held_out.activations, seed),

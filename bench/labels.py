@@ -32,7 +32,7 @@ from and_retrieval.explanation.scores import SCORES
 from and_retrieval.recording.recording import Recording
 from and_retrieval.types import Floats, Label, LayerEvidence
 from bench import Announce, Figures, markdown
-from bench.class_units import add_home_arguments, class_units, settings, told
+from bench.class_units import add_home_arguments, class_units, network_sentence, settings
 from bench.source import add_source_arguments
 
 LAYERS = ("hidden_relu", "classes")
@@ -65,7 +65,7 @@ def run(
     classes, recorded = units.classes, units.run
     layers = {layer.name: layer for layer in recorded.layers}
     vectors = units.index.vectors()
-    own, wide = own_names(classes), bank_names(classes, bank.concepts, named)
+    class_names, wide = own_names(classes), bank_names(classes, bank.concepts, named)
     return {
         "settings": {**settings(units), "concepts": bank.name, "names": fingerprint(wide.names)},
         "data": units.data,
@@ -80,13 +80,13 @@ def run(
         },
         "labels": {
             f"{len(names.names)} names ({title})": label_figures(recorded, layers["classes"], names)
-            for title, names in (("own", own), (bank.name, wide))
+            for title, names in (("own", class_names), (bank.name, wide))
         },
         "search": {
             way: search_figures(
                 [weighted(layers[name], vectors, excess, centred) for name in LAYERS], queries
             )
-            for queries in [units.index.text_vectors(own.names)]
+            for queries in [units.index.text_vectors(class_names.names)]
             for way, excess, centred in ways()
         },
     }
@@ -97,26 +97,32 @@ def own_clips(layer: LayerEvidence, class_of: Sequence[int], k: int) -> dict[str
 
     A unit whose top clips are of another class is rightly called something else: this bounds the labels.
     """
-    own = np.array(class_of)[layer.top.rows[:, :k]] == np.arange(layer.units)[:, None]
+    of_class = np.array(class_of)[layer.top.rows[:, :k]] == np.arange(layer.units)[:, None]
     seen = layer.top.rows[:, :k] >= 0
-    share = (own & seen).sum(axis=1) / np.maximum(seen.sum(axis=1), 1)
+    share = (of_class & seen).sum(axis=1) / np.maximum(seen.sum(axis=1), 1)
     return {"mean": round(float(share.mean()), 4), "worst": round(float(share.min()), 4)}
 
 
 def label_figures(run: Recording, layer: LayerEvidence, names: Names) -> dict[str, Any]:
-    """Top-1 and top-5 accuracy of the labels of class units, per evidence, score and number of top clips."""
+    """Top-1 and top-5 accuracy of the labels of class units, per evidence, score and number of top clips.
+
+    `k by the unit` is what `explain` does: as many clips as the unit mainly responds to.
+    """
     bank = ConceptBank("names", tuple(names.names))
     clips = describe_clips(run.index, bank)
     right = m.one_right(np.array(names.classes), len(names.names))
     figures: dict[str, Any] = {}
     for evidence, (score, scorer) in product(EVIDENCE, SCORES.items()):
-        for k in TOP if scorer.from_top else (None,):
-            config = LabelConfig(score=score, evidence=evidence, k=k or max(TOP), count=5)
+        for k in (*TOP, None) if scorer.from_top else (None,):
+            config = LabelConfig(score=score, evidence=evidence, k=k, count=5)
             labels = layer_labels(run, layer, clips, bank, config)
-            rank = [_place(names.names[own], unit) for own, unit in zip(names.classes, labels, strict=True)]
-            figures[f"{evidence}, {score}, {f'k {k}' if k else 'all clips'}"] = {
+            rank = [
+                _place(names.names[number], unit) for number, unit in zip(names.classes, labels, strict=True)
+            ]
+            shown = f"k {k}" if k else "k by the unit" if scorer.from_top else "all clips"
+            figures[f"{evidence}, {score}, {shown}"] = {
                 f"top_{count}": m.beside(
-                    sum(place < count for place in rank) / len(rank), m.chance_found(right, count)
+                    sum(place < count for place in rank) / len(rank), m.chance_recall_at(right, count)
                 )
                 for count in (1, 5)
             }
@@ -155,7 +161,7 @@ def search_figures(parts: Sequence[Floats], queries: Floats) -> dict[str, Any]:
         right = m.one_right(np.arange(len(queries)) + len(units) - len(parts[-1]), len(units))
         scores = queries @ units.T
         figures[f"{len(units)} units ({title})"] = {
-            f"R@{k}": m.beside(m.found(scores, right, k), m.chance_found(right, k)) for k in RANKS
+            f"R@{k}": m.beside(m.recall_at(scores, right, k), m.chance_recall_at(right, k)) for k in RANKS
         }
     return figures
 
@@ -173,7 +179,7 @@ def table(figures: Figures) -> str:
         for title, pairs in group.items()
     ]
     network = figures["network"]
-    trained = f"{told(network)} Of its class units' top clips are of their class: " + ", ".join(
+    trained = f"{network_sentence(network)} Of its class units' top clips are of their class: " + ", ".join(
         f"{share['mean']:.3f} of {name.replace('_', ' ')} (worst unit {share['worst']:.2f})"
         for name, share in network["own_clips"].items()
     )

@@ -114,11 +114,13 @@ def planted(
     rows, chosen = np.empty((units, k), np.int32), np.empty((units, len(shares)), np.int32)
     for unit in range(units):
         chosen[unit] = random.choice(len(members), len(shares), replace=False)
-        own = [random.choice(members[c], n, replace=False) for c, n in zip(chosen[unit], counts, strict=True)]
-        drawn = np.concatenate([*own, np.empty(0, np.intp)]).astype(np.intp)
-        others = np.setdiff1d(np.arange(len(class_of)), drawn)
+        by_class = [
+            random.choice(members[c], n, replace=False) for c, n in zip(chosen[unit], counts, strict=True)
+        ]
+        drawn = np.concatenate([*by_class, np.empty(0, np.intp)]).astype(np.intp)
+        rest = np.setdiff1d(np.arange(len(class_of)), drawn)
         rows[unit] = random.permutation(
-            np.concatenate([drawn, random.choice(others, k - len(drawn), replace=False)])
+            np.concatenate([drawn, random.choice(rest, k - len(drawn), replace=False)])
         )
     weights = np.tile(np.linspace(1, 0.1, k, dtype=np.float32), (units, 1))
     return Planted(rows, weights, chosen)
@@ -149,10 +151,12 @@ def _measured(
     heard: list[set[int]] = [set() for _ in made.rows]
     for unit, one in zip(units.tolist(), most.tolist(), strict=True):
         heard[unit].add(one)
-    found = [got == set(own) for got, own in zip(heard, made.classes.tolist(), strict=True)]
+    all_heard = [
+        got == set(planted_classes) for got, planted_classes in zip(heard, made.classes.tolist(), strict=True)
+    ]
     return {
         **figures,
-        "found": round(float(np.mean(found)), 4),
+        "found": round(float(np.mean(all_heard)), 4),
         "purity": m.beside(_purity(held), _purity(dealt)),
         "labelled": m.beside(float(np.mean(named == most)), 1 / similarity.shape[1]),
     }

@@ -89,7 +89,7 @@ def run(
     loaded, windows = load_embedder(embedder), MomentConfig(moment, hop)
     clips = load_clips(source).clips
     classes = classes_of(clips, source)
-    own, bank = own_names(classes), load_bank(concepts)
+    class_names, bank = own_names(classes), load_bank(concepts)
     wide = bank_names(classes, bank.concepts, read_aliases(aliases))
     sounds = [loudest(read_clip(clip, loaded.sample_rate), loaded.sample_rate, seconds) for clip in clips]
     class_of = np.array([classes.index(clip.label or "") for clip in clips])
@@ -102,8 +102,10 @@ def run(
         with tempfile.TemporaryDirectory() as folder:
             index = _indexed(Path(folder), made.members, sounds, loaded, windows)
             figures[str(count)] = {
-                "clip": _measured(replace(index, moments=None), made, units, class_of, own, wide, seconds),
-                "moment": _measured(index, made, units, class_of, own, wide, seconds),
+                "clip": _measured(
+                    replace(index, moments=None), made, units, class_of, class_names, wide, seconds
+                ),
+                "moment": _measured(index, made, units, class_of, class_names, wide, seconds),
             }
         progress(done + 1, len(SOUNDS))
     return {
@@ -152,15 +154,15 @@ def glued(class_of: Rows, count: int, random: np.random.Generator) -> Glued:
     """
     held = np.zeros(len(class_of), bool)
     for number in range(class_of.max() + 1):
-        own = np.flatnonzero(class_of == number)
-        held[random.permutation(own)[: round(HELD_OUT * len(own))]] = True
+        of_class = np.flatnonzero(class_of == number)
+        held[random.permutation(of_class)[: round(HELD_OUT * len(of_class))]] = True
     members = []
     for part in (np.flatnonzero(~held), np.flatnonzero(held)):
         columns: list[Rows] = []
         for _ in range(count):
             column = random.permutation(part)
             for _ in range(20):
-                twice = np.any([class_of[column] == class_of[other] for other in columns], axis=0)
+                twice = np.any([class_of[column] == class_of[before] for before in columns], axis=0)
                 if not columns or not twice.any():
                     break
                 places = np.flatnonzero(twice)
@@ -223,26 +225,26 @@ def _measured(
     made: Glued,
     units: Planted,
     class_of: Rows,
-    own: Names,
+    class_names: Names,
     wide: Names,
     seconds: float,
 ) -> dict[str, Any]:
     """Figures of one number of sounds a clip, with the vectors that the index holds."""
     layer = evidence(units, np.flatnonzero(~made.held))
-    holds = (class_of[made.members][:, :, None] == np.arange(len(own.classes))).any(axis=1).T
-    names = concept_directions(index, own.names)
-    found = clip_similarity(index, names).T
+    holds = (class_of[made.members][:, :, None] == np.arange(len(class_names.classes))).any(axis=1).T
+    names = concept_directions(index, class_names.names)
+    likeness = clip_similarity(index, names).T
     vectors = neuron_vectors(layer, index.vectors(), index.moments)
-    truth = np.arange(len(own.classes))[:, None] == units.classes
+    truth = np.arange(len(class_names.classes))[:, None] == units.classes
     figures: dict[str, Any] = {}
-    for bank in (own, wide):
+    for bank in (class_names, wide):
         figures[f"label ({len(bank.names)} names)"] = _labels(index, made, units, layer, bank)
     figures["units"] = m.beside(
         m.mean_average_precision(names @ vectors.T, truth), m.chance_average_precision(truth)
     )
-    figures["clips"] = m.beside(m.mean_average_precision(found, holds), m.chance_average_precision(holds))
+    figures["clips"] = m.beside(m.mean_average_precision(likeness, holds), m.chance_average_precision(holds))
     if index.moments is not None:
-        figures["time"] = _times(index, names, found, class_of[made.members], seconds)
+        figures["time"] = _times(index, names, likeness, class_of[made.members], seconds)
     return figures
 
 
@@ -275,7 +277,9 @@ def _labels(
     }
 
 
-def _times(index: ClipIndex, names: Floats, found: Floats, members: Rows, seconds: float) -> dict[str, float]:
+def _times(
+    index: ClipIndex, names: Floats, likeness: Floats, members: Rows, seconds: float
+) -> dict[str, float]:
     """Share of the clips found for each class and holding it whose best moment lies in a recording of the class."""
     moments = index.moments
     assert moments is not None
@@ -284,7 +288,7 @@ def _times(index: ClipIndex, names: Floats, found: Floats, members: Rows, second
     middle = np.array([sum(moments.span(row)) / 2 for row in range(len(moments.vectors))])
     of_moment = members[moments.clips, np.minimum((middle / seconds).astype(int), members.shape[1] - 1)]
     right, chance = [], []
-    for number, scores in enumerate(found):
+    for number, scores in enumerate(likeness):
         clips = np.argsort(-scores, kind="stable")[:FOUND]
         for clip in clips[(members[clips] == number).any(axis=1)]:
             right.append(of_moment[best[clip, number]] == number)

@@ -22,8 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from and_retrieval.files import sha256
-from and_retrieval.language.summarize import FUNCTION_WORDS, GENERIC_WORDS
 from and_retrieval.language.tagger import load_tagger, tag_captions
+from and_retrieval.language.words import FUNCTION_WORDS, GENERIC_WORDS
 
 from . import Figures, markdown
 

@@ -172,12 +172,12 @@ def network_figures(
         run, target, plans, rows, units, progress=announce("masking", "clips"),
         constants=constants_of(ablate, run, target, plans),
     )  # fmt: skip
-    found: dict[tuple[str, int], dict[str, list[dict[str, float]]]] = {}
+    concept_figures: dict[tuple[str, int], dict[str, list[dict[str, float]]]] = {}
     for (concept, name, place, _), after in zip(masks, logits[1:], strict=True):
         clips = matched[concept]
         change = effect(logits[0], after, clips.truth[order], clips.is_target[order], clips.known)
         figures = {figure: float(getattr(change, figure)) for figure in FIGURES}
-        found.setdefault((name, place), {}).setdefault(concept, []).append(figures)
+        concept_figures.setdefault((name, place), {}).setdefault(concept, []).append(figures)
     return {
         "units": sizes,
         "clips": len(order),
@@ -186,7 +186,7 @@ def network_figures(
             effect(logits[0], logits[0], every.truth[order], every.is_target[order], every.known)
         ),
         "selectors": {
-            name: [_means(found[name, place], concepts) for place in range(len(counts))]
+            name: [_means(concept_figures[name, place], concepts) for place in range(len(counts))]
             for name in (*selectors, "random")
         },
     }
@@ -230,12 +230,12 @@ def table(figures: Figures) -> str:
             for selector, by_budget in network["selectors"].items()
         ]
         before = network["before"]
-        told = (
+        heading = (
             f"{name}: {', '.join(f'{units} units of {layer}' for layer, units in network['units'].items())}; "
             f"{network['clips']} held-out clips, before: mean probability of the own class "
             f"{before['probability']:.3f}, accuracy {before['accuracy']:.3f}"
         )
-        parts.append(f"{told}\n\n{markdown(rows)}")
+        parts.append(f"{heading}\n\n{markdown(rows)}")
     return "\n\n".join(parts) + f"\n\nMark: selective reaches {MARK:.0%} of the oracle's gap."
 
 

@@ -44,7 +44,7 @@ from and_retrieval.language.rank import (
 )
 from and_retrieval.types import Floats, Ints
 from bench import Announce, Figures, markdown
-from bench.class_units import ClassUnits, add_home_arguments, class_units, settings, told
+from bench.class_units import ClassUnits, add_home_arguments, class_units, network_sentence, settings
 from bench.source import add_source_arguments
 
 MODELS = ("gemma3", "smollm2")
@@ -89,22 +89,22 @@ def run(
     vectors = units.embedder.embed_text(names.names)
     labelling = LabelConfig(k=k, count=candidates)
     proposed = label_units(units.index.vectors() @ vectors.T, units.last, names.names, labelling)
-    found = [[label.concept for label in unit] for unit in proposed]
+    proposals = [[label.concept for label in unit] for unit in proposed]
     truth = [names.names[place] for place in names.classes]
     top = units.last.top.rows[:, : SummaryConfig().clips]
     scores = [[label.score for label in unit] for unit in proposed]
     figures: Figures = {}
     for described, phrases in descriptions(units.index).items():
-        orders: Orders = {"similarity": similarities(units, phrases, top, found)}
+        orders: Orders = {"similarity": similarities(units, phrases, top, proposals)}
         shown = [[phrases[row] for row in rows if row >= 0] for rows in top]
         seconds: dict[str, float] = {}
         for model in MODELS:
             llm = load_llm(locate(model), model)
             begin = time.perf_counter()
-            orders |= by_model(shown, found, scores, llm, model)
-            seconds[model] = round((time.perf_counter() - begin) / len(found), 3)
+            orders |= by_model(shown, proposals, scores, llm, model)
+            seconds[model] = round((time.perf_counter() - begin) / len(proposals), 3)
         figures[described] = {
-            "top_1": {way: first(found, values, truth) for way, values in orders.items()},
+            "top_1": {way: first(proposals, values, truth) for way, values in orders.items()},
             "seconds_per_unit": seconds,
         }
     return {
@@ -118,13 +118,13 @@ def run(
         },
         "data": units.data,
         "network": units.network(),
-        "units": len(found),
+        "units": len(proposals),
         "names": len(names.names),
-        "score": first(found, scores, truth),
+        "score": first(proposals, scores, truth),
         "chance": float(
-            np.mean([(name in unit) / len(unit) for name, unit in zip(truth, found, strict=True)])
+            np.mean([(name in unit) / len(unit) for name, unit in zip(truth, proposals, strict=True)])
         ),
-        "among": float(np.mean([name in unit for name, unit in zip(truth, found, strict=True)])),
+        "among": float(np.mean([name in unit for name, unit in zip(truth, proposals, strict=True)])),
         "described": figures,
     }
 
@@ -139,39 +139,41 @@ def descriptions(index: ClipIndex) -> dict[str, tuple[str, ...]]:
 
 
 def similarities(
-    units: ClassUnits, phrases: Sequence[str], top: Ints, found: Sequence[Sequence[str]]
+    units: ClassUnits, phrases: Sequence[str], top: Ints, proposals: Sequence[Sequence[str]]
 ) -> list[Floats]:
     """Per unit the mean cosine of its top clips' descriptions with each candidate."""
-    texts = sorted({*phrases, *(concept for unit in found for concept in unit)})
+    texts = sorted({*phrases, *(concept for unit in proposals for concept in unit)})
     vector = dict(zip(texts, units.embedder.embed_text(texts), strict=True))
     return [
         np.stack([vector[c] for c in unit])
         @ np.mean([vector[phrases[row]] for row in rows if row >= 0], axis=0)
-        for unit, rows in zip(found, top, strict=True)
+        for unit, rows in zip(proposals, top, strict=True)
     ]
 
 
 def by_model(
     shown: Sequence[Sequence[str]],
-    found: Sequence[Sequence[str]],
+    proposals: Sequence[Sequence[str]],
     scores: Sequence[Sequence[float]],
     llm: ScoringModel,
     model: str,
 ) -> Orders:
     """The ways to rank that ask a language model."""
-    told = likelihoods(shown, found, llm)
-    own = calibrated(told, found, content_free(found, llm))
+    log_p = likelihoods(shown, proposals, llm)
+    scored = calibrated(log_p, proposals, content_free(proposals, llm))
     return {
-        f"{model}: log p": [[one.log_probability for one in unit] for unit in told],
-        f"{model}: log p / token": [[one.log_probability / one.tokens for one in unit] for unit in told],
-        f"{model}: calibrated": own,
-        f"{model}: mixed": [mixed(*pair) for pair in zip(scores, own, strict=True)],
+        f"{model}: log p": [[one.log_probability for one in unit] for unit in log_p],
+        f"{model}: log p / token": [[one.log_probability / one.tokens for one in unit] for unit in log_p],
+        f"{model}: calibrated": scored,
+        f"{model}: mixed": [mixed(*pair) for pair in zip(scores, scored, strict=True)],
     }
 
 
-def first(found: Sequence[Sequence[str]], values: Sequence[Sequence[float]], truth: Sequence[str]) -> float:
+def first(
+    proposals: Sequence[Sequence[str]], values: Sequence[Sequence[float]], truth: Sequence[str]
+) -> float:
     """Share of the units whose best candidate, the first of equals, is the right one."""
-    best = [unit[int(np.argmax(own))] for unit, own in zip(found, values, strict=True)]
+    best = [unit[int(np.argmax(unit_values))] for unit, unit_values in zip(proposals, values, strict=True)]
     return float(np.mean([one == name for one, name in zip(best, truth, strict=True)]))
 
 
@@ -186,4 +188,4 @@ def table(figures: Figures) -> str:
         for way, share in part["top_1"].items()
     ]
     told_of = f"{figures['units']} units, {figures['names']} names."
-    return f"{told(figures['network'])} {told_of}\n\n{markdown(rows)}"
+    return f"{network_sentence(figures['network'])} {told_of}\n\n{markdown(rows)}"

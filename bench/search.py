@@ -213,20 +213,20 @@ def index_figures(
     one_layer, half = unit_index.in_layers(["layer3"]), np.arange(len(vectors)) % 2 == 0
     figures: dict[str, Any] = {"build": {"seconds": round(seconds, 1), "bytes": _bytes(unit_index)}}
     for name, asked in queries.items():
-        found = Timed([_searched(unit_index, query) for query in asked])
+        timed = Timed([_searched(unit_index, query) for query in asked])
         figures[name] = {
-            "milliseconds": found.milliseconds(),
-            "recall": found.recall(truth[name]),
-            "recall within 0.001": found.recall(truth[name], NEAR),
+            "milliseconds": timed.milliseconds(),
+            "recall": timed.recall(truth[name]),
+            "recall within 0.001": timed.recall(truth[name], NEAR),
             "calibrated": Timed(
                 [_searched(unit_index, query, texts=texts) for query in asked]
             ).milliseconds(),
         }
     for name, among in (("texts among a tenth (a layer)", one_layer), ("texts among half", half)):
-        some = queries["texts"][::4]
-        exact = Timed([_brute(vectors, query, among) for query in some])
-        found = Timed([_searched(unit_index, query, among) for query in some])
-        figures[name] = {"milliseconds": found.milliseconds(), "recall": found.recall(exact)}
+        quarter = queries["texts"][::4]
+        exact = Timed([_brute(vectors, query, among) for query in quarter])
+        timed = Timed([_searched(unit_index, query, among) for query in quarter])
+        figures[name] = {"milliseconds": timed.milliseconds(), "recall": timed.recall(exact)}
     return figures
 
 
@@ -240,8 +240,8 @@ def _searched(
     begin = time.perf_counter()
     scores, rows = ranked(query, lambda v, n: unit_index.nearest(v, n, among), unit_index.vectors, K)
     if texts is not None:
-        found = unit_index.vectors(rows)
-        calibrated(query, lambda queries: unit_deviations(found, queries, texts))
+        vectors = unit_index.vectors(rows)
+        calibrated(query, lambda queries: unit_deviations(vectors, queries, texts))
     return time.perf_counter() - begin, scores, rows
 
 

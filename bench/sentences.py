@@ -30,20 +30,15 @@ from and_retrieval.explanation.acoustics import in_words, measured_acoustics
 from and_retrieval.explanation.label_tests import sound_tests
 from and_retrieval.explanation.labels import describe_clips, layer_labels
 from and_retrieval.explanation.summaries import with_summaries
+from and_retrieval.language.brief import UnitBrief, contrast
+from and_retrieval.language.compose import compose
 from and_retrieval.language.llm import load_llm
-from and_retrieval.language.summarize import (
-    FUNCTION_WORDS,
-    GENERIC_WORDS,
-    OPENING,
-    UnitBrief,
-    compose,
-    contrast,
-    stem,
-)
+from and_retrieval.language.prompt import OPENING
+from and_retrieval.language.words import FUNCTION_WORDS, GENERIC_WORDS, stem
 from and_retrieval.progress import silent
 from and_retrieval.types import Explanation, Floats, Kept, Label, Shown, Summary
 from bench import Announce, Figures, markdown
-from bench.class_units import ClassUnits, add_home_arguments, class_units, settings, told
+from bench.class_units import ClassUnits, add_home_arguments, class_units, network_sentence, settings
 from bench.ranking import descriptions
 from bench.source import add_clip_arguments
 from bench.summaries import ORIGINS, origins
@@ -82,8 +77,8 @@ def run(source: str, embedder: str, k: int, home: str | None, seed: int, announc
             seconds[model] = round((time.perf_counter() - begin) / len(labels), 3)
             texts[model] = [summary.text for summary in made[model]]
         figures[described] = {
-            writer: (origins(made[writer]) if writer in made else {}) | judge(said, units.names)
-            for writer, said in texts.items()
+            writer: (origins(made[writer]) if writer in made else {}) | judge(sentences, units.names)
+            for writer, sentences in texts.items()
         }
         figures[described][RANDOM] = at_random(units.names)
         for model in MODELS:
@@ -124,8 +119,10 @@ def written(
 ) -> list[Summary]:
     """The sentences that a model writes about all units, as `explain` lets it."""
     llm = load_llm(locate(model), model)
-    told = with_summaries(labelled, phrases, llm, SummaryConfig(llm=model), units.embedder.embed_text, silent)
-    return [unit.summary for unit in told]
+    summarized = with_summaries(
+        labelled, phrases, llm, SummaryConfig(llm=model), units.embedder.embed_text, silent
+    )
+    return [unit.summary for unit in summarized]
 
 
 def baselines(labelled: Sequence[Explanation], phrases: Sequence[str]) -> dict[str, list[str | None]]:
@@ -150,27 +147,27 @@ def judge(texts: Sequence[str | None], names: Sequence[str]) -> dict[str, float]
     """The figures of the module's docstring for one sentence per class."""
     cosines = _cosines([text or "" for text in texts], names)
     usable = np.array([text is not None for text in texts])
-    own = cosines.diagonal()
-    other = (cosines.sum(axis=1) - own) / max(len(names) - 1, 1)
+    own_cosine = cosines.diagonal()
+    other_cosine = (cosines.sum(axis=1) - own_cosine) / max(len(names) - 1, 1)
     named = [_named(text or "", name) for text, name in zip(texts, names, strict=True)]
     return {
         "names_class": float(np.mean(named)),
         "nearest": float((usable & (cosines.argmax(axis=1) == np.arange(len(names)))).mean()),
-        "cosine_own": float(own[usable].mean()) if usable.any() else 0.0,
-        "cosine_other": float(other[usable].mean()) if usable.any() else 0.0,
+        "cosine_own": float(own_cosine[usable].mean()) if usable.any() else 0.0,
+        "cosine_other": float(other_cosine[usable].mean()) if usable.any() else 0.0,
     }
 
 
 def at_random(names: Sequence[str]) -> dict[str, float]:
     """What the name of another class scores, on average over all others."""
     cosines = _cosines([f"{OPENING} the sound of {name}." for name in names], names)
-    other = ~np.eye(len(names), dtype=bool)
+    elsewhere = ~np.eye(len(names), dtype=bool)
     named = [[_named(one, name) for one in names] for name in names]
     return {
-        "names_class": float(np.array(named)[other].mean()),
+        "names_class": float(np.array(named)[elsewhere].mean()),
         "nearest": 1 / len(names),
-        "cosine_own": float(cosines[other].mean()),
-        "cosine_other": float(cosines[other].mean()),
+        "cosine_own": float(cosines[elsewhere].mean()),
+        "cosine_other": float(cosines[elsewhere].mean()),
     }
 
 
@@ -181,8 +178,8 @@ def _cosines(texts: Sequence[str], names: Sequence[str]) -> Floats:
 
 def _named(text: str, name: str) -> bool:
     """Whether a text has a telling word of a name, by its stem."""
-    said = {stem(word.strip(".,")) for word in text.split()}
-    return any(stem(word) in said for word in name.split() if word not in (*FUNCTION_WORDS, *GENERIC_WORDS))
+    stems = {stem(word.strip(".,")) for word in text.split()}
+    return any(stem(word) in stems for word in name.split() if word not in (*FUNCTION_WORDS, *GENERIC_WORDS))
 
 
 def table(figures: Figures) -> str:
@@ -198,4 +195,4 @@ def table(figures: Figures) -> str:
         for described, part in figures["described"].items()
         for writer in (RANDOM, *writers)
     ]
-    return f"{told(figures['network'])} {told_of}\n\n{markdown(rows)}"
+    return f"{network_sentence(figures['network'])} {told_of}\n\n{markdown(rows)}"

@@ -107,9 +107,9 @@ def _measured(server: PageServer, run: str) -> dict[str, dict[str, float]]:
         return content
 
     ask("/api/units", run=run, q="warm")
-    told = json.loads(ask("/api/overview", run=run))["layers"]
-    layers, total = [layer["layer"] for layer in told], sum(layer["units"] for layer in told)
-    fewest = min(layer["units"] for layer in told)
+    overview = json.loads(ask("/api/overview", run=run))["layers"]
+    layers, total = [layer["layer"] for layer in overview], sum(layer["units"] for layer in overview)
+    fewest = min(layer["units"] for layer in overview)
     clips = count()
     kinds: dict[str, Callable[[], bytes]] = {
         "table, first page": lambda: ask("/api/units", run=run),
@@ -155,8 +155,8 @@ def made_up(explained: Explained, units: int, announce: Announce) -> None:
     ):
         return
     rng = np.random.default_rng(0)
-    own = [(layer, unit) for layer in recording.layers for unit in range(layer.units)]
-    drawn = [rng.integers(0, len(own), size) for size in sizes]
+    recorded_units = [(layer, unit) for layer in recording.layers for unit in range(layer.units)]
+    drawn = [rng.integers(0, len(recorded_units), size) for size in sizes]
     progress = announce("making up", "layers")
     scratch = folder.scratch(ACTIVATIONS)
     try:
@@ -172,12 +172,12 @@ def made_up(explained: Explained, units: int, announce: Announce) -> None:
         vectors += NOISE * rng.standard_normal(vectors.shape, np.float32) / np.sqrt(vectors.shape[1])
         vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)
         build = faiss_index.build_approximate if units >= faiss_index.APPROXIMATE_FROM else faiss_index.build
-        found = build(vectors)
+        unit_index = build(vectors)
         evidence = [_evidence(recording, f"layer{i}", chosen) for i, chosen in enumerate(drawn)]
         files: dict[str, Writer | Any] = {
             EVIDENCE: lambda path: save_evidence(evidence, path),
             ACTIVATIONS: scratch,
-            UNIT_INDEX: lambda path: faiss_index.save(found, path),
+            UNIT_INDEX: lambda path: faiss_index.save(unit_index, path),
             QUALITIES_FILE: lambda path: save_file(
                 {"qualities": recording.qualities, "bands": recording.bands}, path
             ),

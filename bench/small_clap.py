@@ -214,15 +214,15 @@ class Example:
 
 def _examples(lessons: Sequence[Lesson], materials: Sequence[Material]) -> dict[str, list[Example]]:
     """The clips that are not held out, by label; labels of several sources that read the same are one."""
-    found: dict[str, list[Example]] = defaultdict(list)
+    examples: dict[str, list[Example]] = defaultdict(list)
     for lesson, material in zip(lessons, materials, strict=True):
         for mel, row, out in zip(material.features, material.rows, material.held_out, strict=True):
             if not out:
                 clip = lesson.clips[row]
                 label = plain(clip.label or "")
                 texts = (clip.caption or label, label, SENTENCE.format(label))
-                found[label].append(Example(mel, texts))
-    return dict(sorted(found.items()))
+                examples[label].append(Example(mel, texts))
+    return dict(sorted(examples.items()))
 
 
 def _extractor(config: TrainConfig) -> Any:
@@ -291,7 +291,7 @@ def _fit(examples: dict[str, list[Example]], tokenizer: Any, config: TrainConfig
     optimiser = torch.optim.AdamW(groups, lr=config.rate, betas=(0.9, 0.98))
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _course(step, config.steps))
     labels = list(examples.values())
-    own = torch.arange(config.batch)
+    diagonal = torch.arange(config.batch)
     for step in range(config.steps):
         clips = [_drawn(labels[place]) for place in torch.randperm(len(labels))[: config.batch].tolist()]
         texts = tokenizer([_drawn(clip.texts) for clip in clips], padding=True, return_tensors="pt")
@@ -299,8 +299,8 @@ def _fit(examples: dict[str, list[Example]], tokenizer: Any, config: TrainConfig
         sounds, words = _embedded(network, mel, texts)
         near = sounds @ words.T
         loss = (
-            nn.functional.cross_entropy(near * network.logit_scale_a.exp(), own)
-            + nn.functional.cross_entropy(near.T * network.logit_scale_t.exp(), own)
+            nn.functional.cross_entropy(near * network.logit_scale_a.exp(), diagonal)
+            + nn.functional.cross_entropy(near.T * network.logit_scale_t.exp(), diagonal)
         ) / 2
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]

@@ -63,17 +63,17 @@ class TrainConfig:
 
 def parted(clips: Sequence[Clip], out: npt.NDArray[np.bool_]) -> tuple[list[Clip], list[Clip]]:
     """The clips that are not held out, and those that are; `out`, bool [clips], says which."""
-    seen, others = (
+    seen, unseen = (
         [clip for clip, is_out in zip(clips, out, strict=True) if is_out == part] for part in (0, 1)
     )
-    return seen, others
+    return seen, unseen
 
 
 def layer_vectors(
     target: Target, plan: LayerPlan, clips: Sequence[Clip], progress: Progress = silent
 ) -> torch.Tensor:
     """What a layer puts out for clips at every position, float32 [n, units]; clips that cannot be read are left out."""
-    found: list[torch.Tensor] = []
+    parts: list[torch.Tensor] = []
 
     def take(name: str, output: Any) -> torch.Tensor:
         return tensor_of(name, output).float().movedim(plan.unit_axis, -1).reshape(-1, plan.units)
@@ -85,9 +85,9 @@ def layer_vectors(
             continue
         with torch.inference_mode(), trace(target.module, (plan.name,), take) as seen:
             forward(target, [sound])
-        found.append(torch.cat(seen[plan.name]))
+        parts.append(torch.cat(seen[plan.name]))
         progress(number + 1, len(clips))
-    return torch.cat(found)
+    return torch.cat(parts)
 
 
 def train(vectors: torch.Tensor, config: TrainConfig, progress: Progress = silent) -> Dictionary:
@@ -117,8 +117,8 @@ def random_dictionary(vectors: torch.Tensor, config: TrainConfig) -> Dictionary:
     directions = directions / directions.norm(dim=1, keepdim=True)
     mean, none = vectors.mean(0), torch.zeros(config.features)
     bare = _topk(directions, none, directions, mean, config)
-    told = bare.decode(bare.encode(vectors)) - mean
-    gain = ((vectors - mean) * told).sum() / told.square().sum()
+    decoded = bare.decode(bare.encode(vectors)) - mean
+    gain = ((vectors - mean) * decoded).sum() / decoded.square().sum()
     return _topk(directions, none, directions * gain, mean, config)
 
 
@@ -156,8 +156,8 @@ def _fit(
         values, places = nn.functional.linear(x - centre, encoder, bias).topk(config.k, dim=1)
         values = values.relu()
         fired[places[values > 0]] = True
-        told = nn.functional.embedding_bag(places, decoder, per_sample_weights=values, mode="sum") + centre
-        wrong = x - told
+        decoded = nn.functional.embedding_bag(places, decoder, per_sample_weights=values, mode="sum") + centre
+        wrong = x - decoded
         loss = wrong.square().sum(1).mean()
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
@@ -213,11 +213,11 @@ def main() -> None:
     target = load_target(args.target)
     plan = plan_layers(target, (args.layer,))[0]
     clips = load_clips(args.source).clips
-    seen, others = parted(clips, held_out(clips))
+    seen, unseen_clips = parted(clips, held_out(clips))
     vectors = layer_vectors(target, plan, seen, terminal_progress("listening", "clips"))
     dictionary = train(vectors, config, terminal_progress("training", "steps"))
     save_dictionary(dictionary, args.out)
-    unseen = layer_vectors(target, plan, others)
+    unseen = layer_vectors(target, plan, unseen_clips)
     print(
         f"{args.out}: {variance_explained(dictionary, unseen):.3f} of the variance of unseen clips explained"
     )

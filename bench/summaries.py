@@ -39,17 +39,12 @@ import numpy as np
 from and_retrieval.checkpoints.bundled import locate
 from and_retrieval.config import SummaryConfig, fingerprint
 from and_retrieval.embed.minilm import sentence_vectors
+from and_retrieval.language.brief import UnitBrief, contrast
+from and_retrieval.language.compose import compose
 from and_retrieval.language.llm import load_llm
-from and_retrieval.language.summarize import (
-    OPENING,
-    UnitBrief,
-    build_prompt,
-    build_repair_prompt,
-    compose,
-    contrast,
-    stem,
-    summarize,
-)
+from and_retrieval.language.prompt import OPENING, build_prompt, build_repair_prompt
+from and_retrieval.language.summarize import summarize
+from and_retrieval.language.words import stem
 from and_retrieval.types import Summary
 
 from . import markdown
@@ -184,15 +179,19 @@ def make_units(seed: int = 0) -> list[Unit]:
     captions = {name: sound[0] for name, sound in SOUNDS.items()}
     if ESC10.is_file():
         with ESC10.open(newline="") as file:
-            own = {row["label"]: row["caption"] for row in csv.DictReader(file)}
-        captions |= {name: (own[name], *told[1:]) for name, told in captions.items() if name in own}
+            recorded_captions = {row["label"]: row["caption"] for row in csv.DictReader(file)}
+        captions |= {
+            name: (recorded_captions[name], *texts[1:])
+            for name, texts in captions.items()
+            if name in recorded_captions
+        }
     captioned = [unit for name in SOUNDS for unit in _units_of(name, captions, rng)]
     return captioned + [_uncaptioned(name, rng) for name in SOUNDS]
 
 
 def _uncaptioned(name: str, rng: random.Random) -> Unit:
     """A unit whose clips are described by three labels each, one of them the background of all clips."""
-    one, *rest = rng.sample([other for other in SOUNDS if other != name], 6)
+    one, *rest = rng.sample([label for label in SOUNDS if label != name], 6)
     labels = SOUNDS[name][1]
 
     def listed(sound: str) -> str:
@@ -204,11 +203,11 @@ def _uncaptioned(name: str, rng: random.Random) -> Unit:
 
 
 def _units_of(name: str, captions: dict[str, tuple[str, ...]], rng: random.Random) -> list[Unit]:
-    others = [other for other in SOUNDS if other != name]
-    one, two, *rest = rng.sample(others, 9)
+    other_names = [label for label in SOUNDS if label != name]
+    one, two, *rest = rng.sample(other_names, 9)
     usual, *variants = captions[name]
     labels, wrong = SOUNDS[name][1], (SOUNDS[one][1][0], SOUNDS[two][1][0])
-    low = tuple(captions[other][rng.randrange(3)] for other in rest[:5])
+    low = tuple(captions[label][rng.randrange(3)] for label in rest[:5])
     second = captions[one]
     briefs = {
         "clean": UnitBrief((*labels, *wrong), (usual,) * 5, low),
@@ -227,31 +226,33 @@ def _units_of(name: str, captions: dict[str, tuple[str, ...]], rng: random.Rando
     return [Unit(kind, (name, one) if kind == "mixed" else (name,), brief) for kind, brief in briefs.items()]
 
 
-def judge(told: Sequence[tuple[Unit, str | None]]) -> dict[str, float]:
+def judge(answers: Sequence[tuple[Unit, str | None]]) -> dict[str, float]:
     """The figures of the module's docstring for some units and the sentences about them."""
     rng = random.Random(1)
     names = list(SOUNDS)
     anchors = sentence_vectors([f"{OPENING} the sound of {SOUNDS[name][0][0]}." for name in names])
-    usable = [(unit, text) for unit, text in told if text is not None]
+    usable = [(unit, text) for unit, text in answers if text is not None]
     cosines = sentence_vectors([text for _, text in usable]) @ anchors.T
-    own, other, nearest, named, named_all, background = [], [], 0, 0, 0, 0
+    own_cosines, other_cosines, nearest, named, named_all, background = [], [], 0, 0, 0, 0
     for (unit, text), row in zip(usable, cosines, strict=True):
-        own.append(max(row[names.index(name)] for name in unit.classes))
-        other.append(row[names.index(rng.choice([name for name in names if name not in unit.classes]))])
+        own_cosines.append(max(row[names.index(name)] for name in unit.classes))
+        other_cosines.append(
+            row[names.index(rng.choice([name for name in names if name not in unit.classes]))]
+        )
         nearest += names[int(row.argmax())] in unit.classes
-        said = {stem(word.strip(".,")) for word in text.split()}
-        found = [any(stem(word) in said for word in SOUNDS[name][2].split()) for name in unit.classes]
-        named += any(found)
-        named_all += all(found)
-        background += stem(BACKGROUND) in said
+        stems = {stem(word.strip(".,")) for word in text.split()}
+        class_named = [any(stem(word) in stems for word in SOUNDS[name][2].split()) for name in unit.classes]
+        named += any(class_named)
+        named_all += all(class_named)
+        background += stem(BACKGROUND) in stems
     figures = {
-        "usable": len(usable) / len(told),
-        "names_class": named / len(told),
-        "names_all": named_all / len(told),
-        "names_background": background / len(told),
-        "nearest": nearest / len(told),
-        "cosine_own": float(np.mean(own)) if own else 0.0,
-        "cosine_other": float(np.mean(other)) if other else 0.0,
+        "usable": len(usable) / len(answers),
+        "names_class": named / len(answers),
+        "names_all": named_all / len(answers),
+        "names_background": background / len(answers),
+        "nearest": nearest / len(answers),
+        "cosine_own": float(np.mean(own_cosines)) if own_cosines else 0.0,
+        "cosine_other": float(np.mean(other_cosines)) if other_cosines else 0.0,
     }
     return {key: round(value, 3) for key, value in figures.items()}
 
@@ -268,10 +269,14 @@ def parts(units: Sequence[Unit]) -> dict[str, list[int]]:
         half: [row for row, unit in enumerate(units) if (unit.classes[0] in TUNED_ON) == tuned]
         for half, tuned in (("tuned_on", True), ("held_out", False))
     }
-    found = {half: [row for row in chosen if units[row].kind in KINDS] for half, chosen in rows.items()}
+    units_by_part = {
+        half: [row for row in chosen if units[row].kind in KINDS] for half, chosen in rows.items()
+    }
     for half, kinds in (("held_out", (*KINDS, UNCAPTIONED)), ("tuned_on", (UNCAPTIONED,))):
-        found |= {f"{half}_{kind}": [row for row in rows[half] if units[row].kind == kind] for kind in kinds}
-    return found
+        units_by_part |= {
+            f"{half}_{kind}": [row for row in rows[half] if units[row].kind == kind] for kind in kinds
+        }
+    return units_by_part
 
 
 def run(show: bool = False) -> dict[str, Any]:

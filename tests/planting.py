@@ -100,8 +100,8 @@ def commit_batches(
             files[QUALITIES_FILE] = lambda path: save_file(
                 {"qualities": qualities, "bands": unmeasured}, path
             )
-        own = {"index_clips": len(held), "held_out_rows": tuple(np.flatnonzero(held).tolist())}
-        folder.commit(files, recording_manifest(layers, **(own | facts)))
+        counts = {"index_clips": len(held), "held_out_rows": tuple(np.flatnonzero(held).tolist())}
+        folder.commit(files, recording_manifest(layers, **(counts | facts)))
     finally:
         scratch.unlink(missing_ok=True)
     return evidence

@@ -22,86 +22,86 @@ NAMES = list(QUALITIES)
 def table(clips: int, seed: int = 0) -> Floats:
     """Qualities with ties, some of them missing."""
     random = np.random.default_rng(seed)
-    found = random.standard_normal((clips, len(QUALITIES))).astype(np.float32)
-    found[:, NAMES.index("onset_rate")] = random.integers(0, 4, clips)
+    values = random.standard_normal((clips, len(QUALITIES))).astype(np.float32)
+    values[:, NAMES.index("onset_rate")] = random.integers(0, 4, clips)
     for name in ("pitch", "decay", "modulation_rate"):
-        found[random.random(clips) < 0.4, NAMES.index(name)] = np.nan
-    return found
+        values[random.random(clips) < 0.4, NAMES.index(name)] = np.nan
+    return values
 
 
 def test_correlations_are_those_of_scipy() -> None:
     random = np.random.default_rng(1)
-    told = table(80)
-    activations = np.maximum(random.standard_normal((80, 7)) + 0.5 * told[:, :1], 0).astype(np.float16)
-    found = preferences(activations, told)
+    measured = table(80)
+    activations = np.maximum(random.standard_normal((80, 7)) + 0.5 * measured[:, :1], 0).astype(np.float16)
+    figures = preferences(activations, measured)
     rho, p = np.empty((2, 7, len(QUALITIES)))
     for unit in range(7):
         for column in range(len(QUALITIES)):
-            there = np.isfinite(told[:, column])
+            there = np.isfinite(measured[:, column])
             rho[unit, column], p[unit, column] = stats.spearmanr(
-                activations[there, unit], told[there, column]
+                activations[there, unit], measured[there, column]
             )
-    np.testing.assert_allclose(found.rho, rho, atol=1e-6)
+    np.testing.assert_allclose(figures.rho, rho, atol=1e-6)
     # Of independent clips the t distribution is a good approximation, so both tests say nearly the same.
     q_value = stats.false_discovery_control(p.ravel()).reshape(p.shape)
-    np.testing.assert_allclose(found.q_value, q_value, atol=0.08)
-    assert np.mean((found.q_value <= 0.05) == (q_value <= 0.05)) >= 0.98
-    assert (found.rho.dtype, found.q_value.dtype) == (np.float32, np.float32)
+    np.testing.assert_allclose(figures.q_value, q_value, atol=0.08)
+    assert np.mean((figures.q_value <= 0.05) == (q_value <= 0.05)) >= 0.98
+    assert (figures.rho.dtype, figures.q_value.dtype) == (np.float32, np.float32)
 
 
 def windows(files: int, each: int, seed: int = 0) -> tuple[Floats, Floats, list[str]]:
     """Activations of 200 units and qualities that have nothing in common, much alike within a file; the files."""
     random = np.random.default_rng(seed)
     which = np.repeat(np.arange(files), each)
-    told = random.standard_normal((files, len(QUALITIES)))[which]
+    measured = random.standard_normal((files, len(QUALITIES)))[which]
     activations = random.standard_normal((files, 200))[which]
-    told += 0.3 * random.standard_normal(told.shape)
+    measured += 0.3 * random.standard_normal(measured.shape)
     activations += 0.3 * random.standard_normal(activations.shape)
-    return activations, told, [f"file {number}" for number in which]
+    return activations, measured, [f"file {number}" for number in which]
 
 
 def test_windows_of_few_files_are_no_evidence() -> None:
-    activations, told, files = windows(8, 20)
-    told[3, 0] = np.nan  # one file is a window shorter there
-    alone = preferences(activations, told)
-    together = preferences(activations, told, files)
+    activations, measured, files = windows(8, 20)
+    measured[3, 0] = np.nan  # one file is a window shorter there
+    alone = preferences(activations, measured)
+    together = preferences(activations, measured, files)
     np.testing.assert_array_equal(together.rho, alone.rho)
     assert np.mean(alone.q_value <= 0.05) > 0.4
     assert not (together.q_value <= 0.05).any()
-    same = preferences(activations, told, ["all"] * 160)
+    same = preferences(activations, measured, ["all"] * 160)
     np.testing.assert_array_equal(same.q_value, 1)
 
 
 def test_a_preference_shows_in_windows_of_many_files() -> None:
     random = np.random.default_rng(10)
-    activations, told, files = windows(60, 4)
-    activations[:, 7] = told[:, NAMES.index("brightness")] + 0.5 * random.standard_normal(240)
-    activations[:, 8] = -told[:, NAMES.index("duration")] + 0.5 * random.standard_normal(240)
-    found = preferences(activations, told, files)
-    assert found.q_value[7, NAMES.index("brightness")] <= 0.05
-    assert found.q_value[8, NAMES.index("duration")] <= 0.05
-    assert np.mean(found.q_value <= 0.05) < 0.003
-    assert (in_words(preferred(found.rho[8], found.q_value[8])) or "").startswith(
+    activations, measured, files = windows(60, 4)
+    activations[:, 7] = measured[:, NAMES.index("brightness")] + 0.5 * random.standard_normal(240)
+    activations[:, 8] = -measured[:, NAMES.index("duration")] + 0.5 * random.standard_normal(240)
+    figures = preferences(activations, measured, files)
+    assert figures.q_value[7, NAMES.index("brightness")] <= 0.05
+    assert figures.q_value[8, NAMES.index("duration")] <= 0.05
+    assert np.mean(figures.q_value <= 0.05) < 0.003
+    assert (in_words(preferred(figures.rho[8], figures.q_value[8])) or "").startswith(
         "prefers short sounds (rho -0."
     )
 
 
 def test_units_of_noise_prefer_nothing() -> None:
     random = np.random.default_rng(2)
-    found = preferences(random.standard_normal((120, 500)), table(120))
-    assert np.mean((found.q_value <= 0.05).any(axis=1)) <= 0.05
-    assert in_words(preferred(found.rho[0], found.q_value[0])) is None
+    figures = preferences(random.standard_normal((120, 500)), table(120))
+    assert np.mean((figures.q_value <= 0.05).any(axis=1)) <= 0.05
+    assert in_words(preferred(figures.rho[0], figures.q_value[0])) is None
 
 
 def test_a_planted_unit_is_described() -> None:
     random = np.random.default_rng(3)
-    told = table(200)
+    measured = table(200)
     activations = random.standard_normal((200, 40))
-    activations[:, 0] = told[:, NAMES.index("brightness")] + 0.5 * random.standard_normal(200)
-    activations[:, 1] = -told[:, NAMES.index("duration")] + 0.6 * told[:, NAMES.index("tonality")]
-    found = preferences(activations, told)
-    bright, short = (in_words(preferred(found.rho[unit], found.q_value[unit])) for unit in (0, 1))
-    assert bright == f"prefers bright sounds (rho {found.rho[0, NAMES.index('brightness')]:.2f})"
+    activations[:, 0] = measured[:, NAMES.index("brightness")] + 0.5 * random.standard_normal(200)
+    activations[:, 1] = -measured[:, NAMES.index("duration")] + 0.6 * measured[:, NAMES.index("tonality")]
+    figures = preferences(activations, measured)
+    bright, short = (in_words(preferred(figures.rho[unit], figures.q_value[unit])) for unit in (0, 1))
+    assert bright == f"prefers bright sounds (rho {figures.rho[0, NAMES.index('brightness')]:.2f})"
     assert short is not None
     assert short.startswith("prefers short, tonal sounds (rho -0.8")
 
@@ -121,18 +121,18 @@ def test_a_description_names_the_strongest_of_a_kind_and_three_at_most() -> None
 
 def test_dead_units_and_unread_clips() -> None:
     random = np.random.default_rng(4)
-    told = table(60)
+    measured = table(60)
     activations = random.standard_normal((60, 4)).astype(np.float32)
     activations[:, 1] = 0
     activations[:, 2] = np.nan
-    whole = preferences(activations[:, [0, 3]], told)
+    whole = preferences(activations[:, [0, 3]], measured)
     padded = np.insert(activations, 5, np.nan, axis=0)
-    found = preferences(padded, np.insert(told, 5, 1.0, axis=0))
-    np.testing.assert_allclose(found.rho[[0, 3]], whole.rho, atol=1e-6)
-    np.testing.assert_array_equal(found.rho[1], 0)
-    np.testing.assert_array_equal(found.q_value[1], 1)
-    assert in_words(preferred(found.rho[1], found.q_value[1])) is None
-    r2 = explained_by_acoustics(padded, np.insert(told, 5, 1.0, axis=0)).r2
+    figures = preferences(padded, np.insert(measured, 5, 1.0, axis=0))
+    np.testing.assert_allclose(figures.rho[[0, 3]], whole.rho, atol=1e-6)
+    np.testing.assert_array_equal(figures.rho[1], 0)
+    np.testing.assert_array_equal(figures.q_value[1], 1)
+    assert in_words(preferred(figures.rho[1], figures.q_value[1])) is None
+    r2 = explained_by_acoustics(padded, np.insert(measured, 5, 1.0, axis=0)).r2
     assert np.isfinite(r2[[0, 3]]).all()
     assert np.isnan(r2[[1, 2]]).all()
 
@@ -142,17 +142,17 @@ def test_dead_units_and_unread_clips() -> None:
 def test_preferences_are_always_finite(clips: int, units: int, grouped: bool, data: st.DataObject) -> None:
     some = st.sampled_from([0.0, 1.0, -2.5, 1e-8, np.nan])
     activations = data.draw(arrays(np.float32, (clips, units), elements=some))
-    told = data.draw(arrays(np.float32, (clips, len(QUALITIES)), elements=some))
+    measured = data.draw(arrays(np.float32, (clips, len(QUALITIES)), elements=some))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         files = (
             data.draw(st.lists(st.sampled_from("abcde"), min_size=clips, max_size=clips)) if grouped else None
         )
-        found = preferences(activations, told, files)
-    assert found.rho.shape == found.q_value.shape == (units, len(QUALITIES))
-    assert (np.abs(found.rho) <= 1).all()
-    assert ((found.q_value >= 0) & (found.q_value <= 1)).all()
-    for rho, q_value in zip(found.rho, found.q_value, strict=True):
+        figures = preferences(activations, measured, files)
+    assert figures.rho.shape == figures.q_value.shape == (units, len(QUALITIES))
+    assert (np.abs(figures.rho) <= 1).all()
+    assert ((figures.q_value >= 0) & (figures.q_value <= 1)).all()
+    for rho, q_value in zip(figures.rho, figures.q_value, strict=True):
         in_words(preferred(rho, q_value))
 
 
@@ -170,54 +170,56 @@ Permuted = Callable[[np.ndarray, np.ndarray], np.ndarray]
 )
 def test_units_may_come_in_any_order(score: Permuted) -> None:
     random = np.random.default_rng(5)
-    told = table(70)
-    activations = random.standard_normal((70, 9)) + told[:, :1]
+    measured = table(70)
+    activations = random.standard_normal((70, 9)) + measured[:, :1]
     order = random.permutation(9)
-    np.testing.assert_allclose(score(activations[:, order], told), score(activations, told)[order], atol=1e-6)
+    np.testing.assert_allclose(
+        score(activations[:, order], measured), score(activations, measured)[order], atol=1e-6
+    )
 
 
 def test_clips_may_come_in_any_order() -> None:
     random = np.random.default_rng(6)
-    told, activations, order = table(70), random.standard_normal((70, 9)), random.permutation(70)
-    one, other = preferences(activations, told), preferences(activations[order], told[order])
+    measured, activations, order = table(70), random.standard_normal((70, 9)), random.permutation(70)
+    one, other = preferences(activations, measured), preferences(activations[order], measured[order])
     np.testing.assert_allclose(other.rho, one.rho, atol=1e-6)
 
 
 def test_chunks_of_units_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    told, activations = table(50), np.random.default_rng(7).standard_normal((50, 9))
-    one, r2 = preferences(activations, told), explained_by_acoustics(activations, told)
+    measured, activations = table(50), np.random.default_rng(7).standard_normal((50, 9))
+    one, r2 = preferences(activations, measured), explained_by_acoustics(activations, measured)
     monkeypatch.setattr("and_retrieval.explanation.acoustics.CHUNK_BYTES", 2 * 8 * 50)
-    found = preferences(activations, told)
-    np.testing.assert_allclose(found.rho, one.rho, atol=1e-6)
-    np.testing.assert_allclose(found.q_value, one.q_value, atol=1e-6)
-    again = explained_by_acoustics(activations, told)
+    figures = preferences(activations, measured)
+    np.testing.assert_allclose(figures.rho, one.rho, atol=1e-6)
+    np.testing.assert_allclose(figures.q_value, one.q_value, atol=1e-6)
+    again = explained_by_acoustics(activations, measured)
     np.testing.assert_allclose(again.r2, r2.r2, atol=1e-6)
     np.testing.assert_allclose(again.shuffled, r2.shuffled, atol=1e-6)
 
 
 def test_what_acoustics_explain_is_found_and_no_more() -> None:
     random = np.random.default_rng(8)
-    told = table(300)
+    measured = table(300)
     activations = random.standard_normal((300, 60))
-    driven = told[:, NAMES.index("brightness")] - told[:, NAMES.index("attack")]
+    driven = measured[:, NAMES.index("brightness")] - measured[:, NAMES.index("attack")]
     activations[:, 0] = np.exp(driven)
     activations[:, 1] = driven + driven.std() * random.standard_normal(300)
-    found = explained_by_acoustics(activations, told)
-    assert found.r2[0] > 0.9
-    assert found.r2[1] == pytest.approx(0.5, abs=0.12)
-    assert found.r2[2:].max() < 0.15
-    assert -0.15 < found.r2[2:].mean() < 0
-    assert found.shuffled.max() < 0.1
-    np.testing.assert_array_equal(found.r2, explained_by_acoustics(activations, told).r2)
+    figures = explained_by_acoustics(activations, measured)
+    assert figures.r2[0] > 0.9
+    assert figures.r2[1] == pytest.approx(0.5, abs=0.12)
+    assert figures.r2[2:].max() < 0.15
+    assert -0.15 < figures.r2[2:].mean() < 0
+    assert figures.shuffled.max() < 0.1
+    np.testing.assert_array_equal(figures.r2, explained_by_acoustics(activations, measured).r2)
 
 
 def test_clips_of_one_group_never_help_to_predict_each_other() -> None:
     random = np.random.default_rng(9)
     group = np.repeat(np.arange(40), 5)
-    told = table(40)[group] + 0.01 * random.standard_normal((200, len(QUALITIES)))
+    measured = table(40)[group] + 0.01 * random.standard_normal((200, len(QUALITIES)))
     activations = random.standard_normal((40, 30))[group]
-    leaking = explained_by_acoustics(activations, told).r2.mean()
-    honest = explained_by_acoustics(activations, told, [f"file {g}" for g in group]).r2.mean()
+    leaking = explained_by_acoustics(activations, measured).r2.mean()
+    honest = explained_by_acoustics(activations, measured, [f"file {g}" for g in group]).r2.mean()
     assert leaking > 0.1
     assert honest < 0
 

@@ -81,11 +81,16 @@ class TestCommand:
         path = table(
             tmp_path, "block*,bark,yes", "block1,bark,no", "block2:2,rooster,yes", "block2:2, rain ,YES"
         )
-        told = answer("audit", "s/p", str(path))
-        assert (told["passed"], told["failed"]) == (True, 0)
-        assert [check["having"] for check in told["checks"]] == [["block2:0"], [], ["block2:2"], ["block2:2"]]
-        assert told["checks"][2]["labels"] == ["Chicken, rooster"]
-        assert [(check["looked_at"], check["tested"]) for check in told["checks"]][1] == (2, 1)
+        result = answer("audit", "s/p", str(path))
+        assert (result["passed"], result["failed"]) == (True, 0)
+        assert [check["having"] for check in result["checks"]] == [
+            ["block2:0"],
+            [],
+            ["block2:2"],
+            ["block2:2"],
+        ]
+        assert result["checks"][2]["labels"] == ["Chicken, rooster"]
+        assert [(check["looked_at"], check["tested"]) for check in result["checks"]][1] == (2, 1)
 
     def test_what_fails_is_a_table_and_exit_code_1(
         self, tmp_path: Path, capsys: pytest.CaptureFixture[str]

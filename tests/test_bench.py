@@ -82,8 +82,8 @@ def test_a_result_is_kept_without_places_and_overwrites_itself(
     monkeypatch.setattr(bench, "suites", lambda: {"counting": "bench.counting"})
     monkeypatch.setitem(sys.modules, "bench.counting", Counting)  # type: ignore[arg-type]
     source = tmp_path / "esc" / "clips.csv"
-    result, text = bench.run("counting", [str(source)], quiet=True)
     bench.run("counting", [str(source)], quiet=True)
+    result, text = bench.run("counting", [str(source)], quiet=True)
     (kept,) = (tmp_path / "results").iterdir()
     assert json.loads(kept.read_text()) == result
     assert str(tmp_path) not in kept.read_text()
@@ -104,7 +104,7 @@ def test_markdown_joins_columns_and_guards_bars() -> None:
 
 def test_found_and_precision_on_hand_counted_lists() -> None:
     # The first query ranks 0 2 3 1 with 2 and 3 right, the second 1 3 2 0 with 1 right.
-    assert [m.found(SCORES, TRUTH, k) for k in (1, 2, 3)] == [0.5, 1.0, 1.0]
+    assert [m.recall_at(SCORES, TRUTH, k) for k in (1, 2, 3)] == [0.5, 1.0, 1.0]
     assert [m.precision(SCORES, TRUTH, k) for k in (1, 2, 3)] == pytest.approx([1 / 2, 2 / 4, 3 / 6])
     assert m.mean_average_precision(SCORES, TRUTH) == pytest.approx(((1 / 2 + 2 / 3) / 2 + 1) / 2)
 

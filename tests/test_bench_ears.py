@@ -49,11 +49,13 @@ class TestGrid:
     def test_class_units_get_their_own_names_and_others_do_not(self, index: ClipIndex) -> None:
         truth = np.array([CONCEPTS.index(clip.label or "") for clip in index.clips])
         noise = np.random.default_rng(0).uniform(0, 0.3, (len(truth), len(CONCEPTS)))
-        own = own_names(CONCEPTS)
-        wide = Names((*own.names, "meow", "violin", "thunder"), own.classes, own.labels)
+        class_names = own_names(CONCEPTS)
+        wide = Names(
+            (*class_names.names, "meow", "violin", "thunder"), class_names.classes, class_names.labels
+        )
         for shift, expected in ((0, 1.0), (1, 0.0)):
             planted = (np.eye(len(CONCEPTS))[(truth + shift) % len(CONCEPTS)] + noise).astype(np.float32)
-            rows = list(grid.grid(index, planted, CONCEPTS, {"own": own, "wide": wide}, draws=2))
+            rows = list(grid.grid(index, planted, CONCEPTS, {"own": class_names, "wide": wide}, draws=2))
             assert [(row["clips a class"], row["bank"], row["names"]) for row in rows] == [
                 (cut, bank, names)
                 for cut in ("3", "5", "8", UNBALANCED)
@@ -110,4 +112,4 @@ class TestEars:
             assert row["auc"] > 0.5
             assert row["z needed"] > 0
         assert whole["z needed"] != eight["z needed"]
-        assert "| small_cnn.py:load | embedded | 521 |" in text
+        assert "| bench/small_cnn.py:load | embedded | 521 |" in text

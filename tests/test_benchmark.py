@@ -69,7 +69,7 @@ class TestMeasures:
                 for of in ranks
             ]
             np.testing.assert_allclose(m.precision_up_to(ranked, k), counted)
-            assert m.found(scores, truth, k) == np.mean([min(of) <= k for of in ranks])
+            assert m.recall_at(scores, truth, k) == np.mean([min(of) <= k for of in ranks])
 
     @settings(deadline=None, max_examples=60)
     @given(TIED)
@@ -93,7 +93,7 @@ class TestMeasures:
         truth = np.zeros((6, 6), bool)
         np.fill_diagonal(truth, True)
         flat = np.zeros((6, 6))
-        assert m.found(flat, truth, 5) == 0
+        assert m.recall_at(flat, truth, 5) == 0
         assert m.mean_average_precision(flat, truth) == pytest.approx(1 / 6)
 
     def test_chance_is_the_mean_over_all_orders(self) -> None:
@@ -180,7 +180,7 @@ def source(tmp_path: Path, write_sound: WriteSound) -> Path:
     return path
 
 
-def own(folder: Path) -> str:
+def own_embedder(folder: Path) -> str:
     """The spec of the embedder above, as a user's own."""
     path = folder / "axes.py"
     path.write_text("from test_benchmark import Axes\n\n\ndef load():\n    return Axes()\n")
@@ -189,10 +189,10 @@ def own(folder: Path) -> str:
 
 class TestRetrieval:
     def test_planted_captions_as_typed(self, source: Path, tmp_path: Path, answer: Answer) -> None:
-        spec = own(tmp_path)
-        told = answer("bench", "retrieval", str(source), "--embedder", spec)
-        assert (told["clips"], told["captions"], told["classes"]) == (6, 12, 6)
-        figures = told["figures"][spec]
+        spec = own_embedder(tmp_path)
+        result = answer("bench", "retrieval", str(source), "--embedder", spec)
+        assert (result["clips"], result["captions"], result["classes"]) == (6, 12, 6)
+        figures = result["figures"][spec]
         keys = {"R@1", "R@5", "R@10", "mAP@10", "median_rank"}
         for group in ("text_to_audio", "audio_to_text"):
             assert set(figures[group]) == keys
@@ -259,12 +259,19 @@ class TestRetrieval:
     def test_two_embedders_a_prompt_and_latex(
         self, source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        line = ["bench", "retrieval", str(source), "--embedder", own(tmp_path), "--prompt", "the {}"]
+        line = ["bench", "retrieval", str(source), "--embedder", own_embedder(tmp_path), "--prompt", "the {}"]
         assert main([*line, "--format", "latex"]) == 0
         text = capsys.readouterr().out
         assert text.count(r"\begin{tabular}") == 5
         assert "% text to audio" in text
         assert "prompts: 'the {}'" in text
+
+    def test_another_window_is_another_index(
+        self, source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        line = ["bench", "retrieval", str(source), "--embedder", own_embedder(tmp_path), "--home", str(tmp_path)]
+        for window in ("5", "10", "600"):  # the clips are too short to be cut, so they are the same
+            assert main([*line, "--window", window]) == 0, capsys.readouterr().err
 
     @pytest.mark.parametrize(
         ("options", "message"),
@@ -290,13 +297,13 @@ class TestRetrieval:
     ) -> None:
         bare = source.parent / "bare.csv"
         bare.write_text("path\ndog.wav\nrain.wav\n")
-        assert main(["bench", "retrieval", str(bare), "--embedder", own(tmp_path)]) == 2
+        assert main(["bench", "retrieval", str(bare), "--embedder", own_embedder(tmp_path)]) == 2
         assert "neither captions nor labels of two classes" in capsys.readouterr().err
 
     def test_runs_outside_a_checkout(
         self, source: Path, tmp_path: Path, answer: Answer, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        spec = own(tmp_path)
+        spec = own_embedder(tmp_path)
         monkeypatch.chdir(tmp_path)
         assert answer("bench", "--json", "retrieval", str(source), "--embedder", spec)["clips"] == 6
 
@@ -397,10 +404,10 @@ class TestUnits:
             "concept,layer,unit\ndog,classes,0\nrain,classes,1\nrain,hidden,3\nsiren,classes,0\n"
         )
         assert len(read_truth(truth, run).units["rain"]) == 2
-        spec = own(tmp_path)
-        told = answer("bench", "units", "s/p", "--truth", str(truth), "--embedder", spec)
-        figures = told["figures"]["s/p"]
-        assert told["layers"] == ["classes", "hidden"]
+        spec = own_embedder(tmp_path)
+        result = answer("bench", "units", "s/p", "--truth", str(truth), "--embedder", spec)
+        figures = result["figures"]["s/p"]
+        assert result["layers"] == ["classes", "hidden"]
         assert figures["all_units"]["R@1"]["value"] == pytest.approx(2 / 3, abs=1e-4)
         truth.write_text("concept,layer,unit\ndog,classes,6\n")
         assert main(["bench", "units", "s/p", "--truth", str(truth), "--embedder", spec]) == 2
@@ -425,5 +432,5 @@ def test_an_unknown_suite_says_which_there_are(
 
 def test_figures_are_json(source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     capsys.readouterr()
-    assert main(["bench", "retrieval", str(source), "--embedder", own(tmp_path), "--json"]) == 0
+    assert main(["bench", "retrieval", str(source), "--embedder", own_embedder(tmp_path), "--json"]) == 0
     assert set(json.loads(capsys.readouterr().out)) >= {"suite", "figures", "prompts", "machine", "data"}

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from and_retrieval.language.brief import UnitBrief, contrast
 from and_retrieval.language.calibrate import by_meaning
-from and_retrieval.language.summarize import UnitBrief, contrast
 from and_retrieval.types import Embedder
 
 HISS = ("tape hiss", "steady hissing", "background hiss", "hiss", "a hissing noise")
@@ -18,7 +18,7 @@ DOG = UnitBrief(
 )
 
 
-def told(brief: UnitBrief) -> str:
+def top_words(brief: UnitBrief) -> str:
     return " ".join(brief.top).lower()
 
 
@@ -39,7 +39,7 @@ def test_paraphrases_need_meaning_words_are_not_enough(embedder: Embedder) -> No
             "a violin playing, a conversation",
         ),
     )
-    assert "talking" in told(contrast(brief))
+    assert "talking" in top_words(contrast(brief))
     assert set(by_meaning([brief], embedder.embed_text)(brief).top) == {"a dog barking"}
 
 

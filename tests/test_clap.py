@@ -60,11 +60,11 @@ def sounds() -> list[Floats]:
 
 def recordings(shared: Path, count: int) -> list[Floats]:
     paths = sorted((shared / "esc10").rglob("*.ogg"))
-    found = []
+    waveforms = []
     for path in paths[:: len(paths) // count][:count]:
         sound, rate = soundfile.read(path, dtype="float32", always_2d=True)
-        found.append(soxr.resample(sound.mean(axis=1), rate, RATE))
-    return found
+        waveforms.append(soxr.resample(sound.mean(axis=1), rate, RATE))
+    return waveforms
 
 
 class TestMel:
@@ -451,8 +451,8 @@ class TestIndex:
         assert made["embedder"] == f"clap:{plain}"
         run("record", "x", "--target", f"{target}:load", "--run", "net", "--layers", "0")
         run("explain", "x/net", "--concepts", "acoustic", "--llm", "none")
-        found = run("search", "x/net", "rain on a roof", "-k", "3")
-        assert len(found["results"]) == 3
+        answer = run("search", "x/net", "rain on a roof", "-k", "3")
+        assert len(answer["results"]) == 3
         clips = run("search", "x", "--audio", str(tmp_path / "sounds/tone/1.wav"), "-k", "1")
         assert clips["results"][0]["path"].endswith("tone/1.wav")
         assert clips["results"][0]["score"] == pytest.approx(1, abs=1e-5)

@@ -43,8 +43,8 @@ def test_a_name_is_told_by_its_telling_words() -> None:
 
 
 def test_the_first_of_the_best_counts() -> None:
-    found = [["a", "b"], ["a", "b"], ["b", "c"]]
-    assert ranking.first(found, [[1, 1], [0, 1], [2, 1]], ["a", "b", "a"]) == pytest.approx(2 / 3)
+    proposals = [["a", "b"], ["a", "b"], ["b", "c"]]
+    assert ranking.first(proposals, [[1, 1], [0, 1], [2, 1]], ["a", "b", "a"]) == pytest.approx(2 / 3)
 
 
 def test_sentences_are_judged_by_their_own_class() -> None:
@@ -104,6 +104,6 @@ def test_what_language_models_add(suite: str, source: Path, results: Path, monke
         assert all(share <= figures["among"] for share in shares.values())
         assert "smollm2: calibrated" in shares
     else:
-        told = figures["described"]["captions"]["smollm2"]
-        assert np.isclose(sum(told[origin] for origin in sentences.ORIGINS), 1, atol=0.01)
-        assert told["cosine_own"] > told["cosine_other"]
+        captions = figures["described"]["captions"]["smollm2"]
+        assert np.isclose(sum(captions[origin] for origin in sentences.ORIGINS), 1, atol=0.01)
+        assert captions["cosine_own"] > captions["cosine_other"]

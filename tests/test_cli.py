@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from command_line import Answer
 
 from and_retrieval import soundbank
 from and_retrieval.cli import main
+from and_retrieval.language.answers import KeptAnswers
 
 TARGET = f"{Path(__file__).parent / 'targets' / 'planted.py'}:load"
 CONCEPTS = ("dial tone", "heartbeat", "smoke alarm", "white noise", "dog bark", "siren")
@@ -105,15 +107,15 @@ def test_open_concepts_are_words_of_the_captions_where_they_are_wanted(
     line = ["explain", "s/p", "--llm", "none", "--concepts", "labels", "-k", "5", "--open-concepts"]
     run = in_built / "s/runs/p"
     answer(*line, "yes")
-    for told in exported(answer, in_built):
-        label = told["labels"][0]["concept"].split()
-        assert any(word in " ".join(told["open_concepts"]).split() for word in label)
+    for explanation in exported(answer, in_built):
+        label = explanation["labels"][0]["concept"].split()
+        assert any(word in " ".join(explanation["open_concepts"]).split() for word in label)
     made = json.loads((run / "explanation.json").read_text())["open_concepts"]
     assert (made["most"], made["ask_adjectives"]) == (8, False)
     assert "en-core-web-sm" in made["tagger"]
     assert "--llm" in complaint(capsys, *line, "yes", "--ask-adjectives")
     answer(*line, "no")
-    assert [told["open_concepts"] for told in exported(answer, in_built)] == [[]] * 4
+    assert [explanation["open_concepts"] for explanation in exported(answer, in_built)] == [[]] * 4
     assert json.loads((run / "explanation.json").read_text())["open_concepts"] is None
 
 
@@ -176,17 +178,17 @@ def test_search_says_when_nothing_listens(
     assert result["nothing"]
     assert len(result["results"]) == 2
     assert main(["search", "s/p", "constitutional amendment"]) == 0
-    told = capsys.readouterr().out
-    assert told.startswith('nothing here listens for "constitutional amendment" (nearest: detectors:')
-    assert told.count("\n") == 1
+    output = capsys.readouterr().out
+    assert output.startswith('nothing here listens for "constitutional amendment" (nearest: detectors:')
+    assert output.count("\n") == 1
 
 
 def test_search_with_plus_and_minus_like_and_filters(in_built: Path, sounds: Path, answer: Answer) -> None:
     result = answer("search", "s/p", "a smoke alarm", "a dial tone", "--minus", "heartbeat")
     assert result["query"] == "a smoke alarm + a dial tone - heartbeat"
-    assert {found["unit"] for found in result["results"][:2]} == {0, 2}
+    assert {entry["unit"] for entry in result["results"][:2]} == {0, 2}
     like = answer("search", "s/p", "--like", "detectors:2", "--layers", "det*")
-    assert 2 not in [found["unit"] for found in like["results"]]
+    assert 2 not in [entry["unit"] for entry in like["results"]]
     sound = str(sounds.parent / "smoke alarm" / "smoke alarm-3.flac")
     assert answer("search", "s/p", "--audio", sound)["results"][0]["unit"] == 2
     clips = answer("search", "s", "siren", "--minus", "smoke alarm", "-k", "1")["results"]
@@ -325,3 +327,26 @@ def test_demo(tmp_path: Path, answer: Answer) -> None:
     report = Path(result["report"])
     assert report.is_relative_to(tmp_path)
     assert "Responds to" in report.read_text()
+
+
+class Mumbling:
+    """A language model whose answers can never be used."""
+
+    name, chats = "mumbling", False
+
+    def complete(self, prompts: Sequence[Any], *_: Any) -> list[str]:
+        return ["" for _ in prompts]
+
+
+def test_sentences_composed_by_rule_are_not_put_down_to_the_model(
+    in_built: Path, answer: Answer, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = KeptAnswers(Mumbling(), "mumbling")
+    monkeypatch.setattr("and_retrieval.explanation.explain.load_language_model", lambda _: model)
+    assert main(["explain", "s/p", "--concepts", "labels"]) == 0
+    text = capsys.readouterr().out
+    result = answer("explain", "s/p", "--concepts", "labels")
+    assert result["composed"] == result["units"] - result["abstained"] > 0
+    assert f"0 sentences by gemma3 and {result['composed']} composed by rule" in text
+    assert main(["explain", "s/p", "--concepts", "labels", "--llm", "none"]) == 0
+    assert "no sentences" in capsys.readouterr().out

@@ -68,10 +68,10 @@ class TestBuild:
         assert opened.vectors().tobytes() == built.vectors().tobytes()
         np.testing.assert_allclose(np.linalg.norm(opened.vectors(), axis=1), 1, atol=1e-6)
         for row in range(6):
-            found = opened.search(opened.vectors()[row], 3)
-            assert len(found) == 3
-            assert found[0][0] == row
-            assert found[0][1] == pytest.approx(1, abs=1e-6)
+            matches = opened.search(opened.vectors()[row], 3)
+            assert len(matches) == 3
+            assert matches[0][0] == row
+            assert matches[0][1] == pytest.approx(1, abs=1e-6)
 
     def test_twice_gives_the_same_bytes(self, sounds: Path, home: Path) -> None:
         one = ClipIndex.build(sounds, FakeEmbedder(), home / "one/x")
@@ -205,8 +205,8 @@ class TestAdding:
         assert set(reasons(ClipIndex.build(other, fake, home / "x"))) == {"broken.wav", "lost.wav", "bad.wav"}
         write_sound("sounds/broken.wav", noise(0.4, 8_000), 8_000)
         (sounds / "lost.wav").write_text("text now")
-        told = ClipIndex.build(sounds, fake, home / "x").skipped
-        assert sorted((Path(miss.path).name, miss.reason) for miss in told) == [
+        skipped = ClipIndex.build(sounds, fake, home / "x").skipped
+        assert sorted((Path(miss.path).name, miss.reason) for miss in skipped) == [
             ("bad.wav", "empty file"),
             ("lost.wav", "not readable as audio (Format not recognised)"),
         ]
@@ -349,12 +349,12 @@ class TestEmbedder:
         asked: list[str] = []
         embed = fake.embed_text
         monkeypatch.setattr(fake, "embed_text", lambda texts: (asked.extend(texts), embed(texts))[1])
-        found = index.text_vectors(["rain", "dog", "rain"])
-        np.testing.assert_array_equal(found, embed(["rain", "dog", "rain"]))
+        vectors = index.text_vectors(["rain", "dog", "rain"])
+        np.testing.assert_array_equal(vectors, embed(["rain", "dog", "rain"]))
         np.testing.assert_array_equal(index.text_vectors(("sea", "dog")), embed(["sea", "dog"]))
         assert asked == ["rain", "dog", "sea"]
         assert index.text_vectors([]).shape == (0, 8)
-        assert found.dtype == np.float32
+        assert vectors.dtype == np.float32
 
 
 def test_a_clip_is_read_as_it_was_indexed(home: Path, write_sound: WriteSound, fake: FakeEmbedder) -> None:

@@ -170,8 +170,8 @@ def test_a_number_that_cannot_be_used_gets_one_line_before_any_work(
 
 
 def test_no_layer_is_called_nothing(capsys: pytest.CaptureFixture[str]) -> None:
-    said = complaint(capsys, "prune", "s/p", "dog", "--layers", "")
-    assert said == "--layers '': give the name of a layer, or a quoted glob such as 'block*'"
+    message = complaint(capsys, "prune", "s/p", "dog", "--layers", "")
+    assert message == "--layers '': give the name of a layer, or a quoted glob such as 'block*'"
 
 
 @pytest.mark.parametrize(
@@ -380,8 +380,8 @@ def test_a_file_that_is_not_to_be_overwritten_is_refused(
     assert mine.read_text() == "years of work"
     folder = tmp_path / f"folder{right.split(' or ')[0]}"
     folder.mkdir()
-    said = complaint(capsys, *line, option, str(folder))
-    assert said == f"{option} {folder}: this is a folder; give the name of a file"
+    message = complaint(capsys, *line, option, str(folder))
+    assert message == f"{option} {folder}: this is a folder; give the name of a file"
     nowhere = f"/nowhere/x{right.split(' or ')[0]}"
     assert "the folder /nowhere does not exist; make it first" in complaint(capsys, *line, option, nowhere)
 
@@ -451,9 +451,9 @@ def test_a_report_that_needs_more_says_how_much(
     in_built: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "r.html"
-    said = complaint(capsys, "report", "s/p", "--out", str(out), "--megabytes", "0.001")
+    message = complaint(capsys, "report", "s/p", "--out", str(out), "--megabytes", "0.001")
     needed = re.search(
-        r"takes ([\d.]+) megabytes, and 0\.001 are allowed; give --megabytes ([\d.]+) or more", said
+        r"takes ([\d.]+) megabytes, and 0\.001 are allowed; give --megabytes ([\d.]+) or more", message
     )
     assert needed
     assert needed[1] == needed[2]
@@ -519,9 +519,9 @@ def test_a_network_that_ends_the_program_gets_one_line(
     code = {name: "sys.exit(3)" if name == place else "pass" for name in ("forward", "preprocess", "load")}
     file = tmp_path / "ending.py"
     file.write_text(ENDING.format(tests=str(Path(__file__).parent), **code))
-    said = complaint(capsys, "record", "s", "--target", f"{file}:load", "--run", "ending")
-    assert says in said
-    assert "SystemExit: 3" in said
+    message = complaint(capsys, "record", "s", "--target", f"{file}:load", "--run", "ending")
+    assert says in message
+    assert "SystemExit: 3" in message
 
 
 def test_an_interrupt_inside_a_network_passes(

@@ -86,24 +86,24 @@ def opened(home: Path, name: str) -> Run:
 
 def test_a_run_equals_itself(built: Path) -> None:
     run = opened(built, "narrow")
-    found = compare(run, run)
-    matched = found.matched
+    result = compare(run, run)
+    matched = result.matched
     assert matched is not None
     assert (matched.pairs, matched.share_a, matched.share_b, matched.moved) == (2 * UNITS, 1.0, 1.0, 0)
     assert matched.cosine == pytest.approx(1, abs=1e-4)
     assert matched.random_moved_share is not None
     assert matched.random_moved_share > 0.5
-    assert found.layers_a == found.layers_b
-    assert [(pair.a, pair.b) for pair in found.pairs] == [("early", "early"), ("late", "late")]
-    assert not any(": higher in" in line for line in found.findings)
-    assert sum("no clear difference in" in line for line in found.findings) == 2
-    assert not found.left_out
+    assert result.layers_a == result.layers_b
+    assert [(pair.a, pair.b) for pair in result.pairs] == [("early", "early"), ("late", "late")]
+    assert not any(": higher in" in line for line in result.findings)
+    assert sum("no clear difference in" in line for line in result.findings) == 2
+    assert not result.left_out
 
 
 def test_units_lean_as_they_were_planted(built: Path) -> None:
     run = opened(built, "leaning")
-    found = compare(run, run)
-    acoustic, graded = (layer.leaning for layer in found.layers_a)
+    result = compare(run, run)
+    acoustic, graded = (layer.leaning for layer in result.layers_a)
     assert acoustic is not None
     assert graded is not None
     assert acoustic.dims == graded.dims == len(QUALITIES)
@@ -113,19 +113,19 @@ def test_units_lean_as_they_were_planted(built: Path) -> None:
     assert max(acoustic.acoustics.shuffled, graded.concepts.shuffled) < 0
     assert acoustic.acoustics_add.low > 0 > acoustic.concepts_add.high
     assert graded.concepts_add.low > 0 > graded.acoustics_add.high
-    assert found.findings[0].startswith(
+    assert result.findings[0].startswith(
         "s/leaning acoustic: measured qualities explain its units better than concepts do; "
     )
-    shares = [layer.kinds for layer in found.layers_a]
+    shares = [layer.kinds for layer in result.layers_a]
     assert shares[0]["acoustic"].value > 0.8
     assert all(sum(share.value for share in layer.values()) == pytest.approx(1, abs=1e-3) for layer in shares)
-    assert found.findings[1].startswith(
+    assert result.findings[1].startswith(
         "s/leaning acoustic: share of units explained by their label more than by "
     )
     assert (
-        f"by measured sound more than by their label {shares[0]['acoustic'].value:.2f}" in found.findings[1]
+        f"by measured sound more than by their label {shares[0]['acoustic'].value:.2f}" in result.findings[1]
     )
-    assert found.findings[2].startswith(
+    assert result.findings[2].startswith(
         "s/leaning graded: concepts explain its units better than measured qualities do; "
     )
 
@@ -140,22 +140,22 @@ def test_fewer_concepts_than_qualities_are_met_by_as_few_components(built: Path)
 
 
 def test_broad_units_are_told_from_narrow_ones(built: Path) -> None:
-    found = compare(opened(built, "narrow"), opened(built, "broad"))
-    late = found.layers_a[1], found.layers_b[1]
+    result = compare(opened(built, "narrow"), opened(built, "broad"))
+    late = result.layers_a[1], result.layers_b[1]
     assert late[0].polysemanticity is not None
     assert late[1].polysemanticity is not None
     assert late[0].polysemanticity.high < late[1].polysemanticity.low
-    text = "\n".join(found.findings)
+    text = "\n".join(result.findings)
     assert "mean polysemanticity: higher in s/broad late, " in text
     assert "(random clips " in text
     assert "s/narrow in 1, s/broad in 0 of 2 pairs of layers, 1 undecided" in text
-    assert found.matched is not None
-    assert found.matched.moved == 0 or found.matched.moved_share is not None
+    assert result.matched is not None
+    assert result.matched.moved == 0 or result.matched.moved_share is not None
 
 
 def test_shuffled_units_are_no_more_alike_than_chance(built: Path) -> None:
-    found = compare(opened(built, "narrow"), opened(built, "shuffled"))
-    late, shuffled = found.layers_a[1], found.layers_b[0]
+    result = compare(opened(built, "narrow"), opened(built, "shuffled"))
+    late, shuffled = result.layers_a[1], result.layers_b[0]
     assert late.reliable is not None
     assert shuffled.reliable is not None
     assert late.reliable.value > 0.8
@@ -163,19 +163,19 @@ def test_shuffled_units_are_no_more_alike_than_chance(built: Path) -> None:
     assert late.correlation is not None
     assert late.best_correlation is not None
     assert late.correlation.low > late.best_correlation
-    text = "\n".join(found.findings)
+    text = "\n".join(result.findings)
     assert "share of units explained reliably: higher in s/narrow late, " in text
     assert "s/shuffled late: neither concepts nor measured qualities explain its units" in text
-    assert found.matched is not None
-    assert found.matched.shuffled_cosine is not None
-    assert found.matched.cosine is not None
-    assert found.matched.cosine < found.matched.shuffled_cosine + 0.2
+    assert result.matched is not None
+    assert result.matched.shuffled_cosine is not None
+    assert result.matched.cosine is not None
+    assert result.matched.cosine < result.matched.shuffled_cosine + 0.2
 
 
 def test_layers_without_a_common_name_are_paired_by_depth(built: Path) -> None:
-    found = compare(opened(built, "narrow"), opened(built, "other"))
-    assert [(pair.a, pair.b) for pair in found.pairs] == [("early", "hidden"), ("late", "top")]
-    matched = found.matched
+    result = compare(opened(built, "narrow"), opened(built, "other"))
+    assert [(pair.a, pair.b) for pair in result.pairs] == [("early", "hidden"), ("late", "top")]
+    matched = result.matched
     assert matched is not None
     late = compare(opened(built, "shuffled"), opened(built, "other"))
     assert [(pair.a, pair.b) for pair in late.pairs] == [("late", "top")]
@@ -188,18 +188,18 @@ def test_other_clips_and_other_concepts_leave_comparisons_out(built: Path, tmp_p
     narrow = opened(home, "narrow")
     layers = {"late": np.random.default_rng(1).standard_normal((len(index.clips), UNITS))}
     recorded(index, "held", layers, narrow.qualities, hold_out="3")
-    found = compare(narrow, explained(index, "held"))
-    assert found.matched is None
-    assert any("not recorded and tested on the same clips" in line for line in found.left_out)
-    assert not any("than s/" in line for line in found.findings)
-    assert any(line.startswith("s/held late:") for line in found.findings)
+    result = compare(narrow, explained(index, "held"))
+    assert result.matched is None
+    assert any("not recorded and tested on the same clips" in line for line in result.left_out)
+    assert not any("than s/" in line for line in result.findings)
+    assert any(line.startswith("s/held late:") for line in result.findings)
     recorded(index, "words", layers, narrow.qualities)
-    found = compare(narrow, explained(index, "words", "labels"))
-    assert found.matched is not None
-    assert found.matched.moved is None
-    assert found.pairs[0].concepts_a is None
-    assert not any("mean faithfulness" in line or "reliably" in line for line in found.findings)
-    assert any("explained with other concepts" in line for line in found.left_out)
+    result = compare(narrow, explained(index, "words", "labels"))
+    assert result.matched is not None
+    assert result.matched.moved is None
+    assert result.pairs[0].concepts_a is None
+    assert not any("mean faithfulness" in line or "reliably" in line for line in result.findings)
+    assert any("explained with other concepts" in line for line in result.left_out)
 
 
 def test_other_embedders_do_not_compare(built: Path) -> None:
@@ -210,22 +210,22 @@ def test_other_embedders_do_not_compare(built: Path) -> None:
 
 
 def test_the_picture_is_drawn_twice_the_same(built: Path, tmp_path: Path) -> None:
-    found = compare(opened(built, "narrow"), opened(built, "broad"))
+    result = compare(opened(built, "narrow"), opened(built, "broad"))
     for kind in ("png", "svg"):
-        first, second = draw(found, tmp_path / f"a.{kind}"), draw(found, tmp_path / f"b.{kind}")
+        first, second = draw(result, tmp_path / f"a.{kind}"), draw(result, tmp_path / f"b.{kind}")
         assert first.read_bytes() == second.read_bytes()
     text = (tmp_path / "a.svg").read_text()
     assert "<svg" in text
     with pytest.raises(InputError, match=r"ends in \.svg or \.png"):
-        draw(found, tmp_path / "a.pdf")
+        draw(result, tmp_path / "a.pdf")
     with pytest.raises(InputError, match="nowhere does not exist; make it first"):
-        draw(found, tmp_path / "nowhere" / "a.png")
+        draw(result, tmp_path / "nowhere" / "a.png")
 
 
 def test_json_holds_no_more_than_figures(built: Path) -> None:
-    found = as_json(compare(opened(built, "narrow"), opened(built, "broad")))
-    assert json.loads(json.dumps(found))["matched"]["pairs"] == found["matched"]["pairs"]
-    assert "counted" not in found["layers_a"][0]
+    result = as_json(compare(opened(built, "narrow"), opened(built, "broad")))
+    assert json.loads(json.dumps(result))["matched"]["pairs"] == result["matched"]["pairs"]
+    assert "counted" not in result["layers_a"][0]
 
 
 # --- as typed

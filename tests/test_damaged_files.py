@@ -61,15 +61,15 @@ def fuzzed(examples: int = MANY) -> Callable[[Any], Any]:
 @contextmanager
 def one_line() -> Iterator[None]:
     """The block may fail only as the user is to see it."""
-    said = "a result"
+    message = "a result"
     with suppress(AndRetrievalError):
         try:
             yield
         except AndRetrievalError as error:
-            said = str(error)
+            message = str(error)
             raise
-    assert said
-    assert "\n" not in said
+    assert message
+    assert "\n" not in message
 
 
 def changed_bytes(data: st.DataObject, content: bytes) -> bytes:
@@ -337,8 +337,8 @@ def test_faiss_files(
     vectors = np.random.default_rng(0).normal(size=(90, 8)).astype(np.float32)
     path = tmp_path_factory.getbasetemp() / f"{approximate}.faiss"
     faiss_index.save((faiss_index.build_approximate if approximate else faiss_index.build)(vectors), path)
-    found = faiss_index.search(faiss_index.load(path), vectors[:3], 2)
-    assert found[1].shape == (3, 2)
+    neighbours = faiss_index.search(faiss_index.load(path), vectors[:3], 2)
+    assert neighbours[1].shape == (3, 2)
     path.write_bytes(changed_bytes(data, path.read_bytes()))
     try:
         index = faiss_index.load(path)

@@ -94,8 +94,8 @@ def identity(units: int = 6) -> Dictionary:
 def recorded(target: Target, *layers: str) -> dict[str, Floats]:
     plans = plan_layers(target, layers)
     sounds = waves()
-    _, found = next(iter(probe(target, plans, [(np.arange(len(sounds), dtype=np.int32), sounds)])))
-    return {name: values for name, (values, _) in found.items()}
+    _, outputs = next(iter(probe(target, plans, [(np.arange(len(sounds), dtype=np.int32), sounds)])))
+    return {name: values for name, (values, _) in outputs.items()}
 
 
 def output_of(target: Target, layer: str) -> torch.Tensor:
@@ -120,8 +120,8 @@ def test_features_follow_the_formula(seed: int, k: int, activation: str, pre_bia
     dictionary = drawn(seed=seed, activation=activation, pre_bias=pre_bias, **settings)
     x = torch.randn(5, 6, dtype=torch.float64)
     w, b, out = (t.double() for t in (dictionary.encoder, dictionary.encoder_bias, dictionary.decoder_bias))
-    found = dictionary.encode(x)
-    for row, features in zip(x - out if pre_bias else x, found, strict=True):
+    encoded = dictionary.encode(x)
+    for row, features in zip(x - out if pre_bias else x, encoded, strict=True):
         raw = torch.stack([(w[i] * row).sum() + b[i] for i in range(9)])
         if activation == "relu":
             want = raw.clamp(min=0)
@@ -200,8 +200,8 @@ def test_a_dictionary_counts_among_the_weights_and_is_listed() -> None:
     bare = network()
     one, two = attach(network(), "line", drawn()), attach(network(), "line", drawn(seed=1))
     assert len({weights_hash(t.module) for t in (bare, one, two)}) == 3
-    found = attached(attach(one, "pair", identity()))
-    assert [(d.layer, d.unit_axis, d.time_axis, d.path) for d in found] == [
+    listed = attached(attach(one, "pair", identity()))
+    assert [(d.layer, d.unit_axis, d.time_axis, d.path) for d in listed] == [
         ("line", 1, 2, None),
         ("pair", 2, 1, None),
     ]
@@ -250,13 +250,13 @@ def test_wrong_layers_are_refused(layer: str, units: int, says: str) -> None:
 
 
 def tensors(**changes: Any) -> dict[str, torch.Tensor]:
-    own = drawn()
-    assert own.decoder is not None
+    original = drawn()
+    assert original.decoder is not None
     plain = {
-        "encoder.weight": own.encoder,
-        "encoder.bias": own.encoder_bias,
-        "decoder.weight": own.decoder,
-        "b_dec": own.decoder_bias,
+        "encoder.weight": original.encoder,
+        "encoder.bias": original.encoder_bias,
+        "decoder.weight": original.decoder,
+        "b_dec": original.decoder_bias,
     }
     return {name: t for name, t in {**plain, **changes}.items() if t is not None}
 
@@ -281,22 +281,22 @@ def test_saved_and_loaded_it_is_the_same(tmp_path: Path, settings: dict[str, Any
 
 
 def test_the_other_spelling_is_read(tmp_path: Path) -> None:
-    own = drawn(pre_bias=True)
-    assert own.decoder is not None
+    original = drawn(pre_bias=True)
+    assert original.decoder is not None
     other = {
-        "W_enc": own.encoder.T,
-        "b_enc": own.encoder_bias,
-        "W_dec": own.decoder.T,
-        "b_dec": own.decoder_bias,
+        "W_enc": original.encoder.T,
+        "b_enc": original.encoder_bias,
+        "W_dec": original.decoder.T,
+        "b_dec": original.decoder_bias,
     }
     path = tmp_path / "other.safetensors"
     save_file(
         {k: v.contiguous().half() for k, v in other.items()}, path, {"activation": "ReLU", "pre_bias": "true"}
     )
     x = torch.randn(20, 6)
-    found = load_dictionary(path)
-    assert torch.allclose(found.encode(x), own.encode(x), atol=0.02)
-    assert torch.allclose(found.decode(own.encode(x)), own.decode(own.encode(x)), atol=0.05)
+    loaded = load_dictionary(path)
+    assert torch.allclose(loaded.encode(x), original.encode(x), atol=0.02)
+    assert torch.allclose(loaded.decode(original.encode(x)), original.decode(original.encode(x)), atol=0.05)
 
 
 RELU = {"activation": "relu", "pre_bias": "false"}

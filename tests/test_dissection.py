@@ -14,7 +14,7 @@ from and_retrieval import soundbank
 from and_retrieval.benchmark.names import own_names
 from and_retrieval.errors import InputError
 from and_retrieval.language.llm import Likelihood
-from bench import Figures, dissection
+from bench import Figures, dissection, nameless
 from bench import run as run_suite
 from bench.source import ESC10_NAMES
 
@@ -49,10 +49,10 @@ def figures(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Figures:
 
 
 def test_class_units_are_named_by_either_way(figures: Figures) -> None:
-    labels = figures["networks"][TARGET]["labels"]
-    own, wide = labels["4 names (own)"], labels[next(title for title in labels if "esc50" in title)]
-    assert set(own) == {"DB", "TAB"}  # no model, no ICL
-    for method in own.values():
+    labels = figures["networks"][nameless(TARGET)]["labels"]
+    class_names, wide = labels["4 names (own)"], labels[next(title for title in labels if "esc50" in title)]
+    assert set(class_names) == {"DB", "TAB"}  # no model, no ICL
+    for method in class_names.values():
         assert set(method) == set(dissection.SCORES)
         assert method["soft-wpmi"]["top_1"] == {"measured": 1.0, "chance": 0.25}
         assert method["soft-wpmi"]["top_5"] == {"measured": 1.0, "chance": 1.0}
@@ -63,7 +63,7 @@ def test_class_units_are_named_by_either_way(figures: Figures) -> None:
 
 
 def test_the_units_of_a_class_are_pruned(figures: Figures) -> None:
-    pruned = figures["networks"][TARGET]["pruned"]
+    pruned = figures["networks"][nameless(TARGET)]["pruned"]
     assert set(pruned) == {"zero", "mean"}
     zero, mean = (pruned[ablate]["selectors"] for ablate in ("zero", "mean"))
     assert set(zero) == {*dissection.SELECTORS, "random"}

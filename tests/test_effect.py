@@ -87,20 +87,20 @@ def test_an_effect_by_hand() -> None:
     after = np.log(
         np.array([[0.3, 0.5, 0.2], [0.2, 0.6, 0.2], [0.1, 0.2, 0.7], [1.0, 1e-9, 1e-9]], np.float32)
     )
-    found = effect(before, after, np.array([0, 1, 2, -1]), np.array([True, False, False, False]), ABC)
-    assert found.delta_target == pytest.approx(-0.5)
-    assert found.delta_rest == pytest.approx(0.0, abs=1e-6)
-    assert found.gap == pytest.approx(0.5)
-    assert found.delta_target_logit == pytest.approx(np.log(0.3 / 0.8), rel=1e-5)
-    assert found.gap_logit == pytest.approx((np.log(6 / 7) + np.log(7 / 6)) / 2 - np.log(3 / 8), rel=1e-5)
-    assert (found.accuracy_target_before, found.accuracy_target) == (1, 0)
-    assert (found.accuracy_rest_before, found.accuracy_rest) == (1, 1)
-    assert [(c.name, c.clips, c.target) for c in found.classes] == [
+    result = effect(before, after, np.array([0, 1, 2, -1]), np.array([True, False, False, False]), ABC)
+    assert result.delta_target == pytest.approx(-0.5)
+    assert result.delta_rest == pytest.approx(0.0, abs=1e-6)
+    assert result.gap == pytest.approx(0.5)
+    assert result.delta_target_logit == pytest.approx(np.log(0.3 / 0.8), rel=1e-5)
+    assert result.gap_logit == pytest.approx((np.log(6 / 7) + np.log(7 / 6)) / 2 - np.log(3 / 8), rel=1e-5)
+    assert (result.accuracy_target_before, result.accuracy_target) == (1, 0)
+    assert (result.accuracy_rest_before, result.accuracy_rest) == (1, 1)
+    assert [(c.name, c.clips, c.target) for c in result.classes] == [
         ("a", 1, True),
         ("b", 1, False),
         ("c", 1, False),
     ]
-    assert [round(c.delta, 6) for c in found.classes] == [-0.5, -0.1, 0.1]
+    assert [round(c.delta, 6) for c in result.classes] == [-0.5, -0.1, 0.1]
 
 
 @given(st.integers(0, 2**16), st.lists(st.floats(-50, 50), min_size=8, max_size=8), st.floats(-20, 20))
@@ -111,10 +111,10 @@ def test_what_lifts_all_classes_alike_is_no_effect_but_in_raw_logits(
     before = rng.normal(0, 3, (8, 5))
     truth, is_target = np.arange(8) % 3, np.arange(8) % 3 == 0
     lift = np.array(lifts) + of_target * is_target
-    found = effect(before, before + lift[:, None], truth, is_target, ABC)
-    assert found.gap == pytest.approx(0, abs=1e-9)
-    assert found.gap_centred == pytest.approx(0, abs=1e-9)
-    assert found.gap_logit == pytest.approx(lift[~is_target].mean() - lift[is_target].mean(), abs=1e-9)
+    result = effect(before, before + lift[:, None], truth, is_target, ABC)
+    assert result.gap == pytest.approx(0, abs=1e-9)
+    assert result.gap_centred == pytest.approx(0, abs=1e-9)
+    assert result.gap_logit == pytest.approx(lift[~is_target].mean() - lift[is_target].mean(), abs=1e-9)
     after = rng.normal(0, 3, (8, 5))
     plain, lifted = (effect(before, x, truth, is_target, ABC) for x in (after, after + lift[:, None]))
     assert plain.gap_centred == pytest.approx(lifted.gap_centred, abs=1e-9)
@@ -124,36 +124,36 @@ def test_what_lifts_all_classes_alike_is_no_effect_but_in_raw_logits(
 def test_centred_logits_by_hand() -> None:
     before = np.array([[4.0, 1, 1], [0, 3, 0]])
     after = np.array([[1.0, 1, 1], [0, 3, 6]])
-    found = effect(before, after, np.array([0, 1]), np.array([True, False]), ABC)
-    assert (found.delta_target_logit, found.delta_rest_logit, found.gap_logit) == (-3, 0, 3)
-    assert (found.delta_target_centred, found.delta_rest_centred, found.gap_centred) == (-2, -2, 0)
+    result = effect(before, after, np.array([0, 1]), np.array([True, False]), ABC)
+    assert (result.delta_target_logit, result.delta_rest_logit, result.gap_logit) == (-3, 0, 3)
+    assert (result.delta_target_centred, result.delta_rest_centred, result.gap_centred) == (-2, -2, 0)
 
 
 def test_a_class_of_several_columns() -> None:
     before = np.array([[2, 1, 0, 0], [0, 0, 3, 0]], np.float32)
     after = np.array([[0, 0, 0, 1], [0, 0, 3, 0]], np.float32)
     dog = OutputClass("Bark + Dog", (1, 0))
-    found = effect(before, after, np.array([0, 1]), np.array([True, False]), (dog, OutputClass("c", (2,))))
+    result = effect(before, after, np.array([0, 1]), np.array([True, False]), (dog, OutputClass("c", (2,))))
     e = np.e
-    assert found.delta_target == pytest.approx(2 / (3 + e) - (e**2 + e) / (e**2 + e + 2))
-    assert found.delta_target_logit == pytest.approx(np.log(2) - np.log(e**2 + e))
-    assert (found.accuracy_target_before, found.accuracy_target) == (1, 0)
-    assert found.delta_rest == found.delta_rest_logit == 0
+    assert result.delta_target == pytest.approx(2 / (3 + e) - (e**2 + e) / (e**2 + e + 2))
+    assert result.delta_target_logit == pytest.approx(np.log(2) - np.log(e**2 + e))
+    assert (result.accuracy_target_before, result.accuracy_target) == (1, 0)
+    assert result.delta_rest == result.delta_rest_logit == 0
 
 
 def test_nothing_to_compare_with() -> None:
     logits = np.zeros((2, 3), np.float32)
-    for own in (True, False):
+    for of_class in (True, False):
         with pytest.raises(InputError, match="are needed to measure an effect"):
-            effect(logits, logits, np.array([0, 0]), np.array([own, own]), ABC)
+            effect(logits, logits, np.array([0, 0]), np.array([of_class, of_class]), ABC)
 
 
 def test_large_logits() -> None:
     before = np.array([[1000, 0, 0], [0, -1000, -2000]], np.float32)
     after = np.array([[1000, 1000, -1000], [0, -1000, -2000]], np.float32)
-    found = effect(before, after, np.array([0, 1]), np.array([True, False]), ABC)
-    assert (found.delta_target, found.delta_rest, found.gap) == (-0.5, 0, 0.5)
-    assert found.delta_rest_logit == 0
+    result = effect(before, after, np.array([0, 1]), np.array([True, False]), ABC)
+    assert (result.delta_target, result.delta_rest, result.gap) == (-0.5, 0, 0.5)
+    assert result.delta_rest_logit == 0
 
 
 @pytest.mark.parametrize(
@@ -196,11 +196,11 @@ def batches(sizes: tuple[int, ...] = (3, 2)) -> list[list[Floats]]:
 def test_logits_are_those_of_whole_passes() -> None:
     target = network()
     masks: list[dict[str, list[int]]] = [{"1": [0, 5], "3": [2]}, {"3": [0, 1, 2, 3]}, {}]
-    found = masked_logits(target, PLANS, batches(), masks)
-    assert found.shape == (4, 5, 3)
+    masked_passes = masked_logits(target, PLANS, batches(), masks)
+    assert masked_passes.shape == (4, 5, 3)
     assert target.preprocess.calls == [3, 2]  # type: ignore[attr-defined]  # once a batch, whatever the masks
     inputs = torch.from_numpy(np.concatenate([np.stack(batch) for batch in batches()]))
-    for mask, logits in zip([{}, *masks], found, strict=True):
+    for mask, logits in zip([{}, *masks], masked_passes, strict=True):
         with torch.inference_mode(), masked(target, mask, PLANS):
             expected = torch.cat([target.module(part.clone()) for part in inputs.split([3, 2])])
         np.testing.assert_array_equal(logits, expected.numpy())

@@ -121,8 +121,8 @@ class TestText:
     def test_finds_rendered_sounds(self, embedder: Embedder) -> None:
         concepts = ("rain", "siren", "dog bark", "church bell", "crickets", "telephone ring")
         sounds = embedder.embed_audio([clip(c, 1).waveform for c in concepts])
-        found = (sounds @ embedder.embed_text(concepts).T).argmax(axis=1)
-        assert (found == np.arange(len(concepts))).mean() >= 5 / 6
+        nearest = (sounds @ embedder.embed_text(concepts).T).argmax(axis=1)
+        assert (nearest == np.arange(len(concepts))).mean() >= 5 / 6
 
 
 class TestFingerprint:
@@ -244,8 +244,8 @@ def test_zero_shot_on_esc10(embedder: Embedder, shared: Path) -> None:
     names = sorted({row["label"] for row in rows})
     assert len(names) == 10
     sounds = [read_window(shared / "esc10" / row["path"], 0.0, 5.0, 16_000) for row in rows]
-    found = (embedder.embed_audio(sounds) @ embedder.embed_text(names).T).argmax(axis=1)
-    right = np.mean([names[n] == row["label"] for n, row in zip(found, rows, strict=True)])
+    nearest = (embedder.embed_audio(sounds) @ embedder.embed_text(names).T).argmax(axis=1)
+    right = np.mean([names[n] == row["label"] for n, row in zip(nearest, rows, strict=True)])
     print(f"ESC-10 zero-shot top-1: {right:.4f}")
     assert right >= 0.93
 

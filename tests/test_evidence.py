@@ -189,7 +189,7 @@ class TestOnDisk:
     def test_recording_again_with_fewer_layers_leaves_nothing_behind(self, folder: Folder) -> None:
         network = Network(12)
         committed(network, folder)
-        batches = ((rows, {"conv": found["conv"]}) for rows, found in network.batches(4))
+        batches = ((rows, {"conv": outputs["conv"]}) for rows, outputs in network.batches(4))
         commit_batches(folder, batches, PLANS[:1], network.held, 3)
         assert len(list(folder.path.iterdir())) == 3
         assert [layer.name for layer in evidence_in(folder)] == ["conv"]

@@ -46,23 +46,23 @@ def explained(recording: Recording, bank: ConceptBank, **settings: Any) -> Expla
     return explain(recording, [bank], LabelConfig(k=5, count=2), SILENT, opened=opened, **settings)
 
 
-def labels(told: Explained) -> set[str]:
-    named = (label for unit in told for label in unit.labels)
-    meant = (label for unit in told for meaning in unit.meanings for label in meaning.labels)
+def labels(explanations: Explained) -> set[str]:
+    named = (label for unit in explanations for label in unit.labels)
+    meant = (label for unit in explanations for meaning in unit.meanings for label in meaning.labels)
     return {label.concept for label in (*named, *meant)}
 
 
 def test_every_unit_is_told_of_in_order(recording: Recording) -> None:
-    told = explained(recording, OLD)
-    assert [(unit.layer, unit.unit) for unit in told] == [
+    explanations = explained(recording, OLD)
+    assert [(unit.layer, unit.unit) for unit in explanations] == [
         (n, u) for n, units in LAYERS.items() for u in range(units)
     ]
     for layer in recording.layers:
         for unit in range(layer.units):
-            row = told[recording.unit_index.row(f"{layer.name}:{unit}")]
+            row = explanations[recording.unit_index.row(f"{layer.name}:{unit}")]
             assert [clip.row for clip in row.top] == [r for r in layer.top.rows[unit].tolist() if r >= 0]
             assert [clip.activation for clip in row.low] == layer.low.values[unit].tolist()
-            assert set(told.phrases) >= {clip.row for clip in (*row.top, *row.low)}
+            assert set(explanations.phrases) >= {clip.row for clip in (*row.top, *row.low)}
             assert not {clip.row for clip in row.top} & set(recording.held_out_rows.tolist())
 
 
@@ -161,12 +161,14 @@ def test_killed_between_its_files_it_leaves_the_old_or_the_new(
     with pytest.raises(Killed):
         explained(recording, NEW)
     monkeypatch.undo()
-    told = load_explained(Recording.open(recording.folder, recording.index))
+    explanations = load_explained(Recording.open(recording.folder, recording.index))
     bank = NEW if step == f"after {FILE}" else OLD
-    assert (told.manifest.bank, told.manifest.concepts) == (bank.name, bank.concepts)
-    assert labels(told)
-    assert labels(told) <= set(bank.concepts)
-    assert {word for phrase in told.phrases.values() for word in phrase.split(", ")} <= set(bank.concepts)
+    assert (explanations.manifest.bank, explanations.manifest.concepts) == (bank.name, bank.concepts)
+    assert labels(explanations)
+    assert labels(explanations) <= set(bank.concepts)
+    assert {word for phrase in explanations.phrases.values() for word in phrase.split(", ")} <= set(
+        bank.concepts
+    )
     again = explained(recording, NEW)
     assert labels(again) <= set(NEW.concepts)
     assert {path.name.partition("-")[0] for path in recording.folder.path.iterdir()} == {
@@ -206,12 +208,12 @@ def test_bad_settings_change_nothing(settings: dict[str, Any], says: str, record
 
 def test_every_field_is_filled_by_some_step(recording: Recording) -> None:
     """A field that no step fills would always be empty: `explain` sets all but the captions' test here."""
-    told = explained(recording, OLD)
+    explanations = explained(recording, OLD)
     bare = Explanation("x", 0)
     never = {
         field.name
         for field in fields(Explanation)
-        if all(getattr(unit, field.name) == getattr(bare, field.name) for unit in told)
+        if all(getattr(unit, field.name) == getattr(bare, field.name) for unit in explanations)
     }
     assert never <= {
         "caption_faithfulness", "acoustics", "preferences", "meanings", "open_concepts", "kind", "tuning", "profile",

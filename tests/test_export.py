@@ -204,9 +204,9 @@ def test_weights_are_really_zero(tmp_path: Path) -> None:
     target = as_target(Norms())
     plans = (LayerPlan("relu", 6, 1, None, "mean"),)
     path = exported_from(target, {"relu": [2]}, plans, tmp_path / "p.safetensors")
-    state, own = load_file(path), target.module.state_dict()
+    state, in_memory = load_file(path), target.module.state_dict()
     assert state["norm.weight"][2] == state["norm.bias"][2] == 0
-    assert torch.equal(state["conv.weight"], own["conv.weight"])
+    assert torch.equal(state["conv.weight"], in_memory["conv.weight"])
 
 
 def refused(module: nn.Module, layer: str, axis: int, tmp_path: Path, units: int = 4) -> str:

@@ -100,8 +100,8 @@ class TestEveryBackend:
         for k, among in ((10, None), (100, None), (10, np.arange(len(vectors)) % 3 == 0)):
             scores, rows = backend.search(index, queries, k, among)
             expected, best = brute_force(vectors, queries, k, among)
-            found = np.mean([np.isin(a, b).mean() for a, b in zip(rows, best, strict=True)])
-            assert found >= (1 if backend.exact else 0.99)
+            recall = np.mean([np.isin(a, b).mean() for a, b in zip(rows, best, strict=True)])
+            assert recall >= (1 if backend.exact else 0.99)
             np.testing.assert_allclose(np.einsum("qd,qkd->qk", queries, vectors[rows]), scores, atol=1e-5)
             assert (np.diff(scores, axis=1) <= 1e-6).all()
             assert scores.sum() <= expected.sum() + 1e-2
@@ -160,8 +160,8 @@ def test_the_mean_is_not_taken_off() -> None:
     rows = clustered(20_000, dim=200) + 0.2 * shared / np.linalg.norm(shared)
     vectors = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
     queries = clustered(40, dim=200, seed=1)
-    found, best = search(build_approximate(vectors), queries, 10)[1], brute_force(vectors, queries, 10)[1]
-    assert np.mean([np.isin(a, b).mean() for a, b in zip(found, best, strict=True)]) >= 0.97
+    nearest, best = search(build_approximate(vectors), queries, 10)[1], brute_force(vectors, queries, 10)[1]
+    assert np.mean([np.isin(a, b).mean() for a, b in zip(nearest, best, strict=True)]) >= 0.97
 
 
 def test_on_unit_vectors_the_score_is_the_cosine() -> None:

@@ -12,15 +12,8 @@ import pytest
 from scipy.stats import kstest, permutation_test
 from sklearn.metrics import average_precision_score
 
-from and_retrieval.explanation.faithfulness import (
-    Faithfulness,
-    auprc,
-    expected_best,
-    exponential_scores,
-    faithfulness,
-    left_over,
-    strongest,
-)
+from and_retrieval.explanation.agreement import auprc, expected_best, exponential_scores, strongest
+from and_retrieval.explanation.faithfulness import Faithfulness, faithfulness, left_over
 from and_retrieval.explanation.scores import soft_wpmi
 
 Array = npt.NDArray[Any]
@@ -61,9 +54,9 @@ def test_noise_gets_no_reliable_label(kind: str) -> None:
         _, similarity = world(rng)
         activations = NOISE[kind](rng, (SEEN + HELD, 200)).astype(np.float32)
         labels = best_labels(similarity[:SEEN], activations[:SEEN])
-        found = faithfulness(activations[SEEN:], similarity[SEEN:], labels, permutations=4000, seed=seed)
-        shares.append(found.reliable.mean())
-        p_values.append(found.p_value[np.isfinite(found.pearson)])
+        result = faithfulness(activations[SEEN:], similarity[SEEN:], labels, permutations=4000, seed=seed)
+        shares.append(result.reliable.mean())
+        p_values.append(result.p_value[np.isfinite(result.pearson)])
     assert max(shares) <= 0.05
     p = np.concatenate(p_values)
     assert np.mean(p <= 0.05) < 0.08
@@ -78,10 +71,10 @@ def test_detectors_keep_their_labels_and_shuffled_ones_do_not() -> None:
     truth = rng.integers(0, CONCEPTS // 3, 150)
     units = (carried[:, None] == truth) + 0.2 * rng.standard_normal((SEEN + HELD, 150))
     labels = best_labels(similarity[:SEEN], units[:SEEN])
-    found = faithfulness(units[SEEN:], similarity[SEEN:], labels)
+    result = faithfulness(units[SEEN:], similarity[SEEN:], labels)
     present = np.isin(truth, carried[SEEN:])
-    assert found.reliable[present].mean() > 0.95
-    assert np.all(found.pearson[found.reliable] > found.random_pearson[found.reliable])
+    assert result.reliable[present].mean() > 0.95
+    assert np.all(result.pearson[result.reliable] > result.random_pearson[result.reliable])
     for seed in range(4):
         shuffled = np.random.default_rng(seed).permutation(units[:SEEN])
         labels = best_labels(similarity[:SEEN], shuffled)
@@ -95,9 +88,9 @@ def test_true_units_among_noise_are_found_and_few_others() -> None:
     truth = rng.integers(0, CONCEPTS // 3, 2000)
     units = rng.standard_normal((200, 2000))
     units[:, :20] += 6 * (carried[:, None] == truth[:20])
-    found = faithfulness(units, similarity, 3 * truth)
-    assert found.reliable[:20].all()
-    assert found.reliable[20:].sum() <= 5
+    result = faithfulness(units, similarity, 3 * truth)
+    assert result.reliable[:20].all()
+    assert result.reliable[20:].sum() <= 5
 
 
 def test_a_label_no_better_than_any_other_is_not_reliable() -> None:
@@ -105,10 +98,10 @@ def test_a_label_no_better_than_any_other_is_not_reliable() -> None:
     loudness = rng.standard_normal((100, 1))
     similarity = (loudness + 0.5 * rng.standard_normal((100, CONCEPTS))).astype(np.float32)
     units = loudness + 0.3 * rng.standard_normal((100, 300))
-    found = faithfulness(units, similarity, rng.integers(0, CONCEPTS, 300))
-    assert np.mean(found.q_value <= 0.05) == 1
-    assert found.reliable.mean() < 0.2
-    assert found.pearson.mean() == pytest.approx(found.random_pearson.mean(), abs=0.02)
+    result = faithfulness(units, similarity, rng.integers(0, CONCEPTS, 300))
+    assert np.mean(result.q_value <= 0.05) == 1
+    assert result.reliable.mean() < 0.2
+    assert result.pearson.mean() == pytest.approx(result.random_pearson.mean(), abs=0.02)
 
 
 def test_every_figure_by_its_definition() -> None:
@@ -116,8 +109,8 @@ def test_every_figure_by_its_definition() -> None:
     similarity = rng.standard_normal((40, 7)).astype(np.float32)
     units = rng.standard_normal((40, 5)).astype(np.float16) + similarity[:, :5].astype(np.float16)
     labels = np.array([0, 1, 2, 3, 6])
-    found = faithfulness(units, similarity, labels)
-    assert found.clips == 40
+    result = faithfulness(units, similarity, labels)
+    assert result.clips == 40
     for unit, label in enumerate(labels):
         a = units[:, unit].astype(float)
         scores = exponential_scores(a[None])[0]
@@ -129,17 +122,17 @@ def test_every_figure_by_its_definition() -> None:
         ):
             every = [measure(column.astype(float)) for column in similarity.T]
             draws = [max(chosen) for chosen in combinations(every, 6)]
-            assert getattr(found, name)[unit] == pytest.approx(every[label], abs=1e-6)
-            assert getattr(found, f"random_{name}")[unit] == pytest.approx(np.mean(every), abs=1e-6)
-            assert getattr(found, f"best_{name}")[unit] == pytest.approx(np.mean(draws), abs=1e-6)
-        assert found.base_rate[unit] == 0.2
+            assert getattr(result, name)[unit] == pytest.approx(every[label], abs=1e-6)
+            assert getattr(result, f"random_{name}")[unit] == pytest.approx(np.mean(every), abs=1e-6)
+            assert getattr(result, f"best_{name}")[unit] == pytest.approx(np.mean(draws), abs=1e-6)
+        assert result.base_rate[unit] == 0.2
 
 
 def test_p_value_is_that_of_the_permutation_test() -> None:
     rng = np.random.default_rng(4)
     similarity = rng.standard_normal((50, 12)).astype(np.float32)
     units = np.maximum(rng.standard_normal((50, 12)) + np.linspace(0, 0.6, 12) * similarity, 0)
-    found = faithfulness(units, similarity, np.arange(12))
+    result = faithfulness(units, similarity, np.arange(12))
     for unit in range(12):
         scores = exponential_scores(units[None, :, unit])[0]
         expected = permutation_test(
@@ -153,7 +146,7 @@ def test_p_value_is_that_of_the_permutation_test() -> None:
         ).pvalue
         # Two estimates of 20,000 draws each, of 2,000 where p is large.
         deviation = np.sqrt(expected * (1 / 2_000 if expected > 0.005 else 1 / 10_000)) + 1e-4
-        assert abs(found.p_value[unit] - expected) < 4 * deviation
+        assert abs(result.p_value[unit] - expected) < 4 * deviation
 
 
 def test_groups_are_dealt_out_whole() -> None:
@@ -184,17 +177,17 @@ def test_groups_of_several_sizes() -> None:
     p = faithfulness(noise, similarity, labels, groups=files, permutations=2000).p_value
     assert np.mean(p <= 0.05) < 0.09
     assert 0.3 < p.mean() < 0.6
-    found = faithfulness(similarity[:, labels] + noise, similarity, labels, groups=files)
-    assert found.reliable.mean() > 0.95
+    result = faithfulness(similarity[:, labels] + noise, similarity, labels, groups=files)
+    assert result.reliable.mean() > 0.95
 
 
 def test_nothing_to_permute_is_no_evidence() -> None:
     rng = np.random.default_rng(7)
     similarity = rng.standard_normal((30, CONCEPTS))
-    found = faithfulness(similarity[:, :4], similarity, np.arange(4), groups=np.zeros(30, dtype=int))
-    np.testing.assert_array_equal(found.p_value, 1)
-    assert not found.reliable.any()
-    np.testing.assert_allclose(found.pearson, 1)
+    result = faithfulness(similarity[:, :4], similarity, np.arange(4), groups=np.zeros(30, dtype=int))
+    np.testing.assert_array_equal(result.p_value, 1)
+    assert not result.reliable.any()
+    np.testing.assert_allclose(result.pearson, 1)
 
 
 def test_a_unit_with_two_meanings_needs_both_labels() -> None:
@@ -216,14 +209,14 @@ def test_units_without_anything_to_test() -> None:
     units = rng.standard_normal((80, 4))
     units[:, 1] = 3  # constant
     units[:, 2] = np.nan
-    found = faithfulness(units, similarity, np.array([-1, 0, 0, 0]))
+    result = faithfulness(units, similarity, np.array([-1, 0, 0, 0]))
     for name in FIGURES[:-3]:
-        assert np.isnan(getattr(found, name)[:3]).all(), name
-        assert np.isfinite(getattr(found, name)[3]), name
-    np.testing.assert_array_equal(found.p_value[:3], 1)
-    np.testing.assert_array_equal(found.q_value[:3], 1)
-    assert found.q_value[3] == found.p_value[3]
-    assert not found.reliable[:3].any()
+        assert np.isnan(getattr(result, name)[:3]).all(), name
+        assert np.isfinite(getattr(result, name)[3]), name
+    np.testing.assert_array_equal(result.p_value[:3], 1)
+    np.testing.assert_array_equal(result.q_value[:3], 1)
+    assert result.q_value[3] == result.p_value[3]
+    assert not result.reliable[:3].any()
 
 
 def test_unreadable_clips_are_left_out() -> None:
@@ -243,9 +236,9 @@ def test_unreadable_clips_are_left_out() -> None:
 def test_too_few_clips_prove_nothing(clips: int) -> None:
     rng = np.random.default_rng(11)
     similarity = rng.standard_normal((clips, 5)).astype(np.float32)
-    found = faithfulness(similarity[:, :3], similarity, np.arange(3))
-    assert found.clips == clips
-    assert not found.reliable.any()
+    result = faithfulness(similarity[:, :3], similarity, np.arange(3))
+    assert result.clips == clips
+    assert not result.reliable.any()
 
 
 def test_a_bank_of_one_concept_leaves_the_permutation_test() -> None:
@@ -307,11 +300,11 @@ def test_random_auprc_with_tied_concepts() -> None:
     similarity = np.round(rng.standard_normal((60, 6)))
     similarity[:, 5] = 0.2
     units = np.maximum(rng.standard_normal((60, 8)) - np.linspace(-1, 1.8, 8), 0)
-    found = faithfulness(units, similarity, np.zeros(8, int))
+    result = faithfulness(units, similarity, np.zeros(8, int))
     positives = strongest(units.T)
     every = [[average_precision_score(p, z) for z in similarity.T] for p in positives]
-    np.testing.assert_allclose(found.random_auprc, np.mean(every, axis=1), rtol=1e-6)
-    np.testing.assert_allclose(found.base_rate, positives.mean(axis=1))
+    np.testing.assert_allclose(result.random_auprc, np.mean(every, axis=1), rtol=1e-6)
+    np.testing.assert_allclose(result.base_rate, positives.mean(axis=1))
 
 
 def test_exponential_scores_and_strongest_of_ties() -> None:
@@ -343,9 +336,9 @@ def two_of_eight(random: np.random.Generator) -> tuple[Any, Any]:
 
 def test_a_label_holds_in_what_the_others_leave() -> None:
     activations, similarity = two_of_eight(np.random.default_rng(19))
-    own, other = np.zeros(40, int), np.ones((40, 1), int)
+    label, other = np.zeros(40, int), np.ones((40, 1), int)
     rest = left_over(activations, similarity, other)
-    alone, beside = faithfulness(activations, similarity, own), faithfulness(rest, similarity, own)
+    alone, beside = faithfulness(activations, similarity, label), faithfulness(rest, similarity, label)
     assert beside.reliable[:20].all()
     assert (beside.correlation[:20] > alone.correlation[:20]).all()
     assert beside.reliable[20:].sum() <= 1

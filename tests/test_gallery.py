@@ -46,5 +46,5 @@ def test_can_be_recorded_as_it_stands(
         folder = write_sound(f"sounds/{number}.wav", sound, 32_000).parent
     ClipIndex.build(folder, FakeEmbedder(), home / "s")
     options = ("--batch", "2", "--top-k", "2", "--hold-out", "0", "--run", "r")
-    told = answer("record", "s", "--target", f"{tmp_path / 'network.py'}:load", *options)
-    assert {layer["name"]: layer["units"] for layer in told["layers"]} == EXPECTED[name]
+    summary = answer("record", "s", "--target", f"{tmp_path / 'network.py'}:load", *options)
+    assert {layer["name"]: layer["units"] for layer in summary["layers"]} == EXPECTED[name]

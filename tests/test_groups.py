@@ -48,10 +48,10 @@ def sets(shares: tuple[int, ...], units: int, seed: int = 1) -> Ints:
     rows = []
     for _ in range(units):
         classes = random.choice(CLASSES, len(shares), replace=False)
-        own = [
+        members = [
             c * PER_CLASS + random.choice(PER_CLASS, n, False) for c, n in zip(classes, shares, strict=True)
         ]
-        rows.append(random.permutation(np.concatenate(own)))
+        rows.append(random.permutation(np.concatenate(members)))
     return np.array(rows, np.int32)
 
 
@@ -77,12 +77,12 @@ def test_random_sets_are_split_as_rarely_as_said(space: Space) -> None:
 @pytest.mark.parametrize("shares", [(10, 10), (14, 6), (8, 6, 6), (5, 5, 5, 5), (4, 4)])
 def test_planted_classes_are_the_groups(space: Space, shares: tuple[int, ...]) -> None:
     rows = sets(shares, 200)
-    found = find_groups(space, rows, equal(rows))
-    own = rows // PER_CLASS
+    groups = find_groups(space, rows, equal(rows))
+    classes = rows // PER_CLASS
     right = [
-        found.group[unit].min() >= 0
+        groups.group[unit].min() >= 0
         and all(
-            (found.group[unit, a] == found.group[unit, b]) == (own[unit, a] == own[unit, b])
+            (groups.group[unit, a] == groups.group[unit, b]) == (classes[unit, a] == classes[unit, b])
             for a, b in combinations(range(rows.shape[1]), 2)
         )
         for unit in range(len(rows))
@@ -98,8 +98,8 @@ def test_the_first_group_has_the_strongest_clip_and_they_count_up(space: Space) 
 
 
 def test_at_most_so_many_groups_the_heaviest_ones(space: Space) -> None:
-    own = [c * PER_CLASS + np.arange(4 if c else 3) for c in range(MOST_GROUPS + 1)]
-    rows = np.concatenate(own)[None].astype(np.int32)
+    members = [c * PER_CLASS + np.arange(4 if c else 3) for c in range(MOST_GROUPS + 1)]
+    rows = np.concatenate(members)[None].astype(np.int32)
     group = find_groups(space, rows, equal(rows)).group[0]
     assert set(group[rows[0] >= PER_CLASS]) == set(range(MOST_GROUPS))
     assert set(group[rows[0] < PER_CLASS]) == {-1}
@@ -117,10 +117,10 @@ def test_clips_of_one_file_make_no_group() -> None:
 def test_clips_without_weight_are_none(space: Space) -> None:
     rows = sets((10, 10), 20)
     weights = np.where(rows // PER_CLASS == (rows // PER_CLASS)[:, :1], 1, 0).astype(np.float32)
-    found = find_groups(space, rows, weights)
-    assert not found.several.any()
+    groups = find_groups(space, rows, weights)
+    assert not groups.several.any()
     alone = find_groups(space, np.where(weights > 0, rows, -1).astype(np.int32), weights)
-    np.testing.assert_array_equal(found.polysemanticity, alone.polysemanticity)
+    np.testing.assert_array_equal(groups.polysemanticity, alone.polysemanticity)
 
 
 def test_a_group_that_hardly_counts_is_none(space: Space) -> None:
@@ -155,12 +155,12 @@ def test_polysemanticity_is_the_mean_over_pairs_of_different_files(space: Space)
     weights = np.linspace(1, 0.2, 8, dtype=np.float32)[None]
     files = space.files.copy()
     files[rows[0, 1]] = files[rows[0, 0]]
-    told = replace(space, files=files, random_cosine=0.1)
+    changed = replace(space, files=files, random_cosine=0.1)
     pairs = [(a, b) for a, b in combinations(range(8), 2) if files[rows[0, a]] != files[rows[0, b]]]
     vectors = space.directions[rows[0]].astype(np.float64)
     counts = [float(weights[0, a] * weights[0, b]) for a, b in pairs]
     mean = np.average([vectors[a] @ vectors[b] for a, b in pairs], weights=counts)
-    assert find_groups(told, rows, weights).polysemanticity[0] == pytest.approx((1 - mean) / 0.9, abs=1e-5)
+    assert find_groups(changed, rows, weights).polysemanticity[0] == pytest.approx((1 - mean) / 0.9, abs=1e-5)
 
 
 @settings(deadline=None, max_examples=40)
@@ -197,9 +197,9 @@ def test_few_clips_have_no_groups(clips: int) -> None:
 def test_one_long_file_has_no_groups() -> None:
     vectors = clip_vectors()
     rows = sets((10, 10), 5)
-    found = find_groups(probe_space(vectors, np.zeros(len(vectors), np.intp), 20), rows, equal(rows))
-    assert not found.several.any()
-    assert np.isnan(found.polysemanticity).all()
+    groups = find_groups(probe_space(vectors, np.zeros(len(vectors), np.intp), 20), rows, equal(rows))
+    assert not groups.several.any()
+    assert np.isnan(groups.polysemanticity).all()
 
 
 def test_a_dead_layer_is_no_trouble(space: Space) -> None:
@@ -219,7 +219,7 @@ def test_recordings_of_one_class_stay_whole_and_two_are_told_apart(
     space = probe_space(index.vectors(), files, 20)
     random = np.random.default_rng(0)
     rows = {name: np.flatnonzero(label == name) for name in np.unique(label)}
-    single = [random.choice(own, 20, False) for own in rows.values() for _ in range(30)]
+    single = [random.choice(class_rows, 20, False) for class_rows in rows.values() for _ in range(30)]
     double = [
         np.concatenate([random.choice(rows[one], 10, False) for one in pair])
         for pair in combinations(rows, 2)

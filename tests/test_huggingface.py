@@ -96,8 +96,8 @@ def test_classes_are_those_of_the_pipeline(model: Saved) -> None:
     assert target.logits is not None
     with torch.inference_mode():
         ours = target.logits(target.module(**target.preprocess(waves(n=1)))).softmax(1)[0]
-    told = pipeline("audio-classification", model=str(model("ast")))(waves(n=1)[0], top_k=None)
-    scores = {entry["label"]: entry["score"] for entry in told}
+    entries = pipeline("audio-classification", model=str(model("ast")))(waves(n=1)[0], top_k=None)
+    scores = {entry["label"]: entry["score"] for entry in entries}
     assert [scores[name] for name in target.class_names or ()] == pytest.approx(ours.tolist(), abs=1e-5)
 
 

@@ -37,7 +37,7 @@ def table(folder: Path, *rows: str, header: str = "path,label,caption,fold") -> 
     return path
 
 
-def said(index: ClipIndex) -> list[tuple[str | None, str | None, str | None]]:
+def cells(index: ClipIndex) -> list[tuple[str | None, str | None, str | None]]:
     return [(clip.label, clip.caption, clip.fold) for clip in index.clips]
 
 
@@ -51,13 +51,13 @@ class TestCorrections:
         rows[1], rows[2] = "dog/1.wav,dog,barks twice,1", "dog/2.wav,dgo,,2"
         second = ClipIndex.build(table(sounds, *rows), fake, home / "x")
         assert second.changed == 2
-        assert said(second) == [
+        assert cells(second) == [
             ("dgo", "barks", "1"),
             ("dog", "barks twice", "1"),
             ("dgo", None, "2"),
             ("dgo", "barks", "1"),
         ]
-        assert said(ClipIndex.open(home / "x")) == said(second)
+        assert cells(ClipIndex.open(home / "x")) == cells(second)
         assert fake.heard == 4
         assert second.digest() == first.digest()
         assert ClipIndex.build(table(sounds, *rows), fake, home / "x").changed == 0
@@ -69,7 +69,7 @@ class TestCorrections:
         assert ClipIndex.build(sounds, fake, home / "x").changed == 0
         folds = [f"dog/{n}.wav,{n}" for n in range(4)]
         again = ClipIndex.build(table(sounds, *folds, header="path,fold"), fake, home / "x")
-        assert said(again) == [("hound", "barks", str(n)) for n in range(4)]
+        assert cells(again) == [("hound", "barks", str(n)) for n in range(4)]
         assert again.changed == 3  # one was in that fold already
 
     def test_windows_of_a_file_all_change(

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import f1_score, jaccard_score, roc_auc_score
 
-from and_retrieval.explanation.faithfulness import strongest
+from and_retrieval.explanation.agreement import strongest
 from bench import judges
 
 Rng = np.random.Generator
@@ -28,9 +28,9 @@ def test_overlap_is_that_of_scikit_learn(seed: int) -> None:
     claims, positives = rng.random((2, 4, 12)) < 0.4
     f1, iou = judges.overlap(claims, positives)
     for unit in range(4):
-        truth, said = positives[unit], claims[unit]
-        assert f1[unit] == pytest.approx(f1_score(truth, said, zero_division=0))
-        assert iou[unit] == pytest.approx(jaccard_score(truth, said, zero_division=0))
+        truth, claimed = positives[unit], claims[unit]
+        assert f1[unit] == pytest.approx(f1_score(truth, claimed, zero_division=0))
+        assert iou[unit] == pytest.approx(jaccard_score(truth, claimed, zero_division=0))
 
 
 @settings(deadline=None, max_examples=20)
@@ -49,24 +49,24 @@ def test_no_threshold_is_better(seed: int) -> None:
 def test_measures_of_true_labels_fall_in_both_sanity_tests() -> None:
     similarity, activations = units(1, 60, 100, 0.3)
     thresholds = judges.best_thresholds(similarity, strongest(activations))
-    found = judges.sanity(similarity, activations, thresholds)
-    assert found["units"] >= 50
+    figures = judges.sanity(similarity, activations, thresholds)
+    assert figures["units"] >= 50
     for measure in ("correlation", "pearson", "auprc", "f1", "iou"):
-        assert found[measure]["missing"] >= 0.95
-        assert found[measure]["extra"] >= 0.95
+        assert figures[measure]["missing"] >= 0.95
+        assert figures[measure]["extra"] >= 0.95
 
 
 def test_measures_of_labels_that_say_nothing_do_not_fall() -> None:
     similarity, _ = units(2, 200, 100)
     activations = np.random.default_rng(3).standard_normal((200, 100))
     thresholds = np.quantile(similarity, 0.8, axis=1)
-    found = judges.sanity(similarity, activations, thresholds)
+    figures = judges.sanity(similarity, activations, thresholds)
     for measure in (
         "correlation",
         "pearson",
     ):  # F1 and IoU fall with the number of claims, whatever they are worth
-        assert found[measure]["missing"] == pytest.approx(0.5, abs=0.15)
-        assert found[measure]["extra"] == pytest.approx(0.5, abs=0.15)
+        assert figures[measure]["missing"] == pytest.approx(0.5, abs=0.15)
+        assert figures[measure]["extra"] == pytest.approx(0.5, abs=0.15)
 
 
 def test_changed_claims_are_as_many_as_said() -> None:
@@ -92,10 +92,10 @@ def clusters(seed: int = 0, clips: int = 60) -> tuple[np.ndarray, np.ndarray]:
 def test_an_intruder_among_clips_of_one_kind_is_found() -> None:
     vectors, kind = clusters()
     activations = (kind == np.arange(6)[:, None]) + 0.01 * np.random.default_rng(1).random((6, 60))
-    found = judges.intruders(vectors, activations)
-    assert found["measured"] >= 0.95
-    assert found["random"] == pytest.approx(0.2, abs=0.15)
-    assert found["chance"] == 0.2
+    figures = judges.intruders(vectors, activations)
+    assert figures["measured"] >= 0.95
+    assert figures["random"] == pytest.approx(0.2, abs=0.15)
+    assert figures["chance"] == 0.2
     nothing = judges.intruders(vectors, np.random.default_rng(2).random((300, 60)))
     assert nothing["measured"] == pytest.approx(0.2, abs=0.05)
 
@@ -103,9 +103,9 @@ def test_an_intruder_among_clips_of_one_kind_is_found() -> None:
 def test_clips_are_sorted_by_a_label_that_tells_them_apart() -> None:
     similarity, activations = units(5, 200, 60, 0.1)
     other = np.random.default_rng(6).standard_normal(similarity.shape)
-    found = judges.detection(similarity, other, activations)
-    assert found["measured"] >= 0.95
-    assert found["random"] == pytest.approx(0.5, abs=0.03)
+    figures = judges.detection(similarity, other, activations)
+    assert figures["measured"] >= 0.95
+    assert figures["random"] == pytest.approx(0.5, abs=0.03)
     flat = judges.detection(np.zeros_like(similarity), other, activations)
     assert flat["measured"] == 0.5  # a label that says the same of all clips
 
@@ -119,10 +119,10 @@ def test_answers_are_areas_under_the_curve(seed: int) -> None:
     wanted = rng.integers(0, 4, 5)
     area, apart = judges.answers(activations, concept, wanted)
     for unit in range(5):
-        own = concept == wanted[unit]
+        played = concept == wanted[unit]
         values = activations[:, unit]
-        assert area[unit] == pytest.approx(roc_auc_score(own, values))
-        assert apart[unit] == pytest.approx((values[own].mean() - values[~own].mean()) / values.std())
+        assert area[unit] == pytest.approx(roc_auc_score(played, values))
+        assert apart[unit] == pytest.approx((values[played].mean() - values[~played].mean()) / values.std())
 
 
 def test_units_answer_when_their_label_is_played() -> None:
@@ -130,10 +130,10 @@ def test_units_answer_when_their_label_is_played() -> None:
     concept = np.arange(80) % 8
     wanted = np.array([0, 3, 5, -1])
     activations = (concept[:, None] == wanted) + 0.1 * rng.standard_normal((80, 4))
-    found = judges.rendered_figures(activations, concept, wanted)
-    assert found["units"] == 3
-    assert found["auc"]["measured"] > 0.99 > 0.6 > found["auc"]["random"]
-    assert found["difference"]["measured"] > 2
+    figures = judges.rendered_figures(activations, concept, wanted)
+    assert figures["units"] == 3
+    assert figures["auc"]["measured"] > 0.99 > 0.6 > figures["auc"]["random"]
+    assert figures["difference"]["measured"] > 2
     assert judges.rendered_figures(activations, concept, np.full(4, -1)) == {"units": 0}
 
 
@@ -145,7 +145,7 @@ def test_labels_beside_labels_drawn_at_random() -> None:
         for part in (slice(40), slice(40, 80))
     )
     vectors, _ = clusters(0, 40)
-    found = judges.judged_figures(seen, held_out, vectors)
+    figures = judges.judged_figures(seen, held_out, vectors)
     for measure in ("f1", "iou", "detection"):
-        assert found[measure]["measured"] > found[measure]["random"] + 0.2
-    assert set(found["intruder"]) == {"measured", "random", "chance"}
+        assert figures[measure]["measured"] > figures[measure]["random"] + 0.2
+    assert set(figures["intruder"]) == {"measured", "random", "chance"}

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from and_retrieval.clips.qualities import QUALITIES
-from and_retrieval.explanation.faithfulness import exponential_scores
+from and_retrieval.explanation.agreement import exponential_scores
 from and_retrieval.explanation.kinds import cross_fitted_rivals, kinds, rivals
 from and_retrieval.types import Floats, Kind
 
@@ -129,8 +129,8 @@ def test_what_a_quality_has_beyond_its_ranks_is_not_the_labels(label: str, noise
     loud = world.qualities[:, NAMES.index("loudness")].astype(np.float64)
     shape = loud > np.quantile(loud, 0.85) if label == "of the loudest" else exponential_scores(loud[None])[0]
     world.similarity = shape + 0.3 * world.random.standard_normal(len(loud))
-    found = world.kinds((loud[:, None] + world.noise(noise)).astype(np.float32))
-    assert found["acoustic"] + found["both"] >= 0.95 * UNITS
+    counts = world.kinds((loud[:, None] + world.noise(noise)).astype(np.float32))
+    assert counts["acoustic"] + counts["both"] >= 0.95 * UNITS
 
 
 def test_where_both_say_the_same_it_is_both() -> None:

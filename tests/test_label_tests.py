@@ -37,9 +37,9 @@ def run(index: ClipIndex) -> Run:
 
 
 def test_planted_labels_hold_on_unseen_clips(run: Run) -> None:
-    told = explain(run, [BANK], LabelConfig(k=5), SILENT)
+    explanations = explain(run, [BANK], LabelConfig(k=5), SILENT)
     assert len(run.held_out_rows) >= LEAST_HELD_OUT
-    for unit in told:
+    for unit in explanations:
         assert unit.faithfulness is not None
         assert unit.faithfulness.reliable
         assert unit.faithfulness.clips == len(run.held_out_rows)
@@ -68,10 +68,11 @@ def test_labels_of_activations_dealt_out_anew_do_not_hold(run: Run, tmp_path: Pa
         np.random.default_rng(1).shuffle(activations.layer(number, HELD_OUT))
     del activations
     shuffled.folder.commit(files, shuffled.manifest)
-    told = explain(Run.open(shuffled.folder, shuffled.index), [BANK], LabelConfig(k=5), SILENT)
-    assert not any(unit.faithfulness and unit.faithfulness.reliable for unit in told)
+    explanations = explain(Run.open(shuffled.folder, shuffled.index), [BANK], LabelConfig(k=5), SILENT)
+    assert not any(unit.faithfulness and unit.faithfulness.reliable for unit in explanations)
     assert all(
-        unit.summary.reason == "its label does not predict it on clips it was not made from" for unit in told
+        unit.summary.reason == "its label does not predict it on clips it was not made from"
+        for unit in explanations
     )
 
 
@@ -91,8 +92,8 @@ def test_measured_sound_is_named(run: Run) -> None:
     brightness = qualities[:, list(QUALITIES).index("brightness")]
     of = {label: np.nanmean(brightness[[c.label == label for c in run.index.clips]]) for label in CONCEPTS}
     assert of["white noise"] > of["smoke alarm"] > of["heartbeat"]
-    told = explain(run, [BANK], LabelConfig(k=5), SILENT)
-    words = {name: unit.acoustics or "" for name, unit in zip(BANDS, told, strict=True)}
+    explanations = explain(run, [BANK], LabelConfig(k=5), SILENT)
+    words = {name: unit.acoustics or "" for name, unit in zip(BANDS, explanations, strict=True)}
     for name, quality in {
         "dial tone": "low-pitched",
         "heartbeat": "fluctuating",
@@ -100,20 +101,20 @@ def test_measured_sound_is_named(run: Run) -> None:
         "white noise": "bright",
     }.items():
         assert quality in words[name]
-    detectors = told.manifest.acoustics["detectors"]
+    detectors = explanations.manifest.acoustics["detectors"]
     assert detectors.r2 > detectors.shuffled
 
 
 def test_labels_are_tested_by_captions_too(run: Run) -> None:
-    told = explain(run, [BANK], LabelConfig(k=5), SILENT)
-    for unit in told:
+    explanations = explain(run, [BANK], LabelConfig(k=5), SILENT)
+    for unit in explanations:
         by_captions = unit.caption_faithfulness
         assert by_captions is not None
         assert by_captions.reliable
         assert by_captions.clips == len(run.held_out_rows)
         assert by_captions != unit.faithfulness
         assert by_captions.correlation > by_captions.best_correlation > by_captions.random_correlation
-    assert tuple(run.explanations()) == tuple(told)
+    assert tuple(run.explanations()) == tuple(explanations)
 
 
 def test_without_captions_there_is_no_second_opinion(index: ClipIndex, tmp_path: Path) -> None:
@@ -123,6 +124,6 @@ def test_without_captions_there_is_no_second_opinion(index: ClipIndex, tmp_path:
     assert not any(clip.caption for clip in bare.clips)
     target = load_target(f"{Path(__file__).parent / 'targets' / 'planted.py'}:load")
     recorded = record(target, bare, config=RecordConfig(hold_out="0.4"))
-    told = explain(recorded, [BANK], LabelConfig(k=5), SILENT)
-    assert all(unit.faithfulness is not None for unit in told)
-    assert all(unit.caption_faithfulness is None for unit in told)
+    explanations = explain(recorded, [BANK], LabelConfig(k=5), SILENT)
+    assert all(unit.faithfulness is not None for unit in explanations)
+    assert all(unit.caption_faithfulness is None for unit in explanations)

@@ -46,12 +46,12 @@ LIGHT = (
 
 def modules() -> dict[str, list[Path]]:
     """Module or package -> its files, the package's own front (`and_retrieval/__init__`) left out."""
-    found: dict[str, list[Path]] = {}
+    rooms: dict[str, list[Path]] = {}
     for path in sorted(PACKAGE.rglob("*.py")):
         parts = path.relative_to(PACKAGE).with_suffix("").parts
         if parts != ("__init__",):
-            found.setdefault(parts[0], []).append(path)
-    return found
+            rooms.setdefault(parts[0], []).append(path)
+    return rooms
 
 
 def imported(path: Path) -> Iterator[str]:

@@ -161,13 +161,13 @@ def expected() -> list[dict[str, Any]]:
     return [first, second]
 
 
-def placed(told: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def placed(placed_lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Lines with the bare names of files, as `expected` has them."""
-    for line in told:
+    for line in placed_lines:
         for clip in (*line["top"], *line["low"]):
             assert Path(clip["path"]).is_file()
             clip["path"] = Path(clip["path"]).name
-    return told
+    return placed_lines
 
 
 def test_a_line_says_all_that_is_known_of_a_unit(explained: Explained) -> None:
@@ -221,10 +221,10 @@ class TestFile:
     def test_lies_with_the_run_or_where_it_was_asked_for(
         self, form: str, explained: Explained, tmp_path: Path
     ) -> None:
-        own = export_units(explained, form)
-        assert own == explained.recording.folder.path / FORMATS[form].file
+        exported = export_units(explained, form)
+        assert exported == explained.recording.folder.path / FORMATS[form].file
         other = export_units(explained, form, tmp_path / "some.file")
-        assert other.read_bytes() == own.read_bytes()
+        assert other.read_bytes() == exported.read_bytes()
 
 
 @pytest.mark.parametrize("form", ["jsonl", "csv", "parquet"])

@@ -13,9 +13,10 @@ from and_retrieval.checkpoints.bundled import locate
 from and_retrieval.errors import AndRetrievalError, InputError
 from and_retrieval.files import sha256
 from and_retrieval.language import llm as module
+from and_retrieval.language.brief import UnitBrief
 from and_retrieval.language.decoder import Decoder, Weights
 from and_retrieval.language.llm import LlamaModel, load_llm
-from and_retrieval.language.summarize import UnitBrief, build_prompt
+from and_retrieval.language.prompt import build_prompt
 
 SOUNDS = (
     "a baby crying",
@@ -145,8 +146,8 @@ def test_without_llama_cpp_the_error_says_what_to_install() -> None:
         "try:\n    load_llm(Path('x.gguf'), 'x')\n"
         "except AndRetrievalError as error:\n    print(error)\n"
     )
-    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert "pip install llama-cpp-python" in said
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert "pip install llama-cpp-python" in process
 
 
 QUESTIONS = ["The sound of a dog is called a", "The sound of a cat is called a"]
@@ -155,10 +156,10 @@ ANSWERS = [" bark", " meow", " very loud barking noise that a big brown dog make
 
 def test_log_probabilities_are_those_of_one_token_after_the_other(model: LlamaModel) -> None:
     """Held against the chain rule: every beginning of the text as a prompt of its own."""
-    found = model.log_probabilities(QUESTIONS, [ANSWERS, ANSWERS[:2]])
-    assert [len(part) for part in found] == [6, 2]
+    log_p = model.log_probabilities(QUESTIONS, [ANSWERS, ANSWERS[:2]])
+    assert [len(part) for part in log_p] == [6, 2]
     decoder = Decoder(Weights(weights(model.name)), 256)
-    for question, answers, part in zip(QUESTIONS, (ANSWERS, ANSWERS[:2]), found, strict=True):
+    for question, answers, part in zip(QUESTIONS, (ANSWERS, ANSWERS[:2]), log_p, strict=True):
         head, tails = model._parted(question, answers)
         for tail, likelihood in zip(tails, part, strict=True):
             expected = 0.0

@@ -51,23 +51,23 @@ def run(index: ClipIndex) -> Run:
 
 
 @pytest.fixture(scope="module")
-def told(run: Run) -> Explained:
+def explained(run: Run) -> Explained:
     return explain(run, [BANK], LabelConfig(k=9), SummaryConfig(llm="none"))
 
 
-def test_a_unit_of_one_class_has_one_meaning(told: Sequence[Explanation]) -> None:
-    assert told[0].labels[0].concept == ONE[0]
-    assert told[0].meanings == ()
+def test_a_unit_of_one_class_has_one_meaning(explained: Sequence[Explanation]) -> None:
+    assert explained[0].labels[0].concept == ONE[0]
+    assert explained[0].meanings == ()
 
 
 @pytest.mark.parametrize(("unit", "classes"), [(1, TWO), (2, UNEVEN)])
 def test_both_meanings_are_found_labelled_and_hold(
-    run: Run, told: Sequence[Explanation], unit: int, classes: tuple[str, str]
+    run: Run, explained: Sequence[Explanation], unit: int, classes: tuple[str, str]
 ) -> None:
-    meanings = told[unit].meanings
+    meanings = explained[unit].meanings
     assert {meaning.labels[0].concept for meaning in meanings} == set(classes)
     for meaning in meanings:
-        heard = Counter(run.index.clips[told[unit].top[place].row].label for place in meaning.clips)
+        heard = Counter(run.index.clips[explained[unit].top[place].row].label for place in meaning.clips)
         assert set(heard) == {meaning.labels[0].concept}
         assert heard.total() == 9
         assert meaning.faithfulness is not None
@@ -77,29 +77,29 @@ def test_both_meanings_are_found_labelled_and_hold(
     assert list(meanings[0].clips) == sorted(meanings[0].clips)
 
 
-def test_a_background_of_all_clips_has_no_meanings(told: Sequence[Explanation]) -> None:
-    assert told[BACKGROUND].meanings == ()
+def test_a_background_of_all_clips_has_no_meanings(explained: Sequence[Explanation]) -> None:
+    assert explained[BACKGROUND].meanings == ()
 
 
-def test_noise_has_as_few_meanings_as_random_clips(told: Sequence[Explanation]) -> None:
-    noise = told[BACKGROUND + 1 :]
+def test_noise_has_as_few_meanings_as_random_clips(explained: Sequence[Explanation]) -> None:
+    noise = explained[BACKGROUND + 1 :]
     assert len(noise) == NOISE
     assert np.mean([bool(unit.meanings) for unit in noise]) <= 0.08
     held = [m.reliable == "holds" for unit in noise for m in unit.meanings]
     assert sum(held) <= 0.05 * NOISE
 
 
-def test_polysemanticity_rises_with_the_meanings(told: Explained) -> None:
-    figures = [unit.polysemanticity for unit in told]
+def test_polysemanticity_rises_with_the_meanings(explained: Explained) -> None:
+    figures = [unit.polysemanticity for unit in explained]
     assert all(figure is not None and 0 <= figure <= 1 for figure in figures)
     one, two, *_ = [figure or 0.0 for figure in figures]
     assert one < two - 0.2
     noise = float(np.median([figure or 0.0 for figure in figures[BACKGROUND + 1 :]]))
-    assert noise == pytest.approx(told.manifest.random_polysemanticity, abs=0.1)
+    assert noise == pytest.approx(explained.manifest.random_polysemanticity, abs=0.1)
 
 
-def test_explanations_keep_them(run: Run, told: Sequence[Explanation]) -> None:
-    assert tuple(run.explanations()) == tuple(told)
+def test_explanations_keep_them(run: Run, explained: Sequence[Explanation]) -> None:
+    assert tuple(run.explanations()) == tuple(explained)
 
 
 def test_held_out_clips_are_no_part_of_the_space(run: Run) -> None:
@@ -122,27 +122,27 @@ def meanings_of(run: Recording, config: LabelConfig) -> list[tuple[Meaning, ...]
 
 @pytest.mark.parametrize("score", ["cos-cubed", "wpmi"])
 def test_groups_are_labelled_whatever_the_score(run: Run, score: str) -> None:
-    found = meanings_of(run, LabelConfig(score=score, k=5, count=2))
-    assert {meaning.labels[0].concept for meaning in found[1]} == set(TWO)
-    assert {len(meaning.labels) for meaning in found[1]} == {2}
+    unit_meanings = meanings_of(run, LabelConfig(score=score, k=5, count=2))
+    assert {meaning.labels[0].concept for meaning in unit_meanings[1]} == set(TWO)
+    assert {len(meaning.labels) for meaning in unit_meanings[1]} == {2}
 
 
 @pytest.mark.parametrize("evidence", EVIDENCE)
 def test_labels_say_where_they_come_from(run: Run, evidence: str) -> None:
     config = LabelConfig(evidence=evidence, k=9, count=3)
-    labels, found = labels_of(run, config), meanings_of(run, config)
+    labels, unit_meanings = labels_of(run, config), meanings_of(run, config)
     sources = {label.evidence for unit in labels for label in unit}
     if evidence != "both":
         assert sources == {evidence}
         return
     assert sources == set(EVIDENCE)
-    assert {meaning.labels[0].evidence for meaning in found[1]} == {"both"}
+    assert {meaning.labels[0].evidence for meaning in unit_meanings[1]} == {"both"}
     alone = {
         source: labels_of(run, LabelConfig(evidence=source, k=9, count=3)) for source in ("audio", "captions")
     }
-    for unit, own in enumerate(labels):
+    for unit, unit_labels in enumerate(labels):
         among = {source: {label.concept for label in other[unit]} for source, other in alone.items()}
-        for label in own:
+        for label in unit_labels:
             by = [source for source, names in among.items() if label.concept in names]
             assert label.evidence == (by[0] if len(by) == 1 else "both")
 
@@ -163,16 +163,18 @@ class Echo:
         ]
 
 
-def sentences(told: Explained, model: Echo, units: int | None) -> list[Explanation]:
+def sentences(explained: Explained, model: Echo, units: int | None) -> list[Explanation]:
     """The units with the sentences that a model writes about them."""
-    index = told.recording.index
+    index = explained.recording.index
     phrases = describe_clips(index, BANK).captions
-    return with_summaries(list(told), phrases, model, SummaryConfig(units=units), index.text_vectors, silent)
+    return with_summaries(
+        list(explained), phrases, model, SummaryConfig(units=units), index.text_vectors, silent
+    )
 
 
-def test_units_and_meanings_get_their_sentences_in_one_batch(told: Explained) -> None:
+def test_units_and_meanings_get_their_sentences_in_one_batch(explained: Explained) -> None:
     model = Echo()
-    units = sentences(told, model, None)
+    units = sentences(explained, model, None)
     assert units[0].summary.text
     meanings = units[1].meanings
     first, second = meanings
@@ -184,8 +186,8 @@ def test_units_and_meanings_get_their_sentences_in_one_batch(told: Explained) ->
     assert len(model.batches[0]) > 1 + len(meanings)
 
 
-def test_sentences_change_nothing_else(told: Explained) -> None:
-    for before, after in zip(told, sentences(told, Echo(), None), strict=True):
+def test_sentences_change_nothing_else(explained: Explained) -> None:
+    for before, after in zip(explained, sentences(explained, Echo(), None), strict=True):
         unsaid = [
             replace(one, summary=kept.summary)
             for one, kept in zip(after.meanings, before.meanings, strict=True)
@@ -193,8 +195,8 @@ def test_sentences_change_nothing_else(told: Explained) -> None:
         assert replace(after, summary=before.summary, meanings=tuple(unsaid)) == before
 
 
-def test_sentences_of_meanings_count_with_their_unit(told: Explained) -> None:
-    units = sentences(told, Echo(), 1)
+def test_sentences_of_meanings_count_with_their_unit(explained: Explained) -> None:
+    units = sentences(explained, Echo(), 1)
     asked = [unit.unit for unit in units if unit.summary.text]
     assert len(asked) <= 1
     others = [m.summary for unit in units if unit.unit not in asked for m in unit.meanings]
@@ -202,12 +204,12 @@ def test_sentences_of_meanings_count_with_their_unit(told: Explained) -> None:
     assert all(summary.text is None and summary.reason for summary in others)
 
 
-def test_a_label_that_fails_its_test_gets_no_sentence_and_an_untested_one_does(told: Explained) -> None:
+def test_a_label_that_fails_its_test_gets_no_sentence_and_an_untested_one_does(explained: Explained) -> None:
     states = ("fails", "untested", "holds")
-    units = [replace(told[0], unit=number, reliable=state) for number, state in enumerate(states)]
-    phrases = describe_clips(told.recording.index, BANK).captions
+    units = [replace(explained[0], unit=number, reliable=state) for number, state in enumerate(states)]
+    phrases = describe_clips(explained.recording.index, BANK).captions
     written = with_summaries(
-        units, phrases, Echo(), SummaryConfig(), told.recording.index.text_vectors, silent
+        units, phrases, Echo(), SummaryConfig(), explained.recording.index.text_vectors, silent
     )
     assert written[0].summary == UNRELIABLE
     assert [unit.summary.text is not None for unit in written] == [False, True, True]

@@ -100,15 +100,15 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     ],
 )
 def test_words_for_a_quality_find_its_unit(run: Run, query: str, unit: str, quality: str) -> None:
-    found = search_neurons(run, query, k=3)
-    first = found[0]
+    results = search_neurons(run, query, k=3)
+    first = results[0]
     assert UNITS[first["unit"]] == unit
     assert first["listens"] is True
     assert first["label_kind"] in ("acoustic", "both")
     assert first["measured"]["rho"] ** 2 > 0.25
     assert first["acoustics"]
-    assert sum(one["measured"] is not None for one in found) < len(found)  # not the others
-    assert len({one["unit"] for one in found}) == len(found)
+    assert sum(one["measured"] is not None for one in results) < len(results)  # not the others
+    assert len({one["unit"] for one in results}) == len(results)
     assert quality in {one["quality"] for one in explained_preferences(run, unit)}
 
 
@@ -133,8 +133,8 @@ def test_other_queries_are_answered_as_before(run: Run) -> None:
 def test_filters_hold_for_measured_units(run: Run) -> None:
     holds = run.explanations().reliable()
     if holds.any():
-        found = search_neurons(run, "silence", filters=Filters(reliable=True))
-        assert {one["unit"] for one in found} <= set(np.flatnonzero(holds).tolist())
+        results = search_neurons(run, "silence", filters=Filters(reliable=True))
+        assert {one["unit"] for one in results} <= set(np.flatnonzero(holds).tolist())
 
 
 def test_a_small_set_has_kinds_too(tmp_path: Path) -> None:

@@ -25,41 +25,46 @@ FILES = np.arange(CLIPS) // 2
 
 
 @pytest.fixture
-def told() -> Floats:
+def measured() -> Floats:
     random = np.random.default_rng(0)
     return np.exp(random.standard_normal((CLIPS, len(QUALITIES)))).astype(np.float32)
 
 
 @pytest.fixture
-def units(told: Floats) -> Floats:
+def units(measured: Floats) -> Floats:
     """Two units that are finite on all clips and, between them, one that is not."""
     random = np.random.default_rng(1)
-    made = told[:, :3] + random.standard_normal((CLIPS, 3)).astype(np.float32)
+    made = measured[:, :3] + random.standard_normal((CLIPS, 3)).astype(np.float32)
     made[GONE, 1] = np.resize(np.array([np.nan, np.inf, -np.inf], np.float32), len(GONE))
     return made
 
 
-def test_preferences(units: Floats, told: Floats) -> None:
+def test_preferences(units: Floats, measured: Floats) -> None:
     names = [str(file) for file in FILES]
-    found = preferences(units, told, names)
-    alone = preferences(units[REST, 1:2], told[REST], [names[row] for row in REST])
-    whole = preferences(units[:, [0, 2]], told, names)
-    np.testing.assert_allclose(found.rho[1], alone.rho[0])
-    np.testing.assert_allclose(found.rho[[0, 2]], whole.rho)
-    assert found.q_value[1, 1] < 0.05
+    result = preferences(units, measured, names)
+    alone = preferences(units[REST, 1:2], measured[REST], [names[row] for row in REST])
+    whole = preferences(units[:, [0, 2]], measured, names)
+    np.testing.assert_allclose(result.rho[1], alone.rho[0])
+    np.testing.assert_allclose(result.rho[[0, 2]], whole.rho)
+    assert result.q_value[1, 1] < 0.05
 
 
-def test_what_acoustics_explains(units: Floats, told: Floats) -> None:
-    found = explained_by_acoustics(units, told, [str(file) for file in FILES])
-    alone = explained_by_acoustics(units[REST, 1:2], told[REST], [str(file) for file in FILES[REST]])
-    np.testing.assert_allclose(found.r2[1], alone.r2[0])
-    assert np.isfinite(found.r2).all()
+def test_what_acoustics_explains(units: Floats, measured: Floats) -> None:
+    result = explained_by_acoustics(units, measured, [str(file) for file in FILES])
+    alone = explained_by_acoustics(units[REST, 1:2], measured[REST], [str(file) for file in FILES[REST]])
+    np.testing.assert_allclose(result.r2[1], alone.r2[0])
+    assert np.isfinite(result.r2).all()
 
 
-def test_tunings(units: Floats, told: Floats) -> None:
-    found, alone = (tunings(units[:, 1:2], told, FILES), tunings(units[REST, 1:2], told[REST], FILES[REST]))
-    assert found == alone
-    np.testing.assert_allclose(rank_explained(units, told)[1], rank_explained(units[REST], told[REST])[1])
+def test_tunings(units: Floats, measured: Floats) -> None:
+    result, alone = (
+        tunings(units[:, 1:2], measured, FILES),
+        tunings(units[REST, 1:2], measured[REST], FILES[REST]),
+    )
+    assert result == alone
+    np.testing.assert_allclose(
+        rank_explained(units, measured)[1], rank_explained(units[REST], measured[REST])[1]
+    )
 
 
 def test_spectral_profiles(units: Floats) -> None:
@@ -70,53 +75,57 @@ def test_spectral_profiles(units: Floats) -> None:
 
 
 @pytest.mark.parametrize("crossed", [False, True])
-def test_faithfulness(units: Floats, told: Floats, crossed: bool) -> None:
-    rivals_of, labels = -told[:, ::-1], np.array([0, 1, 2])
-    predictions = told[:, :3].T + 1 if crossed else None
-    found = faithfulness(
-        units, told, labels, rivals=rivals_of, bank=300, groups=FILES, predictions=predictions
+def test_faithfulness(units: Floats, measured: Floats, crossed: bool) -> None:
+    rivals_of, labels = -measured[:, ::-1], np.array([0, 1, 2])
+    predictions = measured[:, :3].T + 1 if crossed else None
+    result = faithfulness(
+        units, measured, labels, rivals=rivals_of, bank=300, groups=FILES, predictions=predictions
     )
     alone = faithfulness(
         units[REST, 1:2],
-        told[REST],
+        measured[REST],
         labels[1:2],
         rivals=rivals_of[REST],
         bank=300,
         groups=FILES[REST],
         predictions=None if predictions is None else predictions[1:2, REST],
     )
-    for field in dataclasses.fields(found):
+    for field in dataclasses.fields(result):
         if field.name not in ("clips", "q_value", "reliable"):
-            np.testing.assert_allclose(getattr(found, field.name)[1], getattr(alone, field.name)[0])
-    assert found.clips == CLIPS
+            np.testing.assert_allclose(getattr(result, field.name)[1], getattr(alone, field.name)[0])
+    assert result.clips == CLIPS
 
 
-def test_kinds(units: Floats, told: Floats) -> None:
+def test_kinds(units: Floats, measured: Floats) -> None:
     seen, tested = np.arange(CLIPS) % 2 == 0, np.arange(CLIPS) % 2 == 1
     predictions = np.random.default_rng(3).standard_normal((3, tested.sum()))
-    found = rivals((units[seen], told[seen]), (units[tested], told[tested]), predictions, FILES[tested])
+    result = rivals(
+        (units[seen], measured[seen]), (units[tested], measured[tested]), predictions, FILES[tested]
+    )
     finite = np.isfinite(units[:, 1])
     fit, test = seen & finite, tested & finite
     alone = rivals(
-        (units[fit, 1:2], told[fit]),
-        (units[test, 1:2], told[test]),
+        (units[fit, 1:2], measured[fit]),
+        (units[test, 1:2], measured[test]),
         predictions[1:2, finite[tested]],
         FILES[test],
     )
     for name in ("label", "qualities", "label_adds", "qualities_add"):
-        np.testing.assert_allclose(getattr(found, name)[1], getattr(alone, name)[0], atol=1e-12)
+        np.testing.assert_allclose(getattr(result, name)[1], getattr(alone, name)[0], atol=1e-12)
     units[:, 1] = np.nan
-    found = rivals((units[seen], told[seen]), (units[tested], told[tested]), predictions, FILES[tested])
-    assert kinds(np.ones(3, bool), found)[1] is None
-    assert all(kinds(np.ones(3, bool), found)[::2])
+    result = rivals(
+        (units[seen], measured[seen]), (units[tested], measured[tested]), predictions, FILES[tested]
+    )
+    assert kinds(np.ones(3, bool), result)[1] is None
+    assert all(kinds(np.ones(3, bool), result)[::2])
 
 
-def test_effective_clips_and_scores(units: Floats, told: Floats) -> None:
+def test_effective_clips_and_scores(units: Floats, measured: Floats) -> None:
     assert effective_clips(units)[1] == effective_clips(units[REST])[1]
     for name in ("cos", "cos-cubed", "rank-reorder", "selective"):
         score = SCORES[name].score
-        found = score_activations(score, told, units)
-        np.testing.assert_allclose(found[1], score(told[REST], units[REST, 1:2])[0], rtol=1e-5)
+        result = score_activations(score, measured, units)
+        np.testing.assert_allclose(result[1], score(measured[REST], units[REST, 1:2])[0], rtol=1e-5)
 
 
 def test_cross_fitted_evidence(units: Floats) -> None:
@@ -124,21 +133,21 @@ def test_cross_fitted_evidence(units: Floats) -> None:
     nothing = Kept(none.astype(np.int32), none, none)
     layer = LayerEvidence("a", "mean", nothing, nothing, Moments(0, *([none[:, 0]] * 4)))
     rows = np.arange(CLIPS) + 1000
-    found = _evidence(layer, rows, units)
+    result = _evidence(layer, rows, units)
     alone = _evidence(layer, rows[REST], units[REST])
-    for of_found, of_alone in ((found.top, alone.top), (found.low, alone.low)):
+    for of_found, of_alone in ((result.top, alone.top), (result.low, alone.low)):
         np.testing.assert_array_equal(of_found.rows[1], of_alone.rows[1])
         np.testing.assert_array_equal(of_found.values[1], of_alone.values[1])
     for name in ("mean", "std", "low", "high"):
         np.testing.assert_allclose(
-            getattr(found.moments, name)[1], getattr(alone.moments, name)[1], rtol=1e-6
+            getattr(result.moments, name)[1], getattr(alone.moments, name)[1], rtol=1e-6
         )
     units[3:, 1] = np.nan
-    found = _evidence(layer, rows, units)
-    assert (found.top.rows[1] >= 0).tolist() == [True] * 3 + [False] * (k - 3)
-    np.testing.assert_array_equal(found.top.rows[1, :3], found.low.rows[1, 2::-1])
+    result = _evidence(layer, rows, units)
+    assert (result.top.rows[1] >= 0).tolist() == [True] * 3 + [False] * (k - 3)
+    np.testing.assert_array_equal(result.top.rows[1, :3], result.low.rows[1, 2::-1])
     units[:, 1] = np.nan
-    found = _evidence(layer, rows, units)
-    assert (found.top.rows[1] < 0).all()
-    assert not found.fired[1].any()
-    assert np.isnan(found.moments.mean[1])
+    result = _evidence(layer, rows, units)
+    assert (result.top.rows[1] < 0).all()
+    assert not result.fired[1].any()
+    assert np.isnan(result.moments.mean[1])

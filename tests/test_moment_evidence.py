@@ -53,9 +53,9 @@ def moments_of(durations: list[float], dim: int = 5, seed: int = 0) -> ClipMomen
 class TestPeakMoments:
     def test_of_a_layer_with_time(self) -> None:
         moments = moments_of([5.0, 1.0, 5.0])
-        found = peak_moments(layer_of([[0, 2], [1, -1]], [[3.9, 0.2], [0.4, np.nan]]), moments)
-        assert found is not None
-        assert found.tolist() == [[3, 5], [4, -1]]
+        peaks = peak_moments(layer_of([[0, 2], [1, -1]], [[3.9, 0.2], [0.4, np.nan]]), moments)
+        assert peaks is not None
+        assert peaks.tolist() == [[3, 5], [4, -1]]
         assert [moments.span(row) for row in (3, 5, 4)] == [(3, 5), (0, 2), (0, 1)]
 
     def test_whole_clips_where_there_is_no_time(self) -> None:
@@ -123,8 +123,8 @@ class TestLabels:
         config = LabelConfig(score=score, k=4, count=1)
 
         def labels(described: DescribedClips) -> list[str]:
-            found = labels_of(layer, np.arange(12), activations, described, self.bank, config)
-            return [unit[0].concept for unit in found]
+            unit_labels = labels_of(layer, np.arange(12), activations, described, self.bank, config)
+            return [unit[0].concept for unit in unit_labels]
 
         assert labels(self.described(self.moments)) == ["one", "other"]
         assert len(set(labels(self.described(None)))) == 1
@@ -220,5 +220,5 @@ class TestGluedClips:
         run = record(load_target(TARGET), index)
         assert run.manifest.moments is None
         assert seen_spaces(run).moments is None
-        told = run.explain(ConceptBank("sounds", NAMES), summaries=SummaryConfig(llm="none"))
-        assert all(unit.labels for unit in told)
+        explanations = run.explain(ConceptBank("sounds", NAMES), summaries=SummaryConfig(llm="none"))
+        assert all(unit.labels for unit in explanations)

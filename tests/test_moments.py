@@ -95,8 +95,8 @@ class TestClipMoments:
         random = np.random.default_rng(seed)
         clips = random.integers(0, len(durations), (3, 4))
         times = random.random((3, 4)) * np.array(durations)[clips]
-        found = moments.at(clips, times)
-        for place, row in np.ndenumerate(found):
+        nearest_rows = moments.at(clips, times)
+        for place, row in np.ndenumerate(nearest_rows):
             clip = clips[place]
             assert moments.clips[row] == clip
             middles = np.array(moment_spans(durations[clip], config)).mean(axis=1)
@@ -105,10 +105,10 @@ class TestClipMoments:
 
     def test_nothing_where_there_is_no_clip_and_the_middle_where_there_is_no_time(self) -> None:
         moments = made([5.0, 1.0, 6.0], MomentConfig())
-        found = moments.at(np.array([-1, 0, 1, 2]), np.array([1, np.nan, 0.3, np.nan]))
-        assert found[0] == -1
-        assert [moments.span(row) for row in found[1:3].tolist()] == [(2, 4), (0, 1)]
-        assert moments.span(int(found[3])) == (2, 4)
+        nearest_rows = moments.at(np.array([-1, 0, 1, 2]), np.array([1, np.nan, 0.3, np.nan]))
+        assert nearest_rows[0] == -1
+        assert [moments.span(row) for row in nearest_rows[1:3].tolist()] == [(2, 4), (0, 1)]
+        assert moments.span(int(nearest_rows[3])) == (2, 4)
 
     @settings(max_examples=25)
     @given(st.lists(seconds, min_size=1, max_size=6), st.integers(0, 99))
@@ -118,9 +118,9 @@ class TestClipMoments:
         largest, rows = moments.largest(lambda vectors: vectors @ queries.T)
         everything = moments.vectors.astype(np.float32) @ queries.T
         for clip in range(len(durations)):
-            own = np.flatnonzero(moments.clips == clip)
-            np.testing.assert_allclose(largest[clip], everything[own].max(axis=0), rtol=1e-6)
-            assert rows[clip].tolist() == own[everything[own].argmax(axis=0)].tolist()
+            clip_rows = np.flatnonzero(moments.clips == clip)
+            np.testing.assert_allclose(largest[clip], everything[clip_rows].max(axis=0), rtol=1e-6)
+            assert rows[clip].tolist() == clip_rows[everything[clip_rows].argmax(axis=0)].tolist()
 
     def test_of_some_clips_in_their_order_and_the_sum_over_clips(self) -> None:
         moments = made([5.0, 1.0, 3.0, 9.5], MomentConfig())
@@ -176,9 +176,9 @@ class TestUsersEmbedders:
 
     def test_those_that_make_moments_are_asked_once(self, home: Path, write_sound: WriteSound) -> None:
         source = write_sound("sounds/a.wav", noise(4.0, 8_000), 8_000).parent
-        own = Counting()
-        index = ClipIndex.build(source, own, home / "own")
-        assert (own.asked, own.heard) == (1, 1)
+        embedder = Counting()
+        index = ClipIndex.build(source, embedder, home / "own")
+        assert (embedder.asked, embedder.heard) == (1, 1)
         assert index.moments is not None
         assert index.moments.take([0, 1, 2]).argmax(axis=1).tolist() == [0, 1, 2]
         assert ClipIndex.build(source, Counting(), home / "without", moments=False).moments is None
@@ -294,15 +294,15 @@ def index(tmp_path_factory: pytest.TempPathFactory, embedder: Embedder) -> ClipI
 
 class TestSearch:
     def test_finds_the_moment(self, index: ClipIndex) -> None:
-        found = search_clips(index, "siren", 2)
-        where = {Path(clip["path"]).name: clip for clip in found}
+        results = search_clips(index, "siren", 2)
+        where = {Path(clip["path"]).name: clip for clip in results}
         assert set(where) == {"a.wav", "c.wav"}
         assert 1.5 <= where["a.wav"]["moment"] <= 3.5
         assert where["a.wav"]["time"] == where["a.wav"]["moment"]
         assert where["c.wav"]["start"] == 10
         assert 11.5 <= where["c.wav"]["time"] <= 13.5
         assert where["c.wav"]["time"] == 10 + where["c.wav"]["moment"]
-        assert {clip["duration"] for clip in found} == {2}
+        assert {clip["duration"] for clip in results} == {2}
         (bark,) = search_clips(index, "dog bark", 1)
         assert bark["path"].endswith("a.wav")
         assert bark["moment"] >= 7
@@ -314,9 +314,9 @@ class TestSearch:
         rain[27 * 16_000 : 29 * 16_000] = rendered("siren", 1).waveform[:32_000]
         source = write_sound("rain.wav", rain)
         index = ClipIndex.build(source, embedder, tmp_path / "long")
-        (found,) = search_clips(index, "siren", 1)
-        assert found["matches"]
-        assert 25.5 <= found["time"] <= 28
+        (result,) = search_clips(index, "siren", 1)
+        assert result["matches"]
+        assert 25.5 <= result["time"] <= 28
         assert not search_clips(index, "trumpet", 1)[0]["matches"]
         plain = ClipIndex.build(source, embedder, tmp_path / "plain", moments=False)
         (whole,) = search_clips(plain, "siren", 1)
@@ -375,6 +375,6 @@ class TestCommandLine:
         assert main(["index", str(source), "--name", "m", "--no-moments"]) == 0
         capsys.readouterr()
         assert main(["index", str(source), "--name", "m", "--moments"]) == 2
-        said = capsys.readouterr().err
-        assert said.count("\n") == 1
-        assert "made without moments, not with moments of 2 s every 1 s; use another --name" in said
+        message = capsys.readouterr().err
+        assert message.count("\n") == 1
+        assert "made without moments, not with moments of 2 s every 1 s; use another --name" in message

@@ -102,12 +102,12 @@ def test_what_was_named_elsewhere_runs_only_if_it_is_named_again(
         ("explain", "s/p", "--llm", "none"),
         PRUNE,
     ):
-        assert "names the program code" in (said := refused(*line))
+        assert "names the program code" in (message := refused(*line))
         # PRUNE too: its concept needs the embedder, before the network is loaded.
-        assert "it is not run. If you trust it, name it: " in said
-        assert f"--target {net}" in said or f"--embedder {ears}" in said
-    said = refused(*PRUNE, "--embedder", "nonsense")
-    assert f"run 's/p' names the program code '{net}'" in said
+        assert "it is not run. If you trust it, name it: " in message
+        assert f"--target {net}" in message or f"--embedder {ears}" in message
+    message = refused(*PRUNE, "--embedder", "nonsense")
+    assert f"run 's/p' names the program code '{net}'" in message
     assert main([*PRUNE, "--target", net, "--embedder", ears]) == 0
     (shared_run / "ran").unlink()
     assert main(PRUNE) == 0  # from now on it is known here
@@ -120,8 +120,8 @@ def test_what_was_changed_since_does_not_run(
 ) -> None:
     with (shared_run / name).open("a") as file:
         file.write("\n# another version\n")
-    said = refused(*(("search", "s", "tone") if name == "ears.py" else PRUNE))
-    assert "was not named on this machine before, or has changed since" in said
+    message = refused(*(("search", "s", "tone") if name == "ears.py" else PRUNE))
+    assert "was not named on this machine before, or has changed since" in message
 
 
 def test_the_same_content_elsewhere_does_not_run(shared_run: Path, refused: Callable[..., str]) -> None:

@@ -154,15 +154,15 @@ def patterns() -> list[str]:
 
     import and_retrieval
 
-    found = set()
+    globs = set()
     for path in Path(and_retrieval.__file__).parent.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute) or not node.args:
                 continue
             of_re = isinstance(node.func.value, ast.Name) and node.func.value.id == "re"
             if of_re and isinstance(node.args[0], ast.Constant) and isinstance(node.args[0].value, str):
-                found.add(node.args[0].value)
-    return sorted(found)
+                globs.add(node.args[0].value)
+    return sorted(globs)
 
 
 @pytest.mark.parametrize("pattern", patterns())

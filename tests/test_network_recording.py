@@ -102,8 +102,8 @@ def test_no_verdict_depends_on_the_scale_of_a_unit(score: str, index: ClipIndex)
     assert any(labels for labels, *_ in expected)
     for powers in ([-40] * 8, [40] * 8, [-40, 40, -20, 20, -33, 33, 7, -7], [0, 100, -100, 0, 0, 0, 60, -60]):
         scaled = np.ldexp(values, np.array(powers)).astype(np.float32)
-        found, again = verdicts(index, scaled, score)
-        assert found == expected
+        verdict, again = verdicts(index, scaled, score)
+        assert verdict == expected
         np.testing.assert_array_equal(layer_vectors(again)["layer"], vectors)
 
 
@@ -129,8 +129,8 @@ def test_no_selector_depends_on_the_scale_of_a_unit(selector: str, index: ClipIn
 @given(powers=st.lists(st.integers(-40, 40), min_size=8, max_size=8))
 def test_scales_drawn_at_random(powers: list[int], index: ClipIndex) -> None:
     expected, _ = verdicts(index, planted_values())
-    found, _ = verdicts(index, np.ldexp(planted_values(), np.array(powers)).astype(np.float32))
-    assert found == expected
+    verdict, _ = verdicts(index, np.ldexp(planted_values(), np.array(powers)).astype(np.float32))
+    assert verdict == expected
 
 
 class Gain(nn.Module):
@@ -149,14 +149,14 @@ class Gain(nn.Module):
 
 
 def test_a_gain_and_its_inverse_change_nothing(index: ClipIndex) -> None:
-    said = []
+    results = []
     for gain in (1.0, 2.0**17, 2.0**-30):
         run = record(target_of(Gain(gain)), index, ("act", "head"), RecordConfig(hold_out="0.3"), "gain")
         made = explain(
             run, [BANK], summaries=SummaryConfig(llm="none"), opened=OpenConceptConfig(wanted="no")
         )
-        said.append([(u.labels, u.faithfulness, u.acoustics, [clip.row for clip in u.top]) for u in made])
-    assert said[0] == said[1] == said[2]
+        results.append([(u.labels, u.faithfulness, u.acoustics, [clip.row for clip in u.top]) for u in made])
+    assert results[0] == results[1] == results[2]
 
 
 # --- units that are no numbers
@@ -183,13 +183,13 @@ class Broken(nn.Module):
 @pytest.fixture(scope="module")
 def whole_and_broken(index: ClipIndex) -> tuple[list[Explanation], list[Explanation], Recording]:
     config = RecordConfig(hold_out="0.4")
-    said = []
+    results = []
     for module in (Gain(1.0), Broken()):
         run = record(target_of(module), index, ("act",), config, "broken")
-        said.append(
+        results.append(
             list(explain(run, [BANK], summaries=SummaryConfig(llm="none"), opened=OpenConceptConfig("no")))
         )
-    return said[0], said[1], run
+    return results[0], results[1], run
 
 
 def test_units_beside_one_that_is_nan_are_explained_as_ever(whole_and_broken: Any) -> None:
@@ -232,14 +232,14 @@ def test_all_scores_leave_out_what_is_missing(score: str, index: ClipIndex) -> N
     expected, _ = verdicts(index, values, score)
     values[:, 0] = np.nan
     values[3, 6], values[7, 6] = np.inf, np.nan
-    found, _ = verdicts(index, values, score)
-    assert found[0][0] == ()
-    assert found[6][0]
+    verdict, _ = verdicts(index, values, score)
+    assert verdict[0][0] == ()
+    assert verdict[6][0]
     for unit in (1, 2, 3, 4, 5, 7):
-        assert bool(found[unit][0]) == bool(expected[unit][0])
-        assert found[unit][3] == expected[unit][3]
+        assert bool(verdict[unit][0]) == bool(expected[unit][0])
+        assert verdict[unit][3] == expected[unit][3]
         if not SCORES[score].from_top:  # the prior of the others is taken over the layer's units
-            assert found[unit][0] == expected[unit][0]
+            assert verdict[unit][0] == expected[unit][0]
 
 
 @pytest.mark.parametrize("selector", [name for name in SELECTORS if name != "open"])
@@ -379,8 +379,8 @@ def test_softmaxed_logits_are_taken_for_what_they_are(precision: torch.dtype) ->
     softmaxed = target_of(Gain(1.0), logits=lambda out: (5 * out).softmax(1).to(precision))
     masks = [{"act": [0, 2]}]
     expected = torch.from_numpy(masked_logits(plain, PLANS, batches(), masks)).softmax(2)
-    found = torch.from_numpy(masked_logits(softmaxed, PLANS, batches(), masks)).softmax(2)
-    torch.testing.assert_close(found, expected, atol=1e-3, rtol=0)
+    probabilities = torch.from_numpy(masked_logits(softmaxed, PLANS, batches(), masks)).softmax(2)
+    torch.testing.assert_close(probabilities, expected, atol=1e-3, rtol=0)
 
 
 def test_what_is_said_of_logits() -> None:
@@ -436,7 +436,7 @@ def test_weight_norm_is_exported(old: bool, run_before: bool, tmp_path: Path) ->
 
 @pytest.mark.filterwarnings("ignore::FutureWarning")
 @pytest.mark.parametrize(
-    ("module", "said"),
+    ("module", "reason"),
     [
         (lambda: weight_normed(True, dim=2), "weight norm over another axis"),
         (lambda: weight_normed(False, dim=2), "WeightNorm over another axis"),
@@ -448,11 +448,11 @@ def test_weight_norm_is_exported(old: bool, run_before: bool, tmp_path: Path) ->
     ],
 )
 def test_weights_that_are_computed_otherwise_are_said_to_be(
-    module: Callable[[], nn.Module], said: str, tmp_path: Path
+    module: Callable[[], nn.Module], reason: str, tmp_path: Path
 ) -> None:
     target = target_of(module())
     plans = (LayerPlan("0", 6, 1, 2, "mean"),)
-    with pytest.raises(InputError, match=rf"computed itself \({said}"):
+    with pytest.raises(InputError, match=rf"computed itself \({reason}"):
         export_pruned(target, "x", {"0": [1]}, plans, SOUNDS, tmp_path / "p.safetensors", {})
 
 

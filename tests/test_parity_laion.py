@@ -94,17 +94,17 @@ def official(laion: Any, tokenizer: Any, path: Path, kind: str, fused: bool) -> 
 
 def sounds() -> list[Floats]:
     """Noise, tones, rendered sounds and, where they lie beside the checkout, recordings; one of them too loud."""
-    found = [
+    waveforms = [
         noise(10, RATE),
         noise(3.3, RATE, seed=1, amplitude=1.5),
         tone(1_000, 4, RATE) + noise(4, RATE) * 0.01,
     ]
     rendered = (soundbank.clip(concept, 1).waveform for concept in soundbank.CONCEPTS[::20])
-    found += [soxr.resample(sound, soundbank.RATE, RATE) for sound in rendered]
+    waveforms += [soxr.resample(sound, soundbank.RATE, RATE) for sound in rendered]
     for path in sorted(RECORDINGS.rglob("*.ogg"))[::100]:
         sound, rate = soundfile.read(path, dtype="float32", always_2d=True)
-        found.append(soxr.resample(sound.mean(axis=1), rate, RATE))
-    return found
+        waveforms.append(soxr.resample(sound.mean(axis=1), rate, RATE))
+    return waveforms
 
 
 @pytest.mark.parametrize(

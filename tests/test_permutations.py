@@ -43,9 +43,9 @@ def test_two_sided_p_values_are_those_of_all_permutations(
     x, y = standard(6, 10, 0), standard(4, 10, 1)
     x[:2] = y[:2] + 0.3 * x[:2]
     x = (x - x.mean(axis=1, keepdims=True)) / x.std(axis=1, keepdims=True)
-    found = GroupPermutations(groups, 20_000).two_sided_p_values(x, y, x @ y.T / 10)
+    p_values = GroupPermutations(groups, 20_000).two_sided_p_values(x, y, x @ y.T / 10)
     want = exact(x, y, groups)
-    np.testing.assert_allclose(found, want, atol=0.015)
+    np.testing.assert_allclose(p_values, want, atol=0.015)
     monkeypatch.setattr(module, "BLOCK_BYTES", 8 * 40)
     small = GroupPermutations(groups, 20_000).two_sided_p_values(x, y, x @ y.T / 10)
     np.testing.assert_allclose(small, want, atol=0.015)

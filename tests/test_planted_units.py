@@ -45,15 +45,15 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 @pytest.mark.parametrize("k", [5, 10])
 def test_labels_name_what_was_planted(run: Run, k: int) -> None:
     bank = ConceptBank("planted", tuple(sorted([*PLANTED, *OTHERS])))
-    told = explain(run, [bank], LabelConfig(k=k), SummaryConfig(llm="none"))
-    assert tuple(unit.labels[0].concept for unit in told) == PLANTED
+    explanations = explain(run, [bank], LabelConfig(k=k), SummaryConfig(llm="none"))
+    assert tuple(unit.labels[0].concept for unit in explanations) == PLANTED
 
 
 def test_labels_out_of_a_large_bank_are_near(run: Run) -> None:
-    told = explain(run, ["audioset"], LabelConfig(k=5), SummaryConfig(llm="none"))
-    found = [{label.concept for label in unit.labels} for unit in told]
+    explanations = explain(run, ["audioset"], LabelConfig(k=5), SummaryConfig(llm="none"))
+    unit_concepts = [{label.concept for label in unit.labels} for unit in explanations]
     for labels, near in zip(
-        found,
+        unit_concepts,
         (
             {"Dial tone"},
             {"Heart sounds, heartbeat"},

@@ -200,13 +200,19 @@ def test_tokens_recurrence_and_what_inherits() -> None:
             return self.out(self.tanh(self.conv(self.turn(x))))
 
     target = target_of(Net(), frames)
-    found = axes(target, *match_layers(target.module, ["*"])[:-1], "out")
-    assert found["embed"] == found["act"] == found["encoder"] == found["encoder.self_attn"] == (16, 2, 1)
-    assert found["encoder.linear1"] == (32, 2, 1)  # the fused path would skip it
-    assert found["gru"] == (10, 2, 1)
-    assert found["turn"] == (10, 1, 2)  # the last axis grows, so it cannot hold the units
-    assert found["conv"] == found["tanh"] == (7, 1, 2)
-    assert found["out"] == (7, 1, None)  # logits
+    unit_axes = axes(target, *match_layers(target.module, ["*"])[:-1], "out")
+    assert (
+        unit_axes["embed"]
+        == unit_axes["act"]
+        == unit_axes["encoder"]
+        == unit_axes["encoder.self_attn"]
+        == (16, 2, 1)
+    )
+    assert unit_axes["encoder.linear1"] == (32, 2, 1)  # the fused path would skip it
+    assert unit_axes["gru"] == (10, 2, 1)
+    assert unit_axes["turn"] == (10, 1, 2)  # the last axis grows, so it cannot hold the units
+    assert unit_axes["conv"] == unit_axes["tanh"] == (7, 1, 2)
+    assert unit_axes["out"] == (7, 1, None)  # logits
 
 
 def test_a_sequence_first_network_has_its_clips_on_axis_1() -> None:
@@ -344,7 +350,7 @@ def test_layers_that_never_run_are_left_out_and_said(caplog: pytest.LogCaptureFi
 
 
 @pytest.mark.parametrize(
-    ("function", "said"),
+    ("function", "reason"),
     [
         (lambda x: x.argmax(2), "puts out a torch.int64 tensor"),
         (lambda x: ("text", x), r"puts out a str \(in a tuple\)"),
@@ -355,9 +361,9 @@ def test_layers_that_never_run_are_left_out_and_said(caplog: pytest.LogCaptureFi
         (lambda x: x.flatten(1), "no fixed number of units"),
     ],
 )
-def test_outputs_that_cannot_be_read_name_the_layer(function: Callable[[Any], Any], said: str) -> None:
+def test_outputs_that_cannot_be_read_name_the_layer(function: Callable[[Any], Any], reason: str) -> None:
     target = target_of(nn.Sequential(nn.Conv1d(1, 1, 1), Function(function)))
-    with pytest.raises(InputError, match=f"layer '1'.*{said}"):
+    with pytest.raises(InputError, match=f"layer '1'.*{reason}"):
         axes(target, "0", "1")
     assert axes(target, "0") == {"0": (1, 1, 2)}
 

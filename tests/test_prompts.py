@@ -112,7 +112,9 @@ class TestIndex:
         assert not {"dog", "rain"} & set(embedder.read)
         embedder.read.clear()
         clips = describe_clips(index, load_bank("esc50"))
-        captions = {caption for caption, own in zip(clips.captions, clips.captioned, strict=True) if own}
+        captions = {
+            caption for caption, templated in zip(clips.captions, clips.captioned, strict=True) if templated
+        }
         assert captions
         assert captions <= set(embedder.read)
         assert not {text for text in embedder.read if text.startswith("This") and "barks" in text}
@@ -139,8 +141,8 @@ class TestAsTyped:
         assert answer("index", str(sounds), "--name", "own", *spec)["prompts"] == [SENTENCE]
         two = ("--prompt", "{}", "--prompt", "{} noise")
         assert answer("index", str(sounds), "--name", "two", *spec, *two)["prompts"] == ["{}", "{} noise"]
-        own, other = (answer("search", name, "dog", "-k", "5")["results"] for name in ("own", "two"))
-        assert [clip["score"] for clip in own] != [clip["score"] for clip in other]
+        templated, other = (answer("search", name, "dog", "-k", "5")["results"] for name in ("own", "two"))
+        assert [clip["score"] for clip in templated] != [clip["score"] for clip in other]
 
     @pytest.mark.parametrize("prompt", ["a sound", "{} {}", ""])
     def test_a_wrong_prompt_is_refused_before_any_work(

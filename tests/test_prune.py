@@ -57,57 +57,57 @@ def target() -> Target:
 
 @pytest.mark.parametrize("concept", UNITS_OF)
 def test_the_concept_disappears_and_only_it(run: Run, target: Target, concept: str) -> None:
-    found = prune(run, target, concept, budgets=[2])
-    assert found.best.chosen == {"relu": UNITS_OF[concept]}  # `head` is the output and left alone
-    assert (found.classes, found.labels) == ((concept,), (concept,))
-    effect = found.best.effect
+    result = prune(run, target, concept, budgets=[2])
+    assert result.best.chosen == {"relu": UNITS_OF[concept]}  # `head` is the output and left alone
+    assert (result.classes, result.labels) == ((concept,), (concept,))
+    effect = result.best.effect
     assert effect is not None
     assert (effect.accuracy_target_before, effect.accuracy_target) == (1, 0)
     assert effect.accuracy_rest == effect.accuracy_rest_before == 1
     assert effect.delta_rest == pytest.approx(0, abs=0.05)
     assert effect.delta_target < -0.5
-    assert effect.gap > (found.best.random_gap or 0) + 2 * (found.best.random_gap_std or 0)
-    assert found.best.oracle_gap == pytest.approx(effect.gap)
-    assert sum(found.clips) == len(run.held_out_rows)
+    assert effect.gap > (result.best.random_gap or 0) + 2 * (result.best.random_gap_std or 0)
+    assert result.best.oracle_gap == pytest.approx(effect.gap)
+    assert sum(result.clips) == len(run.held_out_rows)
 
 
 @pytest.mark.parametrize("selector", ["soft_wpmi", "cos-cubed", "captions", "retrieval", "oracle"])
 def test_every_selector_finds_it(run: Run, target: Target, selector: str) -> None:
-    found = prune(run, target, "smoke alarm", selector=selector, budgets=[2], draws=1)
-    assert found.best.chosen == {"relu": UNITS_OF["smoke alarm"]}
+    result = prune(run, target, "smoke alarm", selector=selector, budgets=[2], draws=1)
+    assert result.best.chosen == {"relu": UNITS_OF["smoke alarm"]}
 
 
 def test_open_concepts_find_it(run: Run, target: Target) -> None:
     with pytest.raises(InputError, match="needs open concepts"):
         prune(run, target, "smoke alarm", selector="open", budgets=[2])
     explain(run, summaries=SummaryConfig(llm="none"))
-    found = prune(run, target, "smoke alarm", selector="open", budgets=[2], draws=1)
-    assert found.best.chosen == {"relu": UNITS_OF["smoke alarm"]}
+    result = prune(run, target, "smoke alarm", selector="open", budgets=[2], draws=1)
+    assert result.best.chosen == {"relu": UNITS_OF["smoke alarm"]}
 
 
 def test_random_units_are_not_the_concept(run: Run, target: Target) -> None:
-    found = prune(run, target, "smoke alarm", selector="random", budgets=[2], layers=["relu"])
-    assert found.selector == "random"
-    assert len(found.best.chosen["relu"]) == 2
+    result = prune(run, target, "smoke alarm", selector="random", budgets=[2], layers=["relu"])
+    assert result.selector == "random"
+    assert len(result.best.chosen["relu"]) == 2
     again = prune(run, target, "smoke alarm", selector="random", budgets=[2], layers=["relu"])
-    assert again == found
+    assert again == result
 
 
 def test_two_concepts_go_together(run: Run, target: Target) -> None:
-    found = prune(run, target, ["smoke alarm", "white noise"], budgets=[4])
-    assert found.best.chosen == {"relu": (*UNITS_OF["smoke alarm"], *UNITS_OF["white noise"])}
-    effect = found.best.effect
+    result = prune(run, target, ["smoke alarm", "white noise"], budgets=[4])
+    assert result.best.chosen == {"relu": (*UNITS_OF["smoke alarm"], *UNITS_OF["white noise"])}
+    effect = result.best.effect
     assert effect is not None
     assert (effect.accuracy_target, effect.accuracy_rest) == (0, 1)
     assert {c.name for c in effect.classes if c.target} == {"smoke alarm", "white noise"}
 
 
 def test_without_a_budget_the_knee_is_found(run: Run, target: Target) -> None:
-    found = prune(run, target, "heartbeat")
-    assert [one.units for one in found.budgets] == [1, 2]  # the ladder of 8 units
-    assert found.best.units == 2
-    assert "| 2 * | 0.250 |" in found.table()
-    assert sum(count for _, count in found.removed) == 2
+    result = prune(run, target, "heartbeat")
+    assert [one.units for one in result.budgets] == [1, 2]  # the ladder of 8 units
+    assert result.best.units == 2
+    assert "| 2 * | 0.250 |" in result.table()
+    assert sum(count for _, count in result.removed) == 2
 
 
 def test_the_network_and_its_weights_stay(run: Run, target: Target) -> None:
@@ -120,16 +120,16 @@ def test_the_network_and_its_weights_stay(run: Run, target: Target) -> None:
 
 def test_the_export_is_the_mask(run: Run, target: Target, tmp_path: Path) -> None:
     path = tmp_path / "without.safetensors"
-    found = prune(run, target, "dial tone", budgets=[2], export=path)
-    assert found.export == str(path)
+    result = prune(run, target, "dial tone", budgets=[2], export=path)
+    assert result.export == str(path)
     x = torch.randn(3, 8_000, generator=torch.Generator().manual_seed(0))
-    with masked(target, found.best.chosen, plan_layers(target, ["relu"])):
+    with masked(target, result.best.chosen, plan_layers(target, ["relu"])):
         expected = target.module(x)
     torch.testing.assert_close(load_pruned(target, path).module(x), expected)
     card = json.loads(path.with_suffix(".json").read_text())
     assert (card["concepts"], card["selector"]) == (["dial tone"], "selective")
     assert card["units"] == {"relu": list(UNITS_OF["dial tone"])}
-    assert card["effect"]["gap"] == pytest.approx(found.best.effect.gap, abs=1e-6)  # type: ignore[union-attr]
+    assert card["effect"]["gap"] == pytest.approx(result.best.effect.gap, abs=1e-6)  # type: ignore[union-attr]
     assert card["source_weights"] == run.manifest.weights
     assert "torch" in card["versions"]
 
@@ -162,25 +162,25 @@ def test_at_their_mean_units_still_know_nothing_of_the_concept(
     run: Run, target: Target, tmp_path: Path
 ) -> None:
     path = tmp_path / "without.safetensors"
-    found = prune(run, target, "dial tone", ablate="mean", budgets=[2], export=path)
+    result = prune(run, target, "dial tone", ablate="mean", budgets=[2], export=path)
     zeroed = prune(run, target, "dial tone", budgets=[2])
-    assert found.best.chosen == zeroed.best.chosen == {"relu": UNITS_OF["dial tone"]}
-    one, other = found.best.effect, zeroed.best.effect
+    assert result.best.chosen == zeroed.best.chosen == {"relu": UNITS_OF["dial tone"]}
+    one, other = result.best.effect, zeroed.best.effect
     assert one is not None
     assert other is not None
     # The class keeps its mean logit on every clip, which is more than zero leaves of it.
     assert other.delta_target_logit < one.delta_target_logit < 0
     assert 0 < one.gap_logit < other.gap_logit
-    assert found.best.random_gap_logit is not None
-    assert found.best.random_gap_logit < 0.7 * one.gap_logit
+    assert result.best.random_gap_logit is not None
+    assert result.best.random_gap_logit < 0.7 * one.gap_logit
     plans = recorded_plans(run.manifest.layers, target, ["relu"])
     constants = constants_of("mean", run, target, plans)
     x = torch.randn(3, 8_000, generator=torch.Generator().manual_seed(0))
-    with masked(target, found.best.chosen, plans, constants):
+    with masked(target, result.best.chosen, plans, constants):
         expected = target.module(x)
-    own = expected[:, list(UNITS_OF).index("dial tone")]
+    of_class = expected[:, list(UNITS_OF).index("dial tone")]
     of_units = constants["relu"][list(UNITS_OF["dial tone"])]
-    assert own.tolist() == pytest.approx([20 * of_units.sum()] * 3, rel=1e-4)  # whatever the sound
+    assert of_class.tolist() == pytest.approx([20 * of_units.sum()] * 3, rel=1e-4)  # whatever the sound
     torch.testing.assert_close(load_pruned(target, path).module(x), expected)
     card = json.loads(path.with_suffix(".json").read_text())
     assert card["ablate"] == "mean"
@@ -218,14 +218,14 @@ def test_a_concept_far_from_everything(run: Run, target: Target) -> None:
 
 
 def test_a_concept_that_no_class_means_is_not_measured(run: Run, target: Target) -> None:
-    found = prune(run, target, "violin")
-    assert found.unmeasured is not None
-    assert "means 'violin'" in found.unmeasured
-    assert len(found.budgets) == 1
-    assert found.best.effect is None
-    assert curve_of(found.plain()) is None
+    result = prune(run, target, "violin")
+    assert result.unmeasured is not None
+    assert "means 'violin'" in result.unmeasured
+    assert len(result.budgets) == 1
+    assert result.best.effect is None
+    assert curve_of(result.plain()) is None
     with pytest.raises(InputError, match="no curves to draw"):
-        plotted(run, found, Path("x.svg"))
+        plotted(run, result, Path("x.svg"))
 
 
 def test_other_weights_are_refused(run: Run) -> None:
@@ -242,9 +242,9 @@ def test_clips_without_labels(home: Path, tmp_path: Path, target: Target) -> Non
     index = ClipIndex.build(table, load_embedder(), tmp_path / "u")
     bare = record(target, index)
     path = tmp_path / "p.safetensors"
-    found = prune(bare, target, "heartbeat", budgets=[2], export=path)
-    assert found.unmeasured == "the clips carry no labels"
-    assert found.best.chosen == {"relu": UNITS_OF["heartbeat"]}
+    result = prune(bare, target, "heartbeat", budgets=[2], export=path)
+    assert result.unmeasured == "the clips carry no labels"
+    assert result.best.chosen == {"relu": UNITS_OF["heartbeat"]}
     card = json.loads(path.with_suffix(".json").read_text())
     assert (card["effect"], card["unmeasured"]) == (None, "the clips carry no labels")
     with pytest.raises(InputError, match="needs clips with labels"):
@@ -252,10 +252,10 @@ def test_clips_without_labels(home: Path, tmp_path: Path, target: Target) -> Non
 
 
 def test_results_are_kept_and_drawn(run: Run, target: Target) -> None:
-    found = prune(run, target, "Dial tone", budgets=[1, 2, 4])
+    result = prune(run, target, "Dial tone", budgets=[1, 2, 4])
     stored = {one["concepts"][0]: one for one in stored_results(run) if one["selector"] == "selective"}
     assert stored["Dial tone"] == json.loads(
-        json.dumps({**found.plain(), "recorded": stored["Dial tone"]["recorded"]})
+        json.dumps({**result.plain(), "recorded": stored["Dial tone"]["recorded"]})
     )
     curve = curve_of(stored["Dial tone"])
     assert curve is not None
@@ -281,7 +281,7 @@ def test_the_report_says_what_was_pruned(run: Run, target: Target, tmp_path: Pat
     page = run.report(tmp_path / "r.html").read_text()
     assert section.title == "Pruning"
     assert '"title":"Pruning"' in page
-    assert "Gap over the share of units removed: white noise, selective" in page
+    assert "Gap over the share of units pruned: white noise, selective" in page
 
 
 BUDGET_FIELDS = {

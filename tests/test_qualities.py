@@ -52,19 +52,19 @@ def burst(attack: float, decay: float, at: float = 1.0) -> np.ndarray:
 
 
 def qualities(sound: np.ndarray, rate: int = RATE) -> dict[str, float]:
-    found = measure(sound.astype(np.float32), rate)
-    assert found.dtype == np.float32
-    assert found.shape == (len(QUALITIES),)
-    return dict(zip(NAMES, found.tolist(), strict=True))
+    measured = measure(sound.astype(np.float32), rate)
+    assert measured.dtype == np.float32
+    assert measured.shape == (len(QUALITIES),)
+    return dict(zip(NAMES, measured.tolist(), strict=True))
 
 
 @pytest.mark.parametrize("rate", [8000, 16000, 22050, 44100, 48000])
 @pytest.mark.parametrize("hertz", [82.4, 440.0, 1234.5])
 def test_the_pitch_of_a_tone_at_any_rate(hertz: float, rate: int) -> None:
-    found = qualities(tone(hertz, rate), rate)
-    assert found["pitch"] == pytest.approx(hertz, rel=0.005)
-    assert found["pitch_strength"] > 0.98
-    assert found["brightness"] == pytest.approx(hertz, rel=0.02)
+    measured = qualities(tone(hertz, rate), rate)
+    assert measured["pitch"] == pytest.approx(hertz, rel=0.005)
+    assert measured["pitch_strength"] > 0.98
+    assert measured["brightness"] == pytest.approx(hertz, rel=0.02)
 
 
 def test_a_high_tone_is_not_taken_for_its_octave_below() -> None:
@@ -79,10 +79,10 @@ def test_noise_has_no_pitch_and_is_not_tonal_whatever_its_colour() -> None:
     b, a = signal.butter(1, 200, fs=RATE)
     dark = signal.lfilter(b, a, noise())
     for sound in (noise(), dark):
-        found = qualities(sound)
-        assert np.isnan(found["pitch"])
-        assert found["pitch_strength"] < 0.3
-        assert found["tonality"] < 4
+        measured = qualities(sound)
+        assert np.isnan(measured["pitch"])
+        assert measured["pitch_strength"] < 0.3
+        assert measured["tonality"] < 4
     assert qualities(tone(440))["tonality"] > 20
     mixed = [qualities(tone(440) + level * noise())["tonality"] for level in (0.1, 1.0, 10.0)]
     assert mixed == sorted(mixed, reverse=True)
@@ -118,10 +118,10 @@ def test_only_the_loudness_depends_on_the_gain(gain: float) -> None:
 @pytest.mark.parametrize("background", [0.0, 0.05])
 @pytest.mark.parametrize("per_second", [1.0, 3.0, 7.0])
 def test_clicks_are_counted_and_their_rate_found(per_second: float, background: float) -> None:
-    found = qualities(clicks(per_second, background))
-    assert found["onset_rate"] == pytest.approx(per_second, abs=0.34)
-    assert found["modulation_rate"] == pytest.approx(per_second, rel=0.03)
-    assert found["attack"] > 1
+    measured = qualities(clicks(per_second, background))
+    assert measured["onset_rate"] == pytest.approx(per_second, abs=0.34)
+    assert measured["modulation_rate"] == pytest.approx(per_second, rel=0.03)
+    assert measured["attack"] > 1
 
 
 def test_steady_sounds_have_no_onsets() -> None:
@@ -131,8 +131,8 @@ def test_steady_sounds_have_no_onsets() -> None:
 
 
 def test_sharper_attacks_measure_sharper() -> None:
-    found = [qualities(burst(attack, 1.0))["attack"] for attack in (0.005, 0.04, 0.15)]
-    assert found[0] > 1.2 * found[1] > 3 * found[2]
+    measured = [qualities(burst(attack, 1.0))["attack"] for attack in (0.005, 0.04, 0.15)]
+    assert measured[0] > 1.2 * measured[1] > 3 * measured[2]
     assert qualities(noise())["attack"] < 0.3
 
 
@@ -152,16 +152,16 @@ def test_duration_counts_what_sounds() -> None:
 @pytest.mark.parametrize("carrier", [noise(), tone(700)], ids=["noise", "tone"])
 @pytest.mark.parametrize(("rate", "depth"), [(2.0, 0.8), (4.0, 0.5), (11.0, 0.6)])
 def test_amplitude_modulation(rate: float, depth: float, carrier: np.ndarray) -> None:
-    found = qualities((1 + depth * np.cos(2 * np.pi * rate * times())) * carrier)
-    assert found["modulation_rate"] == pytest.approx(rate, rel=0.03)
-    assert found["modulation"] == pytest.approx(depth, rel=0.1)
+    measured = qualities((1 + depth * np.cos(2 * np.pi * rate * times())) * carrier)
+    assert measured["modulation_rate"] == pytest.approx(rate, rel=0.03)
+    assert measured["modulation"] == pytest.approx(depth, rel=0.1)
 
 
 def test_an_unmodulated_sound_has_no_rate() -> None:
     for sound in (noise(), tone(440)):
-        found = qualities(sound)
-        assert np.isnan(found["modulation_rate"])
-        assert found["modulation"] < 0.1
+        measured = qualities(sound)
+        assert np.isnan(measured["modulation_rate"])
+        assert measured["modulation"] < 0.1
 
 
 @pytest.mark.parametrize("offset", [0.0, 1e-3, 0.2])
@@ -176,18 +176,18 @@ def test_padding_is_silence_whatever_the_offset_of_the_sound(share: float, offse
 
 def test_silence_has_a_loudness_and_no_qualities() -> None:
     for sound in (np.zeros(RATE), np.full(RATE, 0.25), np.zeros(0)):
-        found = qualities(sound)
-        assert (found["loudness"], found["onset_rate"], found["duration"]) == (-120, 0, 0)
-        assert np.isnan(found["pitch"])
-        assert np.isnan(found["brightness"])
+        measured = qualities(sound)
+        assert (measured["loudness"], measured["onset_rate"], measured["duration"]) == (-120, 0, 0)
+        assert np.isnan(measured["pitch"])
+        assert np.isnan(measured["brightness"])
 
 
 @pytest.mark.parametrize("rate", [1000, 8000, 16000, 48000])
 def test_a_tenth_of_a_second_is_enough(rate: int) -> None:
-    found = qualities(tone(200, rate, 0.1), rate)
-    assert found["pitch"] == pytest.approx(200, rel=0.03)
-    assert found["duration"] == pytest.approx(0.1, abs=0.01)
-    assert np.isnan(found["modulation"])
+    measured = qualities(tone(200, rate, 0.1), rate)
+    assert measured["pitch"] == pytest.approx(200, rel=0.03)
+    assert measured["duration"] == pytest.approx(0.1, abs=0.01)
+    assert np.isnan(measured["modulation"])
 
 
 @pytest.mark.parametrize(
@@ -206,21 +206,21 @@ def test_what_is_no_waveform_is_refused(sound: np.ndarray, rate: int) -> None:
 def test_every_waveform_can_be_measured(sound: Floats, rate: int) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        found = measure(sound, rate)
-    assert not np.isinf(found).any()
-    assert np.isfinite(found[NAMES.index("loudness")])
-    np.testing.assert_array_equal(found, measure(sound, rate))
+        measured = measure(sound, rate)
+    assert not np.isinf(measured).any()
+    assert np.isfinite(measured[NAMES.index("loudness")])
+    np.testing.assert_array_equal(measured, measure(sound, rate))
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(not ESC10.is_dir(), reason="needs the ESC-10 recordings beside the checkout")
 def test_real_recordings_sound_as_their_names_say() -> None:
     clips = load_clips(ESC10 / "clips.csv").clips
-    found = np.stack([measure(read_clip(clip, RATE), RATE) for clip in clips])
+    measured = np.stack([measure(read_clip(clip, RATE), RATE) for clip in clips])
     labels = np.array([clip.label for clip in clips])
 
     def median(label: str, name: str) -> float:
-        return float(np.nanmedian(found[labels == label, NAMES.index(name)]))
+        return float(np.nanmedian(measured[labels == label, NAMES.index(name)]))
 
     assert 300 < median("baby_cry", "pitch") < 600
     assert 500 < median("rooster", "pitch") < 1000

@@ -142,14 +142,14 @@ class TestEmbed:
         sound = str(write_sound("x.wav"))
         example = unit(np.ones((1, Drawn.dim)))
         needs = Thresholds(TEXT_NEEDS, SOUND_NEEDS)
-        found = embed_query(Query(("dog",), ("cat", "wind"), (sound,), ("head:1",)), index, example, needs)
-        assert found.plus.shape == (3, Drawn.dim)
+        embedded = embed_query(Query(("dog",), ("cat", "wind"), (sound,), ("head:1",)), index, example, needs)
+        assert embedded.plus.shape == (3, Drawn.dim)
         centre = text_centre(index)
-        np.testing.assert_array_equal(found.minus, centred(Drawn().embed_text(["cat", "wind"]), centre))
-        np.testing.assert_array_equal(found.plus[:1], centred(Drawn().embed_text(["dog"]), centre))
-        np.testing.assert_array_equal(found.plus[2:], example)
-        assert found.needs.tolist() == [TEXT_NEEDS, SOUND_NEEDS, SOUND_NEEDS]
-        assert found.text_needs == TEXT_NEEDS
+        np.testing.assert_array_equal(embedded.minus, centred(Drawn().embed_text(["cat", "wind"]), centre))
+        np.testing.assert_array_equal(embedded.plus[:1], centred(Drawn().embed_text(["dog"]), centre))
+        np.testing.assert_array_equal(embedded.plus[2:], example)
+        assert embedded.needs.tolist() == [TEXT_NEEDS, SOUND_NEEDS, SOUND_NEEDS]
+        assert embedded.text_needs == TEXT_NEEDS
 
     def test_files_that_are_not_sound(self, index: ClipIndex, tmp_path: Path) -> None:
         path = tmp_path / "x.wav"
@@ -199,13 +199,13 @@ class TestCalibrated:
         random = np.random.default_rng(0)
         vectors, texts = unit(random.standard_normal((9, 20))), unit(random.standard_normal((50, 20)))
         asked = terms(unit(random.standard_normal((1, 20))))
-        found = worth(asked, vectors, texts)
+        worths = worth(asked, vectors, texts)
         for row, vector in enumerate(vectors):
             others = texts @ vector
-            assert found.z[row] == pytest.approx(
+            assert worths.z[row] == pytest.approx(
                 (asked.plus[0] @ vector - others.mean()) / others.std(), abs=1e-4
             )
-        assert not found.listens.any()
+        assert not worths.listens.any()
 
     def test_a_text_drawn_like_the_background_is_heard_by_none(self) -> None:
         """False alarms over 200 units and 300 unrelated texts: none reaches the threshold."""

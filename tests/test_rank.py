@@ -74,8 +74,8 @@ def test_calibration_takes_off_what_the_model_prefers_anyway() -> None:
 
 
 def test_scores_are_by_token() -> None:
-    [found] = calibrated_scores([["a very big dog"]], [["dog", "very big dog"]], Scripted("music"))
-    assert found.tolist() == [2 / 2, 2 / 4]
+    [scores] = calibrated_scores([["a very big dog"]], [["dog", "very big dog"]], Scripted("music"))
+    assert scores.tolist() == [2 / 2, 2 / 4]
 
 
 def test_labels_keep_their_scores_in_the_new_order() -> None:
@@ -88,7 +88,7 @@ def test_labels_keep_their_scores_in_the_new_order() -> None:
     far = [(Label("music", 9.0), Label("bell", 0.5), Label("dog", 0.4))]
     assert rank_labels(far, [DOGS], Scripted("music"), "both")[0][0].concept in ("music", "dog")
     done: list[tuple[int, int]] = []
-    rank_labels(labels, [DOGS, []], Scripted("music"), "llm", lambda *told: done.append(told))
+    rank_labels(labels, [DOGS, []], Scripted("music"), "llm", lambda *counts: done.append(counts))
     assert done == [(2, 2)]
 
 
@@ -98,11 +98,11 @@ def test_labels_keep_their_scores_in_the_new_order() -> None:
 def test_mixing_does_not_depend_on_scale(
     pairs: list[tuple[float, float]], scale: float, shift: float
 ) -> None:
-    scores, found = np.array([p for p, _ in pairs]), np.array([q for _, q in pairs])
-    plain = mixed(scores, found)
+    scores, model_scores = np.array([p for p, _ in pairs]), np.array([q for _, q in pairs])
+    plain = mixed(scores, model_scores)
     assert plain.shape == scores.shape
-    if scores.size and scores.std() > 1e-3 and found.std() > 1e-3:
-        assert np.allclose(mixed(scores * scale + shift, found), plain, atol=1e-6)
+    if scores.size and scores.std() > 1e-3 and model_scores.std() > 1e-3:
+        assert np.allclose(mixed(scores * scale + shift, model_scores), plain, atol=1e-6)
         assert np.allclose(mixed(scores, scores), (scores - scores.mean()) / scores.std())
 
 

@@ -81,6 +81,6 @@ def test_it_runs_away_from_the_checkout(built: Path, write_sound: WriteSound, tm
     )
     assert Path(where.strip()).is_relative_to(target)
     assert json.loads(command("index", "../sounds", "--name", "mine", "--json"))["clips"] == 2
-    told = json.loads(command("bench", "retrieval", "../sounds", "--json"))
-    assert set(told["figures"]["embedded"]) == {"class_to_audio", "zero_shot"}
+    result = json.loads(command("bench", "retrieval", "../sounds", "--json"))
+    assert set(result["figures"]["embedded"]) == {"class_to_audio", "zero_shot"}
     assert "mine" in command("runs")

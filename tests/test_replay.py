@@ -63,14 +63,14 @@ def test_only_what_comes_after_is_computed() -> None:
 
 def test_nothing_stays_behind() -> None:
     module = Network()
-    own = module.first.forward = module.first.forward  # a forward of the module's own
+    own_forward = module.first.forward = module.first.forward  # a forward of the module's own
     _, prefix = recorded_prefix(module, ["third"], lambda: module(X.clone()))
     try:
         with replayed(module, prefix):
             raise KeyboardInterrupt
     except KeyboardInterrupt:
         pass
-    assert module.first.__dict__["forward"] == own
+    assert module.first.__dict__["forward"] == own_forward
     assert "forward" not in module.second.__dict__
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in module.modules())
     changed = module(2 * X)

@@ -152,18 +152,18 @@ def page(text: str) -> Page:
 
 
 def test_every_unit_is_there_with_its_labels_and_clips(page: Page) -> None:
-    told = page.blocks["report"]
-    assert [(told["layers"][u["layer"]]["name"], u["unit"]) for u in told["units"]] == [
+    content = page.blocks["report"]
+    assert [(content["layers"][u["layer"]]["name"], u["unit"]) for u in content["units"]] == [
         (e.layer, e.unit) for e in small().explanations
     ]
-    unit = told["units"][3]
-    assert [(told["concepts"][c], *rest) for c, *rest in unit["labels"]] == [
+    unit = content["units"][3]
+    assert [(content["concepts"][c], *rest) for c, *rest in unit["labels"]] == [
         ("rain", 0.87, "audio"),
         ("wind", 0.1, "audio"),
     ]
     clip, peak, activation = unit["top"][0]
-    assert (told["clips"][clip]["path"], peak, activation) == ("water/3.wav", 0.25, 5.0)
-    assert told["hits"][0] == ["rain", [[31, 0.8], [2, 0.7]]]
+    assert (content["clips"][clip]["path"], peak, activation) == ("water/3.wav", 0.25, 5.0)
+    assert content["hits"][0] == ["rain", [[31, 0.8], [2, 0.7]]]
 
 
 def test_units_without_a_sentence_keep_reason_and_raw_answer(page: Page) -> None:
@@ -177,10 +177,10 @@ def test_units_without_a_sentence_keep_reason_and_raw_answer(page: Page) -> None
 
 def two_meanings(one: Explanation) -> Explanation:
     """The unit with its first, third and fourth top clip of one kind, the next two of another, the last of none."""
-    said = Summary("Responds to the hiss of rain.", False, origin="written")
+    summary = Summary("Responds to the hiss of rain.", False, origin="written")
     unsaid = Summary(None, True, "its label does not predict it on clips it was not made from")
     meanings = (
-        Meaning((Label("hiss", 3.0, "both"), Label("rain", 1.0)), (0, 2, 3), said, figures(True)),
+        Meaning((Label("hiss", 3.0, "both"), Label("rain", 1.0)), (0, 2, 3), summary, figures(True)),
         Meaning((Label("dog", 2.0, "captions"),), (1, 4), unsaid, figures(False)),
     )
     return replace(one, meanings=meanings, polysemanticity=0.62, open_concepts=("drip", "splashing"))
@@ -189,10 +189,10 @@ def two_meanings(one: Explanation) -> Explanation:
 def test_meanings_have_labels_a_sentence_a_verdict_and_clips_of_their_own() -> None:
     units = [two_meanings(explain("conv", 0)), explain("conv", 1)]
     data = small(layers=("conv",), explanations=units, concept_hits={}, random_polysemanticity=0.97)
-    told = Page(build_report(data, read_clip)).blocks["report"]
-    unit, other = told["units"]
+    content = Page(build_report(data, read_clip)).blocks["report"]
+    unit, other = content["units"]
     first, second = unit["meanings"]
-    assert [(told["concepts"][c], *rest) for c, *rest in first["labels"]] == [
+    assert [(content["concepts"][c], *rest) for c, *rest in first["labels"]] == [
         ("hiss", 3.0, "both"),
         ("rain", 1.0, "audio"),
     ]
@@ -209,8 +209,8 @@ def test_meanings_have_labels_a_sentence_a_verdict_and_clips_of_their_own() -> N
         None,
         [],
     )
-    layer = told["layers"][0]
-    assert (layer["several"], layer["spread"], told["randomSpread"]) == (1, 0.62, 0.97)
+    layer = content["layers"][0]
+    assert (layer["several"], layer["spread"], content["randomSpread"]) == (1, 0.62, 0.97)
 
 
 def test_the_first_clips_of_every_meaning_get_sound_first() -> None:
@@ -231,11 +231,11 @@ def test_sections_are_text_tables_and_pictures_inside_the_page() -> None:
     picture = Picture(b"<svg xmlns='http://www.w3.org/2000/svg'/>", "image/svg+xml", "a curve")
     section = Section("Pruning", (HOSTILE,), [["units", "gap"], ["3", HOSTILE]], [picture])
     page = Page(build_report(small(sections=[section]), read_clip))
-    told = page.blocks["report"]["sections"]
-    assert told[0]["title"] == "Pruning"
-    assert told[0]["paragraphs"] == [HOSTILE]
-    assert told[0]["table"] == [["units", "gap"], ["3", HOSTILE]]
-    ((source, description),) = told[0]["pictures"]
+    content = page.blocks["report"]["sections"]
+    assert content[0]["title"] == "Pruning"
+    assert content[0]["paragraphs"] == [HOSTILE]
+    assert content[0]["table"] == [["units", "gap"], ["3", HOSTILE]]
+    ((source, description),) = content[0]["pictures"]
     assert base64.b64decode(source.removeprefix("data:image/svg+xml;base64,")) == picture.content
     assert description == "a curve"
 
@@ -381,11 +381,13 @@ def test_hostile_text_stays_text() -> None:
     assert [tag for tag, _ in hostile.elements] == [tag for tag, _ in plain.elements]
     assert "alert(1)</script>" not in text
     assert "\u2028" not in text
-    told = hostile.blocks["report"]
-    assert told["title"] == told["notes"][0] == told["facts"][0][1] == told["hits"][0][0] == HOSTILE
-    assert told["layers"][0]["facts"] == [[HOSTILE, HOSTILE]]
-    assert told["units"][-1]["raw"] == told["units"][-1]["acoustics"] == HOSTILE
-    (clip,) = (clip for clip in told["clips"] if clip["row"] == 0)
+    content = hostile.blocks["report"]
+    assert (
+        content["title"] == content["notes"][0] == content["facts"][0][1] == content["hits"][0][0] == HOSTILE
+    )
+    assert content["layers"][0]["facts"] == [[HOSTILE, HOSTILE]]
+    assert content["units"][-1]["raw"] == content["units"][-1]["acoustics"] == HOSTILE
+    (clip,) = (clip for clip in content["clips"] if clip["row"] == 0)
     assert clip["path"] == clip["caption"] == HOSTILE
 
 
@@ -404,10 +406,10 @@ def test_undecodable_paths_and_odd_numbers_do_not_break_the_page() -> None:
     clips = {-1: ClipFacts("caf\udce9.wav", 0.0)}
     data = small(layers=("conv",), explanations=[unit], clips=clips, concept_hits={}, layer_facts={})
     text = build_report(data, read_clip)
-    told = Page(text.encode().decode()).blocks["report"]
-    assert told["units"][0]["top"] == [[0, None, None]]
-    assert told["clips"][0]["path"] == "caf\udce9.wav"
-    assert told["layers"][0]["scores"] is None
+    content = Page(text.encode().decode()).blocks["report"]
+    assert content["units"][0]["top"] == [[0, None, None]]
+    assert content["clips"][0]["path"] == "caf\udce9.wav"
+    assert content["layers"][0]["scores"] is None
 
 
 def test_page_allows_its_own_script_and_style_and_no_address(page: Page, text: str) -> None:
@@ -501,19 +503,20 @@ def browser() -> Iterator[Any]:
     chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if chromium is None:
         pytest.skip("needs chromium")
-    said: list[str] = []
+    messages: list[str] = []
     with playwright.sync_playwright() as driver:
         window = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         page = window.new_page()
-        page.on("console", lambda message: said.append(message.text))
-        page.on("pageerror", lambda error: said.append(str(error)))
-        page.on("dialog", lambda dialog: said.append(dialog.message))
+        page.on("console", lambda message: messages.append(message.text))
+        page.on("pageerror", lambda error: messages.append(str(error)))
+        page.on("dialog", lambda dialog: messages.append(dialog.message))
         page.on(
-            "request", lambda request: said.append(request.url) if request.url.startswith("http") else None
+            "request",
+            lambda request: messages.append(request.url) if request.url.startswith("http") else None,
         )
         yield page
         window.close()
-    assert said == []
+    assert messages == []
 
 
 def opened(page: Any, folder: Path, data: ReportData) -> Any:

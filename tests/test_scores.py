@@ -86,11 +86,11 @@ def score(name: str, similarity: Floats, activations: Floats, k: int = 8) -> Flo
 def test_published_numbers(name: str, compute: Callable[[Floats, Floats], Floats], atol: float) -> None:
     arrays = golden()
     expected = arrays[f"expected_{name}"]
-    found = compute(arrays["clip_concept_similarity"], arrays["activations"])
-    assert found.shape == (40, 30)
-    assert found.dtype == np.float32
-    np.testing.assert_allclose(found, expected, rtol=0, atol=atol)
-    np.testing.assert_array_equal(found.argmax(axis=1), expected.argmax(axis=1))
+    values = compute(arrays["clip_concept_similarity"], arrays["activations"])
+    assert values.shape == (40, 30)
+    assert values.dtype == np.float32
+    np.testing.assert_allclose(values, expected, rtol=0, atol=atol)
+    np.testing.assert_array_equal(values.argmax(axis=1), expected.argmax(axis=1))
 
 
 def test_rank_reorder_is_the_average_over_random_orders() -> None:
@@ -242,13 +242,15 @@ def test_label_units_finds_planted_concepts_best_first() -> None:
     similarity, activations, truth = planted(units=30, seed=8)
     names = [f"concept {i}" for i in range(similarity.shape[1])]
     labels = label_units(similarity, evidence_of(activations, 10), names, LabelConfig(k=8, count=3))
-    assert [len(found) for found in labels] == [3] * 30
-    right = sum(found[0].concept == names[true] for found, true in zip(labels, truth, strict=True))
+    assert [len(unit_labels) for unit_labels in labels] == [3] * 30
+    right = sum(
+        unit_labels[0].concept == names[true] for unit_labels, true in zip(labels, truth, strict=True)
+    )
     assert right >= 27
-    for found in labels:
-        scores = [entry.score for entry in found]
+    for unit_labels in labels:
+        scores = [entry.score for entry in unit_labels]
         assert scores == sorted(scores, reverse=True)
-        assert len({entry.concept for entry in found}) == 3
+        assert len({entry.concept for entry in unit_labels}) == 3
 
 
 def test_label_units_equals_a_full_stable_sort_however_chunked(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -258,7 +260,7 @@ def test_label_units_equals_a_full_stable_sort_however_chunked(monkeypatch: pyte
     config = LabelConfig(score="top-mean", k=6, count=7)
     labels = label_units(similarity, evidence_of(activations, 6), names, config)
     order = np.argsort(-label.top_mean(similarity, top_rows(activations, 6)), axis=1, kind="stable")[:, :7]
-    assert [[int(entry.concept) for entry in found] for found in labels] == order.tolist()
+    assert [[int(entry.concept) for entry in unit_labels] for unit_labels in labels] == order.tolist()
     monkeypatch.setattr(label, "LABEL_BYTES", 1)
     assert label_units(similarity, evidence_of(activations, 6), names, config) == labels
 
@@ -273,7 +275,7 @@ def test_dead_and_constant_units_get_no_label_and_sparse_units_only_what_fired()
     activations[fired, 4] = [2, 1]
     names = [f"{i}" for i in range(similarity.shape[1])]
     labels = label_units(similarity, evidence_of(activations, 10), names, LabelConfig(score="top-mean", k=10))
-    assert [len(found) for found in labels] == [5, 0, 0, 0, 5]
+    assert [len(unit_labels) for unit_labels in labels] == [5, 0, 0, 0, 5]
     of_two = label.top_mean(similarity, np.array([fired], np.int32))[0]
     assert labels[4][0].concept == names[int(of_two.argmax())]
     assert labels[4][0].score == of_two.max()
@@ -282,7 +284,7 @@ def test_dead_and_constant_units_get_no_label_and_sparse_units_only_what_fired()
 def test_fewer_concepts_than_labels() -> None:
     similarity, activations, _ = planted(units=2, seed=11)
     labels = label_units(similarity[:, :2], evidence_of(activations, 4), ["a", "b"], LabelConfig(count=5))
-    assert [len(found) for found in labels] == [2, 2]
+    assert [len(unit_labels) for unit_labels in labels] == [2, 2]
 
 
 def test_unknown_and_unusable_scores_name_the_remedy() -> None:
@@ -303,5 +305,5 @@ def test_scores_of_all_activations_label_planted_units(name: str) -> None:
     similarity, activations, truth = planted(units=6, seed=3)
     names = [f"{i}" for i in range(similarity.shape[1])]
     evidence = evidence_of(activations, 10)
-    found = label_units(similarity, evidence, names, LabelConfig(score=name), (similarity, activations))
-    assert [int(labels[0].concept) for labels in found] == list(truth)
+    unit_labels = label_units(similarity, evidence, names, LabelConfig(score=name), (similarity, activations))
+    assert [int(labels[0].concept) for labels in unit_labels] == list(truth)

@@ -80,7 +80,7 @@ def explained(run: Recording) -> Recording:
     """Every unit is labelled; the first and the last hold on unseen clips, the third has two meanings."""
     test = UnitFaithfulness(9, 0.5, 0.1, 0.2, 0.75, 0.2, 0.01, True)
     meaning = Meaning((), (0,))
-    told = [
+    explanations = [
         Explanation(
             *run.unit_index.unit(row),
             labels=(Label(word or "?", 1.0),),
@@ -92,19 +92,19 @@ def explained(run: Recording) -> Recording:
         )
         for row, word in enumerate(UNITS)
     ]
-    say(run, told)
+    say(run, explanations)
     return run
 
 
 def names(results: list[dict[str, object]]) -> list[str]:
-    return [f"{found['layer']}:{found['unit']}" for found in results]
+    return [f"{result['layer']}:{result['unit']}" for result in results]
 
 
 def heard(results: list[dict[str, object]]) -> set[str]:
-    return set(names([found for found in results if found["listens"]]))
+    return set(names([result for result in results if result["listens"]]))
 
 
-def found(
+def search_units(
     run: Recording, query: Query | str | list[str], k: int = 10, **filters: object
 ) -> list[dict[str, object]]:
     return search_neurons(run, query, k, Filters(**filters))  # type: ignore[arg-type]
@@ -112,7 +112,7 @@ def found(
 
 class TestQueries:
     def test_a_text(self, run: Recording) -> None:
-        results = found(run, "dog", 5)
+        results = search_units(run, "dog", 5)
         assert set(names(results[:2])) == {"conv.0:0", "head:1"}
         assert set(names(results[2:4])) == {"conv.0:2", "conv.1:0"}
         assert [result["listens"] for result in results] == [True] * 4 + [False]
@@ -126,31 +126,31 @@ class TestQueries:
         assert {key: results[0][key] for key in unexplained} == unexplained
 
     def test_nothing_listens(self, run: Recording) -> None:
-        results = found(run, "philosophy")
+        results = search_units(run, "philosophy")
         assert len(results) == 7
         assert not any(result["listens"] for result in results)
 
     def test_both_and_without(self, run: Recording) -> None:
-        assert names(found(run, ["dog", "+rain"], 1)) == ["conv.0:2"]
-        assert heard(found(run, ["dog", "rain"])) == {"conv.0:2"}
-        without = found(run, ["dog", "-indoor", "-rain"])
+        assert names(search_units(run, ["dog", "+rain"], 1)) == ["conv.0:2"]
+        assert heard(search_units(run, ["dog", "rain"])) == {"conv.0:2"}
+        without = search_units(run, ["dog", "-indoor", "-rain"])
         assert set(names(without[:2])) == heard(without) == {"conv.0:0", "head:1"}
 
     def test_a_sound(self, run: Recording, write_sound: WriteSound) -> None:
         sound = write_sound("other.wav", tone(900, 0.5, 8_000), 8_000)
-        results = found(run, Query(sounds=(str(sound),)))
+        results = search_units(run, Query(sounds=(str(sound),)))
         assert names(results[:1]) == ["head:0"]
         assert results[0]["needed"] == pytest.approx(run_thresholds(run).sound)
         assert [result["listens"] for result in results[:2]] == [True, False]
 
     def test_another_unit_does_not_find_itself(self, run: Recording) -> None:
-        results = found(run, Query(units=("head:1",)))
+        results = search_units(run, Query(units=("head:1",)))
         assert names(results[:1]) == ["conv.0:0"]
         assert len(results) == 6
         assert "head:1" not in names(results)
-        assert names(found(run, Query(units=("head:1",)), 2)) == names(results[:2])
-        assert "head:1" not in names(found(run, Query(("rain",), (), (), ("head:1",))))
-        assert names(found(run, Query(("rain",), (), (), ("head:1",)), 1)) == ["conv.0:2"]
+        assert names(search_units(run, Query(units=("head:1",)), 2)) == names(results[:2])
+        assert "head:1" not in names(search_units(run, Query(("rain",), (), (), ("head:1",))))
+        assert names(search_units(run, Query(("rain",), (), (), ("head:1",)), 1)) == ["conv.0:2"]
 
     @pytest.mark.parametrize(
         ("unit", "says"),
@@ -165,38 +165,38 @@ class TestQueries:
     )
     def test_units_that_do_not_exist(self, run: Recording, unit: str, says: str) -> None:
         with pytest.raises(InputError, match=says):
-            found(run, Query(units=(unit,)))
+            search_units(run, Query(units=(unit,)))
 
 
 class TestFilters:
     def test_layers(self, run: Recording) -> None:
-        assert set(names(found(run, "dog", layers=("head",)))) == {"head:0", "head:1"}
-        assert len(found(run, "dog", layers=("conv.*",))) == 5
-        assert len(found(run, "dog", layers=("conv.1", "head"))) == 4
-        assert set(names(found(run, Query(units=("head:1",)), layers=("head",)))) == {"head:0"}
+        assert set(names(search_units(run, "dog", layers=("head",)))) == {"head:0", "head:1"}
+        assert len(search_units(run, "dog", layers=("conv.*",))) == 5
+        assert len(search_units(run, "dog", layers=("conv.1", "head"))) == 4
+        assert set(names(search_units(run, Query(units=("head:1",)), layers=("head",)))) == {"head:0"}
         with pytest.raises(
             InputError, match=r"unknown recorded layer 'conv'; did you mean conv\.\d or conv\.\d\?"
         ):
-            found(run, "dog", layers=("head", "conv"))
+            search_units(run, "dog", layers=("head", "conv"))
 
     def test_layers_by_their_aliases(self, run: Recording) -> None:
         for glob in ("last", "la*"):
-            assert set(names(found(run, "dog", layers=(glob,)))) == {"head:0", "head:1"}
-        assert len(found(run, "dog", layers=("early", "last"))) == 5
+            assert set(names(search_units(run, "dog", layers=(glob,)))) == {"head:0", "head:1"}
+        assert len(search_units(run, "dog", layers=("early", "last"))) == 5
         with pytest.raises(InputError, match=r"unknown recorded layer 'lats'; did you mean last\?"):
-            found(run, "dog", layers=("lats",))
+            search_units(run, "dog", layers=("lats",))
 
     def test_what_was_explained(self, explained: Recording) -> None:
-        assert set(names(found(explained, "dog", reliable=True))) == {"conv.0:0", "head:1"}
-        assert names(found(explained, "dog", meanings="several")) == ["conv.0:2"]
-        assert len(found(explained, "dog", meanings="one")) == 5
-        assert set(names(found(explained, "dog", polysemanticity=(0.1, 0.3)))) == {
+        assert set(names(search_units(explained, "dog", reliable=True))) == {"conv.0:0", "head:1"}
+        assert names(search_units(explained, "dog", meanings="several")) == ["conv.0:2"]
+        assert len(search_units(explained, "dog", meanings="one")) == 5
+        assert set(names(search_units(explained, "dog", polysemanticity=(0.1, 0.3)))) == {
             "conv.0:1",
             "conv.0:2",
             "conv.1:0",
         }
-        assert names(found(explained, "dog", reliable=True, layers=("head",))) == ["head:1"]
-        (only,) = found(explained, "dog", reliable=True, layers=("head",))
+        assert names(search_units(explained, "dog", reliable=True, layers=("head",))) == ["head:1"]
+        (only,) = search_units(explained, "dog", reliable=True, layers=("head",))
         assert (only["labels"], only["summary"]) == (
             [{"concept": "dog", "score": 1.0, "evidence": "audio"}],
             "dog.",
@@ -207,28 +207,30 @@ class TestFilters:
         with pytest.raises(
             InputError, match=r"no unit of s/net passes the filters \(layers conv\.1, reliable\)"
         ):
-            found(explained, "dog", reliable=True, layers=("conv.1",))
+            search_units(explained, "dog", reliable=True, layers=("conv.1",))
 
     @pytest.mark.parametrize(
         "filters", [{"reliable": True}, {"meanings": "one"}, {"polysemanticity": (0, 1)}]
     )
     def test_without_explanations(self, run: Recording, filters: dict[str, object]) -> None:
         with pytest.raises(InputError, match="not explained yet; run: and-retrieval explain s/net"):
-            found(run, "dog", **filters)
+            search_units(run, "dog", **filters)
 
     def test_explanations_of_other_units(self, explained: Recording) -> None:
         say(explained, load_explained(explained)[:3])
         with pytest.raises(InputError, match=r"parquet is damaged; run: and-retrieval explain s/net"):
-            found(explained, "dog")
+            search_units(explained, "dog")
 
     def test_a_unit_that_was_not_tested_is_neither_reliable_nor_unreliable(
         self, explained: Recording
     ) -> None:
-        told = [replace(unit, faithfulness=None, reliable="untested") for unit in load_explained(explained)]
-        say(explained, told)
-        assert {result["reliable"] for result in found(explained, "dog")} == {None}
+        explanations = [
+            replace(unit, faithfulness=None, reliable="untested") for unit in load_explained(explained)
+        ]
+        say(explained, explanations)
+        assert {result["reliable"] for result in search_units(explained, "dog")} == {None}
         with pytest.raises(InputError, match=r"passes the filters \(reliable\)"):
-            found(explained, "dog", reliable=True)
+            search_units(explained, "dog", reliable=True)
 
 
 class TestClips:

@@ -78,9 +78,9 @@ def test_clips_that_were_not_seen_do_not_count(known: tuple[Wanted, KnownLayer],
 
 def test_oracle_is_the_standardised_difference_of_means(known: tuple[Wanted, KnownLayer]) -> None:
     wanted, layer = known
-    a, own = layer.activations, np.asarray(wanted.labelled)[:48, 0]
+    a, is_wanted = layer.activations, np.asarray(wanted.labelled)[:48, 0]
     unit = a[:, 3]
-    expected = (unit[own].mean() - unit[~own].mean()) / unit.std()
+    expected = (unit[is_wanted].mean() - unit[~is_wanted].mean()) / unit.std()
     scores = find_selector("oracle")(wanted, layer)
     assert scores[3, 0] == pytest.approx(expected, rel=1e-5)
     assert scores[11, 0] == -np.inf

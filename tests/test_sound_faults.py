@@ -62,8 +62,8 @@ class TestJoined:
         whole = np.concatenate([soundfile.read(p, dtype="float32")[0] for p in files])
         probe = load_clips(path)
         read = np.concatenate([read_clip(clip, RATE) for clip in probe.clips])
-        told = "neither sound nor metadata" in " ".join(reasons(probe).values())
-        assert len(read) == len(whole) or told
+        reported = "neither sound nor metadata" in " ".join(reasons(probe).values())
+        assert len(read) == len(whole) or reported
         np.testing.assert_allclose(read, whole[: len(read)], atol=1e-6)
         if not between:
             assert len(read) == len(whole)
@@ -329,9 +329,9 @@ class TestOtherFormats:
         ]
         subprocess.run(made, check=True, timeout=60)
         cut(self.make(tmp_path / "other", "m4a"), 0.5).rename(tmp_path / "sounds/cut.m4a")
-        found = reasons(load_clips(tmp_path / "sounds"))
-        assert found["mute.mp4"] == "no audio in the file"
-        assert found["cut.m4a"].startswith("not readable as audio (FFmpeg")
+        refused = reasons(load_clips(tmp_path / "sounds"))
+        assert refused["mute.mp4"] == "no audio in the file"
+        assert refused["cut.m4a"].startswith("not readable as audio (FFmpeg")
 
     @needs_ffmpeg
     def test_what_names_other_files_is_not_followed(self, tmp_path: Path, write_sound: WriteSound) -> None:
@@ -370,9 +370,9 @@ class TestOtherFormats:
         (tmp_path / "picture.heic").write_bytes(b"\0\0\0\x18ftypheic" + bytes(500))
         (tmp_path / "text.dat").write_bytes("\ufeffwide text".encode("utf-16"))
         (tmp_path / ".DS_Store").write_bytes(bytes(100))
-        found = reasons(load_clips(tmp_path))
-        assert set(found) == {"backup.wav.bak", "take one"}
-        assert "rename it to end in .flac" in found["take one"]
+        refused = reasons(load_clips(tmp_path))
+        assert set(refused) == {"backup.wav.bak", "take one"}
+        assert "rename it to end in .flac" in refused["take one"]
 
 
 class TestNames:
@@ -467,6 +467,6 @@ class TestFrames:
     @settings(max_examples=200)
     @given(st.binary(max_size=4_000))
     def test_any_bytes_are_walked_to_the_end(self, content: bytes) -> None:
-        for found in mpeg.runs(content, 0):  # type: ignore[arg-type]
-            assert found.frames > 0
-            assert found.stated_seconds >= 0
+        for stream in mpeg.runs(content, 0):  # type: ignore[arg-type]
+            assert stream.frames > 0
+            assert stream.stated_seconds >= 0

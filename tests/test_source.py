@@ -216,8 +216,8 @@ class TestTable:
         ]  # fmt: skip
         probe = load_clips(table(sounds, "path,label\n" + "\n".join(rows) + "\n"))
         assert [c.path for c in probe.clips] == ["dog/a.wav", "top.wav"]
-        told = [(Path(miss.path).name[:12], miss.reason.split(" /")[0]) for miss in probe.skipped]
-        assert told == [
+        refused = [(Path(miss.path).name[:12], miss.reason.split(" /")[0]) for miss in probe.skipped]
+        assert refused == [
             ("gone.wav", "no such file"),
             ("outside.wav", "lies outside"),  # both ways of writing it
             ("way-out.wav", "lies outside"),
@@ -261,8 +261,8 @@ class TestWindows:
         self, seconds: float, window: float, expected: list[tuple[float, float]], write_sound: WriteSound
     ) -> None:
         path = write_sound("x.wav", noise(seconds, 8_000), 8_000)
-        found = [(c.start, c.duration) for c in load_clips(path, ClipConfig(window=window)).clips]
-        np.testing.assert_allclose(found, expected, atol=1e-9)
+        spans = [(c.start, c.duration) for c in load_clips(path, ClipConfig(window=window)).clips]
+        np.testing.assert_allclose(spans, expected, atol=1e-9)
 
     @pytest.mark.parametrize("rate", [8_000, 44_100, 44_101, 192_000])
     def test_together_are_the_file(self, rate: int, write_sound: WriteSound) -> None:

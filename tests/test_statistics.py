@@ -32,29 +32,29 @@ def test_the_interval_holds_the_mean_about_as_often_as_it_says() -> None:
     random = np.random.default_rng(0)
     inside = 0
     for seed in range(200):
-        found = bootstrap(random.normal(0.3, 1, 60), seed=seed, draws=300)
-        assert found is not None
-        inside += found.low <= 0.3 <= found.high
+        interval = bootstrap(random.normal(0.3, 1, 60), seed=seed, draws=300)
+        assert interval is not None
+        inside += interval.low <= 0.3 <= interval.high
     assert 0.9 <= inside / 200 <= 0.99
 
 
 def test_nan_is_left_out_and_few_units_have_no_interval() -> None:
     values = np.array([1.0, np.nan, 2, 3, 4, 5])
-    found = bootstrap(values)
-    assert found is not None
-    assert (found.value, found.units) == (3.0, 5)
-    assert bootstrap(values) == found
+    interval = bootstrap(values)
+    assert interval is not None
+    assert (interval.value, interval.units) == (3.0, 5)
+    assert bootstrap(values) == interval
     assert bootstrap(values[:5]) is None
 
 
 @given(st.integers(5, 200), st.data())
 def test_wilsons_interval_solves_its_equation(n: int, data: st.DataObject) -> None:
     hits = data.draw(st.integers(0, n))
-    found = share(np.arange(n) < hits)
-    assert found is not None
-    assert 0 <= found.low <= found.value <= found.high <= 1
-    assert found.high > found.low
-    for end in {found.low, found.high} - {0.0, 1.0}:
+    interval = share(np.arange(n) < hits)
+    assert interval is not None
+    assert 0 <= interval.low <= interval.value <= interval.high <= 1
+    assert interval.high > interval.low
+    for end in {interval.low, interval.high} - {0.0, 1.0}:
         # The share lies 1.96 standard deviations from the end, as the end's own spread has it.
         assert abs(hits / n - end) == pytest.approx(1.96 * (end * (1 - end) / n) ** 0.5, abs=2e-3)
     assert share(np.ones(4, np.bool_)) is None
@@ -72,10 +72,10 @@ def test_intervals_overlap_or_not(other: tuple[float, float], apart: bool) -> No
 def test_distinct_labels_among_fewer_units(labels: list[int], data: st.DataObject) -> None:
     m = data.draw(st.integers(1, len(labels)))
     want = sum(1 - comb(len(labels) - labels.count(label), m) / comb(len(labels), m) for label in set(labels))
-    found = distinct_among(labels, m, draws=20)
-    assert found is not None
-    assert found.value == pytest.approx(want, abs=1e-4)
-    assert found.low <= found.high <= len(set(labels))
+    interval = distinct_among(labels, m, draws=20)
+    assert interval is not None
+    assert interval.value == pytest.approx(want, abs=1e-4)
+    assert interval.low <= interval.high <= len(set(labels))
     assert distinct_among(labels, len(labels) + 1) is None
 
 
@@ -121,9 +121,9 @@ def test_silent_units_have_no_counterpart() -> None:
 def test_principal_components_hold_the_most_variance() -> None:
     random = np.random.default_rng(0)
     values = random.standard_normal((50, 6)) * [1, 9, 1, 5, 0.1, 1]
-    found = principal(values, 2)
+    components = principal(values, 2)
     want = np.linalg.svd(values - values.mean(0), full_matrices=False)
-    assert np.allclose(np.abs(found), np.abs(want[0][:, :2] * want[1][:2]), atol=1e-4)
+    assert np.allclose(np.abs(components), np.abs(want[0][:, :2] * want[1][:2]), atol=1e-4)
     assert principal(values, 10).shape == (50, 6)
 
 
@@ -131,9 +131,9 @@ def test_intervals_are_those_written_out() -> None:
     values = np.random.default_rng(3).exponential(size=40)
     drawn = values[np.random.default_rng(7).integers(40, size=(1000, 40))]
     for statistic in (np.mean, np.median):
-        found = bootstrap(values, statistic, seed=7)
-        assert found is not None
-        assert (found.low, found.high) == pytest.approx(
+        interval = bootstrap(values, statistic, seed=7)
+        assert interval is not None
+        assert (interval.low, interval.high) == pytest.approx(
             tuple(np.quantile(statistic(drawn, axis=1), [0.025, 0.975])), abs=1e-4
         )
     assert bootstrap(np.ones(9)) == Interval(1.0, 1.0, 1.0, 9)

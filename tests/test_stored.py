@@ -303,8 +303,8 @@ def test_a_process_that_dies_leaves_the_old_explanations_or_the_new_ones(
         say(recording, new, ["new"] * 5, bank="new")
     monkeypatch.undo()
     after = load_explained(Recording.open(recording.folder, recording.index))
-    told, phrase = (new, "new") if step == "manifest in place" else (TOLD, "old")
-    assert (after.manifest.bank, tuple(after), set(after.phrases.values())) == (phrase, told, {phrase})
+    expected, phrase = (new, "new") if step == "manifest in place" else (TOLD, "old")
+    assert (after.manifest.bank, tuple(after), set(after.phrases.values())) == (phrase, expected, {phrase})
     kept = {path.name: path.read_bytes() for path in recording.folder.path.iterdir()}
     del after  # whose files would stay
     others = before.keys() - {FILE}

@@ -11,24 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from and_retrieval.config import SummaryConfig
-from and_retrieval.language.summarize import (
-    EXAMPLES,
-    FEW,
-    FUNCTION_WORDS,
-    MAX_REPEATS,
-    MAX_WORDS,
-    OPENING,
-    SEVERAL,
-    UnitBrief,
-    build_prompt,
-    build_repair_prompt,
-    check_answer,
-    compose,
-    contrast,
-    stem,
-    summarize,
-    ungrounded_words,
-)
+from and_retrieval.language.brief import UnitBrief, contrast
+from and_retrieval.language.checks import FEW, MAX_REPEATS, MAX_WORDS, SEVERAL, check_answer, ungrounded_words
+from and_retrieval.language.compose import compose
+from and_retrieval.language.prompt import EXAMPLES, OPENING, build_prompt, build_repair_prompt
+from and_retrieval.language.summarize import summarize
+from and_retrieval.language.words import FUNCTION_WORDS, stem
 from and_retrieval.types import Summary
 
 RAIN = UnitBrief(
@@ -199,10 +187,10 @@ def test_no_answer_breaks_the_rules(raw: str, brief: UnitBrief) -> None:
 @given(brief=BRIEFS)
 def test_a_prompt_ends_with_the_opening_and_a_brief_cannot_add_lines(brief: UnitBrief) -> None:
     prompt = build_prompt(brief)
-    own = prompt.split("\n\n")[len(EXAMPLES) :]
+    blocks = prompt.split("\n\n")[len(EXAMPLES) :]
     assert prompt.endswith(OPENING)
-    assert len(own) == 1
-    assert len(own[0].splitlines()) <= 4
+    assert len(blocks) == 1
+    assert len(blocks[0].splitlines()) <= 4
 
 
 def test_prompts_share_their_beginning_and_list_the_frequent_first() -> None:

@@ -32,7 +32,7 @@ def table(folder: Path, text: str | bytes, name: str = "clips.csv") -> Path:
     return path
 
 
-def said(clips: tuple[Clip, ...]) -> list[tuple[str, str | None, str | None, str | None]]:
+def cells(clips: tuple[Clip, ...]) -> list[tuple[str, str | None, str | None, str | None]]:
     return [(clip.path, clip.label, clip.caption, clip.fold) for clip in clips if not clip.start]
 
 
@@ -46,7 +46,7 @@ class TestColumns:
     )
     def test_in_any_case(self, header: str, sounds: Path) -> None:
         probe = load_clips(table(sounds, f"{header}\na.wav,dog,a dog barks,2\n"))
-        assert said(probe.clips) == [("a.wav", "dog", "a dog barks", "2")]
+        assert cells(probe.clips) == [("a.wav", "dog", "a dog barks", "2")]
         assert probe.columns == {"label", "caption", "fold"}
 
     @pytest.mark.parametrize("names", ["caption_1,caption_2,Caption_3", "caption1,caption,caption 2"])
@@ -69,15 +69,15 @@ class TestColumns:
         ]
         text = mark + end.join(separator.join(line) for line in lines) + end
         probe = load_clips(table(sounds, text))
-        assert said(probe.clips) == [
+        assert cells(probe.clips) == [
             ("a.wav", "dog", f"barks{other} howls", None), ("b.wav", "cat", 'a "loud" one', None),
         ]  # fmt: skip
 
     def test_of_a_spreadsheet(self, sounds: Path) -> None:
         wide = "path\tlabel\r\na.wav\tHündchen\r\n".encode("utf-16")
-        assert said(load_clips(table(sounds, wide, "wide.txt")).clips) == [("a.wav", "Hündchen", None, None)]
-        told = load_clips(table(sounds, "sep=;\npath;label\na.wav;dog\n"))
-        assert said(told.clips) == [("a.wav", "dog", None, None)]
+        assert cells(load_clips(table(sounds, wide, "wide.txt")).clips) == [("a.wav", "Hündchen", None, None)]
+        probe = load_clips(table(sounds, "sep=;\npath;label\na.wav;dog\n"))
+        assert cells(probe.clips) == [("a.wav", "dog", None, None)]
 
     @pytest.mark.parametrize("name", ["x.tsv", "x.tab", "x.txt", "x.CSV"])
     def test_under_other_names(self, name: str, sounds: Path) -> None:
@@ -89,7 +89,7 @@ class TestColumns:
 
     def test_that_occur_twice(self, sounds: Path) -> None:
         probe = load_clips(table(sounds, "path,label,label\na.wav,dog,cat\n"))
-        assert said(probe.clips) == [("a.wav", "dog", None, None)]
+        assert cells(probe.clips) == [("a.wav", "dog", None, None)]
         assert probe.notes == ("clips.csv: column label occurs more than once; the first is read",)
 
 
@@ -99,7 +99,7 @@ class TestLines:
             "path,label,caption,fold\na.wav,dog,barks,1\nb.wav,dog,barks, then howls,2\nc.wav,cat,meows,3\n"
         )
         probe = load_clips(table(sounds, text))
-        assert said(probe.clips) == [("a.wav", "dog", "barks", "1"), ("c.wav", "cat", "meows", "3")]
+        assert cells(probe.clips) == [("a.wav", "dog", "barks", "1"), ("c.wav", "cat", "meows", "3")]
         assert reasons(probe) == [
             (
                 "clips.csv",
@@ -109,7 +109,7 @@ class TestLines:
 
     def test_with_a_comma_too_many_are_listed_even_where_the_last_cell_is_empty(self, sounds: Path) -> None:
         probe = load_clips(table(sounds, "path,caption,fold\na.wav,barks,1\nb.wav,barks, howls,\n"))
-        assert said(probe.clips) == [("a.wav", None, "barks", "1")]
+        assert cells(probe.clips) == [("a.wav", None, "barks", "1")]
         assert reasons(probe)[0][1].startswith("line 3: 4 cells where the header has 3 columns")
         every = load_clips(table(sounds, "path,caption\na.wav,barks,\nb.wav,meows,\n"))
         assert len(every.clips) == 4
@@ -117,13 +117,13 @@ class TestLines:
     def test_with_a_quote_that_is_not_closed_take_no_other_with_them(self, sounds: Path) -> None:
         text = 'path,caption,fold\na.wav,"barks,1\nb.wav,meows,2\nc.wav,"meows, softly",3\n'
         probe = load_clips(table(sounds, text))
-        assert said(probe.clips) == [("b.wav", None, "meows", "2"), ("c.wav", None, "meows, softly", "3")]
+        assert cells(probe.clips) == [("b.wav", None, "meows", "2"), ("c.wav", None, "meows, softly", "3")]
         assert [name for name, _ in reasons(probe)] == ["clips.csv"]
         assert reasons(probe)[0][1].startswith("line 2: a quote is opened and not closed")
 
     def test_with_quotes_in_odd_places(self, sounds: Path) -> None:
         text = 'path, caption\na.wav, "barks, twice"\nb.wav,"a dog" barks\nc.wav,a 5" pipe\n'
-        assert said(load_clips(table(sounds, text)).clips) == [
+        assert cells(load_clips(table(sounds, text)).clips) == [
             ("a.wav", None, "barks, twice", None),
             ("b.wav", None, "a dog barks", None),
             ("c.wav", None, 'a 5" pipe', None),
@@ -132,12 +132,12 @@ class TestLines:
     def test_that_are_empty_or_span_several(self, sounds: Path) -> None:
         text = 'path,caption\r\n\r\na.wav,"barks\r\nand howls"\r\n,\r\n   \r\nb.wav,meows\r\n,lost\r\n'
         probe = load_clips(table(sounds, text))
-        assert [caption for _, _, caption, _ in said(probe.clips)] == ["barks\r\nand howls", "meows"]
+        assert [caption for _, _, caption, _ in cells(probe.clips)] == ["barks\r\nand howls", "meows"]
         assert reasons(probe) == [("clips.csv", "no path in line 8")]
 
     def test_that_are_not_utf8_are_listed(self, sounds: Path) -> None:
         probe = load_clips(table(sounds, b"path,label\na.wav,dog\nb.wav,H\xfcndchen\n"))
-        assert said(probe.clips) == [("a.wav", "dog", None, None)]
+        assert cells(probe.clips) == [("a.wav", "dog", None, None)]
         assert reasons(probe) == [("clips.csv", "line 3: not UTF-8; save the table as UTF-8")]
 
     def test_that_give_a_file_again(self, sounds: Path) -> None:
@@ -154,7 +154,7 @@ class TestLines:
     def test_that_give_a_file_another_label_or_fold(self, sounds: Path) -> None:
         text = "path,label,fold,caption\na.wav,dog,1,barks\na.wav,cat,1,meows\n./a.wav,,2,\na.wav,,,howls\n"
         probe = load_clips(table(sounds, text))
-        assert said(probe.clips) == [("a.wav", "dog", "barks", "1")]
+        assert cells(probe.clips) == [("a.wav", "dog", "barks", "1")]
         assert probe.clips[0].captions == ("barks", "meows", "howls")
         assert probe.notes == (
             "2 lines give a file another label or fold than an earlier line does; the first is kept, not lines 3, 4",

@@ -89,9 +89,9 @@ def test_what_is_denied_is_left_out(caption: str, expected: Sequence[str], tagge
 
 def test_every_caption_is_told_as_it_was_given(tagger: Language) -> None:
     captions = ["A dog barks", "a dog barks", "A dog barks", ""]
-    told = tag_captions(captions, tagger)
-    assert set(told) == set(captions)
-    assert told["A dog barks"] == told["a dog barks"]
+    tagged = tag_captions(captions, tagger)
+    assert set(tagged) == set(captions)
+    assert tagged["A dog barks"] == tagged["a dog barks"]
     assert tag_captions([], tagger) == {}
 
 
@@ -108,19 +108,19 @@ def test_a_judge_is_asked_once_for_adjectives_that_are_not_listed(tagger: Langua
         asked.append(adjectives)
         return ["ominous"]
 
-    told = tag_captions(["a loud ominous tuba", "a red tuba, an ominous horn"], tagger, judge)
+    tagged = tag_captions(["a loud ominous tuba", "a red tuba, an ominous horn"], tagger, judge)
     assert asked == [["ominous", "red"]]
-    assert [one.word for one in told["a loud ominous tuba"]] == ["loud", "ominous", "tuba"]
-    assert [one.word for one in told["a red tuba, an ominous horn"]] == ["tuba", "ominous", "horn"]
+    assert [one.word for one in tagged["a loud ominous tuba"]] == ["loud", "ominous", "tuba"]
+    assert [one.word for one in tagged["a red tuba, an ominous horn"]] == ["tuba", "ominous", "horn"]
 
 
 def test_more_is_found_than_by_substrings_and_nothing_denied(tagger: Language) -> None:
     captions = read_captions()
-    told = tag_captions([one.caption for one in captions], tagger)
+    tagged = tag_captions([one.caption for one in captions], tagger)
     for part in PARTS:
-        own = [one for one in captions if one.part == part]
-        assert len(own) == 30
-        figures = measure(own, lambda caption: frozenset(one.word for one in told[caption]))
+        of_part = [one for one in captions if one.part == part]
+        assert len(of_part) == 30
+        figures = measure(of_part, lambda caption: frozenset(one.word for one in tagged[caption]))
         assert figures["precision"] > 0.93
         assert figures["recall"] > 0.94
         assert figures["denied"] == 0

@@ -109,9 +109,9 @@ def test_missing_file_function_and_module(tmp_path: Path) -> None:
 )
 def test_an_error_in_a_user_file_names_the_line(tmp_path: Path, text: str, line: int, message: str) -> None:
     path = write(tmp_path, text)
-    said = failure(f"{path}:load")
-    assert f"{path}:{line}: " in said
-    assert message in said
+    complaint = failure(f"{path}:load")
+    assert f"{path}:{line}: " in complaint
+    assert message in complaint
     assert str(tmp_path) not in sys.path
 
 
@@ -126,7 +126,7 @@ def test_an_error_below_the_imported_module_is_not_taken_for_a_missing_module(
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "reason"),
     [
         (
             ("return Target(network", "return (lambda *a: network)(network"),
@@ -140,9 +140,9 @@ def test_an_error_below_the_imported_module_is_not_taken_for_a_missing_module(
         (("def load()", "load = 3\ndef other()"), "load is int"),
     ],
 )
-def test_what_a_function_returns_is_checked(tmp_path: Path, change: tuple[str, str], said: str) -> None:
+def test_what_a_function_returns_is_checked(tmp_path: Path, change: tuple[str, str], reason: str) -> None:
     assert change[0] in GOOD
-    assert said in failure(write(tmp_path, GOOD.replace(*change)) + ":load")
+    assert reason in failure(write(tmp_path, GOOD.replace(*change)) + ":load")
 
 
 def test_devices() -> None:

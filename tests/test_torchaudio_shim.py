@@ -16,21 +16,21 @@ def run(program: str) -> Any:
 
 
 def test_importing_it_loads_no_torch_and_takes_no_time() -> None:
-    found = run(
+    result = run(
         "import json, sys, time; begin = time.perf_counter(); import and_retrieval.checkpoints.torchaudio_shim\n"
         "took = time.perf_counter() - begin\n"
         "print(json.dumps([took, [n for n in ('torch', 'torchaudio', 'numpy') if n in sys.modules]]))"
     )
-    assert found[1] == []
-    assert found[0] < 0.3
+    assert result[1] == []
+    assert result[0] < 0.3
 
 
 def test_the_hook_is_installed_once() -> None:
-    found = run(
+    result = run(
         "import sys, and_retrieval.checkpoints.torchaudio_shim as s; s.install(); s.install()\n"
         "print(sum(type(f).__name__ == '_Finder' for f in sys.meta_path))"
     )
-    assert found == 1
+    assert result == 1
 
 
 PARTS = """
@@ -75,14 +75,14 @@ print(json.dumps({
 
 
 def test_the_parts_written_in_python_work_and_sentence_transformers_imports() -> None:
-    found = run(PARTS)
-    assert found["resampled"] == [8_000, 1_000]
-    assert found["mel"][0] == [40, 63]
-    assert abs(found["mel"][1] - 1_000) < 100
-    assert found["fbank"][0] == [98, 40]
-    assert 10 <= found["fbank"][1] <= 18
-    for n, value in zip((0, 1, 10, 199), found["lfilter"], strict=True):
+    result = run(PARTS)
+    assert result["resampled"] == [8_000, 1_000]
+    assert result["mel"][0] == [40, 63]
+    assert abs(result["mel"][1] - 1_000) < 100
+    assert result["fbank"][0] == [98, 40]
+    assert 10 <= result["fbank"][1] <= 18
+    for n, value in zip((0, 1, 10, 199), result["lfilter"], strict=True):
         assert abs(value - (1 - 0.9 ** (n + 1))) < 1e-5
-    assert found["guard"]
-    assert found["complaint"] == "torchaudio's forced_align needs its compiled extension, which did not load"
-    assert found["sentences"] == "SentenceTransformer"
+    assert result["guard"]
+    assert result["complaint"] == "torchaudio's forced_align needs its compiled extension, which did not load"
+    assert result["sentences"] == "SentenceTransformer"

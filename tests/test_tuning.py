@@ -62,11 +62,11 @@ def test_the_preferred_pitch_of_rendered_tones_is_found_within_a_semitone() -> N
     qualities = np.stack([measure((0.1 * tone).astype(np.float32), RATE) for tone in tones])
     wanted = 150 * 2 ** np.linspace(0, 3, UNITS)
     units = tunings(noisy(bell(played, wanted, 0.25), 0.2), qualities, np.arange(320))
-    found = [of("pitch", unit) for unit in units]
-    assert {tuning.shape for tuning in found} == {"peak"}
-    semitones = 12 * np.abs(np.log2([tuning.best for tuning in found] / wanted))
+    peaks = [of("pitch", unit) for unit in units]
+    assert {tuning.shape for tuning in peaks} == {"peak"}
+    semitones = 12 * np.abs(np.log2([tuning.best for tuning in peaks] / wanted))
     assert semitones.max() <= 1
-    for hertz, tuning in zip(wanted, found, strict=True):
+    for hertz, tuning in zip(wanted, peaks, strict=True):
         assert tuning.low < hertz < tuning.high
         assert np.log2(tuning.high / tuning.low) == pytest.approx(2 * 1.177 * 0.25, rel=0.5)
         assert 0.3 < tuning.effect < 1
@@ -123,8 +123,8 @@ def test_units_of_noise_have_no_tuning() -> None:
     random = np.random.default_rng(3)
     drawn = random.standard_normal((300, 1_000))
     for activations in (drawn, np.maximum(drawn - 1.5, 0), random.standard_t(2, drawn.shape)):
-        found = tunings(activations, table(300), np.arange(300))
-        assert np.mean([bool(unit) for unit in found]) <= 0.05
+        unit_tunings = tunings(activations, table(300), np.arange(300))
+        assert np.mean([bool(unit) for unit in unit_tunings]) <= 0.05
 
 
 def test_windows_of_few_files_are_no_evidence() -> None:
@@ -158,8 +158,8 @@ def test_verdicts_do_not_depend_on_scale_and_offset(scale: float, offset: float)
     scaled = tunings(scale * activations + offset, qualities, np.arange(200))
     assert shapes(scaled) == shapes(plain)
     for before, after in zip(sum(plain, ()), sum(scaled, ()), strict=True):
-        said = [dataclasses.replace(tuning, means=(), margins=()) for tuning in (before, after)]
-        assert said[0] == said[1]
+        verdicts = [dataclasses.replace(tuning, means=(), margins=()) for tuning in (before, after)]
+        assert verdicts[0] == verdicts[1]
         np.testing.assert_allclose(
             after.means, scale * np.array(before.means) + offset, rtol=1e-4, atol=1e-4 * scale
         )

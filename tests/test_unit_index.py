@@ -62,10 +62,10 @@ def plain(evidence: LayerEvidence, clip_vectors: Floats) -> Floats:
 def test_vectors_are_those_of_a_plain_loop(clips: int, units: int, k: int, seed: int) -> None:
     values = np.random.default_rng(seed).standard_normal((clips, units)).astype(np.float32)
     evidence, clip_vectors = evidence_of(values, k), unit_vectors(clips, seed=seed)
-    found = neuron_vectors(evidence, clip_vectors)
-    assert found.dtype == np.float32
-    np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, atol=1e-5)
-    np.testing.assert_allclose(found, plain(evidence, clip_vectors), atol=2e-4)
+    vectors = neuron_vectors(evidence, clip_vectors)
+    assert vectors.dtype == np.float32
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
+    np.testing.assert_allclose(vectors, plain(evidence, clip_vectors), atol=2e-4)
 
 
 def test_units_that_never_responded_or_always_the_same_have_the_zero_vector() -> None:
@@ -73,9 +73,9 @@ def test_units_that_never_responded_or_always_the_same_have_the_zero_vector() ->
     values[:, 1] = 0
     values[:, 2] = np.nan
     values[:, 3] = -7.5
-    found = neuron_vectors(evidence_of(values), unit_vectors(12))
-    assert np.linalg.norm(found[0]) == pytest.approx(1, abs=1e-6)
-    assert not found[1:].any()
+    vectors = neuron_vectors(evidence_of(values), unit_vectors(12))
+    assert np.linalg.norm(vectors[0]) == pytest.approx(1, abs=1e-6)
+    assert not vectors[1:].any()
 
 
 def test_with_no_clips_seen_every_vector_is_zero() -> None:
@@ -87,9 +87,9 @@ def test_a_unit_that_hears_one_kind_of_clip_points_at_it() -> None:
     clip_vectors = unit_vectors(40)
     values = np.random.default_rng(1).uniform(0, 0.01, (40, 40)).astype(np.float32)
     np.fill_diagonal(values, 1.0)
-    found = neuron_vectors(evidence_of(values), clip_vectors)
+    vectors = neuron_vectors(evidence_of(values), clip_vectors)
     centred = clip_vectors - clip_vectors.mean(axis=0)
-    np.testing.assert_array_equal((found @ centred.T).argmax(axis=1), np.arange(40))
+    np.testing.assert_array_equal((vectors @ centred.T).argmax(axis=1), np.arange(40))
 
 
 class TestIndex:

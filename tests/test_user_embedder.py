@@ -156,10 +156,10 @@ class TestTheDocumentedEmbedder:
             ("report", "own/cnn"),
             ("compare", "own/cnn", "own/cnn"),
         ):
-            said = fails(*line, *home)
-            assert "the embedder of index 'own' cannot be loaded" in said
-            assert f"no file {built / 'gone.py'}" in said
-            assert "--embedder" in said
+            message = fails(*line, *home)
+            assert "the embedder of index 'own' cannot be loaded" in message
+            assert f"no file {built / 'gone.py'}" in message
+            assert "--embedder" in message
             answer(*line, *home, "--embedder", f"{moved}:load")
 
 
@@ -192,10 +192,10 @@ class TestAnObject:
         self, sounds: Path, home: Path, fails: Callable[..., str]
     ) -> None:
         ClipIndex.build(sounds, FakeEmbedder(), home / "own")
-        said = fails("search", "own", "siren")
-        assert "unknown embedder 'fake'" in said
-        assert "--embedder" in said
-        assert "file.py:function" in said
+        message = fails("search", "own", "siren")
+        assert "unknown embedder 'fake'" in message
+        assert "--embedder" in message
+        assert "file.py:function" in message
 
     def test_made_in_python_and_found_by_its_file_are_the_same(
         self, sounds: Path, home: Path, small: str, answer: Answer
@@ -300,15 +300,15 @@ WRONG = [
 
 
 @pytest.mark.parametrize(
-    ("change", "said"), [wrong[1:] for wrong in WRONG], ids=[wrong[0] for wrong in WRONG]
+    ("change", "reason"), [wrong[1:] for wrong in WRONG], ids=[wrong[0] for wrong in WRONG]
 )
 def test_a_wrong_one_gets_one_line_and_stores_nothing(
-    tmp_path: Path, sounds: Path, home: Path, fails: Callable[..., str], change: tuple[str, str], said: str
+    tmp_path: Path, sounds: Path, home: Path, fails: Callable[..., str], change: tuple[str, str], reason: str
 ) -> None:
     assert change[0] in SMALL
     spec = write(tmp_path, SMALL.replace(*change))
     line = fails("index", str(sounds), "--name", "own", "--embedder", spec)
-    assert said in line
+    assert reason in line
     assert str(tmp_path / "mine.py") in line
     assert not (home / "own" / "manifest.json").exists()
 
@@ -353,8 +353,8 @@ class TestAChangedFile:
         self, indexed: str, tmp_path: Path, fails: Callable[..., str]
     ) -> None:
         write(tmp_path, SMALL.replace("= 8,", "= 9,"))
-        said = fails("search", "own", "siren", "--embedder", indexed)
-        assert "whose vectors had 8 numbers, not 9 as now" in said
+        message = fails("search", "own", "siren", "--embedder", indexed)
+        assert "whose vectors had 8 numbers, not 9 as now" in message
 
     @pytest.mark.usefixtures("indexed")
     def test_named_in_its_new_place_stays_there(self, tmp_path: Path, sounds: Path, answer: Answer) -> None:

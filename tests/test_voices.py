@@ -13,15 +13,12 @@ from and_retrieval.checkpoints.bundled import locate
 from and_retrieval.config import SummaryConfig
 from and_retrieval.errors import InputError
 from and_retrieval.language.answers import KeptAnswers
+from and_retrieval.language.brief import UnitBrief
+from and_retrieval.language.checks import check_answer
 from and_retrieval.language.implication import NEARNESS, implication
 from and_retrieval.language.llm import Likelihood, LlamaModel, load_llm
-from and_retrieval.language.summarize import (
-    OPENING,
-    UnitBrief,
-    build_chat,
-    check_answer,
-    summarize,
-)
+from and_retrieval.language.prompt import OPENING, build_chat
+from and_retrieval.language.summarize import summarize
 from and_retrieval.types import Chat, Floats
 from bench.implied import read_claims
 
@@ -96,8 +93,8 @@ class TestChat:
 class TestImplication:
     def test_what_clips_imply_can_be_said(self) -> None:
         implies = implication()
-        told = check_answer(" percussive transients.", KNOCKS, implies)
-        assert told.text == "Responds to percussive transients."
+        summary = check_answer(" percussive transients.", KNOCKS, implies)
+        assert summary.text == "Responds to percussive transients."
         assert check_answer(" percussive transients.", KNOCKS).abstained
         speech = UnitBrief(("Speech",), ("a man speaking", "a woman talking", "children chatting"), ())
         assert check_answer(" percussive transients.", speech, implies).abstained
@@ -169,10 +166,10 @@ class TestAnswers:
     def test_nothing_is_asked_twice(self, tmp_path: Path) -> None:
         first, model = kept(tmp_path)
         chat = Chat((("user", "a"),), "b")
-        told = first.complete(["x", chat, "x"], 5, ["\n"])
+        answers = first.complete(["x", chat, "x"], 5, ["\n"])
         assert model.asked == ["x", chat]
         again, other = kept(tmp_path)
-        assert again.complete([chat, "x"], 5, ["\n"]) == [told[1], told[0]]
+        assert again.complete([chat, "x"], 5, ["\n"]) == [answers[1], answers[0]]
         assert other.asked == []
         likely = first.log_probabilities(["x", "y"], [["ab", "c"], []])
         assert again.log_probabilities(["y", "x"], [[], ["ab", "c"]]) == likely[::-1]

@@ -24,7 +24,9 @@ from and_retrieval.explanation.faithfulness import best_of, faithfulness
 from and_retrieval.explanation.labels import describe_clips, known_concepts, plain_captions
 from and_retrieval.explanation.space import centred, text_centre
 from and_retrieval.explanation.stored import Explained
-from and_retrieval.language.summarize import UnitBrief, check_answer, summarize
+from and_retrieval.language.brief import UnitBrief
+from and_retrieval.language.checks import check_answer
+from and_retrieval.language.summarize import summarize
 from and_retrieval.pruning.matching import Vocabulary
 from and_retrieval.recording.recording import Recording
 from and_retrieval.search.query import Query, sound_vector
@@ -88,17 +90,17 @@ def refused(capsys: pytest.CaptureFixture[str], *line: str) -> str:
 @pytest.mark.usefixtures("in_built")
 class TestBanks:
     def test_a_bank_of_english_is_left_whole(self, run: Recording) -> None:
-        told = explained(run, BANK)
-        assert told.manifest.unknown_concepts == ()
-        assert [unit.reliable for unit in told][: len(CONCEPTS)].count("holds") >= len(CONCEPTS) // 2
+        explanations = explained(run, BANK)
+        assert explanations.manifest.unknown_concepts == ()
+        assert [unit.reliable for unit in explanations][: len(CONCEPTS)].count("holds") >= len(CONCEPTS) // 2
 
     def test_unknown_concepts_are_left_out_and_told(self, run: Recording) -> None:
-        told = explained(run, ConceptBank("mixed", (*BANK.concepts, *GERMAN[:20])))
-        assert set(told.manifest.unknown_concepts) <= set(GERMAN)
-        assert len(told.manifest.unknown_concepts) >= 14
-        assert set(told.manifest.concepts) >= set(BANK.concepts)
-        assert not {label.concept for unit in told for label in unit.labels} & set(
-            told.manifest.unknown_concepts
+        explanations = explained(run, ConceptBank("mixed", (*BANK.concepts, *GERMAN[:20])))
+        assert set(explanations.manifest.unknown_concepts) <= set(GERMAN)
+        assert len(explanations.manifest.unknown_concepts) >= 14
+        assert set(explanations.manifest.concepts) >= set(BANK.concepts)
+        assert not {label.concept for unit in explanations for label in unit.labels} & set(
+            explanations.manifest.unknown_concepts
         )
 
     def test_a_bank_of_which_nothing_is_known_is_refused(
@@ -106,8 +108,8 @@ class TestBanks:
     ) -> None:
         bank = tmp_path / "bank.txt"
         bank.write_text("Wolf heult\nFlüstern\nStraßenbahn\nSchlüsselbund\nqwxz\n", encoding="utf-8")
-        told = refused(capsys, "explain", "s/p", "--concepts", str(bank), "--llm", "none")
-        assert "knows none of the 5 concepts" in told
+        message = refused(capsys, "explain", "s/p", "--concepts", str(bank), "--llm", "none")
+        assert "knows none of the 5 concepts" in message
 
     def test_the_command_tells_them(
         self, tmp_path: Path, answer: Answer, capsys: pytest.CaptureFixture[str]
@@ -125,11 +127,11 @@ class TestBanks:
     def test_made_up_words_say_nothing_of_any_unit(self, run: Recording) -> None:
         concepts = tuple(made_up(600, seed=5))
         try:
-            told = explained(run, ConceptBank("made up", concepts))
+            explanations = explained(run, ConceptBank("made up", concepts))
         except InputError:
             return
-        assert len(told.manifest.unknown_concepts) > 0.97 * len(concepts)
-        assert sum(unit.reliable == "holds" for unit in told) <= 0.02 * len(told)
+        assert len(explanations.manifest.unknown_concepts) > 0.97 * len(concepts)
+        assert sum(unit.reliable == "holds" for unit in explanations) <= 0.02 * len(explanations)
 
     def test_the_size_of_a_bank_is_paid_for(self) -> None:
         assert [best_of(size) for size in (1, 10, 521, 1042, 3000)] == [10, 10, 10, 20, 58]
@@ -202,14 +204,14 @@ class TestCaptions:
             for clip in run.index.clips
         ]
         many = replace(run.index, clips=tuple(clips)).with_embedder(run.index.embedder)
-        told = describe_clips(many, BANK)
+        described = describe_clips(many, BANK)
         one = next(row for row, clip in enumerate(clips) if clip.label == "dog bark")
-        assert told.captions[one] != "a siren far off"  # not the one that is unlike the others
-        assert told.texts[one] == ". ".join(clips[one].captions)
+        assert described.captions[one] != "a siren far off"  # not the one that is unlike the others
+        assert described.texts[one] == ". ".join(clips[one].captions)
         vectors = np.stack([many.text_vectors([text])[0] for text in clips[one].captions])
         mean = centred(vectors.mean(axis=0, keepdims=True), text_centre(many))
         concepts = centred(many.text_vectors(BANK.concepts), text_centre(many))
-        np.testing.assert_allclose(told.text[one], (mean @ concepts.T)[0], atol=1e-6)
+        np.testing.assert_allclose(described.text[one], (mean @ concepts.T)[0], atol=1e-6)
         assert plain_captions(many)[one] == clips[one].captions
 
     @pytest.mark.parametrize(
@@ -228,9 +230,10 @@ class TestCaptions:
         assert np.array_equal(describe_clips(framed, BANK).text, plain.text)
 
     def test_phrases_are_on_one_line(self, run: Recording) -> None:
-        told = explained(replace(run, index=captioned(run.index, "{0}\r\nby\x07me\u2028{n}")), BANK)
+        explanations = explained(replace(run, index=captioned(run.index, "{0}\r\nby\x07me\u2028{n}")), BANK)
         assert all(
-            phrase == " ".join(phrase.split()) and phrase.isprintable() for phrase in told.phrases.values()
+            phrase == " ".join(phrase.split()) and phrase.isprintable()
+            for phrase in explanations.phrases.values()
         )
 
     def test_a_frame_of_half_of_the_clips_is_told_from_what_they_are(self, index: ClipIndex) -> None:
@@ -296,9 +299,9 @@ class TestQueries:
     def test_what_the_embedder_does_not_know_is_found_nowhere(
         self, index: ClipIndex, run: Recording, text: str
     ) -> None:
-        assert not any(found["matches"] for found in search_clips(index, text))
-        assert not any(found["listens"] for found in search_neurons(run, text))
-        assert not any(found["matches"] for found in search_clips(index, ["dog", f"-{text}"]))
+        assert not any(entry["matches"] for entry in search_clips(index, text))
+        assert not any(entry["listens"] for entry in search_neurons(run, text))
+        assert not any(entry["matches"] for entry in search_clips(index, ["dog", f"-{text}"]))
 
     @pytest.mark.parametrize("where", ["s", "s/p"])
     def test_the_command_says_so(

@@ -48,7 +48,7 @@ def precision_up_to(ranked: Truth, k: int) -> Doubles:
     return np.asarray((precisions * best).sum(axis=1) / np.minimum(ranked.sum(axis=1), k))
 
 
-def found(scores: Scores, truth: Truth, k: int) -> float:
+def recall_at(scores: Scores, truth: Truth, k: int) -> float:
     """Share of queries with a right item among the k best; for one right item each this is top-k accuracy."""
     return float(best_first(scores, truth)[:, :k].any(axis=1).mean())
 
@@ -106,8 +106,8 @@ class Ordering:
         return np.where(right.any(axis=1), ahead + 1, np.nan)
 
 
-def chance_found(truth: Truth, k: int) -> float:
-    """`found` of a random order: 1 - C(n - m, k) / C(n, k) for m right among n, mean over queries."""
+def chance_recall_at(truth: Truth, k: int) -> float:
+    """`recall_at` of a random order: 1 - C(n - m, k) / C(n, k) for m right among n, mean over queries."""
     return float(chance_within(truth.sum(axis=1), truth.shape[1], k).mean())
 
 

@@ -66,12 +66,12 @@ def bank_names(classes: Sequence[str], bank: Sequence[str], aliases: Mapping[str
     """The bank's concepts; a class whose alias (else: own name) is not one of them is put behind them."""
     place = {concept.casefold(): number for number, concept in enumerate(bank)}
     names = list(bank)
-    own = own_names(classes, aliases).names
-    for name in own:
+    class_names = own_names(classes, aliases).names
+    for name in class_names:
         if name.casefold() not in place:
             place[name.casefold()] = len(names)
             names.append(name)
-    return Names(tuple(names), tuple(place[name.casefold()] for name in own), tuple(classes))
+    return Names(tuple(names), tuple(place[name.casefold()] for name in class_names), tuple(classes))
 
 
 def read_aliases(path: Path) -> dict[str, str]:

@@ -84,12 +84,12 @@ class Question:
         ranks, precisions, right = (np.concatenate(of_parts) for of_parts in zip(*parts, strict=True))
         chance = float(m.chance_precision_up_to(right, items, depth or items).mean())
 
-        def found(k: int) -> Figure:
+        def recall_at(k: int) -> Figure:
             by_chance = float(m.chance_within(right, items, k).mean())
             return files.mean((ranks <= k).astype(float), self.clips, by_chance)
 
         return {
-            **{f"R@{k}": found(k) for k in RANKS},
+            **{f"R@{k}": recall_at(k) for k in RANKS},
             f"mAP@{depth}" if depth else "mAP": files.mean(precisions, self.clips, chance),
             "median_rank": files.median(ranks.astype(float), self.clips, m.chance_median_rank(right, items)),
         }
@@ -124,21 +124,21 @@ class Labelled:
 
     def captions(self) -> tuple[Question, Question] | None:
         """Text to audio and audio to text; None where no clip has a caption."""
-        said = [(row, caption) for row, clip in enumerate(self.clips) for caption in clip.captions]
-        if not said:
+        pairs = [(row, caption) for row, clip in enumerate(self.clips) for caption in clip.captions]
+        if not pairs:
             return None
-        texts = list(dict.fromkeys(caption for _, caption in said))
+        texts = list(dict.fromkeys(caption for _, caption in pairs))
         number = {text: place for place, text in enumerate(texts)}
-        clips = np.array([row for row, _ in said])
-        keys = np.array([number[caption] for _, caption in said])
+        clips = np.array([row for row, _ in pairs])
+        keys = np.array([number[caption] for _, caption in pairs])
         vectors = self.embedder.embed_text(texts)
         captioned, place = np.unique(clips, return_inverse=True)
         heard = self.vectors[captioned]
         says = incidence(place, keys, len(captioned), len(texts))
-        each = incidence(np.arange(len(said)), keys, len(said), len(texts))
+        query_says = incidence(np.arange(len(pairs)), keys, len(pairs), len(texts))
         itself = incidence(np.arange(len(texts)), np.arange(len(texts)), len(texts), len(texts))
         return (
-            Question(vectors[keys], heard, each, says, clips),
+            Question(vectors[keys], heard, query_says, says, clips),
             Question(heard, vectors, says, itself, captioned),
         )
 
@@ -175,8 +175,8 @@ class Labelled:
 
         def statistics(weights: m.Doubles | None) -> dict[str, float]:
             ranks = ordering.first_ranks(weights)
-            found = {f"R@{k}": float((ranks <= k).sum() / np.isfinite(ranks).sum()) for k in RANKS}
-            return {"mAP": float(np.nanmean(ordering.average_precision(weights))), **found}
+            recall = {f"R@{k}": float((ranks <= k).sum() / np.isfinite(ranks).sum()) for k in RANKS}
+            return {"mAP": float(np.nanmean(ordering.average_precision(weights))), **recall}
 
         chance = {f"R@{k}": float(m.chance_within(count, len(rows), k).mean()) for k in RANKS}
         of_classes = files.of_items(statistics, {"mAP": m.chance_average_precision(right), **chance})
@@ -201,12 +201,14 @@ def embedded(
 ) -> ClipIndex:
     """The source's clips under an embedder, kept as an index in the home; one that is there is used again.
 
+    The window is part of the name: an index is of one window, also where no clip is longer than either.
+
     Raises:
         InputError: The source holds no usable audio.
     """
     config = ClipConfig(window=window)
     digest = clips_digest(load_clips(source, config).clips)
-    folder = home.index(f"bench-{fingerprint(digest, embedder.fingerprint)}")
+    folder = home.index(f"bench-{window:g}s-{fingerprint(digest, embedder.fingerprint)}")
     return ClipIndex.build(source, embedder, folder.path, config, progress)
 
 

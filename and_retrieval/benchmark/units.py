@@ -62,10 +62,10 @@ def class_units(
     names = class_names or ()
     layer = next((one.name for one in reversed(recording.layers) if names and one.units == len(names)), None)
     if layer is None:
-        what = f"no layer of {recording.name} has a unit for each of the {len(names)} classes" if names else (
+        problem = f"no layer of {recording.name} has a unit for each of the {len(names)} classes" if names else (
             f"the network of {recording.name} names no classes"
         )  # fmt: skip
-        raise InputError(f"{what}; give --truth FILE, a CSV with the columns concept,layer,unit")
+        raise InputError(f"{problem}; give --truth FILE, a CSV with the columns concept,layer,unit")
     place: dict[str, int] = {}
     for parts in ([(name,) for name in names], [name.split(",") for name in names]):  # whole names come first
         for number, forms in enumerate(parts):
@@ -114,14 +114,14 @@ def unit_figures(recording: Recording, known: KnownUnits) -> dict[str, Group]:
     vectors = faiss_index.stored(units.faiss)
     owner = np.array([place for place, concept in enumerate(concepts) for _ in known.units[concept]])
     rows = np.array([units.row(f"{layer}:{unit}") for of in known.units.values() for layer, unit in of])
-    each = np.arange(len(concepts))
+    numbers = np.arange(len(concepts))
     files = Files(concepts)
 
     def among(chosen: Mask) -> Group:
         place = np.cumsum(chosen) - 1
         item_says = incidence(place[rows], owner, int(chosen.sum()), len(concepts))
-        query_says = incidence(each, each, len(concepts), len(concepts))
-        return Question(texts, vectors[chosen], query_says, item_says, each).figures(files, depth=None)
+        query_says = incidence(numbers, numbers, len(concepts), len(concepts))
+        return Question(texts, vectors[chosen], query_says, item_says, numbers).figures(files, depth=None)
 
     return {
         "all_units": among(np.ones(len(vectors), bool)),

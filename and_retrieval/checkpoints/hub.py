@@ -32,7 +32,7 @@ Needed = Sequence[str | tuple[str, ...]]
 
 
 def local_model(
-    spec: str, what: str, needed: Needed = (CONFIG, WEIGHTS), trust_remote_code: bool = False
+    spec: str, subject: str, needed: Needed = (CONFIG, WEIGHTS), trust_remote_code: bool = False
 ) -> Path:
     """The folder that holds all needed files of a model.
 
@@ -40,7 +40,7 @@ def local_model(
         spec: A folder (it starts with a slash, a dot or a tilde, or exists), or `ORG/NAME` or
             `ORG/NAME@REVISION` on the Hugging Face hub. Files in the hub's cache are used; otherwise they are
             downloaded, unless `HF_HUB_OFFLINE` is set. Weights are downloaded only if `needed` names them.
-        what: The model in the user's words, for messages, such as `embedder 'clap:laion/clap-htsat-unfused'`.
+        subject: The model in the user's words, for messages, such as `embedder 'clap:laion/clap-htsat-unfused'`.
         needed: Files that must be there, see `Needed`.
         trust_remote_code: Whether the model may contain Python code (`auto_map` in its settings).
 
@@ -49,14 +49,14 @@ def local_model(
             contains code, or has its weights only as a pickle that holds more than tensors.
     """
     local = is_folder(spec)
-    folder = _folder(spec, what, needed) if local else _snapshot(spec, what, needed, trust_remote_code)
+    folder = _folder(spec, subject, needed) if local else _snapshot(spec, subject, needed, trust_remote_code)
     for index in folder.glob("*.index.json"):
         _shards(index)  # raises InputError if it names files elsewhere
     if not trust_remote_code:
-        _refuse_code(folder, what)
+        _refuse_code(folder, subject)
     if not any((folder / name).is_file() for name in SAFETENSORS):
         for path in sorted(folder.glob("pytorch_model*.bin")):
-            load_pickled(path, what)  # raises InputError if the file holds code
+            load_pickled(path, subject)  # raises InputError if the file holds code
     return folder
 
 
@@ -66,13 +66,13 @@ def is_folder(spec: str) -> bool:
 
 
 @contextmanager
-def readable(what: str, problem: str) -> Iterator[None]:
+def readable(subject: str, problem: str) -> Iterator[None]:
     """Turn whatever is raised while a model is made of its files into an InputError of one line.
 
     transformers takes the settings in these files as they are, and a wrong type shows wherever it is first used.
 
     Args:
-        what: As in `local_model`.
+        subject: As in `local_model`.
         problem: What could not be done, such as `FOLDER cannot be read`.
     """
     try:
@@ -81,10 +81,10 @@ def readable(what: str, problem: str) -> Iterator[None]:
         raise
     except (Exception, SystemExit) as error:  # code that a model brings along may end the program
         lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [""]
-        raise InputError(f"{what}: {problem}: {type(error).__name__}: {lines[0][:300]}") from error
+        raise InputError(f"{subject}: {problem}: {type(error).__name__}: {lines[0][:300]}") from error
 
 
-def read_settings(path: Path, what: str) -> dict[str, Any]:
+def read_settings(path: Path, subject: str) -> dict[str, Any]:
     """The content of a JSON file that holds one object.
 
     Raises:
@@ -93,20 +93,20 @@ def read_settings(path: Path, what: str) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"{what}: {path} cannot be read as JSON ({error})") from None
+        raise InputError(f"{subject}: {path} cannot be read as JSON ({error})") from None
     if not isinstance(content, dict):
-        raise InputError(f"{what}: {path} holds no settings (a JSON object)")
+        raise InputError(f"{subject}: {path} holds no settings (a JSON object)")
     return content
 
 
-def load_pickled(path: Path, what: str, also: Sequence[Any] = ()) -> Any:
+def load_pickled(path: Path, subject: str, also: Sequence[Any] = ()) -> Any:
     """The content of a file written by `torch.save`, on the CPU and memory-mapped if its format allows that.
 
     Only tensors, plain values and containers of these are read; nothing in the file is executed.
 
     Args:
         path: The file.
-        what: As in `local_model`.
+        subject: As in `local_model`.
         also: Further types to allow, as `torch.serialization.safe_globals` takes them.
 
     Raises:
@@ -126,27 +126,27 @@ def load_pickled(path: Path, what: str, also: Sequence[Any] = ()) -> Any:
         if named and "." in named[1]:
             reason = f"holds more than weights ({named[1].rstrip('.')})"
         raise InputError(
-            f"{what}: {path} {reason}; reading it could run any code, so get the checkpoint as safetensors"
+            f"{subject}: {path} {reason}; reading it could run any code, so get the checkpoint as safetensors"
         ) from None
     except (OSError, RuntimeError, EOFError, ValueError, KeyError, AttributeError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
-        raise InputError(f"{what}: {path} cannot be read as torch weights: {reason}") from None
+        raise InputError(f"{subject}: {path} cannot be read as torch weights: {reason}") from None
 
 
-def _folder(spec: str, what: str, needed: Needed) -> Path:
+def _folder(spec: str, subject: str, needed: Needed) -> Path:
     folder = Path(os.path.abspath(Path(spec).expanduser()))  # noqa: PTH100 (keeps links, takes `..` away)
     if not folder.is_dir():
-        raise InputError(f"{what}: there is no folder {folder}")
+        raise InputError(f"{subject}: there is no folder {folder}")
     if missing := _missing(folder, needed):
-        raise InputError(f"{what}: {missing} is missing in {folder}")
+        raise InputError(f"{subject}: {missing} is missing in {folder}")
     return folder
 
 
-def _snapshot(spec: str, what: str, needed: Needed, with_code: bool) -> Path:
+def _snapshot(spec: str, subject: str, needed: Needed, with_code: bool) -> Path:
     name, _, revision = spec.partition("@")
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", name, re.ASCII) or ".." in name:
         raise InputError(
-            f"{what}: {spec!r} is neither a folder that exists nor a hub name of the form ORG/NAME"
+            f"{subject}: {spec!r} is neither a folder that exists nor a hub name of the form ORG/NAME"
         )
     from huggingface_hub import constants, errors
 
@@ -158,13 +158,13 @@ def _snapshot(spec: str, what: str, needed: Needed, with_code: bool) -> Path:
         folder = _downloaded(name, revision, with_weights=_with_weights(needed), with_code=with_code)
     except errors.GatedRepoError:
         raise InputError(
-            f"{what}: {name} is gated; accept its terms at https://huggingface.co/{name} and sign in: hf auth login"
+            f"{subject}: {name} is gated; accept its terms at https://huggingface.co/{name} and sign in: hf auth login"
         ) from None
     except errors.RevisionNotFoundError:
-        raise InputError(f"{what}: {name} has no revision {revision!r}") from None
+        raise InputError(f"{subject}: {name} has no revision {revision!r}") from None
     except errors.RepositoryNotFoundError:
         raise InputError(
-            f"{what}: the hub knows no model {name} (or it is private: hf auth login); check the spelling"
+            f"{subject}: the hub knows no model {name} (or it is private: hf auth login); check the spelling"
         ) from None
     except (OSError, errors.EntryNotFoundError, *_network_errors()) as error:
         why = (
@@ -173,11 +173,11 @@ def _snapshot(spec: str, what: str, needed: Needed, with_code: bool) -> Path:
             else f"the hub does not answer ({_reason(error)})"
         )
         raise InputError(
-            f"{what}: {_missing(cached, needed)} cannot be found on this machine (in {place}) and cannot be "
+            f"{subject}: {_missing(cached, needed)} cannot be found on this machine (in {place}) and cannot be "
             f"downloaded: {why}; with a network: hf download {name}; or name a folder that holds the model"
         ) from None
     if missing := _missing(folder, needed):
-        raise InputError(f"{what}: {name} on the hub has no {missing} (looked for in {folder})")
+        raise InputError(f"{subject}: {name} on the hub has no {missing} (looked for in {folder})")
     return folder
 
 
@@ -234,14 +234,14 @@ def _shards(index: Path) -> set[str]:
     return set(shards.values())
 
 
-def _refuse_code(folder: Path, what: str) -> None:
+def _refuse_code(folder: Path, subject: str) -> None:
     for name in (CONFIG, "tokenizer_config.json", *FEATURES):
         content: dict[str, Any] = {}
         with suppress(InputError):  # a damaged file is reported when it is loaded
-            content = read_settings(folder / name, what)
+            content = read_settings(folder / name, subject)
         if content.get("auto_map"):
             raise InputError(
-                f"{what}: the model contains program code (auto_map in {folder / name}), which is not run; "
+                f"{subject}: the model contains program code (auto_map in {folder / name}), which is not run; "
                 "if you trust it, give record the option --trust-remote-code"
             )
 

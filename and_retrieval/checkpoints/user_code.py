@@ -45,7 +45,7 @@ class UserFunction:
     offered: Mapping[str, Any] = field(default_factory=dict)
 
     @property
-    def what(self) -> str:
+    def subject(self) -> str:
         """The kind and the spec, for messages: `target 'my_network.py:load'`."""
         return f"{self.kind} {self.spec!r}"
 
@@ -62,27 +62,27 @@ class UserFunction:
         spec = self.spec
         where, _, name = (spec, "", "") if spec.endswith(".py") else spec.rpartition(":")
         if not name or not where:
-            raise InputError(f"{self.what} does not name a function: write {FORMS}")
+            raise InputError(f"{self.subject} does not name a function: write {FORMS}")
         named_code.note(spec)
         path = Path(where).expanduser()
         is_file = where.endswith(".py")
         if is_file and not path.is_file():
-            raise InputError(f"{self.what}: there is no file {where}; write {FORMS}")
+            raise InputError(f"{self.subject}: there is no file {where}; write {FORMS}")
         with _importable(path.resolve().parent if is_file else Path.cwd(), first=is_file):
             module = self._run_file(path.resolve()) if is_file else self._import(where)
             function, given = self._function(module, name, where)
-            with explained(self.what, module.__file__):
+            with explained(self.subject, module.__file__):
                 return function(**given)
 
     def _run_file(self, path: Path) -> ModuleType:
         name = f"and_retrieval_{self.kind}_{hashlib.sha256(str(path).encode()).hexdigest()[:16]}"
         plan = importlib.util.spec_from_file_location(name, path)
         if plan is None or plan.loader is None:
-            raise InputError(f"{self.what}: {path} cannot be loaded as Python")
+            raise InputError(f"{self.subject}: {path} cannot be loaded as Python")
         module = importlib.util.module_from_spec(plan)
         sys.modules[name] = module  # dataclasses look up their module while it is executed
         try:
-            with explained(self.what, str(path)):
+            with explained(self.subject, str(path)):
                 plan.loader.exec_module(module)
         except BaseException:
             del sys.modules[name]
@@ -91,7 +91,7 @@ class UserFunction:
 
     def _import(self, name: str) -> ModuleType:
         try:
-            with explained(self.what, None):
+            with explained(self.subject, None):
                 return importlib.import_module(name)
         except InputError as error:
             cause = error.__cause__
@@ -100,7 +100,7 @@ class UserFunction:
                 and cause.name
                 and f"{name}.".startswith(f"{cause.name}.")
             ):
-                raise InputError(f"{self.what}: no module named {cause.name!r}; write {FORMS}") from cause
+                raise InputError(f"{self.subject}: no module named {cause.name!r}; write {FORMS}") from cause
             raise
 
     def _function(
@@ -131,11 +131,11 @@ class UserFunction:
 
 
 @contextmanager
-def explained(what: str, file: str | None) -> Iterator[None]:
+def explained(subject: str, file: str | None) -> Iterator[None]:
     """Turn an exception in the user's code into an InputError of one line that says where it was raised.
 
     Args:
-        what: Kind and name of the user's function, such as `target 'my_network.py:load'`.
+        subject: Kind and name of the user's function, such as `target 'my_network.py:load'`.
         file: The user's file; the message names the innermost line in it. None for the innermost line anywhere.
 
     Raises:
@@ -146,7 +146,7 @@ def explained(what: str, file: str | None) -> Iterator[None]:
     except AndRetrievalError:
         raise
     except (Exception, SystemExit) as error:
-        raise InputError(f"{what} failed at {_summary(error, file)}") from error
+        raise InputError(f"{subject} failed at {_summary(error, file)}") from error
 
 
 @contextmanager

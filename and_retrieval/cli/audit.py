@@ -72,14 +72,14 @@ def answer(args: argparse.Namespace) -> tuple[Result, str]:
 def _table(checks: tuple[Check, ...]) -> list[str]:
     rows = [("", "units", "concept", "expected", "found")]
     for check in checks:
-        more = f" and {len(check.having) - SHOWN} more" if len(check.having) > SHOWN else ""
-        found = (
-            f"{', '.join(check.having[:SHOWN])}{more}"
+        rest = f" and {len(check.having) - SHOWN} more" if len(check.having) > SHOWN else ""
+        having = (
+            f"{', '.join(check.having[:SHOWN])}{rest}"
             or f"none of {check.units} units ({check.tested} tested)"
         )
         one = check.expectation
         verdict = "ok" if check.passed else "FAIL"
-        rows.append((verdict, one.units, one.concept, "yes" if one.expected else "no", found))
+        rows.append((verdict, one.units, one.concept, "yes" if one.expected else "no", having))
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     return [
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows

@@ -60,7 +60,7 @@ def answer(args: argparse.Namespace) -> tuple[Result, str]:
         "figures": as_json(figures),
     }
     comment = "% " if args.format == "latex" else ""
-    told = f"{len(known.units)} concepts, known units in {', '.join(known.layers)}"
+    summary = f"{len(known.units)} concepts, known units in {', '.join(known.layers)}"
     if known.unmatched:
-        told += f"; without a class: {', '.join(known.unmatched)} (name it with --names)"
-    return result, f"{tables(figures, args.format)}\n\n{comment}{told}"
+        summary += f"; without a class: {', '.join(known.unmatched)} (name it with --names)"
+    return result, f"{tables(figures, args.format)}\n\n{comment}{summary}"

@@ -51,7 +51,7 @@ def answer(args: argparse.Namespace) -> tuple[Result, str]:
         *(_table(compared.b, compared.target_b, compared.layers_b) if compared.b != compared.a else ()),
         "",
         *compared.findings,
-        *(f"left out: {what}" for what in compared.left_out),
+        *(f"left out: {left}" for left in compared.left_out),
         "",
         *compared.caveats,
         *([f"picture  {picture}"] if picture else ()),

@@ -117,10 +117,10 @@ def complain(error: BaseException) -> int:
         return 0
     if os.environ.get(TRACEBACK_VARIABLE):
         raise error
-    what = f"{type(error).__name__}: {error}"
+    reason = f"{type(error).__name__}: {error}"
     if isinstance(error, MemoryError) or any(words in str(error).lower() for words in _OUT_OF_MEMORY):
         say(
-            f"not enough memory ({what}); close other programs, or take fewer clips, layers or a smaller --batch"
+            f"not enough memory ({reason}); close other programs, or take fewer clips, layers or a smaller --batch"
         )
         return USER
     if isinstance(error, OSError) and error.strerror:
@@ -129,7 +129,7 @@ def complain(error: BaseException) -> int:
             f"{place}{error.strerror}; check the space, the permissions and the path, then run the command again"
         )
         return USER
-    say(f"defect: {what} (set {TRACEBACK_VARIABLE}=1 to see where)")
+    say(f"defect: {reason} (set {TRACEBACK_VARIABLE}=1 to see where)")
     return DEFECT
 
 

@@ -104,6 +104,7 @@ def answer(args: argparse.Namespace) -> tuple[Result, str]:
     )
     units, labelled = len(explained), sum(bool(unit.labels) for unit in explained)
     abstained = sum(unit.summary.abstained for unit in explained)
+    composed = sum(unit.summary.origin == "composed" for unit in explained)
     reliable = sum(unit.reliable == "holds" for unit in explained)
     by_captions = [
         unit.caption_faithfulness.reliable for unit in explained if unit.caption_faithfulness is not None
@@ -113,6 +114,7 @@ def answer(args: argparse.Namespace) -> tuple[Result, str]:
         "units": units,
         "labelled": labelled,
         "abstained": abstained,
+        "composed": composed,
         "llm": llm,
         "several_meanings": sum(bool(unit.meanings) for unit in explained),
         "reliable": reliable if any(unit.reliable != "untested" for unit in explained) else None,
@@ -122,9 +124,10 @@ def answer(args: argparse.Namespace) -> tuple[Result, str]:
     }
     unknown = explained.manifest.unknown_concepts
     trusted = f"{reliable} of them reliably, " if result["reliable"] is not None else ""
+    sentences = f"{units - abstained - composed} sentences by {llm} and {composed} composed by rule"
     text = (
-        f"{labelled} of {units} units labelled, {trusted}{units - abstained} sentences "
-        f"by {llm} ({run.folder.path})\n{_left_out(unknown)}"
+        f"{labelled} of {units} units labelled, {trusted}"
+        f"{'no sentences' if llm == 'none' else sentences} ({run.folder.path})\n{_left_out(unknown)}"
         f'next     and-retrieval report {run.name}, and-retrieval search {run.name} "{_example(explained)}",'
         f" and-retrieval export {run.name}"
     )

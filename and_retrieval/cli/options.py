@@ -178,7 +178,7 @@ def share_result(count: ShardCount, next_step: str) -> tuple[Result, str]:
 
 def announcer(args: argparse.Namespace) -> Announce:
     """Progress bars on the terminal, or none with `--json`."""
-    return lambda what, unit: terminal_progress(what, unit, quiet=args.json)
+    return lambda task, unit: terminal_progress(task, unit, quiet=args.json)
 
 
 def device_of(args: argparse.Namespace) -> str:
@@ -296,5 +296,5 @@ def skipped_text(skipped: Sequence[dict[str, str]], shown: int = 5) -> str:
     if not skipped:
         return ""
     lines = [one_line(f"  {miss['path']}: {miss['reason']}") for miss in skipped[:shown]]
-    more = [f"  and {len(skipped) - shown} more, see --json"] if len(skipped) > shown else []
-    return "\n".join([f"\n{len(skipped)} skipped:", *lines, *more])
+    rest = [f"  and {len(skipped) - shown} more, see --json"] if len(skipped) > shown else []
+    return "\n".join([f"\n{len(skipped)} skipped:", *lines, *rest])

@@ -37,12 +37,12 @@ def add(verbs: Any) -> None:
         verbs,
         "prune",
         answer,
-        "remove a concept from a network and measure what that costs",
+        "prune a concept from a network and measure what that costs",
         'prune mine/yamnet "dog bark" --budget 0.12 --export without_dog.safetensors',
     )
     verb.add_argument("run", metavar="NAME/RUN", help="run of the network")
     verb.add_argument(
-        "concepts", nargs="+", metavar="CONCEPT", help="a few words; several concepts are removed together"
+        "concepts", nargs="+", metavar="CONCEPT", help="a few words; several concepts are pruned together"
     )
     verb.add_argument(
         "--selector", type=one_of("--selector", "selector", SELECTORS), default=DEFAULT_SELECTOR, metavar="NAME",
@@ -50,25 +50,25 @@ def add(verbs: Any) -> None:
     )  # fmt: skip
     verb.add_argument(
         "--ablate", type=one_of("--ablate", "ablation", ABLATIONS), default=DEFAULT_ABLATION, metavar="NAME",
-        help="what removed units put out: zero, or mean, their mean over the clips that were not held out (default: "
+        help="what pruned units put out: zero, or mean, their mean over the clips that were not held out (default: "
         f"{DEFAULT_ABLATION})",
     )  # fmt: skip
     verb.add_argument(
         "--layers", type=glob("--layers"), action="append", default=[], metavar="GLOB",
-        help="layers to remove units from; repeatable (default: all recorded ones except the class units)",
+        help="layers to prune units in; repeatable (default: all recorded ones except the class units)",
     )  # fmt: skip
     verb.add_argument(
         "--budget", type=number("--budget", BUDGET), action="append", default=[], metavar="N",
-        help="how many units to remove, or which share of them (below 1); repeatable (default: six shares, with the "
+        help="how many units to prune, or which share of them (below 1); repeatable (default: six shares, with the "
         "knee of the curve marked)",
     )  # fmt: skip
     verb.add_argument(
         "--draws", type=number("--draws", COUNT), default=DRAWS, metavar="N",
-        help=f"how often random units are removed for comparison (default: {DRAWS})",
+        help=f"how often random units are pruned for comparison (default: {DRAWS})",
     )  # fmt: skip
     verb.add_argument(
         "--export", type=new_file("--export", (".safetensors",)), metavar="FILE.safetensors",
-        help="write the weights without the units removed at the knee, and a card that describes them",
+        help="write the weights without the units pruned at the knee, and a card that describes them",
     )  # fmt: skip
     verb.add_argument(
         "--plot", type=new_file("--plot", PICTURES), metavar="FILE.svg|.png",
@@ -137,7 +137,7 @@ def _text(result: Pruned, picture: Path | None) -> str:
         )
     if result.removed:
         removed = ", ".join(f"{name} ({count})" for name, count in result.removed)
-        lines.append(f"nearest concepts of the removed units: {removed}")
+        lines.append(f"nearest concepts of the pruned units: {removed}")
     if picture:
         lines.append(f"curves   {picture}")
     if result.export:

@@ -190,8 +190,8 @@ def _clip_line(clip: Result) -> str:
 def _named(clip: Result) -> str:
     """The label of a clip, its first caption and how many more it has."""
     captions = clip["captions"]
-    more = f" (and {len(captions) - 1} more)" if len(captions) > 1 else ""
-    parts = [clip["label"], one_line(captions[0]) + more if captions else None]
+    rest = f" (and {len(captions) - 1} more)" if len(captions) > 1 else ""
+    parts = [clip["label"], one_line(captions[0]) + rest if captions else None]
     return "".join(f"  {part}" for part in parts if part)
 
 

@@ -20,13 +20,13 @@ def still_valid(old: Sequence[Clip], probe: ProbeSet) -> tuple[list[int], list[C
     A clip that is found in another place now (the whole folder moved) is read from there. What the source says of it
     now is taken over; the number of clips of which that is something else comes last.
     """
-    found = {clip.id: clip for clip in probe.clips}
+    current = {clip.id: clip for clip in probe.clips}
     content = {(clip.root, clip.path): clip.sha256 for clip in probe.clips}
     rows: list[int] = []
     kept: list[Clip] = []
     changed = 0
     for row, clip in enumerate(old):
-        now = found.get(clip.id)
+        now = current.get(clip.id)
         if now is None and content.get((clip.root, clip.path), clip.sha256) != clip.sha256:
             continue
         rows.append(row)
@@ -58,5 +58,5 @@ def still_missed(old: Sequence[Skipped], probe: ProbeSet, source: str | Path) ->
 
 def _file(miss: Skipped) -> str:
     """The file that was skipped, whole or from some second on."""
-    found = _PART.fullmatch(miss.path)
-    return found[1] if found else miss.path
+    match = _PART.fullmatch(miss.path)
+    return match[1] if match else miss.path

@@ -98,11 +98,11 @@ def build_share(request: Request, share: tuple[int, int], progress: Progress = s
     with locked(request.path, "index --shard", shared=True):
         shards, files = _planned(request)
         shards.begin(alone=False, files=files)
-        mine = range(share[0] - 1, len(shards.plan.sizes), share[1])
+        numbers = range(share[0] - 1, len(shards.plan.sizes), share[1])
         finished = shards.finished(alone=False)
-        missing = [number for number in mine if number not in finished]
+        missing = [number for number in numbers if number not in finished]
         _embed(shards, missing, request.embedder, progress, 1, "cpu")
-        return ShardCount(len(mine), len(mine) - len(missing))
+        return ShardCount(len(numbers), len(numbers) - len(missing))
 
 
 def merge_index(path: Path) -> ClipIndex:
@@ -222,8 +222,10 @@ def _merge(path: Path, shards: Shards[IndexPlan]) -> None:
 
 def _skipped(shards: Shards[IndexPlan], receipts: Sequence[Stored[Receipt]]) -> list[Skipped]:
     """What could not be used: of the source, and of the clips that joined."""
-    found = read_records(shards.planned_file(SKIPPED), Skipped)
-    return [*dict.fromkeys((*found, *(miss for receipt in receipts for miss in receipt.manifest.skipped)))]
+    of_source = read_records(shards.planned_file(SKIPPED), Skipped)
+    return [
+        *dict.fromkeys((*of_source, *(miss for receipt in receipts for miss in receipt.manifest.skipped)))
+    ]
 
 
 def _vectors(old: ClipIndex | None, kept: Rows, files: Sequence[Path]) -> Iterator[Floats]:

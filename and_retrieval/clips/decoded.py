@@ -65,10 +65,10 @@ class Kept:
     def get(self, key: object) -> Decoded | None:
         """What was decoded under that key, if it is still kept."""
         with self._lock:
-            found = self._kept.get(key)
-            if found is not None:
+            decoded = self._kept.get(key)
+            if decoded is not None:
                 self._kept.move_to_end(key)
-            return found
+            return decoded
 
     def put(self, key: object, decoded: Decoded) -> Decoded:
         """Keep it; what was not asked for longest goes."""
@@ -148,8 +148,8 @@ def read_frames(sound: soundfile.SoundFile, first: int, count: int) -> Floats:
 
 def _blocks(sound: soundfile.SoundFile, rate: int, channels: int) -> Iterator[Floats]:
     """A stream's samples, [frames, channels], resampled where its rate is another."""
-    other = sound.samplerate != rate
-    resampler = soxr.ResampleStream(sound.samplerate, rate, channels, dtype="float32") if other else None
+    resampled = sound.samplerate != rate
+    resampler = soxr.ResampleStream(sound.samplerate, rate, channels, dtype="float32") if resampled else None
     for block in _read(sound):
         if block.shape[1] != channels:
             block = np.repeat(block.mean(axis=1, keepdims=True), channels, axis=1)

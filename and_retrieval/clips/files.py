@@ -192,8 +192,8 @@ def _looked_through(path: Path, key: object) -> _Survey:
     if frames <= 0:
         raise UnreadableAudioError("no audio in the file" + (", which is cut off" if layout.broken else ""))
     if _reaches(path, frames):
-        found = AudioInfo(info.samplerate, info.channels, frames)
-        missing = _missing(found, layout, None)
+        stated = AudioInfo(info.samplerate, info.channels, frames)
+        missing = _missing(stated, layout, None)
         return _Survey(
             AudioInfo(info.samplerate, info.channels, frames, missing),
             True,

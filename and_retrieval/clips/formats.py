@@ -117,9 +117,9 @@ def content_format(head: bytes) -> str | None:
 
 def ffmpeg_format(suffix: str, head: bytes) -> str | None:
     """In words, the format of a file that libsndfile does not know and FFmpeg may read, or None."""
-    found = content_format(head)
-    if found is not None:
-        return found
+    by_content = content_format(head)
+    if by_content is not None:
+        return by_content
     return WITH_FFMPEG.get(suffix.lower())
 
 

@@ -91,7 +91,7 @@ def runs(data: mmap.mmap, start: int) -> list[Run]:
 
     A stream ends where a frame with a count of its own follows, or where rate, version, layer or mono change.
     """
-    found: list[Run] = []
+    streams: list[Run] = []
     at = begin = start
     kind: tuple[int, int, int, bool] | None = None
     frames, first = 0, None
@@ -99,7 +99,7 @@ def runs(data: mmap.mmap, start: int) -> list[Run]:
 
     def end() -> None:
         if first is not None and (frames or count[0]):
-            found.append(Run(begin, frames, first.samples, first.rate, *count))
+            streams.append(Run(begin, frames, first.samples, first.rate, *count))
 
     while at + 4 <= len(data):
         header = _parsed(data[at : at + 4])
@@ -117,7 +117,7 @@ def runs(data: mmap.mmap, start: int) -> list[Run]:
         frames += 1
         at += header.length
     end()
-    return found
+    return streams
 
 
 def _resynced(data: mmap.mmap, at: int) -> int | None:

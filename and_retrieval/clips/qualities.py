@@ -112,13 +112,13 @@ def measure(waveform: Floats, sample_rate: int) -> Floats:
     centred = waveform - (np.mean(waveform, dtype=np.float64) if len(waveform) else 0.0)
     peak = float(np.abs(centred).max(initial=0.0))
     if peak < SILENCE:
-        found = {"loudness": QUIETEST, "onset_rate": 0.0, "duration": 0.0, "silence": 1.0}
+        measured = {"loudness": QUIETEST, "onset_rate": 0.0, "duration": 0.0, "silence": 1.0}
     else:
         sound = (centred / peak).astype(np.float32)
-        found = {**_spectral(sound, sample_rate), **_temporal(sound, sample_rate)}
-        found["silence"] = _silent_share(sound, sample_rate)
-        found["loudness"] = max(found["loudness"] + 20 * float(np.log10(peak)), QUIETEST)
-    return np.array([found.get(name, np.nan) for name in QUALITIES], np.float32)
+        measured = {**_spectral(sound, sample_rate), **_temporal(sound, sample_rate)}
+        measured["silence"] = _silent_share(sound, sample_rate)
+        measured["loudness"] = max(measured["loudness"] + 20 * float(np.log10(peak)), QUIETEST)
+    return np.array([measured.get(name, np.nan) for name in QUALITIES], np.float32)
 
 
 def _silent_share(waveform: Floats, sample_rate: int) -> float:
@@ -247,10 +247,10 @@ def _pitch(power: Floats, grid: _Grid, sample_rate: int) -> dict[str, float]:
     doubled = 2 * sample_rate
     lags, strength = _best_periods(correlation, doubled / PITCHES[1], doubled / PITCHES[0])
     voiced = strength >= PERIODIC
-    found = {"pitch_strength": float(strength.mean())}
+    measured = {"pitch_strength": float(strength.mean())}
     if voiced.mean() >= VOICED:
-        found["pitch"] = float(np.median(doubled / lags[voiced]))
-    return found
+        measured["pitch"] = float(np.median(doubled / lags[voiced]))
+    return measured
 
 
 def _autocorrelation(power: Floats, size: int) -> Floats:
@@ -295,16 +295,16 @@ def _temporal(sound: Floats, sample_rate: int) -> dict[str, float]:
     if not envelope.max():
         return {}
     level = 10 * np.log10(np.maximum(envelope / envelope.max(), 1e-12))
-    found = {"duration": float((level > -SOUNDING).sum() * BLOCK)}
+    measured = {"duration": float((level > -SOUNDING).sum() * BLOCK)}
     rises = level[4:] - np.maximum(level[:-4], -ATTACK_RANGE)
     near = rises[level[4:] >= -ATTACK_TOP]
     if len(near):
-        found["attack"] = max(float(near.max()), 0.0) / (4 * BLOCK * 1000)
+        measured["attack"] = max(float(near.max()), 0.0) / (4 * BLOCK * 1000)
     after = level[level.argmax() :]
     if after.min() < -DECAY_TO:
         fallen = np.argmax(after < -DECAY_TO) - np.argmax(after < -DECAY_FROM)
-        found["decay"] = float(fallen * BLOCK * 60 / (DECAY_TO - DECAY_FROM))
-    return {**found, **_modulation(np.sqrt(envelope))}
+        measured["decay"] = float(fallen * BLOCK * 60 / (DECAY_TO - DECAY_FROM))
+    return {**measured, **_modulation(np.sqrt(envelope))}
 
 
 def _modulation(envelope: Doubles) -> dict[str, float]:
@@ -316,9 +316,9 @@ def _modulation(envelope: Doubles) -> dict[str, float]:
     rates = np.fft.rfftfreq(count, BLOCK)
     within = (rates >= MODULATIONS[0]) & (rates <= MODULATIONS[1])
     mean_square = 2 * np.sum(np.abs(np.fft.rfft(course)[within]) ** 2) / count**2
-    found = {"modulation": float(np.sqrt(2 * mean_square))}
-    if found["modulation"] < LEAST_DEPTH:
-        return found
+    measured = {"modulation": float(np.sqrt(2 * mean_square))}
+    if measured["modulation"] < LEAST_DEPTH:
+        return measured
     # Pulses are a few blocks wide; smoothed, they still meet when their period is no whole number of blocks.
     course = np.convolve(course, np.hanning(11), mode="same")
     energy = np.concatenate([[0.0], np.cumsum(course**2)])
@@ -329,5 +329,5 @@ def _modulation(envelope: Doubles) -> dict[str, float]:
     shortest, longest = (1 / (BLOCK * rate) for rate in reversed(MODULATIONS))
     lag, strength = _best_periods(correlation[None].astype(np.float32), shortest, longest, PULSE_COST)
     if strength[0] >= PERIODIC:
-        found["modulation_rate"] = float(1 / (lag[0] * BLOCK))
-    return found
+        measured["modulation_rate"] = float(1 / (lag[0] * BLOCK))
+    return measured

@@ -59,13 +59,13 @@ def load_clips(source: str | Path, config: ClipConfig | None = None) -> ProbeSet
         InputError: The source is missing, holds no audio, or the table has no path column.
     """
     config = config or ClipConfig()
-    found = _source(str(source))
-    rows, notes = _joined(found.rows)
+    listing = _source(str(source))
+    rows, notes = _joined(listing.rows)
     clips: dict[str, Clip] = {}
-    skipped = list(found.skipped)
+    skipped = list(listing.skipped)
     for row in rows:
         try:
-            for clip, miss in _windows(found.root, row, config):
+            for clip, miss in _windows(listing.root, row, config):
                 if clip is not None:
                     clips.setdefault(clip.id, clip)
                 if miss is not None:
@@ -81,7 +81,7 @@ def load_clips(source: str | Path, config: ClipConfig | None = None) -> ProbeSet
             f"; {len(skipped)} files were skipped, the first because: {skipped[0].reason}" if skipped else ""
         )
         raise InputError(f"no usable audio in {source}{reason}; looked for {' '.join(sorted(EXTENSIONS))}")
-    return ProbeSet(tuple(clips.values()), tuple(skipped), found.columns, (*found.notes, *notes))
+    return ProbeSet(tuple(clips.values()), tuple(skipped), listing.columns, (*listing.notes, *notes))
 
 
 def read_clip(clip: Clip, sample_rate: int, config: ClipConfig | None = None) -> Floats:
@@ -230,10 +230,10 @@ def _joined(rows: Iterable[Row]) -> tuple[list[Row], list[str]]:
             lines.append(row.line)
     if not lines:
         return list(joined.values()), []
-    more = f" and {len(lines) - LINES_TOLD} more" if len(lines) > LINES_TOLD else ""
+    rest = f" and {len(lines) - LINES_TOLD} more" if len(lines) > LINES_TOLD else ""
     note = (
         f"{len(lines)} lines give a file another label or fold than an earlier line does; the first is kept, not "
-        f"lines {', '.join(map(str, lines[:LINES_TOLD]))}{more}"
+        f"lines {', '.join(map(str, lines[:LINES_TOLD]))}{rest}"
     )
     return list(joined.values()), [note]
 
@@ -289,12 +289,12 @@ def _part(row: Row, info: AudioInfo, config: ClipConfig) -> tuple[float, float]:
     """Begin and end in seconds of what a row means of its file."""
     begin, end = row.start or 0.0, info.seconds if row.end is None else min(row.end, info.seconds)
     if row.is_event and end - begin < config.min_duration - 1e-9:
-        what = (
+        problem = (
             f"the event begins at {begin:g} s, the file ends at {info.seconds:.3g} s"
             if begin >= info.seconds
             else f"the event is too short ({max(0.0, end - begin):.3g} s)"
         )
-        raise UnreadableAudioError(f"line {row.line}: {what}{_because(info)}")
+        raise UnreadableAudioError(f"line {row.line}: {problem}{_because(info)}")
     return begin, end
 
 

@@ -128,7 +128,7 @@ class StreamFile(io.RawIOBase):
 
 
 @dataclass(frozen=True)
-class _Found:
+class _Sound:
     """A stream, the seconds its header states, whether it is cut off, and bytes behind it that are no sound."""
 
     stream: Stream
@@ -137,16 +137,16 @@ class _Found:
     rest: int = 0
 
 
-def _joined(found: list[_Found], size: int) -> FileLayout:
-    if len(found) == 1 and not found[0].stream.patches:
-        only = found[0]
+def _joined(parts: list[_Sound], size: int) -> FileLayout:
+    if len(parts) == 1 and not parts[0].stream.patches:
+        only = parts[0]
         return FileLayout((Stream(0, size),), only.seconds, only.broken, only.rest)
-    seconds = [part.seconds for part in found]
+    seconds = [part.seconds for part in parts]
     return FileLayout(
-        tuple(part.stream for part in found),
+        tuple(part.stream for part in parts),
         None if None in seconds else sum(second or 0.0 for second in seconds),
-        found[-1].broken,
-        sum(part.rest for part in found),
+        parts[-1].broken,
+        sum(part.rest for part in parts),
     )
 
 
@@ -188,10 +188,10 @@ def _behind(
     return following, len(left) < 8 or left.startswith(_TAGS) or not left.strip(b"\0")
 
 
-def _waves(data: Bytes, start: int) -> Iterator[_Found]:
+def _waves(data: Bytes, start: int) -> Iterator[_Sound]:
     while start < len(data):
         order = ">" if data[start : start + 4] == b"RIFX" else "<"
-        rate, following, found = 0, len(data), _Found(Stream(start, len(data)))
+        rate, following, sound = 0, len(data), _Sound(Stream(start, len(data)))
         large: int | None = None
         for name, at, length in _chunks(data, start + 12, order):
             if name == b"fmt " and at + 12 <= len(data):
@@ -200,29 +200,29 @@ def _waves(data: Bytes, start: int) -> Iterator[_Found]:
                 large = struct.unpack("<Q", data[at + 8 : at + 16])[0]
             elif name == b"data":
                 stated = large if large is not None and length == 0xFFFFFFFF else length
-                found, following = _wave(data, start, at, stated, rate, order)
+                sound, following = _wave(data, start, at, stated, rate, order)
                 break
-        yield found
+        yield sound
         start = following
 
 
-def _wave(data: Bytes, start: int, at: int, stated: int, rate: int, order: str) -> tuple[_Found, int]:
+def _wave(data: Bytes, start: int, at: int, stated: int, rate: int, order: str) -> tuple[_Sound, int]:
     """The sound whose samples begin at a place, and where the next one begins."""
     there = len(data) - at
     if stated > there:
         seconds = stated / rate if rate and not (UNKNOWN <= stated <= 0xFFFFFFFF) else None
-        return _Found(Stream(start, len(data)), seconds, seconds is not None), len(data)
+        return _Sound(Stream(start, len(data)), seconds, seconds is not None), len(data)
     following, known = _behind(data, at + stated + stated % 2, order, (b"RIFF", b"RIFX", b"RF64"), (b"WAVE",))
     if stated == 0 and not known:  # the length was never written
         size = struct.pack(f"{order}I", min(following - at, 0xFFFFFFFF))
-        return _Found(Stream(start, following, ((at - 4, size),))), following
+        return _Sound(Stream(start, following, ((at - 4, size),))), following
     rest = 0 if known else following - at - stated
-    return _Found(Stream(start, following), stated / rate if rate else None, False, rest), following
+    return _Sound(Stream(start, following), stated / rate if rate else None, False, rest), following
 
 
-def _aiffs(data: Bytes, start: int) -> Iterator[_Found]:
+def _aiffs(data: Bytes, start: int) -> Iterator[_Sound]:
     while start < len(data):
-        following, found = len(data), _Found(Stream(start, len(data)))
+        following, sound = len(data), _Sound(Stream(start, len(data)))
         frame, frames, count = 0, 0, 0
         for name, at, length in _chunks(data, start + 12, ">"):
             if name == b"COMM" and at + 18 <= len(data):
@@ -241,13 +241,13 @@ def _aiffs(data: Bytes, start: int) -> Iterator[_Found]:
                     sizes = struct.pack(">I", (held - 8) // frame), struct.pack(">I", held)
                     patches = ((count, sizes[0]), (at - 4, sizes[1]))
                 rest = 0 if known or patches else following - at - length
-                found = _Found(Stream(start, following, patches), None, length > there, rest)
+                sound = _Sound(Stream(start, following, patches), None, length > there, rest)
                 break
-        yield found
+        yield sound
         start = following
 
 
-def _aus(data: Bytes, start: int) -> Iterator[_Found]:
+def _aus(data: Bytes, start: int) -> Iterator[_Sound]:
     while start < len(data):
         offset, length = (
             struct.unpack(">II", data[start + 4 : start + 12]) if len(data) - start >= 12 else (0, 0)
@@ -262,7 +262,7 @@ def _aus(data: Bytes, start: int) -> Iterator[_Found]:
             place = data.find(b".snd", start + offset + length)
             following = place if place >= 0 else len(data)
             rest = following - start - offset - length
-        yield _Found(Stream(start, following, patches), None, UNKNOWN > length > there, rest)
+        yield _Sound(Stream(start, following, patches), None, UNKNOWN > length > there, rest)
         start = following
 
 

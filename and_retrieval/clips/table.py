@@ -187,8 +187,8 @@ def _row(table: Path, names: list[str], line: int, cells: list[str] | str, separ
     if not cell.get("path"):
         return Row(table, line=line, flaw=f"no path in line {line}")
     texts = {name: cell.get(name) for name in TEXTS}
-    said = (cell.get(name) for name in names if CAPTION.fullmatch(name))
-    captions = tuple(dict.fromkeys(caption for caption in said if caption))
+    caption_cells = (cell.get(name) for name in names if CAPTION.fullmatch(name))
+    captions = tuple(dict.fromkeys(caption for caption in caption_cells if caption))
     path = table.parent / str(cell["path"])
     try:
         start, end = _span(cell, "start" in names or "end" in names, separator)

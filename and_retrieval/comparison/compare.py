@@ -68,7 +68,8 @@ def compare(a: Recording, b: Recording, seed: int = 0) -> Comparison:
     """Compare two explained runs.
 
     Args:
-        a, b: Runs on indexes of the same embedder; most is compared if clips and concepts are the same, too.
+        a: A run.
+        b: A run on an index of the same embedder; most is compared if clips and concepts are the same, too.
         seed: Seed of random pairs and shuffles.
 
     Raises:

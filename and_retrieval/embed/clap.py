@@ -191,17 +191,19 @@ def load(place: str = "", device: str = "cpu", precision: str = "") -> ClapEmbed
     """
     spec, precision = place or DEFAULT, precision or "fp32"
     kind = "clap" if precision == "fp32" else f"clap+{precision}"
-    what = f"embedder '{kind}:{spec}'"
-    folder = local_model(spec, what, (CONFIG, WEIGHTS, FEATURES, TOKENIZER))
-    settings = read_settings(folder / CONFIG, what)
+    subject = f"embedder '{kind}:{spec}'"
+    folder = local_model(spec, subject, (CONFIG, WEIGHTS, FEATURES, TOKENIZER))
+    settings = read_settings(folder / CONFIG, subject)
     if settings.get("model_type") != "clap":
-        raise InputError(f"{what}: {folder} holds a model of kind {settings.get('model_type')!r}, not 'clap'")
+        raise InputError(
+            f"{subject}: {folder} holds a model of kind {settings.get('model_type')!r}, not 'clap'"
+        )
     name = f"{kind}:{folder}" if is_folder(spec) else f"{kind}:{place}" if place else kind
-    with readable(what, f"{folder} cannot be read"):
-        return ClapEmbedder(_checkpoint(folder, name, what), device, precision)
+    with readable(subject, f"{folder} cannot be read"):
+        return ClapEmbedder(_checkpoint(folder, name, subject), device, precision)
 
 
-def _checkpoint(folder: Path, name: str, what: str) -> Checkpoint:
+def _checkpoint(folder: Path, name: str, subject: str) -> Checkpoint:
     import transformers
 
     config = transformers.ClapConfig.from_pretrained(folder)
@@ -214,7 +216,7 @@ def _checkpoint(folder: Path, name: str, what: str) -> Checkpoint:
         tokenizer=tokenizer,
         files=tuple(path for pattern in ("*.json", "*.txt") for path in folder.glob(pattern))
         + _weights(folder),
-        load=lambda: _load_network(folder, what),
+        load=lambda: _load_network(folder, subject),
         max_tokens=min(tokenizer.model_max_length, text.max_position_embeddings - text.pad_token_id - 1),
     )
 
@@ -260,34 +262,34 @@ def _weights(folder: Path) -> tuple[Path, ...]:
     return ()
 
 
-def _load_network(folder: Path, what: str) -> Any:
+def _load_network(folder: Path, subject: str) -> Any:
     import transformers
 
     transformers.utils.logging.disable_progress_bar()
-    with readable(what, f"{folder} cannot be read"):
+    with readable(subject, f"{folder} cannot be read"):
         network, info = transformers.ClapModel.from_pretrained(
             folder, dtype=torch.float32, local_files_only=True, output_loading_info=True
         )
-    check_complete(info["missing_keys"], what, folder)
-    check_finite(network, what, folder)
+    check_complete(info["missing_keys"], subject, folder)
+    check_finite(network, subject, folder)
     return network
 
 
-def check_complete(missing: Sequence[str], what: str, place: Path) -> None:
+def check_complete(missing: Sequence[str], subject: str, place: Path) -> None:
     """Raise InputError if weights are missing that a network does not compute itself."""
     needed = sorted(name for name in missing if not name.endswith(COMPUTED))
     if needed:
         raise InputError(
-            f"{what}: {place} lacks {len(needed)} weights of a CLAP model, such as {needed[0]}; it is incomplete"
+            f"{subject}: {place} lacks {len(needed)} weights of a CLAP model, such as {needed[0]}; it is incomplete"
         )
 
 
-def check_finite(network: Any, what: str, place: Path) -> None:
+def check_finite(network: Any, subject: str, place: Path) -> None:
     """Raise InputError if a weight of a network is NaN or infinite: every vector would be."""
     for name, value in network.state_dict().items():
         if value.is_floating_point() and not torch.isfinite(value).all():
             raise InputError(
-                f"{what}: {place} is damaged: {name} holds NaN or infinity; get the checkpoint again"
+                f"{subject}: {place} is damaged: {name} holds NaN or infinity; get the checkpoint again"
             )
 
 

@@ -65,52 +65,52 @@ def load(place: str, device: str = "cpu", precision: str = "") -> ClapEmbedder:
     precision = precision or "fp32"
     path = Path(os.path.abspath(Path(place).expanduser()))  # noqa: PTH100 (keeps links, takes `..` away)
     name = f"laion{'' if precision == 'fp32' else '+' + precision}:{path}"
-    what = f"embedder {name!r}"
-    with readable(what, f"{path} cannot be read"):
-        return ClapEmbedder(_checkpoint(path, name, what), device, precision)
+    subject = f"embedder {name!r}"
+    with readable(subject, f"{path} cannot be read"):
+        return ClapEmbedder(_checkpoint(path, name, subject), device, precision)
 
 
-def _checkpoint(path: Path, name: str, what: str) -> Checkpoint:
-    state = read_state(path, what)
-    config = config_of(state, what)
+def _checkpoint(path: Path, name: str, subject: str) -> Checkpoint:
+    state = read_state(path, subject)
+    config = config_of(state, subject)
     import transformers
 
     fused = config.audio_config.enable_fusion
     extractor = transformers.ClapFeatureExtractor(
         frequency_min=LOWEST, truncation="fusion" if fused else "rand_trunc"
     )
-    _check_filters(state, extractor, what)
-    folder = _tokenizer_folder(path, what)
+    _check_filters(state, extractor, subject)
+    folder = _tokenizer_folder(path, subject)
     return Checkpoint(
         name=name,
         config=config,
         extractor=extractor,
         tokenizer=transformers.RobertaTokenizer.from_pretrained(folder),
         files=(path, *(folder / file for file in (*TOKENIZER, "merges.txt") if (folder / file).is_file())),
-        load=lambda: _network(path, what),
+        load=lambda: _network(path, subject),
         max_tokens=MAX_TOKENS,
         quantised=True,
     )
 
 
-def read_state(path: Path, what: str) -> State:
+def read_state(path: Path, subject: str) -> State:
     """The weights of a checkpoint by name, without the prefix of distributed training.
 
     Raises:
         InputError: There is no such file, it is damaged, it is not a checkpoint, or reading it would run code.
     """
     if not path.is_file():
-        raise InputError(f"{what}: there is no file {path}")
-    content = load_pickled(path, what, also=_numbers())
+        raise InputError(f"{subject}: there is no file {path}")
+    content = load_pickled(path, subject, also=_numbers())
     state = content.get("state_dict", content) if isinstance(content, Mapping) else {}
     state = {str(key).removeprefix("module."): value for key, value in state.items()}
     if not all(isinstance(value, torch.Tensor) for value in state.values()):
         state = {}
-    _check_kind(state, path, what)
+    _check_kind(state, path, subject)
     return state
 
 
-def config_of(state: State, what: str) -> Any:
+def config_of(state: State, subject: str) -> Any:
     """The `transformers.ClapConfig` that fits the shapes of a checkpoint.
 
     Raises:
@@ -122,7 +122,7 @@ def config_of(state: State, what: str) -> Any:
         audio, text = _audio_settings(state), _text_settings(state)
         joint = state["audio_projection.2.weight"].shape[0]
     except (KeyError, IndexError, ValueError) as error:
-        raise InputError(f"{what}: not the shapes of a CLAP with HTSAT and RoBERTa ({error})") from None
+        raise InputError(f"{subject}: not the shapes of a CLAP with HTSAT and RoBERTa ({error})") from None
     return transformers.ClapConfig(text_config=text, audio_config=audio, projection_dim=joint)
 
 
@@ -182,17 +182,17 @@ def renamed(state: State) -> State:
     return result
 
 
-def _network(path: Path, what: str) -> Any:
-    with readable(what, f"{path} cannot be read"):
-        return _built(path, what)
+def _network(path: Path, subject: str) -> Any:
+    with readable(subject, f"{path} cannot be read"):
+        return _built(path, subject)
 
 
-def _built(path: Path, what: str) -> Any:
+def _built(path: Path, subject: str) -> Any:
     """The network with the weights of a checkpoint."""
     import transformers
 
-    state = read_state(path, what)
-    config = config_of(state, what)
+    state = read_state(path, subject)
+    config = config_of(state, subject)
     with torch.device("meta"):  # no time spent on random weights
         network = transformers.ClapModel(config)
     weights = {
@@ -202,13 +202,13 @@ def _built(path: Path, what: str) -> Any:
     try:
         missing, unknown = network.load_state_dict(weights, strict=False, assign=True)
     except RuntimeError as error:
-        raise InputError(f"{what}: {path} does not fit: {str(error).splitlines()[1].strip()}") from None
-    check_complete(missing, what, path)
+        raise InputError(f"{subject}: {path} does not fit: {str(error).splitlines()[1].strip()}") from None
+    check_complete(missing, subject, path)
     if unknown:
         raise InputError(
-            f"{what}: {path} holds {len(unknown)} weights that a CLAP does not have, such as {unknown[0]}"
+            f"{subject}: {path} holds {len(unknown)} weights that a CLAP does not have, such as {unknown[0]}"
         )
-    check_finite(network, what, path)
+    check_finite(network, subject, path)
     return network
 
 
@@ -223,26 +223,30 @@ def _computed(config: Any, network: Any) -> State:
     return computed
 
 
-def _check_kind(state: State, path: Path, what: str) -> None:
+def _check_kind(state: State, path: Path, subject: str) -> None:
     if not any(key.startswith("audio_branch.patch_embed.") for key in state):
         is_pann = any(key.startswith("audio_branch.conv") for key in state)
         raise InputError(
-            f"{what}: {path} is not a LAION CLAP checkpoint with an HTSAT audio tower "
+            f"{subject}: {path} is not a LAION CLAP checkpoint with an HTSAT audio tower "
             f"({'it has a PANN tower' if is_pann else 'it has no audio tower'})"
         )
     if (
         "text_branch.embeddings.LayerNorm.weight" not in state
         or "text_branch.pooler.dense.weight" not in state
     ):
-        raise InputError(f"{what}: {path} has a text tower other than RoBERTa, which is not supported")
+        raise InputError(f"{subject}: {path} has a text tower other than RoBERTa, which is not supported")
     vocabulary = state["text_branch.embeddings.word_embeddings.weight"].shape[0]
     if state["text_branch.embeddings.token_type_embeddings.weight"].shape[0] != 1:
-        raise InputError(f"{what}: {path} has a text tower other than RoBERTa (vocabulary of {vocabulary})")
+        raise InputError(
+            f"{subject}: {path} has a text tower other than RoBERTa (vocabulary of {vocabulary})"
+        )
     if any(".fusion_model." in key for key in state) and not any(".mel_conv2d." in key for key in state):
-        raise InputError(f"{what}: {path} was made with a fusion other than aff_2d, which is not supported")
+        raise InputError(
+            f"{subject}: {path} was made with a fusion other than aff_2d, which is not supported"
+        )
 
 
-def _check_filters(state: State, extractor: Any, what: str) -> None:
+def _check_filters(state: State, extractor: Any, subject: str) -> None:
     """Raise InputError unless the mel filters stored in the checkpoint equal those of the feature extractor."""
     stored = state.get("audio_branch.logmel_extractor.melW")
     if stored is None or extractor.truncation == "fusion":  # with fusion the file's filters are not used
@@ -250,22 +254,22 @@ def _check_filters(state: State, extractor: Any, what: str) -> None:
     filters = extractor.mel_filters_slaney
     if stored.shape != filters.shape or not np.allclose(stored.numpy(), filters, atol=1e-6):
         raise InputError(
-            f"{what}: made with other mel bands than LAION's (64 from 50 Hz to 14 kHz at 48 kHz)"
+            f"{subject}: made with other mel bands than LAION's (64 from 50 Hz to 14 kHz at 48 kHz)"
         )
 
 
-def _tokenizer_folder(path: Path, what: str) -> Path:
+def _tokenizer_folder(path: Path, subject: str) -> Path:
     if any((path.parent / file).is_file() for file in TOKENIZER):
         return path.parent
     reasons = []
     for spec in TOKENIZERS:
         try:
-            return local_model(spec, what, (TOKENIZER,))
+            return local_model(spec, subject, (TOKENIZER,))
         except InputError as error:
             reasons.append(str(error))
     raise InputError(
-        f"{what}: a LAION file holds no vocabulary; put RoBERTa's vocab.json and merges.txt (or tokenizer.json) into "
-        f"{path.parent}. Also tried {' and '.join(TOKENIZERS)}: {reasons[-1]}"
+        f"{subject}: a LAION file holds no vocabulary; put RoBERTa's vocab.json and merges.txt (or tokenizer.json) "
+        f"into {path.parent}. Also tried {' and '.join(TOKENIZERS)}: {reasons[-1]}"
     )
 
 

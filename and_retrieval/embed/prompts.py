@@ -27,19 +27,19 @@ def templates_of(embedder: Embedder) -> tuple[str, ...]:
     return templates
 
 
-def check_prompts(prompts: Sequence[str], what: str) -> tuple[str, ...]:
+def check_prompts(prompts: Sequence[str], subject: str) -> tuple[str, ...]:
     """The templates, each once.
 
     Raises:
-        InputError: There is none, or one does not have the place of the concept once; the message begins with `what`.
+        InputError: There is none, or one does not have the place of the concept once.
     """
     for prompt in prompts:
         if prompt.count(PLACE) != 1:
             raise InputError(
-                f"{what} {prompt!r}: write {PLACE} once, where the concept goes, as in 'This is a sound of {PLACE}.'"
+                f"{subject} {prompt!r}: write {PLACE} once, where the concept goes, as in 'This is a sound of {PLACE}.'"
             )
     if not prompts:
-        raise InputError(f"{what}: there is none; give one such as '{PLACE}', the concept by itself")
+        raise InputError(f"{subject}: there is none; give one such as '{PLACE}', the concept by itself")
     return tuple(dict.fromkeys(prompts))
 
 

@@ -127,23 +127,23 @@ class CheckedEmbedder:
         return explained(f"embedder {self.name!r}", _file(self.embedder)) if self.loaded else nullcontext()
 
     def _checked(self, vectors: Any, count: int, method: str, things: str) -> Floats:
-        what = f"embedder {self.name!r}: {method}"
+        subject = f"embedder {self.name!r}: {method}"
         if not isinstance(vectors, np.ndarray):
-            raise InputError(f"{what} returned {type(vectors).__name__}, not a NumPy array")
+            raise InputError(f"{subject} returned {type(vectors).__name__}, not a NumPy array")
         if vectors.dtype != np.float32:
-            raise InputError(f"{what} returned {vectors.dtype}, not float32: add .astype(np.float32)")
+            raise InputError(f"{subject} returned {vectors.dtype}, not float32: add .astype(np.float32)")
         if vectors.shape != (count, self.dim):
             raise InputError(
-                f"{what} returned an array of shape {list(vectors.shape)} for {count} {things}, "
+                f"{subject} returned an array of shape {list(vectors.shape)} for {count} {things}, "
                 f"not {[count, self.dim]}"
             )
         if bad := int((~np.isfinite(vectors).all(axis=1)).sum()):
-            raise InputError(f"{what} returned NaN or infinity in {bad} of {count} vectors")
+            raise InputError(f"{subject} returned NaN or infinity in {bad} of {count} vectors")
         lengths = np.linalg.norm(vectors, axis=1)
         worst = lengths[np.abs(lengths - 1).argmax()]
         if abs(worst - 1) > UNIT_WITHIN:
             raise InputError(
-                f"{what} returned a vector of length {worst:.4g}, {abs(worst - 1):.2g} off; every vector must have "
+                f"{subject} returned a vector of length {worst:.4g}, {abs(worst - 1):.2g} off; every vector must have "
                 "length 1, so divide each vector by its length"
             )
         return vectors
@@ -162,7 +162,7 @@ def load_user_embedder(spec: str, device: str = "cpu") -> CheckedEmbedder:
     chosen = str(resolve_device(device)) if device == "auto" else device
     function = UserFunction(spec, "embedder", "an embedder", {"device": chosen})
     embedder = function.call()
-    with explained(function.what, _file(embedder)):
+    with explained(function.subject, _file(embedder)):
         return checked_embedder(embedder, spec)
 
 
@@ -179,35 +179,39 @@ def checked_embedder(embedder: Any, spec: str | None = None) -> CheckedEmbedder:
     if isinstance(embedder, CheckedEmbedder):
         return embedder
     name = spec or getattr(embedder, "name", None) or type(embedder).__name__
-    what = f"embedder {name!r}"
+    subject = f"embedder {name!r}"
     if isinstance(embedder, type):
         raise InputError(
-            f"{what} is the class {embedder.__name__}, not an instance of it: write {embedder.__name__}()"
+            f"{subject} is the class {embedder.__name__}, not an instance of it: write {embedder.__name__}()"
         )
     missing = [attribute for attribute in NEEDED if getattr(embedder, attribute, None) is None]
     if missing:
-        raise InputError(f"{what} ({type(embedder).__name__}) has no {', '.join(missing)}")
+        raise InputError(f"{subject} ({type(embedder).__name__}) has no {', '.join(missing)}")
     shared = getattr(embedder, "shared_networks", ())
-    _check(name, isinstance(name, str), what, "name", "a text")
-    _check(embedder.dim, _is_count(embedder.dim), what, "dim", "the number of dimensions of a vector")
+    _check(name, isinstance(name, str), subject, "name", "a text")
+    _check(embedder.dim, _is_count(embedder.dim), subject, "dim", "the number of dimensions of a vector")
     _check(
         embedder.sample_rate,
         _is_count(embedder.sample_rate),
-        what,
+        subject,
         "sample_rate",
         "a rate in Hz such as 16000",
     )
     _check(
-        embedder.fingerprint, isinstance(embedder.fingerprint, str) and embedder.fingerprint, what, "fingerprint",
+        embedder.fingerprint, isinstance(embedder.fingerprint, str) and embedder.fingerprint, subject, "fingerprint",
         "a text that changes with the vectors",
     )  # fmt: skip
     _check(
-        embedder.embed_audio, callable(embedder.embed_audio), what, "embed_audio", "a function of waveforms"
+        embedder.embed_audio,
+        callable(embedder.embed_audio),
+        subject,
+        "embed_audio",
+        "a function of waveforms",
     )
-    _check(embedder.embed_text, callable(embedder.embed_text), what, "embed_text", "a function of texts")
-    _check(shared, _is_texts(shared), what, "shared_networks", "a tuple of names of targets")
+    _check(embedder.embed_text, callable(embedder.embed_text), subject, "embed_text", "a function of texts")
+    _check(shared, _is_texts(shared), subject, "shared_networks", "a tuple of names of targets")
     templates = templates_of(embedder)
-    _check(templates, _is_texts(templates), what, "templates", "a tuple of texts")
+    _check(templates, _is_texts(templates), subject, "templates", "a tuple of texts")
     return CheckedEmbedder(
         embedder,
         name,
@@ -215,14 +219,14 @@ def checked_embedder(embedder: Any, spec: str | None = None) -> CheckedEmbedder:
         int(embedder.sample_rate),
         embedder.fingerprint,
         shared,
-        check_prompts(templates, f"{what}: template"),
+        check_prompts(templates, f"{subject}: template"),
         spec is not None,
     )
 
 
-def _check(value: Any, fits: Any, what: str, attribute: str, expected: str) -> None:
+def _check(value: Any, fits: Any, subject: str, attribute: str, expected: str) -> None:
     if not fits:
-        raise InputError(f"{what}: {attribute} is {value!r}, not {expected}")
+        raise InputError(f"{subject}: {attribute} is {value!r}, not {expected}")
 
 
 def _is_texts(value: Any) -> bool:

@@ -110,11 +110,11 @@ def _tested(
         test = GroupPermutations(files[clips], permutations, seed)
         for part in (units[rows] for rows in chunks(len(units), len(goal), CHUNK_BYTES)):
             ranks = _standard_ranks(activations[np.ix_(clips, part)])
-            found = np.clip(ranks.T @ goal / len(goal), -1, 1)
+            correlation = np.clip(ranks.T @ goal / len(goal), -1, 1)
             place = np.ix_(part, columns)
-            rho[place] = np.nan_to_num(found)
+            rho[place] = np.nan_to_num(correlation)
             p = test.two_sided_p_values(np.nan_to_num(ranks.T), np.nan_to_num(goal.T), rho[place])
-            p_value[place] = np.where(np.isfinite(found), p, np.nan)
+            p_value[place] = np.where(np.isfinite(correlation), p, np.nan)
     return rho, p_value
 
 
@@ -132,9 +132,9 @@ def _comparable(
     for clips, units in by_presence(activations):
         asked = np.concatenate([np.isfinite(qualities) & clips[:, None], wanted[units]])
         for column in np.unique(asked, axis=1).T:
-            present, own = column[: len(qualities)], units[column[len(qualities) :]]
-            if present.sum() >= LEAST_CLIPS and own.size:
-                yield present, own, np.flatnonzero((asked == column[:, None]).all(axis=0))
+            present, members = column[: len(qualities)], units[column[len(qualities) :]]
+            if present.sum() >= LEAST_CLIPS and members.size:
+                yield present, members, np.flatnonzero((asked == column[:, None]).all(axis=0))
 
 
 def q_values(p_value: Doubles) -> Doubles:

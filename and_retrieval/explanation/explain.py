@@ -124,8 +124,8 @@ def _planned(
     recording: Recording, manifest: ExplanationManifest, clips: DescribedClips, model: KeptAnswers | None
 ) -> Shards[ExplainPlan]:
     """The plan of explanations, by layers."""
-    said = [(clip.label, clip.captions, clip.fold, clip.sha256) for clip in recording.index.clips]
-    texts = fingerprint(said, clips.captions, clips.texts, recording.index.concept_key)
+    described = [(clip.label, clip.captions, clip.fold, clip.sha256) for clip in recording.index.clips]
+    texts = fingerprint(described, clips.captions, clips.texts, recording.index.concept_key)
     sizes = tuple(layer.units for layer in recording.manifest.layers)
     plan = ExplainPlan(manifest, texts, model.weights if model else "", sizes, made_by())
     return Shards(recording.folder.path / FOLDER, plan)

@@ -42,17 +42,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 from scipy import stats
 
 from ..numerics import Array, Bools, Doubles, by_presence, chunks
+from .agreement import BEST_OF, Indices, auprc, expected_best, exponential_scores, pool_auprc, strongest
 from .permutations import PERMUTATIONS, ROUNDING, GroupPermutations
 
-Indices = npt.NDArray[np.int64]
-
-POSITIVE_SHARE = 0.2  # of the clips, the strongest, that a unit is said to respond to
-BEST_OF = 10  # random labels, the best of which a reliable label has to beat
-BANK = 521  # concepts up to which these are so many; with a larger bank their number grows in proportion
+BANK = 521  # concepts up to which `BEST_OF` labels have to be beaten; with a larger bank more, in proportion
 LEVEL = 0.05  # expected share of wrong ones among the labels that pass the permutation test
 LABEL_SETS = 500  # random sets of labels that units with several labels are compared with
 AUPRC_WORK = 1_000_000_000  # clips x units x concepts up to which every concept is a random label
@@ -162,7 +158,7 @@ def best_of(bank: int, known: int | None = None) -> int:
     return round(BEST_OF * max(1.0, bank / BANK, bank / (known or bank)))
 
 
-def left_over(activations: Array, similarity: Array, others: Array) -> Doubles:
+def left_over(activations: Array, similarity: Array, other_labels: Array) -> Doubles:
     """What other labels leave of a unit's activation, for the test of one label among several; float64 [clips, units].
 
     The exponential scores of the activation, less the part that goes with the prediction by the others (their greatest
@@ -174,92 +170,21 @@ def left_over(activations: Array, similarity: Array, others: Array) -> Doubles:
     Args:
         activations: float [clips, units].
         similarity: float [clips, concepts].
-        others: int [units, labels], columns of `similarity`; -1 for none.
+        other_labels: int [units, labels], columns of `similarity`; -1 for none.
     """
     rest = np.full(activations.shape, np.nan)
-    if not len(others):
+    if not len(other_labels):
         return rest
     for clips, units in by_presence(activations):
         scores = exponential_scores(activations[clips][:, units].T.astype(np.float64))
         concepts = _standardised(similarity[clips].T)
-        of_unit = others[units]
-        each = np.where((of_unit >= 0)[:, :, None], concepts[of_unit], -np.inf)
-        best = each.max(axis=1, initial=-np.inf)
+        of_unit = other_labels[units]
+        beside = np.where((of_unit >= 0)[:, :, None], concepts[of_unit], -np.inf)
+        best = beside.max(axis=1, initial=-np.inf)
         predicted = _standardised(np.where(np.isfinite(best), best, 0))
         slope = np.maximum(np.einsum("uc,uc->u", scores, predicted) / scores.shape[1], 0)
         rest[np.ix_(clips, units)] = (scores - slope[:, None] * predicted).T
     return rest
-
-
-def auprc(scores: Array, positives: Array) -> Doubles:
-    """Average precision of every row: the mean over positives of the precision at their rank.
-
-    Clips of equal score share the rank of the last of them, as in scikit-learn's `average_precision_score`.
-
-    Args:
-        scores: float [units, clips], finite.
-        positives: bool [units, clips].
-
-    Returns:
-        float64 [units], 0..1; NaN without positives.
-    """
-    order = np.argsort(-scores, axis=1, kind="stable")
-    last = _last_of_run(np.take_along_axis(scores, order, axis=1))
-    right = np.take_along_axis(positives, order, axis=1)
-    precision = np.take_along_axis(right.cumsum(axis=1), last, axis=1) / (last + 1)
-    count = right.sum(axis=1)
-    return np.asarray((right * precision).sum(axis=1) / np.where(count > 0, count, np.nan))
-
-
-def expected_best(scores: Array, n: int = BEST_OF) -> Doubles:
-    """Expected maximum of n of the scores of every row, drawn without replacement.
-
-    The i-th smallest of N is the maximum of C(i - 1, n - 1) of the C(N, n) draws, so the expectation is
-    exact. Of no more than n scores all but one are drawn, so that the best of a small bank can exceed it.
-
-    Args:
-        scores: float [units, labels].
-        n: Number of draws.
-
-    Returns:
-        float64 [units].
-    """
-    total = scores.shape[1]
-    n = max(min(n, total - 1), 1)
-    i = np.arange(n, total)
-    # C(i, n - 1) / C(i - 1, n - 1) = i / (i - n + 1), from C(n - 1, n - 1) = 1 on; logarithms do not overflow.
-    log_draws = np.concatenate([[0.0], np.log(i / (i - n + 1)).cumsum()])
-    weight = np.exp(log_draws - log_draws.max())
-    return np.asarray(np.sort(scores, axis=1)[:, n - 1 :] @ (weight / weight.sum()))
-
-
-def exponential_scores(values: Array) -> Doubles:
-    """Ranks that count the more, the higher they are (Savage, 1956); float64 [units, clips].
-
-    The i-th smallest of n gets the mean of the i-th smallest of n exponential draws, 1/n + ... + 1/(n-i+1):
-    about -log of the share of clips that are as strong, less one. Equal values share the mean of theirs.
-    """
-    n = values.shape[1]
-    # Sums of scores up to each rank, so that a run of ties gets its mean at once.
-    total = np.concatenate([[0.0], (1 / np.arange(n, 0, -1)).cumsum().cumsum()])
-    order = np.argsort(values, axis=1, kind="stable")
-    ranked = np.take_along_axis(values, order, axis=1)
-    last = _last_of_run(ranked)
-    first = n - 1 - _last_of_run(ranked[:, ::-1])[:, ::-1]
-    scores = np.empty(values.shape)
-    np.put_along_axis(scores, order, (total[last + 1] - total[first]) / (last + 1 - first), axis=1)
-    return scores
-
-
-def strongest(values: Array) -> Bools:
-    """The clips a unit responds to: its top `POSITIVE_SHARE`, with those as strong as the last of them.
-
-    Clips at which the unit is at its weakest never count, so a unit that fires on three clips has three.
-    Values and result are [units, clips].
-    """
-    place = values.shape[1] - max(int(np.ceil(POSITIVE_SHARE * values.shape[1])), 1)
-    least = np.partition(values, place, axis=1)[:, place, None]
-    return np.asarray((values >= least) & (values > values.min(axis=1, keepdims=True)))
 
 
 _COLUMNS = tuple(Faithfulness.__dataclass_fields__)[1:-2]
@@ -338,23 +263,23 @@ def _measured(
     table = np.full((len(_COLUMNS), len(units)), np.nan)
     table[_COLUMNS.index("p_value")] = 1
     concepts = _standardised(clips.similarity.T)
-    others = None if clips.rivals is None else _standardised(clips.rivals.T)
+    rivals = None if clips.rivals is None else _standardised(clips.rivals.T)
     shuffles = GroupPermutations(clips.groups, settings.permutations, settings.seed)
     counts = (labels[units] >= 0).sum(axis=1)
     for count in np.unique(counts[counts > 0]):
         pool = _random_predictions(concepts, int(count), settings.seed)
         few = _some(pool, activations.size, settings.seed)
-        beside = None if others is None else _random_predictions(others, int(count), settings.seed)
+        beside = None if rivals is None else _random_predictions(rivals, int(count), settings.seed)
         chance = _Chance(pool, few, beside, settings.draws)
         alike = np.flatnonzero(counts == count)
         width = max(len(rows), len(pool), 0 if beside is None else len(beside))
-        for part in (alike[some] for some in chunks(len(alike), width, CHUNK_BYTES)):
-            own = units[part]
-            values = np.ascontiguousarray(activations[rows[:, None], own].T, dtype=np.float64)
+        for part in (alike[span] for span in chunks(len(alike), width, CHUNK_BYTES)):
+            part_units = units[part]
+            values = np.ascontiguousarray(activations[rows[:, None], part_units].T, dtype=np.float64)
             if clips.predictions is None:
-                prediction = _prediction(concepts, np.sort(labels[own], axis=1)[:, -count:])
+                prediction = _prediction(concepts, np.sort(labels[part_units], axis=1)[:, -count:])
             else:
-                prediction = _standardised(clips.predictions[own])
+                prediction = _standardised(clips.predictions[part_units])
             table[:, part] = _measure(values, prediction, chance, shuffles)
     return table
 
@@ -369,7 +294,7 @@ def _measure(values: Doubles, prediction: Doubles, chance: _Chance, shuffles: Gr
         by_other = None if chance.beside is None else activation @ chance.beside.T / values.shape[1]
         columns += [correlation, by_label.mean(axis=1), chance.best(by_label, by_other)]
     positives = strongest(values)
-    by_label = _pool_auprc(chance.few, positives)
+    by_label = pool_auprc(chance.few, positives)
     columns += [auprc(prediction, positives), by_label.mean(axis=1), chance.best(by_label, None)]
     columns += [positives.mean(axis=1), shuffles.p_values(activation, prediction, correlation)]
     tested = raw.any(axis=1) & prediction.any(axis=1)
@@ -420,39 +345,6 @@ def _some(pool: Doubles, work: int, seed: int) -> Doubles:
     """As many random labels as the work allows, all if possible."""
     most = max(AUPRC_WORK // max(work, 1), LEAST_AUPRC_LABELS)
     return pool if most >= len(pool) else pool[np.random.default_rng(seed).permutation(len(pool))[:most]]
-
-
-def _pool_auprc(pool: Doubles, positives: Bools) -> Doubles:
-    """`auprc` of every random label for every unit, float64 [units, labels].
-
-    Of every label only the ranks of the positives are looked at: sorted, the i-th has precision i / rank.
-    """
-    units, clips = positives.shape
-    count = positives.sum(axis=1)
-    # Rows of the positives first, and a row behind the last clip where a unit has fewer than others.
-    width = max(int(count.max(initial=0)), 1)
-    rows = np.argsort(~positives, axis=1, kind="stable")[:, :width]
-    rows[np.arange(width) >= count[:, None]] = clips
-    order = np.argsort(-pool, axis=1, kind="stable")
-    last = _last_of_run(np.take_along_axis(pool, order, axis=1))
-    rank = np.full((len(pool), clips + 1), np.inf, dtype=np.float32)
-    np.put_along_axis(rank, order, (last + 1).astype(np.float32), axis=1)
-    tied = (last != np.arange(clips)).any(axis=1)
-    found = np.empty((units, len(pool)))
-    for label in range(len(pool)):
-        ranks = np.sort(rank[label][rows], axis=1)
-        hits = _last_of_run(ranks) + 1 if tied[label] else np.arange(1, width + 1)
-        found[:, label] = (hits / ranks).sum(axis=1)
-    return np.asarray(found / np.where(count > 0, count, np.nan)[:, None])
-
-
-def _last_of_run(ranked: Array) -> Indices:
-    """For every place of sorted rows, the last place with the same value; int64, as `ranked`."""
-    clips = ranked.shape[1]
-    ends = np.ones(ranked.shape, dtype=np.bool_)
-    ends[:, :-1] = ranked[:, 1:] != ranked[:, :-1]
-    last = np.where(ends, np.arange(clips), clips)
-    return np.asarray(np.minimum.accumulate(last[:, ::-1], axis=1)[:, ::-1])
 
 
 def _readable(activations: Array) -> Indices:

@@ -113,13 +113,15 @@ def probe_space(vectors: Floats, files: npt.NDArray[np.intp], k: int, seed: int 
     random = np.random.default_rng(seed)
     sample = random.permutation(len(vectors))[:SAMPLED]
     cosines = directions[sample] @ directions[sample].T
-    others = cosines[files[sample, None] != files[sample]]
-    if not others.size:
+    across_files = cosines[files[sample, None] != files[sample]]
+    if not across_files.size:
         return Space(directions, files, 0.0, 1.0, np.ones(k + 1, np.float32), 1.0, centre)
     nearest = np.where(files[sample, None] != files[sample], cosines, -np.inf).max(axis=1)
-    usual, near = np.median(others), np.median(nearest[np.isfinite(nearest)])
+    usual, near = np.median(across_files), np.median(nearest[np.isfinite(nearest)])
     apart = float(usual + NEARNESS * (near - usual))
-    bare = Space(directions, files, float(others.mean()), apart, np.zeros(k + 1, np.float32), 1.0, centre)
+    bare = Space(
+        directions, files, float(across_files.mean()), apart, np.zeros(k + 1, np.float32), 1.0, centre
+    )
     return _with_chance(bare, k, random)
 
 
@@ -134,10 +136,10 @@ def find_groups(space: Space, rows: Ints, weights: Floats) -> Groups:
     group = np.empty(rows.shape, np.int32)
     spread = np.empty(len(rows), np.float32)
     for part in chunks(len(rows), rows.shape[1] * space.directions.shape[1], CHUNK_BYTES, 4):
-        found, spread[part] = _chunk_groups(space, rows[part], weights[part])
+        numbers, spread[part] = _chunk_groups(space, rows[part], weights[part])
         clips = (weights[part] > 0).sum(axis=1)
-        distinct = (found.max(axis=1) > 0) & (_together(found, clips) > space.together[clips])
-        group[part] = np.where(distinct[:, None], found, -1)
+        distinct = (numbers.max(axis=1) > 0) & (_together(numbers, clips) > space.together[clips])
+        group[part] = np.where(distinct[:, None], numbers, -1)
     return Groups(group, spread)
 
 
@@ -149,8 +151,8 @@ def _with_chance(space: Space, k: int, random: np.random.Generator) -> Space:
     for n in range(2 * LEAST_CLIPS, min(k, clips) + 1):
         rows = np.stack([random.choice(clips, n, replace=False) for _ in range(RANDOM_SETS)])
         group, spread = _chunk_groups(space, rows.astype(np.int32), np.ones(rows.shape, np.float32))
-        found = np.where(group.max(axis=1) > 0, _together(group, np.array(n)), 0)
-        together[n] = np.quantile(found, 1 - FALSE_RATE, method="higher")
+        gathered = np.where(group.max(axis=1) > 0, _together(group, np.array(n)), 0)
+        together[n] = np.quantile(gathered, 1 - FALSE_RATE, method="higher")
     known = spread[np.isfinite(spread)]
     usual = float(np.median(known)) if known.size else 1.0
     return replace(space, together=together, random_polysemanticity=usual)
@@ -173,8 +175,8 @@ def _chunk_groups(space: Space, rows: Ints, weights: Floats) -> tuple[Ints, Floa
     heaviest = np.argsort(np.argsort(-np.where(kept, share, -1), axis=1, kind="stable"), axis=1)
     kept &= heaviest < MOST_GROUPS
     number = np.where(kept, kept.cumsum(axis=1) - 1, -1)
-    found = np.where(present, np.take_along_axis(number, cluster, axis=1), -1)
-    return found.astype(np.int32), spread
+    group = np.where(present, np.take_along_axis(number, cluster, axis=1), -1)
+    return group.astype(np.int32), spread
 
 
 def _together(group: Ints, clips: npt.NDArray[Any]) -> Floats:

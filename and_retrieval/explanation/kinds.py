@@ -3,7 +3,7 @@
 A label can predict a unit on unseen clips and still be false: units that answer to silence go with "sneeze" where the
 recordings of sneezes are padded with it. So beside the label stands a plainer rival, the few measured qualities that
 the unit goes with most, as many as are said of it in words: a ridge regression of the unit's exponential scores
-(`faithfulness.exponential_scores`) on the ranks and the exponential scores of up to three qualities of different kinds,
+(`agreement.exponential_scores`) on the ranks and the exponential scores of up to three qualities of different kinds,
 chosen and fitted on the seen clips; in a set too small to hold clips out, on four fifths of the clips, five times, as
 the labels are (`cross_fit`). (All 15 qualities at once tell the classes of a small set apart, whatever they sound like:
 then 10 % of the class units of a small AST lose their class.) On the clips that the label was tested on, four things
@@ -37,7 +37,8 @@ from ..clips.qualities import QUALITIES
 from ..numerics import Array, Bools, Doubles, by_presence, chunks
 from ..types import Kind
 from .acoustics import RIDGE, filled_ranks
-from .faithfulness import LEVEL, exponential_scores
+from .agreement import exponential_scores
+from .faithfulness import LEVEL
 from .permutations import GroupPermutations
 
 QUALITIES_NAMED = 3
@@ -94,15 +95,15 @@ def rivals(
     columns = np.full((FIGURES, units), np.nan)
     for part in chunks(units, len(seen[0]) + len(groups), CHUNK_BYTES):
         both = np.concatenate([seen[0][:, part], tested[0][:, part]])
-        for clips, own in by_presence(both):
+        for clips, members in by_presence(both):
             fit, test = np.split(clips, [len(seen[0])])
             if min(fit.sum(), test.sum()) >= LEAST_CLIPS:
-                activations = both[clips][fit.sum() :, own]
+                activations = both[clips][fit.sum() :, members]
                 fitted = _predicted(
-                    (both[clips][: fit.sum(), own], seen[1][fit]), (activations, tested[1][test])
+                    (both[clips][: fit.sum(), members], seen[1][fit]), (activations, tested[1][test])
                 )
-                columns[:, part.start + own] = _compared(
-                    activations, predictions[part][own][:, test], fitted, groups[test]
+                columns[:, part.start + members] = _compared(
+                    activations, predictions[part][members][:, test], fitted, groups[test]
                 )
     return _rivals(columns)
 
@@ -122,17 +123,17 @@ def cross_fitted_rivals(
     units = len(predictions)
     columns = np.full((FIGURES, units), np.nan)
     for part in chunks(units, len(groups), CHUNK_BYTES):
-        for clips, own in by_presence(activations[:, part]):
+        for clips, members in by_presence(activations[:, part]):
             numbers = fold[clips]
             if min(np.sum(numbers != number) for number in np.unique(fold)) < LEAST_CLIPS:
                 continue
-            x, y = qualities[clips], activations[clips, part][:, own]
-            fitted = np.zeros((len(own), len(y)))
+            x, y = qualities[clips], activations[clips, part][:, members]
+            fitted = np.zeros((len(members), len(y)))
             for number in np.unique(numbers):
                 out = numbers == number
                 fitted[:, out] = _predicted((y[~out], x[~out]), (y[out], x[out]))
-            columns[:, part.start + own] = _compared(
-                y, predictions[part][own][:, clips], fitted, groups[clips]
+            columns[:, part.start + members] = _compared(
+                y, predictions[part][members][:, clips], fitted, groups[clips]
             )
     return _rivals(columns)
 
@@ -169,26 +170,26 @@ def _compared(activations: Array, predictions: Array, fitted: Doubles, groups: A
     label, quality = _standard(predictions.astype(np.float64)), _standard(fitted)
     r = [_correlation(y, label), _correlation(y, quality)]
     adds = _partial(y, label, quality)
-    others = _partial(y, quality, label)
+    qualities_add = _partial(y, quality, label)
     p = [
         permutations.p_values(y, quality, r[1]),
         permutations.p_values(*adds),
-        permutations.p_values(*others),
+        permutations.p_values(*qualities_add),
     ]
-    return [*r, adds[2], others[2], *p]
+    return [*r, adds[2], qualities_add[2], *p]
 
 
-def kinds(label_holds: Bools, found: Rivals) -> list[Kind | None]:
+def kinds(label_holds: Bools, figures: Rivals) -> list[Kind | None]:
     """The kind of every unit, from the verdict of its label's own test and its rivals; see the module.
 
     None for a unit that was not held against its rival.
     """
-    label_holds = label_holds & np.isfinite(found.label)
-    helps = found.label_helps & (found.label_adds >= LEAST_BESIDE * found.qualities_add)
-    concept = label_holds & (helps | ~found.qualities_hold)
-    even = ~found.qualities_help | (found.label >= EVEN * found.qualities)
+    label_holds = label_holds & np.isfinite(figures.label)
+    helps = figures.label_helps & (figures.label_adds >= LEAST_BESIDE * figures.qualities_add)
+    concept = label_holds & (helps | ~figures.qualities_hold)
+    even = ~figures.qualities_help | (figures.label >= EVEN * figures.qualities)
     both = label_holds & ~concept & even
-    acoustic = found.qualities_hold & ~concept & ~both
+    acoustic = figures.qualities_hold & ~concept & ~both
     names: list[Kind | None] = [None] * len(label_holds)
     kind_of: dict[Kind, Bools] = {"concept": concept, "both": both, "acoustic": acoustic}
     for kind, units in kind_of.items():
@@ -211,8 +212,8 @@ def _predicted(seen: tuple[Array, Array], tested: tuple[Array, Array]) -> Double
         rho = y @ x.T / count
         chosen = _strongest_kinds(rho)
         rising = np.take_along_axis(rho, chosen, axis=1)[:, :, None] > 0
-        own = np.where(rising, scores[1][chosen], scores[-1][chosen])
-        features = np.concatenate([ranks[chosen], own], axis=1)  # [units, features, clips]
+        exponential = np.where(rising, scores[1][chosen], scores[-1][chosen])
+        features = np.concatenate([ranks[chosen], exponential], axis=1)  # [units, features, clips]
         features -= features[:, :, :count].mean(axis=2, keepdims=True)
         fitted = features[:, :, :count]
         gram = fitted @ fitted.transpose(0, 2, 1) + RIDGE * count * np.eye(fitted.shape[1])

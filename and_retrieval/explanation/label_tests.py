@@ -145,8 +145,8 @@ def unit_kinds(
     ]
     chosen = first_columns(concepts, labels)
     predictions = np.where(chosen[:, None] >= 0, similarity[rows][:, chosen].T, 0)
-    found = rivals(parts[0], parts[1], predictions, recording.files_of(rows))
-    return kinds(holds, found)
+    figures = rivals(parts[0], parts[1], predictions, recording.files_of(rows))
+    return kinds(holds, figures)
 
 
 def meaning_tests(
@@ -199,27 +199,27 @@ def _others(chosen: npt.NDArray[np.intp], units: npt.NDArray[np.intp]) -> npt.ND
     return table
 
 
-def unit_tests(found: Faithfulness, activations: Array) -> list[UnitFaithfulness | None]:
+def unit_tests(figures: Faithfulness, activations: Array) -> list[UnitFaithfulness | None]:
     """One record per unit; a clip on which a unit gave no finite number does not count for it.
 
     Args:
-        found: Of the units.
+        figures: Of the units.
         activations: float [clips, units] that it was measured on.
     """
     clips = np.isfinite(activations).sum(axis=0).tolist()
     columns = {
-        "correlation": found.correlation,
-        "random_correlation": found.random_correlation,
-        "best_correlation": found.best_correlation,
-        "auprc": found.auprc,
-        "base_rate": found.base_rate,
-        "q_value": found.q_value,
+        "correlation": figures.correlation,
+        "random_correlation": figures.random_correlation,
+        "best_correlation": figures.best_correlation,
+        "auprc": figures.auprc,
+        "base_rate": figures.base_rate,
+        "q_value": figures.q_value,
     }
     tested: npt.NDArray[np.bool_] = np.all(np.isfinite(list(columns.values())), axis=0)
     return [
         UnitFaithfulness(
             clips=clips[unit],
-            reliable=bool(found.reliable[unit]),
+            reliable=bool(figures.reliable[unit]),
             **{name: round(float(column[unit]), 6) for name, column in columns.items()},
         )
         if tested[unit]

@@ -115,16 +115,19 @@ def describe_clips(
     audio = clip_similarity(index, concepts)
     plain = plain_captions(index) if captions is None else captions
     nearest = np.argsort(-audio, axis=1, kind="stable")[:, :DESCRIBED_BY]
-    said = [
+    clip_texts = [
         captions or (", ".join(bank.concepts[concept] for concept in nearest[row]),)
         for row, captions in enumerate(plain)
     ]
-    distinct, place = np.unique([text for texts in said for text in texts], return_inverse=True)
-    typical, means = _per_clip(index.text_vectors(distinct.tolist())[place], [len(texts) for texts in said])
+    distinct, place = np.unique([text for texts in clip_texts for text in texts], return_inverse=True)
+    typical, means = _per_clip(
+        index.text_vectors(distinct.tolist())[place], [len(texts) for texts in clip_texts]
+    )
     return DescribedClips(
         tuple(distinct[place[typical]].tolist()),
         tuple(
-            ". ".join(text.rstrip(". ") for text in texts) if len(texts) > 1 else texts[0] for texts in said
+            ". ".join(text.rstrip(". ") for text in texts) if len(texts) > 1 else texts[0]
+            for texts in clip_texts
         ),
         audio,
         centred(means, text_centre(index)) @ concepts.T,
@@ -149,8 +152,8 @@ def _per_clip(vectors: Floats, counts: Sequence[int]) -> tuple[npt.NDArray[np.in
 
 def plain_captions(index: ClipIndex) -> list[tuple[str, ...]]:
     """The clips' captions on one line each, without the templates they share; none for a clip that has none left."""
-    said = [clip.captions for clip in index.clips]
-    owner = np.repeat(np.arange(len(said)), [len(captions) for captions in said])
+    per_clip = [clip.captions for clip in index.clips]
+    owner = np.repeat(np.arange(len(per_clip)), [len(captions) for captions in per_clip])
     clips = clip_directions(index)
 
     def names_sound(words: str, holds: npt.NDArray[np.bool_]) -> bool:
@@ -162,8 +165,8 @@ def plain_captions(index: ClipIndex) -> list[tuple[str, ...]]:
         ahead = rank[holds].sum() - holds.sum() * (holds.sum() - 1) / 2
         return bool(ahead / (holds.sum() * (~holds).sum()) >= NAMES)
 
-    plain: list[list[str]] = [[] for _ in said]
-    texts = without_templates([caption for captions in said for caption in captions], names_sound)
+    plain: list[list[str]] = [[] for _ in per_clip]
+    texts = without_templates([caption for captions in per_clip for caption in captions], names_sound)
     for clip, text in zip(owner, texts, strict=True):
         if text:
             plain[clip].append(text)

@@ -125,20 +125,20 @@ def _layer_meanings(
     units = np.repeat(several, counts)
     members = groups.group[units] == _counted(counts)[:, None]
     score = config.score if find_scorer(config.score).from_top else GROUP_SCORE
-    own = replace(config, score=score, k=max(members.shape[1], 1))
+    group_config = replace(config, score=score, k=max(members.shape[1], 1))
     evidence = _group_evidence(layer, units, members)
 
     def label(source: str) -> list[tuple[Label, ...]]:
-        return clips.located(evidence, source).labels(bank.concepts, own)
+        return clips.located(evidence, source).labels(bank.concepts, group_config)
 
     labels = from_evidence(config.evidence, label)
     similarity = clips.similarity(config.evidence)
     against = clips.against(config.evidence)
     tests = meaning_tests(recording, layer.name, similarity, bank.concepts, labels, units, against)
-    found: list[list[Meaning]] = [[] for _ in range(layer.units)]
+    of_unit: list[list[Meaning]] = [[] for _ in range(layer.units)]
     for unit, member, names, test in zip(units.tolist(), members, labels, tests, strict=True):
-        found[unit].append(Meaning(names, tuple(np.flatnonzero(member).tolist()), faithfulness=test))
-    return [tuple(meanings) for meanings in found]
+        of_unit[unit].append(Meaning(names, tuple(np.flatnonzero(member).tolist()), faithfulness=test))
+    return [tuple(meanings) for meanings in of_unit]
 
 
 def _counted(counts: npt.NDArray[np.integer]) -> npt.NDArray[np.intp]:

@@ -86,8 +86,8 @@ def measured_units(explained: Columns, text: str, among: Mask | None = None) -> 
     matched: list[tuple[float, int, Preference]] = []
     preferred: list[list[dict[str, Any]]] = explained.column("preferences").take(rows).to_pylist()
     for row, preferences in zip(rows.tolist(), preferred, strict=True):
-        own = [Preference(**one) for one in preferences]
-        fitting = [one for one in own if (one.quality, MORE if one.rho > 0 else LESS) in sides]
+        unit_preferences = [Preference(**one) for one in preferences]
+        fitting = [one for one in unit_preferences if (one.quality, MORE if one.rho > 0 else LESS) in sides]
         if fitting:
             best = max(fitting, key=lambda one: abs(one.rho))
             matched.append((-abs(best.rho), row, best))

@@ -16,7 +16,7 @@ from ..checkpoints.bundled import manifest
 from ..config import OpenConceptConfig
 from ..errors import MissingExtraError
 from ..language.adjectives import sounding_adjectives
-from ..language.summarize import OPENING
+from ..language.prompt import OPENING
 from ..language.tagger import MODEL, Judge, load_tagger, tag_captions
 from ..types import Explanation, LanguageModel, Shown
 from .manifest import OpenConceptSettings

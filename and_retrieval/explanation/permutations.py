@@ -154,8 +154,8 @@ def _every_pair(x: Spectra, y: Spectra) -> Spectra:
 
 def strata_of(groups: Array) -> list[Indices]:
     """Rows of the clips, int64 [groups, clips of each], for every size of group; `groups` is int [clips]."""
-    _, which, sizes = np.unique(groups, return_inverse=True, return_counts=True)
-    members = np.split(np.argsort(which, kind="stable"), np.cumsum(sizes)[:-1])
+    _, group_of, sizes = np.unique(groups, return_inverse=True, return_counts=True)
+    members = np.split(np.argsort(group_of, kind="stable"), np.cumsum(sizes)[:-1])
     return [
         np.stack([rows for rows, size in zip(members, sizes, strict=True) if size == same])
         for same in np.unique(sizes)

@@ -51,7 +51,7 @@ def spectral_profiles(activations: Array, bands: Array) -> Floats:
             continue
         x = np.nan_to_num(_standardised(bands[read]))
         inverse = np.linalg.inv(x.T @ x / clips + RIDGE * np.eye(x.shape[1]))
-        for part in (units[some] for some in chunks(len(units), clips, CHUNK_BYTES)):
+        for part in (units[span] for span in chunks(len(units), clips, CHUNK_BYTES)):
             c = _standardised(activations[np.ix_(read, part)]).T @ x / clips
             w = c @ inverse
             unexplained = np.maximum(1 - (c * w).sum(axis=1, keepdims=True), 0)

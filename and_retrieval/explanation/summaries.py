@@ -14,10 +14,12 @@ from ..config import SummaryConfig
 from ..errors import MissingExtraError, unknown_name
 from ..files import remembered_sha256
 from ..language.answers import KeptAnswers
+from ..language.brief import UnitBrief, contrast
 from ..language.calibrate import by_meaning
+from ..language.checks import Implies, nothing_implied
 from ..language.implication import implication
 from ..language.llm import load_llm
-from ..language.summarize import Implies, UnitBrief, contrast, nothing_implied, summarize
+from ..language.summarize import summarize
 from ..progress import Progress
 from ..types import Explanation, Floats, Label, LanguageModel, Meaning, Summary
 

@@ -96,15 +96,15 @@ def tunings(activations: Array, qualities: Array, files: Array, *, seed: int = 0
         effect, q_value = _tested(activations, every, seed)
     chosen = (q_value <= LEVEL) & (effect >= LEAST_EFFECT)
     result: list[list[Tuning]] = [[] for _ in range(activations.shape[1])]
-    for number, bins, own in every:
-        for part in chunks(len(own), CENTRES * WIDTHS, CHUNK_BYTES):
-            units = own[part][chosen[own[part], number]]
+    for number, bins, members in every:
+        for part in chunks(len(members), CENTRES * WIDTHS, CHUNK_BYTES):
+            units = members[part][chosen[members[part], number]]
             figures = effect[units, number], q_value[units, number]
             values = _values(activations, bins.rows, units)
             described = _described(list(AXES)[number], bins, values, *figures)
             for unit, tuning in zip(units.tolist(), described, strict=True):
                 result[unit] += [tuning] if tuning else []
-    return [tuple(sorted(each, key=lambda tuning: -tuning.effect)) for each in result]
+    return [tuple(sorted(unit_tunings, key=lambda tuning: -tuning.effect)) for unit_tunings in result]
 
 
 def measured_tunings(
@@ -152,12 +152,12 @@ def with_tunings(acoustics: str | None, unit_tunings: Sequence[Tuning], ranked: 
         unit_tunings: Of the unit.
         ranked: The unit's entry of `rank_explained`.
     """
-    said = [
+    phrases = [
         in_words(tuning)
         for tuning in unit_tunings
         if acoustics is None or (tuning.shape in ("peak", "valley") and tuning.effect > ranked)
     ]
-    return "; ".join([*said, *([acoustics] if acoustics else [])]) or None
+    return "; ".join([*phrases, *([acoustics] if acoustics else [])]) or None
 
 
 def rank_explained(activations: Array, qualities: Array) -> Doubles:
@@ -174,7 +174,7 @@ def rank_explained(activations: Array, qualities: Array) -> Doubles:
     explained = np.zeros(activations.shape[1])
     for clips, units in by_presence(activations):
         x = filled_ranks(qualities[clips])
-        for part in (units[some] for some in chunks(len(units), len(x), CHUNK_BYTES)):
+        for part in (units[span] for span in chunks(len(units), len(x), CHUNK_BYTES)):
             values = _values(activations, np.flatnonzero(clips), part)
             largest = np.abs(values).max(axis=1, keepdims=True)
             steps = np.rint(values / np.where(largest > 0, largest, 1) / ROUGHLY)
@@ -214,8 +214,8 @@ def _tested(
     for permutations, fewer, above in ((FIRST_LOOK, 0, 0.0), *LATER_LOOKS):
         if permutations > before:
             wanted = (p_value < fewer / before) & (q_value > above)
-        for number, bins, own in every:
-            units = own[wanted[own, number]]
+        for number, bins, members in every:
+            units = members[wanted[members, number]]
             for part in chunks(len(units), len(bins.rows), CHUNK_BYTES):
                 place = units[part], number
                 values = standardised(_values(activations, bins.rows, units[part]))
@@ -268,10 +268,10 @@ def _described(
     """
     curves = curves_of(values, bins)
     shapes = shapes_of(values, curves, bins)
-    own = np.exp2 if AXES[name].logarithmic else np.asarray
+    unscaled = np.exp2 if AXES[name].logarithmic else np.asarray
     margins = curves.errors * stats.t.ppf((1 + CONFIDENCE) / 2, curves.freedom)
-    centres = _rounded(own(bins.centres()))
-    places = zip(*(own(x).tolist() for x in (shapes.best, shapes.low, shapes.high)), strict=True)
+    centres = _rounded(unscaled(bins.centres()))
+    places = zip(*(unscaled(x).tolist() for x in (shapes.best, shapes.low, shapes.high)), strict=True)
     figures = zip(effect.tolist(), q_value.tolist(), strict=True)
     result: list[Tuning | None] = []
     for shape, place, figure, curve, margin in zip(

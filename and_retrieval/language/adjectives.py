@@ -66,8 +66,8 @@ def sounding_adjectives(model: LanguageModel | None) -> Judge:
 def _expected(model: ScoringModel, adjectives: Sequence[str]) -> Floats:
     """Log of how much likelier a sound is after every adjective than another thing, float32 [adjectives]."""
     prompts = [FRAME.format(word) for word in adjectives]
-    told = model.log_probabilities(prompts, [SOUNDS + OTHERS] * len(prompts))
-    likely = np.array([[one.log_probability for one in row] for row in told], np.float32)
+    likelihoods = model.log_probabilities(prompts, [SOUNDS + OTHERS] * len(prompts))
+    likely = np.array([[one.log_probability for one in row] for row in likelihoods], np.float32)
     sounds, others = np.split(likely, [len(SOUNDS)], axis=1)
     contrast: Floats = np.logaddexp.reduce(sounds, axis=1) - np.logaddexp.reduce(others, axis=1)
     return contrast

@@ -86,17 +86,19 @@ class KeptAnswers:
         return [known[key] for key in keys]
 
     def _key(self, question: object, settings: Sequence[Any]) -> str:
-        said = [question.turns, question.answer] if isinstance(question, Chat) else question
-        return sha256(json.dumps([self.weights, llama_cpp.__version__, settings, said]).encode()).hexdigest()
+        content = [question.turns, question.answer] if isinstance(question, Chat) else question
+        return sha256(
+            json.dumps([self.weights, llama_cpp.__version__, settings, content]).encode()
+        ).hexdigest()
 
     def _read(self, keys: set[str]) -> dict[str, Any]:
-        found: dict[str, Any] = {}
+        answers: dict[str, Any] = {}
         with contextlib.suppress(sqlite3.Error, OSError, ValueError), self._file() as file:
             for key in keys:
                 row = file.execute("select answer from answers where question = ?", (key,)).fetchone()
                 if row is not None:
-                    found[key] = json.loads(row[0])
-        return found
+                    answers[key] = json.loads(row[0])
+        return answers
 
     def _write(self, answered: dict[str, Any]) -> None:
         rows = [(key, json.dumps(answer)) for key, answer in answered.items()]

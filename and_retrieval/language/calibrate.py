@@ -1,7 +1,7 @@
 """Calibration (module B of the paper): what a unit's strongest clips share with its weakest goes, by meaning.
 
 "hiss", "tape hiss" and "steady hissing" under every clip are one background, though no word of it need be the same
-in two captions. Phrases are compared as vectors of the embedder; `summarize.contrast` then does the same for words.
+in two captions. Phrases are compared as vectors of the embedder; `brief.contrast` then does the same for words.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from functools import cache
 import numpy as np
 
 from ..types import Floats
-from .summarize import Calibrate, UnitBrief, contrast, keep_phrases, phrases_of
+from .brief import Calibrate, UnitBrief, contrast, keep_phrases, phrases_of
 
 SAME_MEANING = 0.6
 """Cosine from which two phrases mean the same.
@@ -50,8 +50,8 @@ def by_meaning(briefs: Sequence[UnitBrief], embed_text: Callable[[Sequence[str]]
         return float(np.mean([not same.isdisjoint(rows(text)) for text in texts])) if texts else 0.0
 
     def calibrate(brief: UnitBrief) -> UnitBrief:
-        own = sorted({phrase for text in brief.top for phrase in phrases_of(text)})
-        common = {p for p in own if 0 < share(p, brief.top) <= share(p, brief.low)}
+        top_phrases = sorted({phrase for text in brief.top for phrase in phrases_of(text)})
+        common = {p for p in top_phrases if 0 < share(p, brief.top) <= share(p, brief.low)}
         top = keep_phrases(brief.top, lambda phrase: phrase not in common)
         return contrast(replace(brief, top=top))
 

@@ -29,8 +29,8 @@ class ChatTemplate:
         template = llama_cpp.llama_model_chat_template(weights.pointer, None)
         if not template:
             return None
-        found = cls(template)
-        return found if found.render(Chat((("user", "a"),), "")) else None
+        chat_template = cls(template)
+        return chat_template if chat_template.render(Chat((("user", "a"),), "")) else None
 
     def render(self, chat: Chat) -> str:
         """The conversation as the model was trained to read it, up to the beginning of the answer; empty if unknown."""

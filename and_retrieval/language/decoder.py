@@ -169,22 +169,22 @@ class Decoder:
         """
         branches = self.slots[: CHUNK // STRIDE]
         opening = _log_softmax(self.begin(branches[0], prompt, start))
-        found = [[float(opening[tokens[0]])] for tokens in continuations]
+        log_p = [[float(opening[tokens[0]])] for tokens in continuations]
         for branch in branches[1:]:
             self._copy(branches[0], branch, len(prompt))
         for number in range(0, len(continuations), len(branches)):
             group = list(continuations[number : number + len(branches)])
             group += [[0]] * (len(branches) - len(group))  # as many sequences take part in every step
             for at in range(0, max(map(len, group)) - 1, STRIDE):
-                places = [(which, i) for which in range(len(group)) for i in range(at, at + STRIDE)]
-                wanted = [row for row, (which, i) in enumerate(places) if i + 1 < len(group[which])]
-                rows = [(*_token(group[which], i, len(prompt)), branches[which]) for which, i in places]
+                places = [(member, i) for member in range(len(group)) for i in range(at, at + STRIDE)]
+                wanted = [row for row, (member, i) in enumerate(places) if i + 1 < len(group[member])]
+                rows = [(*_token(group[member], i, len(prompt)), branches[member]) for member, i in places]
                 for row, logits in zip(wanted, self._decode(rows, wanted), strict=True):
-                    which, i = places[row]
-                    found[number + which].append(float(_log_softmax(logits)[group[which][i + 1]]))
+                    member, i = places[row]
+                    log_p[number + member].append(float(_log_softmax(logits)[group[member][i + 1]]))
             for branch in branches:
                 llama_cpp.llama_memory_seq_rm(self._memory, branch, len(prompt), -1)
-        return found
+        return log_p
 
     def _copy(self, source: int, to: int, cells: int) -> None:
         """Let a sequence hold what another one holds, or nothing where that is empty."""

@@ -21,12 +21,12 @@ _THERE = frozenset({"audible", "present", "there", "heard", "apparent", "noticea
 
 def denied(doc: Doc) -> set[int]:
     """Places of the words that a phrase denies."""
-    found: set[int] = set()
+    places: set[int] = set()
     for token in doc:
         following = doc[token.i + 1].lower_ if token.i + 1 < len(doc) else ""
         if following not in _EXCEPTING:  # "not only", "nothing but"
-            found |= _denied_by(token, following)
-    return found
+            places |= _denied_by(token, following)
+    return places
 
 
 def denies(text: str) -> bool:
@@ -62,11 +62,11 @@ def _negated_verb(verb: Token) -> set[int]:
     if verb.lemma_ in _CEASING or any(child.lower_ not in _THERE for child in quality):
         return {verb.i}.union(*map(_scope, quality))  # what is not loud is there nevertheless
     about = ("nsubj", "nsubjpass", "dobj", "attr", "acomp", "advmod", "oprd")
-    found = {verb.i}.union(*(_scope(_nearest(child)) for child in verb.children if child.dep_ in about))
+    scope = {verb.i}.union(*(_scope(_nearest(child)) for child in verb.children if child.dep_ in about))
     joined = (child for child in verb.conjuncts if child.pos_ == "VERB" and child.i > verb.i)
-    alone = [other for other in joined if not any(c.dep_ in about[:2] for c in other.children)]
+    alone = [conjunct for conjunct in joined if not any(c.dep_ in about[:2] for c in conjunct.children)]
     either = any(c.lower_ in ("or", "nor") for c in verb.children)
-    return found.union(*(_negated_verb(other) for other in alone)) if either else found
+    return scope.union(*(_negated_verb(conjunct) for conjunct in alone)) if either else scope
 
 
 def _nearest(subject: Token) -> Token:
@@ -85,7 +85,7 @@ def _governed(noun: Token) -> set[int]:
 
 def _scope(word: Token) -> set[int]:
     """A word with what hangs on it, but for what is excepted and for another noun that is joined with an article."""
-    found = {word.i}
+    places = {word.i}
     for child in word.children:
         excepted = child.lower_ in _EXCEPTING or any(c.lower_ in _EXCEPTING for c in child.children)
         affirmed = child.dep_ in ("conj", "appos") and any(
@@ -95,5 +95,5 @@ def _scope(word: Token) -> set[int]:
             child.dep_ == "conj" and child.pos_ in ("VERB", "AUX") and word.pos_ not in ("VERB", "AUX")
         )
         if not (excepted or affirmed or clause or child.dep_ == "appos"):
-            found |= _scope(child)
-    return found
+            places |= _scope(child)
+    return places

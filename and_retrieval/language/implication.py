@@ -16,7 +16,8 @@ import numpy as np
 from ..concepts import bank_lines
 from ..embed.minilm import sentence_vectors
 from ..types import Floats
-from .summarize import FUNCTION_WORDS, Implies, stem
+from .checks import Implies
+from .words import FUNCTION_WORDS, stem
 
 NEARNESS = 0.56
 """Mean cosine from which a word is implied: precision 0.93 and recall 0.24 on the half of 230 made-up claims that it
@@ -39,7 +40,7 @@ _WORD = re.compile(r"[a-z]+(?:-[a-z]+)*")
 def describing_words() -> Mapping[str, str]:
     """Stem of a word that may be implied -> the word that is asked about for it."""
     lines = (line.lower() for name in ("acoustic", "adjectives") for line in bank_lines(name))
-    told = [word for line in lines for word in _WORD.findall(line) if word not in FUNCTION_WORDS]
+    bank_words = [word for line in lines for word in _WORD.findall(line) if word not in FUNCTION_WORDS]
     sources = {
         stem(words[-1])
         for name in ("audioset", "esc50")
@@ -47,7 +48,7 @@ def describing_words() -> Mapping[str, str]:
         for part in concept.lower().split(",")
         if (words := _WORD.findall(part))
     }
-    return {stem(word): word for word in told if stem(word) not in sources} | {
+    return {stem(word): word for word in bank_words if stem(word) not in sources} | {
         stem(noun): adjective for noun, adjective in NOUNS.items()
     }
 

@@ -132,20 +132,22 @@ class LlamaModel:
             InputError: a prompt or a continuation is empty, or together they are too long for the model.
         """
         with self._lock:
-            told = [self._parted(prompt, texts) for prompt, texts in zip(prompts, continuations, strict=True)]
-            asked = [(head, tails) for head, tails in told if tails]
+            parted = [
+                self._parted(prompt, texts) for prompt, texts in zip(prompts, continuations, strict=True)
+            ]
+            asked = [(head, tails) for head, tails in parted if tails]
             if not asked:
                 return [[] for _ in prompts]
             decoder = self._fit(max(len(head) + max(map(len, tails)) for head, tails in asked) + ROWS)
             start = decoder.share(_common([head for head, _ in asked]))
             return [
                 [
-                    Likelihood(sum(found), len(found))
-                    for found in decoder.log_probabilities(head, start, tails)
+                    Likelihood(sum(log_p), len(log_p))
+                    for log_p in decoder.log_probabilities(head, start, tails)
                 ]
                 if tails
                 else []
-                for head, tails in told
+                for head, tails in parted
             ]
 
     def _parted(self, prompt: str, continuations: Sequence[str]) -> tuple[list[int], list[list[int]]]:
@@ -216,7 +218,7 @@ class _Answer:
         self.last = -1
         self._left = max_tokens
         self._stop = stop
-        self._said = b""
+        self._bytes = b""
         self._count = 0
 
     @property
@@ -227,17 +229,17 @@ class _Answer:
     @property
     def text(self) -> str:
         """What was said, cut before the first stop string; half a character at the end is left out."""
-        text = self._said.decode("utf-8", errors="ignore")
+        text = self._bytes.decode("utf-8", errors="ignore")
         return text[: min((at for s in self._stop if (at := text.find(s)) >= 0), default=len(text))]
 
     def finished(self, piece: bytes | None) -> bool:
         """Take in the newest token's bytes (None: the model ended) and tell whether that was all."""
         if piece is None:
             return True
-        self._said += piece
+        self._bytes += piece
         self._count += 1
-        said = self._said.decode("utf-8", errors="ignore")
-        return self._count >= self._left or any(s in said for s in self._stop)
+        answer = self._bytes.decode("utf-8", errors="ignore")
+        return self._count >= self._left or any(s in answer for s in self._stop)
 
 
 def _common(prompts: list[list[int]]) -> list[int]:

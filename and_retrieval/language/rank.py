@@ -25,7 +25,7 @@ from ..choices import RANKS, known_name
 from ..errors import InputError
 from ..types import Label
 from .llm import Likelihood
-from .summarize import EXAMPLES, listed
+from .prompt import EXAMPLES, listed
 
 CONTENT_FREE = ("something",)
 """Descriptions of the clips where the model is to know nothing of them."""
@@ -75,12 +75,15 @@ def rank_labels(
         progress: Called with (units done, units in all).
     """
     candidates = [[label.concept for label in unit] for unit in labels]
-    found = calibrated_scores(descriptions, candidates, model, progress)
+    scores = calibrated_scores(descriptions, candidates, model, progress)
     if rank == "both":
-        found = [mixed([label.score for label in unit], own) for unit, own in zip(labels, found, strict=True)]
+        scores = [
+            mixed([label.score for label in unit], unit_scores)
+            for unit, unit_scores in zip(labels, scores, strict=True)
+        ]
     return [
-        tuple(unit[place] for place in np.argsort(-own, kind="stable"))
-        for unit, own in zip(labels, found, strict=True)
+        tuple(unit[place] for place in np.argsort(-unit_scores, kind="stable"))
+        for unit, unit_scores in zip(labels, scores, strict=True)
     ]
 
 
@@ -108,23 +111,23 @@ def likelihoods(
         model: Does the scoring.
         progress: Called with (units done, units in all).
     """
-    found: list[list[Likelihood]] = []
+    scored: list[list[Likelihood]] = []
     for start in range(0, len(descriptions), BATCH):
         part = slice(start, start + BATCH)
         prompts = [build_rank_prompt(one) for one in descriptions[part]]
         # The line's end belongs to the name: without it "bell" could go on as "bell tower".
         names = [[f" {concept.lower()}\n" for concept in unit] for unit in candidates[part]]
-        found += model.log_probabilities(prompts, names)
+        scored += model.log_probabilities(prompts, names)
         if progress:
-            progress(len(found), len(descriptions))
-    return found
+            progress(len(scored), len(descriptions))
+    return scored
 
 
 def content_free(candidates: Sequence[Sequence[str]], model: ScoringModel) -> dict[str, float]:
     """Candidate -> log p after a line without content; every concept is scored once."""
     concepts = sorted({concept for unit in candidates for concept in unit})
-    [found] = likelihoods([CONTENT_FREE], [concepts], model)
-    return {concept: one.log_probability for concept, one in zip(concepts, found, strict=True)}
+    [free] = likelihoods([CONTENT_FREE], [concepts], model)
+    return {concept: one.log_probability for concept, one in zip(concepts, free, strict=True)}
 
 
 def calibrated_scores(
@@ -134,23 +137,23 @@ def calibrated_scores(
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Doubles]:
     """The score s of the module's docstring per unit and candidate, natural logarithm per token; higher is better."""
-    found = likelihoods(descriptions, candidates, model, progress)
-    return calibrated(found, candidates, content_free(candidates, model))
+    known = likelihoods(descriptions, candidates, model, progress)
+    return calibrated(known, candidates, content_free(candidates, model))
 
 
 def calibrated(
-    found: Sequence[Sequence[Likelihood]], candidates: Sequence[Sequence[str]], free: Mapping[str, float]
+    known: Sequence[Sequence[Likelihood]], candidates: Sequence[Sequence[str]], free: Mapping[str, float]
 ) -> list[Doubles]:
     """`calibrated_scores` of likelihoods that are known, and of those without content."""
     return [
         np.array([(one.log_probability - free[c]) / one.tokens for one, c in zip(*pair, strict=True)])
-        for pair in zip(found, candidates, strict=True)
+        for pair in zip(known, candidates, strict=True)
     ]
 
 
-def mixed(scores: Sequence[float], found: Doubles) -> Doubles:
+def mixed(scores: Sequence[float], model_scores: Doubles) -> Doubles:
     """Mean of a unit's label scores and the model's, each standardised over the unit's candidates."""
-    return (_standardised(np.asarray(scores, np.float64)) + _standardised(found)) / 2
+    return (_standardised(np.asarray(scores, np.float64)) + _standardised(model_scores)) / 2
 
 
 def _standardised(values: Doubles) -> Doubles:

@@ -137,16 +137,16 @@ def tag_captions(
     `judge` is asked once which of the adjectives that are not listed can describe a sound; by default none.
     """
     phrases = {caption: _phrases(caption) for caption in sorted(set(captions))}
-    distinct = sorted({phrase for own in phrases.values() for phrase in own})
+    distinct = sorted({phrase for parts in phrases.values() for phrase in parts})
     docs = list(tagger.pipe(distinct, batch_size=256))
     listed = _words_of("adjectives")
     if judge:
-        others = {t.lemma_.lower() for doc in docs for t in doc if t.pos_ == "ADJ" and t.is_alpha}
-        listed |= frozenset(judge(sorted(others - listed - _words_of("sound_verbs"))))
-    told = {phrase: describing_words(doc, listed) for phrase, doc in zip(distinct, docs, strict=True)}
+        adjectives = {t.lemma_.lower() for doc in docs for t in doc if t.pos_ == "ADJ" and t.is_alpha}
+        listed |= frozenset(judge(sorted(adjectives - listed - _words_of("sound_verbs"))))
+    describing = {phrase: describing_words(doc, listed) for phrase, doc in zip(distinct, docs, strict=True)}
     return {
-        caption: tuple(dict.fromkeys(word for phrase in own for word in told[phrase]))
-        for caption, own in phrases.items()
+        caption: tuple(dict.fromkeys(word for phrase in parts for word in describing[phrase]))
+        for caption, parts in phrases.items()
     }
 
 
@@ -162,8 +162,8 @@ def _phrases(caption: str) -> list[str]:
     return names if listed and not denies(plain) else [plain] if plain else []
 
 
-def _one_word(found: re.Match[str]) -> str:
-    return f"{found[1]}-pitched" if found[2] == "pitch" else f"{found[1]}-frequency"
+def _one_word(match: re.Match[str]) -> str:
+    return f"{match[1]}-pitched" if match[2] == "pitch" else f"{match[1]}-frequency"
 
 
 def mend_tags(doc: Doc) -> Doc:
@@ -182,16 +182,16 @@ def describing_words(doc: Doc, adjectives: Container[str]) -> tuple[DescribingWo
     left_out = denied(doc)
     compounds = {parts[-1].i: parts for token in doc if (parts := _compound(token, adjectives))}
     inside = {part.i for parts in compounds.values() for part in parts[:-1]}
-    found: list[DescribingWord] = []
+    words: list[DescribingWord] = []
     for token in doc:
         if token.i in left_out or token.i in inside:
             continue
         if token.i in compounds:
             before = " ".join(part.lower_ for part in compounds[token.i][:-1])
-            found.append(DescribingWord(_named(before, token) or f"{before} {_lemma(token)}", "noun"))
+            words.append(DescribingWord(_named(before, token) or f"{before} {_lemma(token)}", "noun"))
         elif word := _single(token, adjectives):
-            found.append(word)
-    return tuple(dict.fromkeys(found))
+            words.append(word)
+    return tuple(dict.fromkeys(words))
 
 
 def _single(token: Token, adjectives: Container[str]) -> DescribingWord | None:

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from .summarize import FUNCTION_WORDS
+from .words import FUNCTION_WORDS
 
 NEARLY_ALL = 0.9  # of the captions
 MANY = 0.1
@@ -100,11 +100,11 @@ class _Caption:
 
     @classmethod
     def of(cls, text: str) -> _Caption:
-        found = list(_TOKEN.finditer(text))
+        tokens = list(_TOKEN.finditer(text))
         keys: list[str | None] = [
-            _NUMBER if any(map(str.isdigit, match[0])) else match[0].casefold() for match in found
+            _NUMBER if any(map(str.isdigit, match[0])) else match[0].casefold() for match in tokens
         ]
-        return cls(text, [match.span() for match in found], keys)
+        return cls(text, [match.span() for match in tokens], keys)
 
     def pieces(self) -> list[tuple[int, Tokens]]:
         """Runs of tokens that are left, each with the place of its first token."""
@@ -172,11 +172,11 @@ def _frequent_runs(texts: Sequence[_Caption], weights: npt.NDArray[np.float64]) 
             }
             for run in runs:
                 counts[run] += weight
-        found = {run: count * scale for run, count in counts.items() if count * scale >= least}
-        if not found:
+        often = {run: count * scale for run, count in counts.items() if count * scale >= least}
+        if not often:
             break
-        frequent |= found
-        shorter = set(found)
+        frequent |= often
+        shorter = set(often)
     return frequent
 
 
@@ -266,13 +266,13 @@ def _take_off_slots(
     """
     pieces = [text.pieces() for text in texts]
     most = Counter({0: 0.0})
-    for text, found, weight in zip(texts, pieces, weights.tolist(), strict=True):
+    for text, remaining, weight in zip(texts, pieces, weights.tolist(), strict=True):
         if text.cut:
-            most[len(found)] += weight
+            most[len(remaining)] += weight
     count = max(most, key=lambda number: most[number])
     if count < 2 or most[count] < LEAST_CAPTIONS:
         return
-    rows = [row for row, found in enumerate(pieces) if texts[row].cut and len(found) == count]
+    rows = [row for row, remaining in enumerate(pieces) if texts[row].cut and len(remaining) == count]
     slots = [
         _Slot.of([pieces[row][number][1] for row in rows], rows, weights, names_sound)
         for number in range(count)
@@ -313,7 +313,7 @@ class _Slot:
         named = 0.0
         for value, count in common:
             holds = np.zeros(len(weights), np.bool_)
-            holds[[row for other, row in zip(values, rows, strict=True) if other == value]] = True
+            holds[[row for slot_value, row in zip(values, rows, strict=True) if slot_value == value]] = True
             named += count * names_sound(_words(value), holds)
         return cls(content=named >= covered / 2, empty=named == 0)
 

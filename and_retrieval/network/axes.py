@@ -39,7 +39,7 @@ class Outputs:
         batch_axis: Axis of the clips.
         rows: Sizes of the batch axis over all calls.
         calls: What several calls stand for, as far as their number tells.
-        each: The shapes of all calls at the first length.
+        call_shapes: The shapes of all calls at the first length.
     """
 
     shapes: tuple[Shape, ...]
@@ -47,7 +47,7 @@ class Outputs:
     batch_axis: int
     rows: tuple[int, ...]
     calls: Calls
-    each: tuple[Shape, ...]
+    call_shapes: tuple[Shape, ...]
 
     @property
     def ndim(self) -> int:
@@ -85,8 +85,8 @@ def unit_axes_of(
         declared = next((axis for glob, axis in target.unit_axis.items() if fnmatchcase(name, glob)), None)
         moved = _moved_axis(marks.get(name))
         if declared is not None:
-            others = [axis for axis in range(out.ndim) if axis != out.batch_axis]
-            axis: int | None = _declared_axis(target, name, declared, out, others, "unit")
+            candidates = [axis for axis in range(out.ndim) if axis != out.batch_axis]
+            axis: int | None = _declared_axis(target, name, declared, out, candidates, "unit")
         else:
             axis = _own_unit_axis(modules[name], out, moved)
         if axis is None and latest.get(out.alike) != moved:
@@ -133,14 +133,14 @@ def _likely_unit_axis(target: Target, name: str, out: Outputs, moved: int | None
     """The axis of the units by what is left when time is taken out; None where several axes are as likely."""
     glob = next((glob for glob in target.time_axis if fnmatchcase(name, glob)), None)
     time = moved if glob is None else target.time_axis[glob]
-    others = [axis for axis in range(out.ndim) if axis != out.batch_axis]
-    still = [axis for axis in others if not out.grows(axis) and time not in (axis, axis - out.ndim)]
+    candidates = [axis for axis in range(out.ndim) if axis != out.batch_axis]
+    still = [axis for axis in candidates if not out.grows(axis) and time not in (axis, axis - out.ndim)]
     wide = [axis for axis in still if out.shapes[0][axis] > 1] or still
     if len(wide) < 2:
-        return wide[0] if wide else others[0]
+        return wide[0] if wide else candidates[0]
     if out.ndim > 3:
         return 1 if 1 in wide else None
-    return others[-1] if glob is not None else None
+    return candidates[-1] if glob is not None else None
 
 
 def time_axes_of(
@@ -154,16 +154,16 @@ def time_axes_of(
     axes: dict[str, int | None] = {}
     unclear: dict[str, tuple[int, ...]] = {}
     for name, out in outputs.items():
-        others = [axis for axis in range(out.ndim) if axis not in (out.batch_axis, unit_axes[name])]
+        not_units = [axis for axis in range(out.ndim) if axis not in (out.batch_axis, unit_axes[name])]
         glob = next((glob for glob in target.time_axis if fnmatchcase(name, glob)), None)
-        growing = [axis for axis in others if out.grows(axis)]
-        wide = tuple(axis for axis in others if out.shapes[0][axis] > 1)
+        growing = [axis for axis in not_units if out.grows(axis)]
+        wide = tuple(axis for axis in not_units if out.shapes[0][axis] > 1)
         axes[name] = None
         declared = None if glob is None else target.time_axis[glob]
         if glob is not None and declared is None:
             continue
         if declared is not None and name in pooling:
-            axes[name] = _declared_axis(target, name, declared, out, others)
+            axes[name] = _declared_axis(target, name, declared, out, not_units)
         elif growing:
             axes[name] = min(growing, key=partial(_from_proportional, out))
         elif wide:
@@ -187,13 +187,13 @@ def time_axes_of(
 
 
 def _declared_axis(
-    target: Target, name: str, declared: int, out: Outputs, others: Sequence[int], kind: str = "time"
+    target: Target, name: str, declared: int, out: Outputs, allowed: Sequence[int], kind: str = "time"
 ) -> int:
     axis = declared + out.ndim if declared < 0 else declared
-    if axis not in others:
+    if axis not in allowed:
         raise InputError(
             f"target {target.name!r} declares axis {declared} as {kind} of layer {name!r}, whose output is "
-            f"{list(out.shapes[0])}; its {kind}_axis must be one of {', '.join(map(str, others)) or 'none'}"
+            f"{list(out.shapes[0])}; its {kind}_axis must be one of {', '.join(map(str, allowed)) or 'none'}"
         )
     return axis
 

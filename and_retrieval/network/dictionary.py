@@ -203,17 +203,17 @@ def attach(
 
 def attached(target: Target) -> tuple[AttachedDictionary, ...]:
     """The dictionaries of a target, in module order."""
-    found = []
+    dictionaries = []
     for name, module in target.module.named_modules():
         if isinstance(module, Dictionary):
             path, digest = module.source or (None, None)
             layer = name.removesuffix(f".{NAME}")
-            found.append(
+            dictionaries.append(
                 AttachedDictionary(
                     layer, str(path) if path else None, digest, module.unit_axis, module.time_axis
                 )
             )
-    return tuple(found)
+    return tuple(dictionaries)
 
 
 def load_dictionary(path: str | Path) -> Dictionary:
@@ -288,14 +288,14 @@ def _insert(module: nn.Module, layer: str, dictionary: Dictionary) -> None:
         module.register_forward_hook(lambda owner, _inputs, output: getattr(owner, NAME)(output))
 
 
-def _check(what: str, tensor: torch.Tensor | None, shape: tuple[int, ...]) -> None:
+def _check(subject: str, tensor: torch.Tensor | None, shape: tuple[int, ...]) -> None:
     if tensor is None:
         return
     if not tensor.is_floating_point() or not torch.isfinite(tensor).all():
-        raise InputError(f"{what} holds values that are no finite numbers ({tensor.dtype})")
+        raise InputError(f"{subject} holds values that are no finite numbers ({tensor.dtype})")
     if tuple(tensor.shape) != shape:
         raise InputError(
-            f"{what} is {list(tensor.shape)} where {list(shape)} was expected, going by the encoder's weight"
+            f"{subject} is {list(tensor.shape)} where {list(shape)} was expected, going by the encoder's weight"
         )
 
 
@@ -317,7 +317,7 @@ def _tensors(stored: Mapping[str, torch.Tensor]) -> dict[str, Any]:
     """The file's tensors under the names of `Dictionary`'s arguments."""
     if strange := sorted(stored.keys() - KNOWN):
         raise InputError(f"tensor {strange[0]!r} is not understood; known: {', '.join(sorted(KNOWN))}")
-    found: dict[str, Any] = {}
+    tensors: dict[str, Any] = {}
     for field, spellings in SPELLINGS.items():
         there = [(name, transposed) for name, transposed in spellings if name in stored]
         if len(there) > 1:
@@ -327,8 +327,8 @@ def _tensors(stored: Mapping[str, torch.Tensor]) -> dict[str, Any]:
         if not there and field in ("encoder", "encoder_bias"):
             raise InputError(f"no tensor {' or '.join(name for name, _ in spellings)}")
         for name, transposed in there:
-            found[field] = stored[name].T if transposed and stored[name].ndim == 2 else stored[name]
-    return found
+            tensors[field] = stored[name].T if transposed and stored[name].ndim == 2 else stored[name]
+    return tensors
 
 
 def _settings(settings: Mapping[str, str], tensors: Mapping[str, torch.Tensor]) -> dict[str, Any]:

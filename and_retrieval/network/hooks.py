@@ -107,10 +107,10 @@ def tensor_of(layer: str, output: Any) -> torch.Tensor:
         first = output[0]
     if isinstance(first, torch.Tensor) and first.is_floating_point() and first.layout == torch.strided:
         return first
-    what = f"{first.dtype} tensor" if isinstance(first, torch.Tensor) else type(first).__name__
+    kind = f"{first.dtype} tensor" if isinstance(first, torch.Tensor) else type(first).__name__
     inside = "" if first is output else f" (in a {type(output).__name__})"
     raise InputError(
-        f"layer {layer!r} puts out a {what}{inside}, not a floating-point tensor; "
+        f"layer {layer!r} puts out a {kind}{inside}, not a floating-point tensor; "
         "name other layers with --layers, e.g. the ones inside it"
     )
 

@@ -190,8 +190,8 @@ def _plan(
             f"layer {name!r} has no fixed number of units: its output {list(out.shapes[0])} "
             f"becomes {list(out.shapes[-1])} in longer sounds; leave it out of --layers"
         )
-    if len({shape[unit] for shape in out.each}) > 1:
-        raise _of_different_widths(name, out.each)
+    if len({shape[unit] for shape in out.call_shapes}) > 1:
+        raise _of_different_widths(name, out.call_shapes)
     return LayerPlan(
         name,
         units=out.shapes[0][unit],
@@ -227,7 +227,10 @@ def _marks(
 ) -> dict[str, Marks]:
     axes = {name: out.batch_axis for name, out in outputs.items()}
     longest = max(1.0, seconds / min(next(iter(outputs.values())).seconds)) if outputs else 1.0
-    sizes = {name: round(math.prod(out.shapes[0]) * len(out.each) * longest) for name, out in outputs.items()}
+    sizes = {
+        name: round(math.prod(out.shapes[0]) * len(out.call_shapes) * longest)
+        for name, out in outputs.items()
+    }
     return mark(target, axes, sizes, device, seconds)
 
 
@@ -240,24 +243,24 @@ def _joinable(
         InputError: A layer puts out outputs of different widths, or no layer is left.
     """
     joined: list[str] = []
-    others: list[str] = []
+    unjoined: list[str] = []
     for name in chosen:
         out = outputs[name]
-        several = out.calls == "stretches" and len(out.each) > 1
+        several = out.calls == "stretches" and len(out.call_shapes) > 1
         depth = several and name in marks and marks[name].move_over_calls() < CLEARLY
-        if len({len(shape) for shape in out.each}) > 1 or (depth and len(set(out.each)) > 1):
-            raise _of_different_widths(name, out.each)
-        (others if depth else joined).append(name)
-    if not others:
+        if len({len(shape) for shape in out.call_shapes}) > 1 or (depth and len(set(out.call_shapes)) > 1):
+            raise _of_different_widths(name, out.call_shapes)
+        (unjoined if depth else joined).append(name)
+    if not unjoined:
         return joined
-    count = len(outputs[others[0]].each)
+    count = len(outputs[unjoined[0]].call_shapes)
     why = (
-        f"layer {others[0]!r} is called {count} times a pass, and not on successive stretches of the clip, so its "
+        f"layer {unjoined[0]!r} is called {count} times a pass, and not on successive stretches of the clip, so its "
         "calls cannot be joined along time; give each call its own module, or name other layers"
     )
     if not joined:
         raise InputError(why)
-    _log.warning("target %r: %s; left out: %s", target.name, why, ", ".join(others))
+    _log.warning("target %r: %s; left out: %s", target.name, why, ", ".join(unjoined))
     return joined
 
 
@@ -333,7 +336,7 @@ def _read_outputs(
                 batch_axis=axis,
                 rows=tuple(sum(shape[axis] for shape in trial) for trial in calls[:-1]),
                 calls=kind if kind == "clips" else "stretches" if several else "once",
-                each=tuple(max(calls[:-1], key=lambda trial: len(set(trial)))),
+                call_shapes=tuple(max(calls[:-1], key=lambda trial: len(set(trial)))),
             )
     return outputs
 

@@ -296,8 +296,8 @@ def probed(
         return probed(target, plans, waveforms, device, {*held, *again})
     results = {}
     for name, plan in plan_of.items():
-        first, *more = seen[name]
-        calls = [call for call in (first, *more) if isinstance(call, Response)]
+        first, *later = seen[name]
+        calls = [call for call in (first, *later) if isinstance(call, Response)]
         values, peaks = pool_calls(calls, n, plan, duration) if isinstance(first, Response) else first
         results[name] = values.cpu().numpy(), peaks.cpu().numpy()
     return results

@@ -86,8 +86,8 @@ def _player(calls: Iterator[torch.Tensor], compute: Callable[..., Any]) -> Calla
     return forward
 
 
-def _restore(inner: nn.Module, own: Any) -> None:
-    if own is None:
+def _restore(inner: nn.Module, forward: Any) -> None:
+    if forward is None:
         del inner.forward
     else:
-        inner.forward = own  # it had been given one of its own before
+        inner.forward = forward  # it had been given one of its own before

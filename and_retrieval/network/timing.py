@@ -106,9 +106,9 @@ def timed(
 def even_seconds(steps: int, segments: int, overlap: float, duration: float) -> Doubles:
     """Centres of steps that divide a clip, float64 [steps]; segments that overlap are laid so that they span it."""
     step = np.arange(steps)
-    each = steps // segments
+    per_segment = steps // segments
     hop = 1 - overlap  # in segments
-    where = (step // each) * hop + (step % each + 0.5) / each
+    where = (step // per_segment) * hop + (step % per_segment + 0.5) / per_segment
     return np.asarray(where * (duration / ((segments - 1) * hop + 1)))
 
 

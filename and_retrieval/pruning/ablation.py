@@ -42,10 +42,10 @@ def constants_of(
     if ablate == "zero":
         return ZERO
     known = {layer.name: layer.moments.mean for layer in recording.layers if layer.pooling == "mean"}
-    others = [dataclasses.replace(plan, pooling="mean") for plan in plans if plan.name not in known]
+    unknown = [dataclasses.replace(plan, pooling="mean") for plan in plans if plan.name not in known]
     means = {plan.name: known[plan.name] for plan in plans if plan.name in known}
-    if others:
-        means |= _measured_means(recording, target, others, device)
+    if unknown:
+        means |= _measured_means(recording, target, unknown, device)
     return {layer: np.nan_to_num(values, nan=0.0) for layer, values in means.items()}
 
 

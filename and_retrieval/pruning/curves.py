@@ -75,9 +75,7 @@ def draw_curves(curve: Curve, kind: Kind = "svg") -> bytes:
             axes.plot(percent, curve.oracle, "--", color=COLOURS["oracle"], label="by labels (oracle)")
         axes.plot(percent, curve.gaps, "o-", color=COLOURS["gap"], label="gap")
         axes.plot(percent[curve.knee], curve.gaps[curve.knee], "o", ms=12, mfc="none", color=COLOURS["gap"])
-        axes.set(
-            xlabel="units removed, %", ylabel="loss of the concept − loss of the rest", title=curve.title
-        )
+        axes.set(xlabel="units pruned, %", ylabel="loss of the concept − loss of the rest", title=curve.title)
         axes.axhline(0, color="black", linewidth=0.6)
         axes.legend(frameon=False, fontsize="small")
         for side in ("top", "right"):

@@ -326,8 +326,8 @@ def _drawn_at_load(recording: Recording, target: Target) -> tuple[str, ...]:
 
 
 def _listed(names: Sequence[str], shown: int = 3) -> str:
-    more = f" and {len(names) - shown} more" if len(names) > shown else ""
-    return ", ".join(names[:shown]) + more
+    rest = f" and {len(names) - shown} more" if len(names) > shown else ""
+    return ", ".join(names[:shown]) + rest
 
 
 def _distinct(concepts: Sequence[str]) -> tuple[str, ...]:

@@ -203,7 +203,7 @@ class Pruned:
         drawn = ""
         if curve is not None and len(curve.gaps) > 1:
             picture = base64.b64encode(draw_curves(curve, "png")).decode()
-            drawn = f'<img alt="gap over the share of units removed" width="520" src="data:image/png;base64,{picture}">'
+            drawn = f'<img alt="gap over the share of units pruned" width="520" src="data:image/png;base64,{picture}">'
         rows = [line.strip("| ").split(" | ") for line in self.table().splitlines()]
         body = "".join(
             f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in row)}</tr>"

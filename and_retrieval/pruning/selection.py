@@ -55,8 +55,8 @@ def wanted_concepts(
         labelled: See `Wanted`.
     """
     named = {plain(concept) for concept in concepts}
-    others = tuple(concept for concept in background.concepts if plain(concept) not in named)
-    clips = describe_clips(recording.index, ConceptBank(background.name, (*concepts, *others)))
+    background_concepts = tuple(concept for concept in background.concepts if plain(concept) not in named)
+    clips = describe_clips(recording.index, ConceptBank(background.name, (*concepts, *background_concepts)))
     return Wanted(
         tuple(concepts),
         concept_directions(recording.index, concepts),

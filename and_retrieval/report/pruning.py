@@ -45,7 +45,7 @@ def pruning_sections(recording: Recording) -> tuple[Section, ...]:
             table=(HEAD, *map(_row, results)),
             pictures=tuple(
                 Picture(
-                    draw_curves(curve), "image/svg+xml", f"Gap over the share of units removed: {curve.title}"
+                    draw_curves(curve), "image/svg+xml", f"Gap over the share of units pruned: {curve.title}"
                 )
                 for curve in curves
             ),

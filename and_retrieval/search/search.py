@@ -134,17 +134,17 @@ def best_units(
 
     def nearest(vector: Floats, wanted: int) -> tuple[Floats, Rows]:
         scores, best = units.nearest(vector, wanted + len(rows), among)
-        others = ~np.isin(best, rows)  # than the examples themselves
-        return scores[others][:wanted], best[others][:wanted]
+        not_examples = ~np.isin(best, rows)
+        return scores[not_examples][:wanted], best[not_examples][:wanted]
 
     scores, best = ranked(terms, nearest, units.vectors, k)
     if measured:
         rest = [row for row in best.tolist() if row not in measured]
         best = np.array([*measured, *rest][:k], np.int64)
         scores = terms.scores(cosines(units.vectors(best)))
-    found, texts = units.vectors(best), centred_background(run.index)
-    worth = calibrated(terms, lambda queries: unit_deviations(found, queries, texts))
-    said = explanations(best.tolist()) if explanations else [None] * len(best)
+    vectors, texts = units.vectors(best), centred_background(run.index)
+    worth = calibrated(terms, lambda queries: unit_deviations(vectors, queries, texts))
+    explained = explanations(best.tolist()) if explanations else [None] * len(best)
     return [
         {
             "layer": layer,
@@ -156,7 +156,7 @@ def best_units(
             "measured": {**asdict(measured[row]), "word": word_of(measured[row])}
             if row in measured
             else None,
-            **unit_facts(said[place]),
+            **unit_facts(explained[place]),
         }
         for place, (row, (layer, unit)) in enumerate((row, units.unit(row)) for row in best.tolist())
     ]

@@ -64,12 +64,12 @@ def load(place: str, trusted: bool) -> Target:
             rate, or it was exported in training mode or for one size of batch.
     """
     path = Path(place).expanduser()
-    what = f"target 'torch:{place}'"
-    _check_kind(path, what)
-    facts = _facts(path.with_suffix(".json"), what)
+    subject = f"target 'torch:{place}'"
+    _check_kind(path, subject)
+    facts = _facts(path.with_suffix(".json"), subject)
     if not trusted:
         raise InputError(
-            f"{what}: a torch.export archive is a program, and reading it can run any code; if you trust it, add "
+            f"{subject}: a torch.export archive is a program, and reading it can run any code; if you trust it, add "
             "--trust-remote-code (in Python: trust_remote_code=True)"
         )
     note(f"{ARCHIVE}{place}")
@@ -78,8 +78,8 @@ def load(place: str, trusted: bool) -> Target:
         network = torch.export.unflatten(program)
     except Exception as error:
         reason = " ".join(str(error).split())[:300]
-        raise InputError(f"{what}: it cannot be loaded: {type(error).__name__}: {reason}") from error
-    _check_program(program, what)
+        raise InputError(f"{subject}: it cannot be loaded: {type(error).__name__}: {reason}") from error
+    _check_program(program, subject)
     types = {name: _type_name(module) for name, module in network.named_modules() if name}
     names = facts.get("class_names")
     return Target(
@@ -111,27 +111,27 @@ def _type_name(module: nn.Module) -> str:
     return str(name()) if callable(name) else ""
 
 
-def _check_kind(path: Path, what: str) -> None:
+def _check_kind(path: Path, subject: str) -> None:
     """Refuses what is no torch.export archive."""
     if not path.is_file():
-        raise InputError(f"{what}: there is no file {path}")
+        raise InputError(f"{subject}: there is no file {path}")
     if not zipfile.is_zipfile(path):
-        raise InputError(f"{what}: {path} is no torch.export archive; write one with torch.export.save")
+        raise InputError(f"{subject}: {path} is no torch.export archive; write one with torch.export.save")
     with zipfile.ZipFile(path) as archive:
         names = archive.namelist()
         if any("/code/" in name for name in names):
             raise InputError(
-                f"{what}: {path} is TorchScript, whose modules take no hooks, so its units cannot be seen; "
+                f"{subject}: {path} is TorchScript, whose modules take no hooks, so its units cannot be seen; "
                 "export the network with torch.export.save, or name 'file.py:function'"
             )
         if not any("/models/" in name and name.endswith(".json") for name in names):
             raise InputError(
-                f"{what}: {path} holds weights, but no network; name a 'file.py:function' that builds it and "
+                f"{subject}: {path} holds weights, but no network; name a 'file.py:function' that builds it and "
                 "loads them, or export it with torch.export.save"
             )
 
 
-def _facts(path: Path, what: str) -> dict[str, Any]:
+def _facts(path: Path, subject: str) -> dict[str, Any]:
     """What the JSON file beside the archive says."""
     form = '{"sample_rate": 16000, "class_names": ["dog", "rain"]}'
     try:
@@ -139,30 +139,30 @@ def _facts(path: Path, what: str) -> dict[str, Any]:
         rate, names = facts["sample_rate"], facts.get("class_names") or []
     except FileNotFoundError:
         raise InputError(
-            f"{what}: {path} is missing; it says at which rate the network listens: {form}"
+            f"{subject}: {path} is missing; it says at which rate the network listens: {form}"
         ) from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        raise InputError(f"{what}: {path} does not hold {form}") from None
+        raise InputError(f"{subject}: {path} does not hold {form}") from None
     if type(rate) is not int or rate <= 0 or not all(isinstance(name, str) for name in names):
-        raise InputError(f"{what}: {path} does not hold {form}")
+        raise InputError(f"{subject}: {path} does not hold {form}")
     return dict(facts)
 
 
-def _check_program(program: Any, what: str) -> None:
+def _check_program(program: Any, subject: str) -> None:
     """Refuses programs that were exported in training mode, take no waveforms, or take one size of batch."""
     for node in program.graph.nodes:
         argument = IN_TRAINING.get(str(node.target), 0)
         if argument and len(node.args) > argument and node.args[argument] is True:
-            raise InputError(f"{what} was exported in training mode; export network.eval()")
+            raise InputError(f"{subject} was exported in training mode; export network.eval()")
     inputs = program.graph_signature.user_inputs
     shapes = {node.name: node.meta["val"].shape for node in program.graph.nodes if node.name in inputs}
     if len(inputs) != 1 or len(shapes[inputs[0]]) != 2:
         raise InputError(
-            f"{what} takes {', '.join(f'{name} {list(shape)}' for name, shape in shapes.items())}, not one tensor "
+            f"{subject} takes {', '.join(f'{name} {list(shape)}' for name, shape in shapes.items())}, not one tensor "
             "of waveforms [clips, samples]; export it with its preprocessing, or name 'file.py:function'"
         )
     if isinstance(size := shapes[inputs[0]][0], int):
         raise InputError(
-            f"{what} was exported for batches of exactly {size}; export it with "
+            f"{subject} was exported for batches of exactly {size}; export it with "
             f"dynamic_shapes={{{inputs[0]!r}: {{0: {SYNTAX}, ...}}}}"
         )

@@ -50,22 +50,22 @@ def load(place: str, trust_remote_code: bool = False) -> Target:
         InputError: The files cannot be had, the model hears no sound, weights or feature extractor are missing
             or do not fit, or it would run code of its own.
     """
-    what = f"target 'hf:{place}'"
-    with readable(what, "it cannot be used"):
-        return _load(place, what, trust_remote_code)
+    subject = f"target 'hf:{place}'"
+    with readable(subject, "it cannot be used"):
+        return _load(place, subject, trust_remote_code)
 
 
-def _load(place: str, what: str, trust_remote_code: bool) -> Target:
-    folder = local_model(place, what, (CONFIG, WEIGHTS), trust_remote_code)
-    config, tower = _config(folder, what, trust_remote_code)
-    local_model(place, what, (CONFIG, WEIGHTS, FEATURES), trust_remote_code)
-    extractor = _extractor(folder, what, trust_remote_code)
-    _check_agreement(config, extractor, what)
-    network, classes = _network(folder, config, tower, what, trust_remote_code)
+def _load(place: str, subject: str, trust_remote_code: bool) -> Target:
+    folder = local_model(place, subject, (CONFIG, WEIGHTS), trust_remote_code)
+    config, tower = _config(folder, subject, trust_remote_code)
+    local_model(place, subject, (CONFIG, WEIGHTS, FEATURES), trust_remote_code)
+    extractor = _extractor(folder, subject, trust_remote_code)
+    _check_agreement(config, extractor, subject)
+    network, classes = _network(folder, config, tower, subject, trust_remote_code)
     heard = getattr(network, "config", config)
     steps = steps_of(heard, extractor)
     if steps is None:
-        _warn_of_padding(extractor, what)
+        _warn_of_padding(extractor, subject)
         steps = Steps()
     aliases = block_aliases(network)
     return Target(
@@ -109,22 +109,22 @@ def _logits(output: Any) -> torch.Tensor:
     return logits
 
 
-def _config(folder: Path, what: str, trust: bool) -> tuple[Any, str | None]:
+def _config(folder: Path, subject: str, trust: bool) -> tuple[Any, str | None]:
     """The model's settings, and, where it takes more than sound, the name of the part that hears."""
     from transformers import MODEL_MAPPING, AutoConfig
 
-    with readable(what, f"{folder / CONFIG} cannot be used"):
+    with readable(subject, f"{folder / CONFIG} cannot be used"):
         config = AutoConfig.from_pretrained(folder, trust_remote_code=trust, local_files_only=True)
     if type(config) not in MODEL_MAPPING:
         return config, None
     takes = MODEL_MAPPING[type(config)].main_input_name
     if takes in SOUND_INPUTS:
         return config, None
-    with readable(what, f"{config.model_type!r} cannot be built"):
+    with readable(subject, f"{config.model_type!r} cannot be built"):
         tower = _audio_tower(config)
     if tower is None:
         raise InputError(
-            f"{what}: {config.model_type!r} models hear no sound, their input is {takes}; name an audio model"
+            f"{subject}: {config.model_type!r} models hear no sound, their input is {takes}; name an audio model"
         )
     return config, tower
 
@@ -154,10 +154,10 @@ def _stored_type(folder: Path, config: Any) -> torch.dtype | None:
     return known if known in narrow.values() else None
 
 
-def _extractor(folder: Path, what: str, trust: bool) -> Any:
+def _extractor(folder: Path, subject: str, trust: bool) -> Any:
     from transformers import AutoFeatureExtractor
 
-    with readable(what, f"the feature extractor in {folder} cannot be used"):
+    with readable(subject, f"the feature extractor in {folder} cannot be used"):
         extractor = AutoFeatureExtractor.from_pretrained(
             folder, trust_remote_code=trust, local_files_only=True
         )
@@ -165,29 +165,31 @@ def _extractor(folder: Path, what: str, trust: bool) -> Any:
     of_sound = set(getattr(extractor, "model_input_names", ())) & set(SOUND_INPUTS)
     if not of_sound or not isinstance(rate, int) or rate <= 0:
         raise InputError(
-            f"{what}: {type(extractor).__name__} in {folder} is no feature extractor of sound; put the model's own "
+            f"{subject}: {type(extractor).__name__} in {folder} is no feature extractor of sound; put the model's own "
             "preprocessor_config.json there"
         )
     return extractor
 
 
-def _check_agreement(config: Any, extractor: Any, what: str) -> None:
+def _check_agreement(config: Any, extractor: Any, subject: str) -> None:
     for name in SHARED:
-        ours, theirs = getattr(config, name, None), getattr(extractor, name, None)
-        if isinstance(ours, int) and isinstance(theirs, int) and ours != theirs:
+        of_model, of_extractor = getattr(config, name, None), getattr(extractor, name, None)
+        if isinstance(of_model, int) and isinstance(of_extractor, int) and of_model != of_extractor:
             raise InputError(
-                f"{what}: the model has {name} {ours}, its feature extractor {theirs}; "
+                f"{subject}: the model has {name} {of_model}, its feature extractor {of_extractor}; "
                 "they do not belong together"
             )
 
 
-def _network(folder: Path, config: Any, tower: str | None, what: str, trust: bool) -> tuple[nn.Module, bool]:
+def _network(
+    folder: Path, config: Any, tower: str | None, subject: str, trust: bool
+) -> tuple[nn.Module, bool]:
     """The network, or the part of it that hears, and whether it has classes."""
     import transformers
 
     classes = _classifies(config)
     auto = transformers.AutoModelForAudioClassification if classes else transformers.AutoModel
-    with readable(what, f"the weights in {folder} cannot be loaded"), without_bars():
+    with readable(subject, f"the weights in {folder} cannot be loaded"), without_bars():
         network, info = auto.from_pretrained(
             folder,
             config=config,
@@ -208,9 +210,9 @@ def _network(folder: Path, config: Any, tower: str | None, what: str, trust: boo
         if key.split(".")[-1] not in TRAINING_ONLY and (key in inner or key.partition(".")[2] in inner)
     )
     if missing:
-        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+        rest = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
         raise InputError(
-            f"{what}: the checkpoint in {folder} lacks the weights {missing[0]}{more} of "
+            f"{subject}: the checkpoint in {folder} lacks the weights {missing[0]}{rest} of "
             f"{type(network).__name__}, which its config.json names; it was saved from another model"
         )
     return network, classes
@@ -232,7 +234,7 @@ def _class_names(config: Any) -> tuple[str, ...] | None:
     return None if names == tuple(f"LABEL_{i}" for i in range(len(names))) else names
 
 
-def _warn_of_padding(extractor: Any, what: str) -> None:
+def _warn_of_padding(extractor: Any, subject: str) -> None:
     """Says so where a model pads clips to one length in a way that is not known here."""
     rate = extractor.sampling_rate
     try:
@@ -244,7 +246,7 @@ def _warn_of_padding(extractor: Any, what: str) -> None:
         return
     if shapes[0] == shapes[1]:
         _log.warning(
-            "%s pads clips to one length; padding cannot be told from sound and counts in means", what
+            "%s pads clips to one length; padding cannot be told from sound and counts in means", subject
         )
 
 

@@ -76,7 +76,7 @@ function result(job) {
     parts.push(table(told));
   }
   if (told.lost.length) parts.push(el("p", {}, "Other classes that lost most: ", told.lost.map(([name, change]) => `${name} ${fixed(change, 3)}`).join(", ")));
-  if (told.removed.length) parts.push(el("p", {}, "Nearest concepts of the removed units: ", told.removed.map(([name, units]) => `${name} (${units})`).join(", ")));
+  if (told.removed.length) parts.push(el("p", {}, "Nearest concepts of the pruned units: ", told.removed.map(([name, units]) => `${name} (${units})`).join(", ")));
   parts.push(...told.notes.map((note) => el("p", { class: "note" }, note)));
   if (job.export) {
     parts.push(el("p", { class: "buttons" },

@@ -269,7 +269,15 @@ class TestRetrieval:
     def test_another_window_is_another_index(
         self, source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        line = ["bench", "retrieval", str(source), "--embedder", own_embedder(tmp_path), "--home", str(tmp_path)]
+        line = [
+            "bench",
+            "retrieval",
+            str(source),
+            "--embedder",
+            own_embedder(tmp_path),
+            "--home",
+            str(tmp_path),
+        ]
         for window in ("5", "10", "600"):  # the clips are too short to be cut, so they are the same
             assert main([*line, "--window", window]) == 0, capsys.readouterr().err
 

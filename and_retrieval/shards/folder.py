@@ -158,10 +158,13 @@ class Shards(Generic[AnyPlan]):
         return receipt.file(self.file_name(receipt.manifest.number))
 
     def tidy(self) -> None:
-        """Remove what was stopped before it was finished, and all if nothing is; nobody may be working here."""
+        """Remove what workers that were stopped have not finished; nobody may be working here.
+
+        Where no shard is finished, nothing is worth keeping, and the folder goes.
+        """
         for path in self.path.glob(f".*{SCRATCH}"):
             path.unlink(missing_ok=True)
-        if not any(self.path.glob("[0-9]*.json")) and not any(self.path.glob("*/*")):
+        if not any(self._shard(number).exists() for number in range(len(self.plan.sizes))):
             self.remove()
 
     def remove(self) -> None:

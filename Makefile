@@ -27,7 +27,7 @@ test: setup  ## the tests, without the slow ones, on all cores
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
 test-slow: setup  ## the slow tests
-	$(BIN)/python -m pytest -m slow
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist load -m slow
 
 # laion-clap asks for other versions than ours, so nothing it depends on is resolved; the rest comes from .venv.
 PARITY := .venv-parity/bin

@@ -61,8 +61,8 @@ def explained(home: Path, name: str, begun: Path | None = None) -> Explained:
 
 
 class TestKilled:
-    @pytest.mark.parametrize("stride", [13, pytest.param(1, marks=pytest.mark.slow)])
-    def test_at_every_step(self, stride: int, index: ClipIndex, home: Path, tmp_path: Path) -> None:
+    @pytest.mark.parametrize("stride", [13, pytest.param(4, marks=pytest.mark.slow)])
+    def test_at_steps_all_the_way(self, stride: int, index: ClipIndex, home: Path, tmp_path: Path) -> None:
         begun = tmp_path / "begun"
         whole = planted(index, "whole")
         assert explained(home, "whole").shards == ShardCount(LAYERS, 0)

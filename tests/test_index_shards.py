@@ -127,8 +127,8 @@ class TestKilled:
         )  # where it was finished, the silent clip is tried again
         begun.unlink()
 
-    @pytest.mark.parametrize("stride", [9, pytest.param(1, marks=pytest.mark.slow)])
-    def test_at_every_step(
+    @pytest.mark.parametrize("stride", [9, pytest.param(3, marks=pytest.mark.slow)])
+    def test_at_steps_all_the_way(
         self, stride: int, sounds: Path, home: Path, whole: dict[str, bytes], tmp_path: Path
     ) -> None:
         step = 1

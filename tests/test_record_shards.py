@@ -184,8 +184,10 @@ class TestKilled:
         assert sum(counts.values()) <= SHARDS + 1
         begun.unlink()
 
-    @pytest.mark.parametrize("stride", [6, pytest.param(1, marks=pytest.mark.slow)])
-    def test_at_every_step(self, stride: int, home: Path, whole: dict[str, bytes], begun: Path) -> None:
+    @pytest.mark.parametrize("stride", [6, pytest.param(2, marks=pytest.mark.slow)])
+    def test_at_steps_all_the_way(
+        self, stride: int, home: Path, whole: dict[str, bytes], begun: Path
+    ) -> None:
         step = 1
         while run_and_kill(record_again, home, f"run{step}", begun, step=step):
             self.check(home, f"run{step}", whole, begun)

@@ -116,14 +116,13 @@ def test_a_star_a_label_and_a_note_are_kept(built: Path) -> None:
         kept = {"star": True, "label": "thumps in a chest", "note": "sure", "earlier": False}
         assert put.json() == {"unit": "relu:3", "note": kept}
     with visiting(built) as visitor:  # another day
-        assert visitor.get("/api/notes", run=RUN)["units"] == {"relu:3": kept}
+        assert visitor.get("/api/notes", run=RUN)["units"]["relu:3"] == kept
         assert visitor.get("/api/units/relu:3", run=RUN)["note"] == kept
         starred = visitor.get("/api/units", run=RUN, starred=True)
-        assert names(starred) == ["relu:3"]
-        assert starred["results"][0]["note"] == kept
+        assert kept in [unit["note"] for unit in starred["results"]]
         nothing = {"star": False, "label": "", "note": ""}
         visitor.client.put(path, params={"run": RUN}, json=nothing, headers=visitor.token)
-        assert visitor.get("/api/notes", run=RUN)["units"] == {}
+        assert "relu:3" not in visitor.get("/api/notes", run=RUN)["units"]
         for wrong, status in ((said | {"note": "x" * 5000}, 422), (said | {"more": 1}, 422)):
             put = visitor.client.put(path, params={"run": RUN}, json=wrong, headers=visitor.token)
             assert put.status_code == status

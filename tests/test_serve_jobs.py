@@ -14,7 +14,7 @@ import pytest
 from command_line import Answer
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from served import RUN, TARGET, Visitor, names, visiting
+from served import RUN, TARGET, Visitor, visiting
 from targets.two_per_class import UNITS_OF
 
 from and_retrieval import load_target

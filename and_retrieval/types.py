@@ -215,7 +215,7 @@ class Kept:
 
 
 @dataclass(frozen=True, slots=True)
-class Moments:
+class UnitStatistics:
     """Statistics of every unit over all seen clips, that is, those not held out.
 
     Attributes:
@@ -232,13 +232,13 @@ class Moments:
 
 @dataclass(frozen=True, slots=True)
 class LayerEvidence:
-    """What a layer responded to: the top-k and bottom-k clips of every unit, and moments."""
+    """What a layer responded to: the top-k and bottom-k clips of every unit, and its statistics."""
 
     name: str
     pooling: Pooling
     top: Kept
     low: Kept
-    moments: Moments
+    statistics: UnitStatistics
 
     @property
     def units(self) -> int:

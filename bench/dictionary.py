@@ -98,7 +98,7 @@ def run(
             recorded = _recorded(index, target, layer, dictionaries[name], name, top, announce)
             variance = round(variance_explained(dictionaries[name], unseen), 4)
         explained = explain(recorded, [bank], LabelConfig(k=top), SummaryConfig(llm="none"), announce)
-        moments = recorded.layers[0].moments
+        moments = recorded.layers[0].statistics
         alive = round(float((moments.high > moments.low).mean()), 4)
         layer_profile = profile(explained, index.vectors() @ texts.T)[0]
         rows[name] = {"variance_explained": variance, "alive": alive, **_plain(layer_profile)}

@@ -40,7 +40,7 @@ from and_retrieval.pruning.matching import Vocabulary
 from and_retrieval.recording.activations import HELD_OUT, SEEN
 from and_retrieval.recording.record import run_name
 from and_retrieval.recording.recording import Recording
-from and_retrieval.recording.topk import RunningMoments, RunningTopK
+from and_retrieval.recording.topk import RunningStatistics, RunningTopK
 from and_retrieval.run import record
 from and_retrieval.store import Home
 from and_retrieval.targets import load_target
@@ -339,10 +339,10 @@ def _evidence(rows: Ints, activations: Floats, top_k: int) -> LayerEvidence:
     ends = [RunningTopK(units, top_k, largest=largest) for largest in (True, False)]
     for end in ends:
         end.update(rows[read], values, nowhere)
-    moments = RunningMoments(units)
+    moments = RunningStatistics(units)
     moments.update(values)
     top, low = (end.kept() for end in ends)
-    return LayerEvidence("", "mean", top, low, moments.moments())
+    return LayerEvidence("", "mean", top, low, moments.statistics())
 
 
 def table(figures: Figures) -> str:

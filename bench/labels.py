@@ -145,7 +145,7 @@ def ways() -> list[tuple[str, bool, bool]]:
 def weighted(layer: LayerEvidence, vectors: Floats, excess: bool, centred: bool) -> Floats:
     """Neuron vectors [units, dim] of unit length, zero for a unit without top clips (see `recording.unit_index`)."""
     rows, values = layer.top.rows, layer.top.values
-    over = np.maximum(np.nan_to_num(values - layer.moments.mean[:, None]), 0)
+    over = np.maximum(np.nan_to_num(values - layer.statistics.mean[:, None]), 0)
     weights = np.where(rows >= 0, over if excess else over > 0, 0).astype(np.float32)
     shifted = vectors - vectors.mean(axis=0) if centred else vectors
     result = np.einsum("uk,ukd->ud", weights, shifted[rows])

@@ -39,7 +39,7 @@ from and_retrieval.explanation.label_tests import first_columns
 from and_retrieval.explanation.labels import describe_clips, labels_of
 from and_retrieval.explanation.space import clip_similarity, concept_directions, moment_centre
 from and_retrieval.numerics import centred
-from and_retrieval.recording.topk import RunningMoments, RunningTopK
+from and_retrieval.recording.topk import RunningStatistics, RunningTopK
 from and_retrieval.recording.unit_index import neuron_vectors
 from and_retrieval.types import Embedder, Floats, LayerEvidence
 from bench import Announce, Figures, markdown
@@ -252,11 +252,11 @@ def evidence(units: Planted, seen: Rows) -> LayerEvidence:
     """The top clips of the units among the seen ones."""
     count = len(units.classes)
     top, low = (RunningTopK(count, TOP_K, largest=largest) for largest in (True, False))
-    moments = RunningMoments(count)
+    moments = RunningStatistics(count)
     for kept in (top, low):
         kept.update(seen.astype(np.int32), units.values[seen], units.peaks[seen])
     moments.update(units.values[seen])
-    return LayerEvidence("planted", "mean", top.kept(), low.kept(), moments.moments())
+    return LayerEvidence("planted", "mean", top.kept(), low.kept(), moments.statistics())
 
 
 def _labels(

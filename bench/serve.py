@@ -206,7 +206,7 @@ def _evidence(recording: Recording, name: str, chosen: Any) -> LayerEvidence:
 
     first = recording.layers[0]
     moments = {field: joined("moments", field) for field in ("mean", "std", "low", "high")}
-    return LayerEvidence(name, first.pooling, kept("top"), kept("low"), replace(first.moments, **moments))
+    return LayerEvidence(name, first.pooling, kept("top"), kept("low"), replace(first.statistics, **moments))
 
 
 def _say(recording: Recording, explained: Explained, drawn: Any) -> None:

@@ -85,7 +85,7 @@ def commit_batches(
             tape.evidence(plan.name, plan.pooling) for tape, plan in zip(tapes, plans, strict=True)
         )
         layers = [
-            replace(recorded_layer(layer.name, layer.units, layer.moments.count), pooling=layer.pooling)
+            replace(recorded_layer(layer.name, layer.units, layer.statistics.count), pooling=layer.pooling)
             for layer in evidence
         ]
         files: dict[str, Writer | Path] = {

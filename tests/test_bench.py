@@ -24,7 +24,7 @@ from and_retrieval.concepts import load_bank
 from and_retrieval.errors import ChecksumError, InputError
 from and_retrieval.recording.unit_index import neuron_vectors
 from and_retrieval.targets import load_target
-from and_retrieval.types import Clip, Kept, LayerEvidence, Moments
+from and_retrieval.types import Clip, Kept, LayerEvidence, UnitStatistics
 from bench import labels, small_cnn
 from bench.source import ESC10_NAMES
 
@@ -157,7 +157,9 @@ def _evidence(rng: np.random.Generator, units: int, clips: int, k: int) -> Layer
     rows[0, -1], values[0, -1] = -1, np.nan
     kept = Kept(rows, values, np.zeros_like(values))
     mean = np.zeros(units, np.float32)
-    return LayerEvidence("layer", "mean", kept, kept, Moments(clips, mean, mean + 1, mean - 3, mean + 3))
+    return LayerEvidence(
+        "layer", "mean", kept, kept, UnitStatistics(clips, mean, mean + 1, mean - 3, mean + 3)
+    )
 
 
 def test_one_of_the_ways_to_weigh_is_the_package_s() -> None:

@@ -72,7 +72,7 @@ def activations_in(folder: Folder) -> Activations:
 
 
 def arrays(layer: LayerEvidence) -> dict[str, npt.NDArray[np.generic]]:
-    parts = {"top": layer.top, "low": layer.low, "moments": layer.moments}
+    parts = {"top": layer.top, "low": layer.low, "statistics": layer.statistics}
     return {
         f"{part}.{field.name}": np.asarray(getattr(value, field.name))
         for part, value in parts.items()
@@ -105,13 +105,13 @@ def test_batches_give_what_all_activations_at_once_give(
             assert np.isnan(kept.values[:, count:]).all()
             used = set(kept.rows.ravel().tolist()) - {-1}
             assert used.isdisjoint(np.flatnonzero(network.held).tolist())
-        assert layer.moments.count == len(shown)
+        assert layer.statistics.count == len(shown)
         if len(shown):
             seen = values[shown].astype(np.float64)
-            np.testing.assert_allclose(layer.moments.mean, seen.mean(axis=0), atol=1e-6)
-            np.testing.assert_allclose(layer.moments.std, seen.std(axis=0), atol=1e-6)
-            np.testing.assert_array_equal(layer.moments.low, values[shown].min(axis=0))
-            np.testing.assert_array_equal(layer.moments.high, values[shown].max(axis=0))
+            np.testing.assert_allclose(layer.statistics.mean, seen.mean(axis=0), atol=1e-6)
+            np.testing.assert_allclose(layer.statistics.std, seen.std(axis=0), atol=1e-6)
+            np.testing.assert_array_equal(layer.statistics.low, values[shown].min(axis=0))
+            np.testing.assert_array_equal(layer.statistics.high, values[shown].max(axis=0))
 
 
 class TestOnDisk:
@@ -163,7 +163,7 @@ class TestOnDisk:
         activations = activations_in(folder)
         assert activations.layer(0, HELD_OUT).shape == (6 * everything, 7)
         assert activations.layer(0, SEEN).shape == (6 * (not everything), 7)
-        assert evidence_in(folder)[0].moments.count == 6 * (not everything)
+        assert evidence_in(folder)[0].statistics.count == 6 * (not everything)
 
     def test_activations_of_any_size_are_kept(self, folder: Folder) -> None:
         network = Network(4)

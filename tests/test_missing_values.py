@@ -16,7 +16,7 @@ from and_retrieval.explanation.kinds import kinds, rivals
 from and_retrieval.explanation.profiles import spectral_profiles
 from and_retrieval.explanation.scores import SCORES, effective_clips, score_activations
 from and_retrieval.explanation.tuning import rank_explained, tunings
-from and_retrieval.types import Floats, Kept, LayerEvidence, Moments
+from and_retrieval.types import Floats, Kept, LayerEvidence, UnitStatistics
 
 CLIPS = 120
 GONE = np.arange(5, 100, 7)
@@ -131,7 +131,7 @@ def test_effective_clips_and_scores(units: Floats, measured: Floats) -> None:
 def test_cross_fitted_evidence(units: Floats) -> None:
     k, none = 8, np.zeros((3, 8), np.float32)
     nothing = Kept(none.astype(np.int32), none, none)
-    layer = LayerEvidence("a", "mean", nothing, nothing, Moments(0, *([none[:, 0]] * 4)))
+    layer = LayerEvidence("a", "mean", nothing, nothing, UnitStatistics(0, *([none[:, 0]] * 4)))
     rows = np.arange(CLIPS) + 1000
     result = _evidence(layer, rows, units)
     alone = _evidence(layer, rows[REST], units[REST])
@@ -140,7 +140,7 @@ def test_cross_fitted_evidence(units: Floats) -> None:
         np.testing.assert_array_equal(of_found.values[1], of_alone.values[1])
     for name in ("mean", "std", "low", "high"):
         np.testing.assert_allclose(
-            getattr(result.moments, name)[1], getattr(alone.moments, name)[1], rtol=1e-6
+            getattr(result.statistics, name)[1], getattr(alone.statistics, name)[1], rtol=1e-6
         )
     units[3:, 1] = np.nan
     result = _evidence(layer, rows, units)
@@ -150,4 +150,4 @@ def test_cross_fitted_evidence(units: Floats) -> None:
     result = _evidence(layer, rows, units)
     assert (result.top.rows[1] < 0).all()
     assert not result.fired[1].any()
-    assert np.isnan(result.moments.mean[1])
+    assert np.isnan(result.statistics.mean[1])

@@ -23,7 +23,7 @@ from and_retrieval.numerics import centred
 from and_retrieval.recording.peaks import peak_moments
 from and_retrieval.recording.unit_index import clip_weights, neuron_vectors
 from and_retrieval.soundbank import clip as rendered
-from and_retrieval.types import Embedder, Floats, Kept, LayerEvidence, Moments, Pooling
+from and_retrieval.types import Embedder, Floats, Kept, LayerEvidence, Pooling, UnitStatistics
 
 NAMES = ("siren", "dog bark", "rain", "church bell", "helicopter", "baby cry", "car horn", "fire crackling")
 CLIPS = 40
@@ -40,7 +40,7 @@ def layer_of(
     top = Kept(np.array(rows, np.int32), given, np.array(peaks, np.float32))
     low = Kept(top.rows[:, ::-1], np.zeros_like(given), np.zeros_like(given))
     zero = np.zeros(len(rows), np.float32)
-    return LayerEvidence("layer", pooling, top, low, Moments(9, zero, zero + 1, zero, zero + 1))
+    return LayerEvidence("layer", pooling, top, low, UnitStatistics(9, zero, zero + 1, zero, zero + 1))
 
 
 def moments_of(durations: list[float], dim: int = 5, seed: int = 0) -> ClipMoments:

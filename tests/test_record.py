@@ -48,7 +48,7 @@ class TestSilence:
         )
         assert run.manifest.skipped == ()
         assert run.manifest.cut == index.cut
-        assert run.layers[0].moments.count == 8
+        assert run.layers[0].statistics.count == 8
         rows, heard = run.seen_activations("layers.0")
         np.testing.assert_array_equal(rows, range(8))
         kept = run.layers[0].top

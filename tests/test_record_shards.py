@@ -70,8 +70,8 @@ class TestWithoutStops:
             np.testing.assert_array_equal(a.top.rows, b.top.rows)
             np.testing.assert_array_equal(a.low.rows, b.low.rows)
             np.testing.assert_allclose(a.top.peaks, b.top.peaks)
-            np.testing.assert_allclose(a.moments.mean, b.moments.mean, rtol=1e-5)
-            np.testing.assert_allclose(a.moments.std, b.moments.std, rtol=1e-4)
+            np.testing.assert_allclose(a.statistics.mean, b.statistics.mean, rtol=1e-5)
+            np.testing.assert_allclose(a.statistics.std, b.statistics.std, rtol=1e-4)
             for part in (SEEN, HELD_OUT):
                 np.testing.assert_allclose(
                     many.activations(a.name, part), one.activations(a.name, part), rtol=1e-5
@@ -140,8 +140,8 @@ class TestKept:
             assert len(rows) > count
         for layer, other in zip(whole.layers, few.layers, strict=True):
             np.testing.assert_array_equal(layer.top.rows, other.top.rows)
-            np.testing.assert_array_equal(layer.moments.mean, other.moments.mean)
-            assert other.moments.count == len(whole.seen_rows)
+            np.testing.assert_array_equal(layer.statistics.mean, other.statistics.mean)
+            assert other.statistics.count == len(whole.seen_rows)
             for part, rows, chosen in (
                 (SEEN, whole.seen_rows, few.seen_rows), (HELD_OUT, whole.held_out_rows, few.held_out_rows),
             ):  # fmt: skip

@@ -16,7 +16,7 @@ from and_retrieval.config import LabelConfig
 from and_retrieval.errors import InputError
 from and_retrieval.explanation import scores as label
 from and_retrieval.explanation.scores import SCORES, label_units
-from and_retrieval.recording.topk import RunningMoments, RunningTopK
+from and_retrieval.recording.topk import RunningStatistics, RunningTopK
 from and_retrieval.types import Floats, Ints, LayerEvidence
 
 GOLDEN = Path(__file__).parent / "golden" / "similarity.npz"
@@ -36,11 +36,11 @@ def top_rows(activations: Floats, k: int) -> Ints:
 def evidence_of(activations: Floats, k: int) -> LayerEvidence:
     clips, units = activations.shape
     rows = np.arange(clips, dtype=np.int32)
-    top, low, moments = RunningTopK(units, k, True), RunningTopK(units, k, False), RunningMoments(units)
+    top, low, statistics = RunningTopK(units, k, True), RunningTopK(units, k, False), RunningStatistics(units)
     top.update(rows, activations, np.zeros_like(activations))
     low.update(rows, activations, np.zeros_like(activations))
-    moments.update(activations)
-    return LayerEvidence("layer", "mean", top.kept(), low.kept(), moments.moments())
+    statistics.update(activations)
+    return LayerEvidence("layer", "mean", top.kept(), low.kept(), statistics.statistics())
 
 
 def planted(

@@ -9,7 +9,7 @@ import pytest
 
 from and_retrieval.errors import InputError
 from and_retrieval.pruning.selectors import SELECTORS, KnownLayer, Wanted, find_selector
-from and_retrieval.types import Floats, Kept, LayerEvidence, Moments
+from and_retrieval.types import Floats, Kept, LayerEvidence, UnitStatistics
 
 CLIPS, UNITS, CONCEPTS, DIM = 60, 12, 5, 16
 PLANTED = {0: 7, 1: 2}  # concept -> unit
@@ -28,7 +28,7 @@ def known() -> tuple[Wanted, KnownLayer]:
     for concept, unit in PLANTED.items():
         activations[:, unit] = 3 * (kind[rows] == concept) + 0.3 * rng.standard_normal(48)
     activations[:, 11] = 1.0  # never changes
-    layer = LayerEvidence("x", "mean", *_ends(activations), _moments(activations))
+    layer = LayerEvidence("x", "mean", *_ends(activations), _statistics(activations))
     weights = np.maximum(activations - activations.mean(0), 0)
     vectors = weights.T @ (clips[rows] - clips.mean(0))
     vectors = (vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)).astype(np.float32)
@@ -51,8 +51,8 @@ def _ends(activations: Floats) -> tuple[Kept, Kept]:
     return kept[0], kept[1]
 
 
-def _moments(a: Floats) -> Moments:
-    return Moments(len(a), a.mean(0), a.std(0), a.min(0), a.max(0))
+def _statistics(a: Floats) -> UnitStatistics:
+    return UnitStatistics(len(a), a.mean(0), a.std(0), a.min(0), a.max(0))
 
 
 @pytest.mark.parametrize("name", SELECTORS)

@@ -1,4 +1,4 @@
-"""Streamed top-k and moments against sorting everything at once."""
+"""Streamed top-k and statistics against sorting everything at once."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from and_retrieval.recording.topk import RunningMoments, RunningTopK
+from and_retrieval.recording.topk import RunningStatistics, RunningTopK
 from and_retrieval.types import Floats, Kept
 
 # Few distinct values make ties the rule; the specials are where float order and integer order differ.
@@ -169,17 +169,17 @@ def test_moments_equal_numpy_over_finite_values(values: Floats, cuts: list[int],
     parts = np.split(values, sorted(cuts))
     pieces = []
     for part in parts:
-        pieces.append(RunningMoments(values.shape[1]))
+        pieces.append(RunningStatistics(values.shape[1]))
         pieces[-1].update(part)
-    running = RunningMoments(values.shape[1])
+    running = RunningStatistics(values.shape[1])
     for index in np.random.default_rng(seed).permutation(len(pieces)):
         running.merge(pieces[index])
-    moments = running.moments()
-    assert moments.count == len(values)
+    statistics = running.statistics()
+    assert statistics.count == len(values)
     np.testing.assert_array_equal(running.ignored, (~np.isfinite(values)).sum(axis=0))
     for unit, column in enumerate(values.astype(np.float64).T):
         finite = column[np.isfinite(column)]
-        got = [float(x[unit]) for x in (moments.mean, moments.std, moments.low, moments.high)]
+        got = [float(x[unit]) for x in (statistics.mean, statistics.std, statistics.low, statistics.high)]
         if not finite.size:
             assert np.isnan(got).all()
             continue
@@ -192,14 +192,14 @@ def test_moments_equal_numpy_over_finite_values(values: Floats, cuts: list[int],
 def test_moments_keep_their_precision_far_from_zero() -> None:
     rng = np.random.default_rng(1)
     values = (1e5 + rng.standard_normal((4000, 3))).astype(np.float32)
-    running = RunningMoments(3)
+    running = RunningStatistics(3)
     for part in np.split(values, 250):
         running.update(part)
-    np.testing.assert_allclose(running.moments().std, values.astype(np.float64).std(axis=0), rtol=1e-6)
+    np.testing.assert_allclose(running.statistics().std, values.astype(np.float64).std(axis=0), rtol=1e-6)
 
 
 def test_moments_refuse_other_widths() -> None:
     with pytest.raises(ValueError, match=r"\(n, 2\)"):
-        RunningMoments(2).update(np.zeros((4, 3), np.float32))
+        RunningStatistics(2).update(np.zeros((4, 3), np.float32))
     with pytest.raises(ValueError, match="cannot merge"):
-        RunningMoments(2).merge(RunningMoments(3))
+        RunningStatistics(2).merge(RunningStatistics(3))

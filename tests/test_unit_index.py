@@ -13,7 +13,7 @@ from planting import recorded_layer, recording_manifest
 from and_retrieval import faiss_index
 from and_retrieval.errors import InputError
 from and_retrieval.recording.manifest import RecordingManifest
-from and_retrieval.recording.topk import RunningMoments, RunningTopK
+from and_retrieval.recording.topk import RunningStatistics, RunningTopK
 from and_retrieval.recording.unit_index import (
     FILE,
     UnitIndex,
@@ -34,13 +34,13 @@ def evidence_of(values: Floats, k: int = 5, name: str = "layer") -> LayerEvidenc
     """Evidence of activations [clips, units]."""
     clips, units = values.shape
     top, low = (RunningTopK(units, k, largest) for largest in (True, False))
-    moments = RunningMoments(units)
+    moments = RunningStatistics(units)
     rows = np.arange(clips, dtype=np.int32)
     peaks = np.zeros_like(values)
     for kept in (top, low):
         kept.update(rows, values, peaks)
     moments.update(values)
-    return LayerEvidence(name, "mean", top.kept(), low.kept(), moments.moments())
+    return LayerEvidence(name, "mean", top.kept(), low.kept(), moments.statistics())
 
 
 def plain(evidence: LayerEvidence, clip_vectors: Floats) -> Floats:
@@ -49,7 +49,7 @@ def plain(evidence: LayerEvidence, clip_vectors: Floats) -> Floats:
     for unit in range(evidence.units):
         for row, value in zip(evidence.top.rows[unit], evidence.top.values[unit], strict=True):
             if row >= 0:
-                weight = max(0.0, float(value) - float(evidence.moments.mean[unit]))
+                weight = max(0.0, float(value) - float(evidence.statistics.mean[unit]))
                 result[unit] += weight * (clip_vectors[row] - centre)
         norm = np.linalg.norm(result[unit])
         if norm > 0:

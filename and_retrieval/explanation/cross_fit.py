@@ -17,7 +17,7 @@ from ..config import LabelConfig
 from ..numerics import Array
 from ..recording.activations import HELD_OUT, SEEN
 from ..recording.recording import Recording
-from ..types import Floats, Ints, Kept, Kind, Label, LayerEvidence, Moments, UnitFaithfulness
+from ..types import Floats, Ints, Kept, Kind, Label, LayerEvidence, UnitFaithfulness, UnitStatistics
 from .faithfulness import faithfulness
 from .kinds import cross_fitted_rivals, kinds
 from .label_tests import OWN_BANK, Against, first_columns, unit_tests
@@ -133,11 +133,11 @@ def _evidence(layer: LayerEvidence, rows: Rows, activations: Array) -> LayerEvid
         layer.pooling,
         _kept(rows, activations, order[:k], rank < there),
         _kept(rows, activations, low, rank < there),
-        _moments(activations, finite),
+        _statistics(activations, finite),
     )
 
 
-def _moments(activations: Array, finite: npt.NDArray[np.bool_]) -> Moments:
+def _statistics(activations: Array, finite: npt.NDArray[np.bool_]) -> UnitStatistics:
     known = finite.any(axis=0)
     count = np.maximum(finite.sum(axis=0), 1)
     mean = np.where(finite, activations, 0).sum(axis=0, dtype=np.float64) / count
@@ -148,7 +148,7 @@ def _moments(activations: Array, finite: npt.NDArray[np.bool_]) -> Moments:
         np.where(finite, activations, np.inf).min(axis=0),
         np.where(finite, activations, -np.inf).max(axis=0),
     )
-    return Moments(len(activations), *(np.where(known, x, np.nan).astype(np.float32) for x in columns))
+    return UnitStatistics(len(activations), *(np.where(known, x, np.nan).astype(np.float32) for x in columns))
 
 
 def _kept(rows: Rows, activations: Array, places: Rows, there: npt.NDArray[np.bool_]) -> Kept:

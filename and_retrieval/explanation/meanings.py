@@ -11,7 +11,7 @@ from ..concepts import ConceptBank
 from ..config import LabelConfig
 from ..recording.recording import Recording
 from ..recording.unit_index import clip_weights
-from ..types import Ints, Kept, Label, LayerEvidence, Meaning, Moments
+from ..types import Ints, Kept, Label, LayerEvidence, Meaning, UnitStatistics
 from .groups import Groups, Space, find_groups, probe_space
 from .label_tests import meaning_tests
 from .labels import DescribedClips, from_evidence
@@ -171,8 +171,8 @@ def _group_evidence(
         np.where(present, peaks, nothing),
     )
     low = Kept(layer.low.rows[units], layer.low.values[units], layer.low.peaks[units])
-    whole = layer.moments
-    moments = Moments(
+    whole = layer.statistics
+    statistics = UnitStatistics(
         whole.count, *(field[units] for field in (whole.mean, whole.std, whole.low, whole.high))
     )
-    return LayerEvidence(layer.name, layer.pooling, top, low, moments)
+    return LayerEvidence(layer.name, layer.pooling, top, low, statistics)

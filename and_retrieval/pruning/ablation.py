@@ -41,7 +41,7 @@ def constants_of(
     """
     if ablate == "zero":
         return ZERO
-    known = {layer.name: layer.moments.mean for layer in recording.layers if layer.pooling == "mean"}
+    known = {layer.name: layer.statistics.mean for layer in recording.layers if layer.pooling == "mean"}
     unknown = [dataclasses.replace(plan, pooling="mean") for plan in plans if plan.name not in known]
     means = {plan.name: known[plan.name] for plan in plans if plan.name in known}
     if unknown:

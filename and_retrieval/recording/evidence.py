@@ -15,7 +15,7 @@ from ..shards.tensors import Shapes, new_tensors, open_tensors
 from ..types import Floats, Ints, Kept, LayerEvidence, Pooling
 from .activations import HELD_OUT, SEEN, Activations
 from .manifest import RecordedLayer
-from .topk import RunningMoments, RunningTopK
+from .topk import RunningStatistics, RunningTopK
 
 Batch = tuple[Ints, Mapping[str, tuple[Floats, Floats]]]
 Arrays = Mapping[str, npt.NDArray[Any]]
@@ -29,7 +29,7 @@ class LayerTape:
 
     Attributes:
         top, low: The strongest and the weakest clips of every unit.
-        moments: Statistics over the seen clips.
+        statistics: Statistics over the seen clips.
         missing: bool [units], which gave NaN or infinity on some clip; such clips do not count for them.
         missing_clips: Number of clips on which some unit did.
     """
@@ -37,7 +37,7 @@ class LayerTape:
     def __init__(self, units: int, top_k: int) -> None:
         self.top = RunningTopK(units, top_k, largest=True)
         self.low = RunningTopK(units, top_k, largest=False)
-        self.moments = RunningMoments(units)
+        self.statistics = RunningStatistics(units)
         self.missing = np.zeros(units, bool)
         self.missing_clips = 0
 
@@ -49,27 +49,27 @@ class LayerTape:
         values = np.where(finite, values, np.float32(np.nan))
         self.top.update(rows[~out], values[~out], peaks[~out])
         self.low.update(rows[~out], values[~out], peaks[~out])
-        self.moments.update(values[~out])
+        self.statistics.update(values[~out])
         return values
 
     def merge(self, other: LayerTape) -> None:
         """Add what the layer left of other clips."""
         self.top.merge(other.top)
         self.low.merge(other.low)
-        self.moments.merge(other.moments)
+        self.statistics.merge(other.statistics)
         self.missing |= other.missing
         self.missing_clips += other.missing_clips
 
     def evidence(self, name: str, pooling: Pooling) -> LayerEvidence:
         """The evidence of all clips taken in."""
-        return LayerEvidence(name, pooling, self.top.kept(), self.low.kept(), self.moments.moments())
+        return LayerEvidence(name, pooling, self.top.kept(), self.low.kept(), self.statistics.statistics())
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
         """All of it as arrays, see `tape_of`."""
         ends = zip(_ENDS, (self.top.kept(), self.low.kept()), strict=True)
         kept = {f"{end}_{field}": getattr(of, field) for end, of in ends for field in _KEPT}
         counts = {"missing": self.missing, "missing_clips": np.array([self.missing_clips])}
-        return {**kept, **self.moments.state(), **counts}
+        return {**kept, **self.statistics.state(), **counts}
 
 
 def tape_of(arrays: Arrays) -> LayerTape:
@@ -78,7 +78,7 @@ def tape_of(arrays: Arrays) -> LayerTape:
     tape = LayerTape(units, top_k)
     top, low = (Kept(*(arrays[f"{end}_{field}"] for field in _KEPT)) for end in _ENDS)
     tape.top, tape.low = RunningTopK.of(top, largest=True), RunningTopK.of(low, largest=False)
-    tape.moments = RunningMoments.of(arrays)
+    tape.statistics = RunningStatistics.of(arrays)
     tape.missing, tape.missing_clips = np.array(arrays["missing"]), int(arrays["missing_clips"][0])
     return tape
 
@@ -185,6 +185,6 @@ def _check(path: Path, layer: LayerEvidence, units: int, clips: int) -> None:
             raise damaged_file(path, f"layer {layer.name!r} has clips of other units")
         if kept.rows.size and not (kept.rows.min() >= -1 and kept.rows.max() < clips):
             raise damaged_file(path, f"layer {layer.name!r} names clips that are not in the index")
-    moments = layer.moments
-    if any(m.shape != (units,) for m in (moments.mean, moments.std, moments.low, moments.high)):
+    statistics = layer.statistics
+    if any(m.shape != (units,) for m in (statistics.mean, statistics.std, statistics.low, statistics.high)):
         raise damaged_file(path, f"layer {layer.name!r} has statistics of other units")

@@ -83,7 +83,7 @@ def _merged_tapes(files: Sequence[Path], layers: int) -> list[LayerTape]:
 def _with_counts(layer: RecordedLayer, tape: LayerTape) -> RecordedLayer:
     return replace(
         layer,
-        clips=tape.moments.clips,
+        clips=tape.statistics.clips,
         missing_units=int(tape.missing.sum()),
         missing_clips=tape.missing_clips,
     )

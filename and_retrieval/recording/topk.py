@@ -1,4 +1,4 @@
-"""Running top-k, bottom-k and moments of every unit: plain arrays, fed batch by batch, mergeable.
+"""Running top-k, bottom-k and statistics of every unit: plain arrays, fed batch by batch, mergeable.
 
 Memory is O(units x k), whatever the number of clips. One clip beats another if it is stronger, or
 equally strong and in a lower row. This order is total, so neither the order of the batches nor the
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..types import Floats, Ints, Kept, Moments
+from ..types import Floats, Ints, Kept, UnitStatistics
 
 _ROW_BITS = 32
 _LAST_ROW = 2**31 - 1
@@ -152,7 +152,7 @@ def _strength_of(ranks: _Ranks) -> Floats:
     return (ordered ^ ((ordered >> 31) & _LAST_ROW)).view(np.float32)
 
 
-class RunningMoments:
+class RunningStatistics:
     """Mean, standard deviation, lowest and highest activation of every unit, in float64.
 
     Batches are combined by the parallel rule of Chan, Golub and LeVeque (1979). A NaN or infinite
@@ -181,7 +181,7 @@ class RunningMoments:
         """
         if values.ndim != 2 or values.shape[1] != self.units:
             raise ValueError(f"expected values of shape (n, {self.units}), got {values.shape}")
-        batch = RunningMoments(self.units)
+        batch = RunningStatistics(self.units)
         batch.clips = len(values)
         finite = np.isfinite(values)
         batch.ignored = len(values) - finite.sum(axis=0)
@@ -199,14 +199,14 @@ class RunningMoments:
         batch._high = high.max(axis=0, initial=-np.inf)
         self.merge(batch)
 
-    def merge(self, other: RunningMoments) -> None:
+    def merge(self, other: RunningStatistics) -> None:
         """Add the statistics of other clips.
 
         Raises:
             ValueError: `other` has another number of units.
         """
         if self.units != other.units:
-            raise ValueError(f"cannot merge moments of {other.units} units into {self.units}")
+            raise ValueError(f"cannot merge statistics of {other.units} units into {self.units}")
         count, other_count = self._counts(), other._counts()
         total = np.maximum(count + other_count, 1)
         difference = other._mean - self._mean
@@ -229,7 +229,7 @@ class RunningMoments:
         }
 
     @classmethod
-    def of(cls, state: Mapping[str, npt.NDArray[Any]]) -> RunningMoments:
+    def of(cls, state: Mapping[str, npt.NDArray[Any]]) -> RunningStatistics:
         """The statistics whose `state` that is."""
         running = cls(len(state["mean"]))
         running.clips, running.ignored = int(state["clips"][0]), np.array(state["ignored"])
@@ -237,14 +237,14 @@ class RunningMoments:
         running._low, running._high = np.array(state["low"]), np.array(state["high"])
         return running
 
-    def moments(self) -> Moments:
+    def statistics(self) -> UnitStatistics:
         """The statistics; `std` is the population's (divides by n); NaN for a unit without any finite activation."""
         count = self._counts()
         seen = count > 0
         std = np.sqrt(self._squares / np.maximum(count, 1))
         columns = (self._mean, std, self._low, self._high)
         mean, std, low, high = (np.where(seen, column, np.nan).astype(np.float32) for column in columns)
-        return Moments(count=self.clips, mean=mean, std=std, low=low, high=high)
+        return UnitStatistics(count=self.clips, mean=mean, std=std, low=low, high=high)
 
     def _counts(self) -> npt.NDArray[np.int64]:
         return self.clips - self.ignored

@@ -116,7 +116,7 @@ def neuron_vectors(
 
 def clip_weights(evidence: LayerEvidence) -> Floats:
     """By how much each top clip's activation exceeds the unit's mean, float32 [units, k]; 0 if it does not."""
-    excess = np.where(evidence.top.rows >= 0, evidence.top.values - evidence.moments.mean[:, None], 0)
+    excess = np.where(evidence.top.rows >= 0, evidence.top.values - evidence.statistics.mean[:, None], 0)
     weights: Floats = np.maximum(np.nan_to_num(excess), 0).astype(np.float32)
     return weights
 

@@ -59,11 +59,11 @@ def activation_curve(run: OpenRun, row: int, clip: int) -> dict[str, Any]:
     seconds, first = np.unique(np.round(when, 6), return_index=True)
     curve = np.maximum.reduceat(values[:, unit], first)
     thin = slice(None, None, max(1, -(-len(seconds) // DRAWN)))
-    moments = next(one for one in recording.layers if one.name == layer).moments
+    statistics = next(one for one in recording.layers if one.name == layer).statistics
     return {
         "seconds": np.round(seconds[thin], 4).tolist(),
         "values": [float(f"{value:.5g}") for value in curve[thin]],
-        **{name: _figure(getattr(moments, name)[unit]) for name in ("mean", "std", "low", "high")},
+        **{name: _figure(getattr(statistics, name)[unit]) for name in ("mean", "std", "low", "high")},
     }
 
 
@@ -169,7 +169,7 @@ class _Stretches:
         """Add what a window that begins at `start` gave."""
         for layer in self._run.recording.layers:
             when, values = responses[layer.name]
-            mean, reach = layer.moments.mean, layer.moments.high - layer.moments.mean
+            mean, reach = layer.statistics.mean, layer.statistics.high - layer.statistics.mean
             usual = float(np.nanmedian(reach)) if np.isfinite(reach).any() else 0.0
             scale = np.maximum(np.nan_to_num(reach), max(usual, 1e-12))
             strength = np.nan_to_num((values - mean) / scale)

@@ -71,12 +71,13 @@ def build_index(
     """
     check_writable(request.path)
     with locked(request.path, "index"):
-        shards, files = _planned(request)
+        shards, files, clips = _planned(request)
         try:
             shards.begin(files=files)
             finished = shards.finished()
-            _embed(shards, shards.missing(finished), request.embedder, progress, workers, device)
-            _merge(request.path, shards)
+            missing = shards.missing(finished)
+            _embed(shards, missing, clips, request.embedder, progress, workers, device)
+            _merge(request.path, shards, shards.finished(known=finished))
         finally:
             shards.tidy()
         resumed = len(finished) + shards.plan.manifest.shards - len(shards.plan.sizes)
@@ -96,13 +97,11 @@ def build_share(request: Request, share: tuple[int, int], progress: Progress = s
     """
     check_writable(request.path)
     with locked(request.path, "index --shard", shared=True):
-        shards, files = _planned(request)
+        shards, files, clips = _planned(request)
         shards.begin(alone=False, files=files)
-        numbers = range(share[0] - 1, len(shards.plan.sizes), share[1])
-        finished = shards.finished(alone=False)
-        missing = [number for number in numbers if number not in finished]
-        _embed(shards, missing, request.embedder, progress, 1, "cpu")
-        return ShardCount(len(numbers), len(numbers) - len(missing))
+        missing, count = shards.missing_of(share)
+        _embed(shards, missing, clips, request.embedder, progress, 1, "cpu")
+        return count
 
 
 def merge_index(path: Path) -> ClipIndex:
@@ -113,13 +112,16 @@ def merge_index(path: Path) -> ClipIndex:
     """
     with locked(path, "merge"):
         shards = Shards.open(path / FOLDER, IndexPlan)
-        shards.check_complete(shards.finished())
-        _merge(path, shards)
+        finished = shards.finished()
+        shards.check_complete(finished)
+        _merge(path, shards, finished)
         return _opened(path, shards.plan, shards.plan.manifest.shards)
 
 
-def _planned(request: Request) -> tuple[Shards[IndexPlan], Mapping[str, Writer | str | Path]]:
-    """The plan, and the files that go with it."""
+def _planned(
+    request: Request,
+) -> tuple[Shards[IndexPlan], Mapping[str, Writer | str | Path], Sequence[Clip]]:
+    """The plan, the files that go with it, and the clips that join the index."""
     embedder, folder = request.embedder, Folder(request.path, INDEX)
     old = ClipIndex.usable(request.path, embedder) if folder.exists() else None
     asked = None if request.prompts is None else check_prompts(request.prompts, "prompt")
@@ -154,7 +156,7 @@ def _planned(request: Request) -> tuple[Shards[IndexPlan], Mapping[str, Writer |
         SKIPPED: record_lines(dict.fromkeys(misses)),
         KEPT: _array(np.array(rows, np.int64)),
     }
-    return Shards(request.path / FOLDER, plan), files
+    return Shards(request.path / FOLDER, plan), files, new
 
 
 def _moment_config(moments: MomentConfig | bool | None, embedder: CheckedEmbedder) -> MomentConfig | None:
@@ -167,27 +169,27 @@ def _moment_config(moments: MomentConfig | bool | None, embedder: CheckedEmbedde
 def _embed(
     shards: Shards[IndexPlan],
     missing: Sequence[int],
+    clips: Sequence[Clip],
     embedder: CheckedEmbedder,
     progress: Progress,
     workers: int | str,
     device: str,
 ) -> None:
-    """Embed these shards."""
+    """Embed these shards; `clips` are those that join the index."""
     sizes = shards.plan.sizes
     tally = Tally(progress, sum(sizes[number] for number in missing))
-    clips = read_records(shards.planned_file(CLIPS), Clip)[shards.plan.kept :]
     here = ShardEmbedder(embedder, clips, shards, tally.within)
     job = EmbedJob(shards.path, device)
     work(job, missing, workers, lambda number: tally.add(sizes[number]), here.embed)
 
 
-def _merge(path: Path, shards: Shards[IndexPlan]) -> None:
-    """Commit the index that the finished shards make, and remove them.
+def _merge(path: Path, shards: Shards[IndexPlan], finished: Mapping[int, Stored[Receipt]]) -> None:
+    """Commit the index that the finished shards, all of them, make, and remove them.
 
     Raises:
         InputError: No clip could be read.
     """
-    finished, plan = shards.finished(), shards.plan
+    plan = shards.plan
     receipts = [finished[number] for number in range(len(plan.sizes))]
     files = [shards.file(receipt) for receipt in receipts]
     planned = read_records(shards.planned_file(CLIPS), Clip)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +13,6 @@ from ..embed.user import CheckedEmbedder
 from ..errors import InputError
 from ..progress import Progress, silent
 from ..shards.folder import Shards
-from ..shards.plan import spans
 from ..shards.tensors import Shapes, new_tensors
 from ..types import Clip, Skipped
 from .index import CLIPS, durations_of, read_in_order, read_records
@@ -43,18 +40,9 @@ class ShardEmbedder:
 
     def embed(self, number: int) -> None:
         """Embed the shard of a number."""
-        begin = time.monotonic()
-        rows = self._spans[number]
-        scratch = self.shards.scratch(number)
-        try:
-            skipped = self._write(self.clips[rows.start : rows.stop], scratch)
-            self.shards.commit(number, scratch, time.monotonic() - begin, tuple(skipped))
-        finally:
-            scratch.unlink(missing_ok=True)
-
-    @cached_property
-    def _spans(self) -> tuple[range, ...]:
-        return spans(self.shards.plan.sizes)
+        rows = self.shards.rows[number]
+        clips = self.clips[rows.start : rows.stop]
+        self.shards.leave(number, lambda path: self._write(clips, path))
 
     def _write(self, clips: Sequence[Clip], path: Path) -> list[Skipped]:
         """Write the vectors of clips; returns those that could not be read."""

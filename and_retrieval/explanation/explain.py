@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -17,9 +16,10 @@ from ..language.answers import KeptAnswers
 from ..language.rank import check_rank
 from ..progress import Announce, no_progress, silent
 from ..recording.recording import Recording
-from ..shards.folder import ShardCount, Shards
+from ..shards.folder import Receipt, ShardCount, Shards
 from ..shards.lock import locked
 from ..shards.plan import made_by
+from ..store import Stored
 from ..types import (
     Explanation,
     Kept,
@@ -111,9 +111,8 @@ def explain(
             )
             finished = shards.finished()
             for number in shards.missing(finished):
-                begin = time.monotonic()
-                store_layer(shards, number, *explainer.explain(recording.layers[number]), begin)
-            explained = _merged(recording, shards, clips.captions)
+                store_layer(shards, number, partial(explainer.explain, recording.layers[number]))
+            explained = _merged(recording, shards, shards.finished(known=finished), clips.captions)
             shards.remove()
         finally:
             shards.tidy()
@@ -131,10 +130,14 @@ def _planned(
     return Shards(recording.folder.path / FOLDER, plan)
 
 
-def _merged(recording: Recording, shards: Shards[ExplainPlan], captions: Sequence[str]) -> Explained:
+def _merged(
+    recording: Recording,
+    shards: Shards[ExplainPlan],
+    finished: Mapping[int, Stored[Receipt]],
+    captions: Sequence[str],
+) -> Explained:
     """Commit the explanations of all layers; one layer at a time is held in memory."""
     acoustics: dict[str, LayerAcoustics] = {}
-    finished = shards.finished()
     with ExplanationWriter(recording) as writer:
         for number, layer in enumerate(recording.manifest.layers):
             units, measured = read_layer(shards.file(finished[number]))

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -24,27 +23,24 @@ _ACOUSTICS = b"acoustics"
 def store_layer(
     shards: Shards[ExplainPlan],
     number: int,
-    units: Sequence[Explanation],
-    acoustics: LayerAcoustics | None,
-    begin: float,
+    explain: Callable[[], tuple[Sequence[Explanation], LayerAcoustics | None]],
 ) -> None:
-    """Commit the explanations of a layer.
+    """Explain a layer, and commit its explanations.
 
     Args:
         shards: The plan, and where to put the shards.
         number: Place of the layer.
-        units: All its units.
-        acoustics: See `acoustics.measured_acoustics`.
-        begin: When the work on it began, by `time.monotonic`.
+        explain: Gives all its units, and what `acoustics.measured_acoustics` gives.
     """
-    note = json.dumps(None if acoustics is None else asdict(acoustics))
-    table = columns.table(units, Explanation).replace_schema_metadata({_ACOUSTICS: note.encode()})
-    scratch = shards.scratch(number)
-    try:
-        pq.write_table(table, scratch, compression="zstd")
-        shards.commit(number, scratch, time.monotonic() - begin)
-    finally:
-        scratch.unlink(missing_ok=True)
+
+    def write(path: Path) -> tuple[()]:
+        units, acoustics = explain()
+        note = json.dumps(None if acoustics is None else asdict(acoustics))
+        table = columns.table(units, Explanation).replace_schema_metadata({_ACOUSTICS: note.encode()})
+        pq.write_table(table, path, compression="zstd")
+        return ()
+
+    shards.leave(number, write)
 
 
 def read_layer(path: Path) -> tuple[pa.Table, LayerAcoustics | None]:

@@ -85,7 +85,7 @@ def record(
             finished = begun.shards.finished()
             missing = begun.shards.missing(finished)
             _record_shards(begun, missing, announce, workers, trust_remote_code)
-            merge_recording(folder, index, begun.shards, begun.shards.finished())
+            merge_recording(folder, index, begun.shards, begun.shards.finished(known=finished))
         finally:
             begun.shards.tidy()
         count = ShardCount(len(begun.shards.plan.sizes), len(finished))
@@ -115,11 +115,9 @@ def record_share(
     with locked(folder.path, "record --shard", shared=True):
         begun = _begin(target, index, folder, layers, config or RecordConfig())
         begun.shards.begin(alone=False)
-        mine = range(share[0] - 1, len(begun.shards.plan.sizes), share[1])
-        finished = begun.shards.finished(alone=False)
-        missing = [number for number in mine if number not in finished]
+        missing, count = begun.shards.missing_of(share)
         _record_shards(begun, missing, announce, 1, False)
-        return ShardCount(len(mine), len(mine) - len(missing))
+        return count
 
 
 def merge(index: ClipIndex, run: str) -> Recording:
@@ -216,8 +214,7 @@ def _finished_before(folder: Folder, shards: Shards[RecordPlan]) -> int | None:
 
 def _response(target: Target, plans: Sequence[LayerPlan], index: ClipIndex, device: torch.device) -> str:
     """Hash of all layers' response to noise as long as most clips are; of nothing if the network cannot hear that."""
-    [(usual, _)] = Counter(clip.duration for clip in index.clips).most_common(1)
-    samples = max(1, round(usual * target.sample_rate))
+    samples = max(1, round(_usual_duration(index) * target.sample_rate))
     noise = np.random.default_rng(0).uniform(-0.3, 0.3, samples).astype(np.float32)
     digest = hashlib.sha256()
     with suppress(InputError):
@@ -251,13 +248,19 @@ def _plans(
     target: Target, names: Sequence[str], index: ClipIndex, config: RecordConfig, device: torch.device
 ) -> tuple[LayerPlan, ...]:
     """How to read the layers, after trials that the network's response to a clip depends on that clip alone."""
-    [(usual, _)] = Counter(clip.duration for clip in index.clips).most_common(1)
+    usual = _usual_duration(index)
     lengths = (*TRIAL_SECONDS, usual)
     tried = (usual, *TRIAL_SECONDS)
     check_repeatable(target, names, device, tried)
     plans = plan_layers(target, names, config.pooling, device, lengths)
     check_independent(target, plans, device, config.batch, tried)
     return plans
+
+
+def _usual_duration(index: ClipIndex) -> float:
+    """The length in seconds that most clips of an index have."""
+    [(seconds, _)] = Counter(clip.duration for clip in index.clips).most_common(1)
+    return seconds
 
 
 def _recorded(plan: LayerPlan) -> RecordedLayer:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +21,6 @@ from ..network.plan import LayerPlan
 from ..network.probe import probe, read_batches
 from ..progress import Progress, silent
 from ..shards.folder import Shards
-from ..shards.plan import spans
 from ..shards.tensors import Shapes, Tensors, new_tensors
 from ..targets import load_target, weights_hash
 from ..types import Clip, Floats, Ints, Skipped, Target
@@ -89,18 +86,8 @@ class Recorder:
 
     def record(self, number: int) -> None:
         """Record the shard of a number."""
-        begin = time.monotonic()
-        rows = self._spans[number]
-        scratch = self.shards.scratch(number)
-        try:
-            skipped = self._write(rows, scratch)
-            self.shards.commit(number, scratch, time.monotonic() - begin, tuple(skipped))
-        finally:
-            scratch.unlink(missing_ok=True)
-
-    @cached_property
-    def _spans(self) -> tuple[range, ...]:
-        return spans(self.shards.plan.sizes)
+        rows = self.shards.rows[number]
+        self.shards.leave(number, lambda path: self._write(rows, path))
 
     def _write(self, rows: range, path: Path) -> list[Skipped]:
         """Write what the network leaves of these clips; returns those that could not be read or heard."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import Generic, TypeVar
 
 from ..config import fingerprint
@@ -14,7 +16,7 @@ from ..errors import AndRetrievalError, InputError
 from ..files import SCRATCH
 from ..store import Folder, Stored, Writer
 from ..types import Skipped
-from .plan import Plan
+from .plan import Plan, spans
 
 FOLDER = "shards"
 PLAN = "plan.json"
@@ -38,6 +40,9 @@ class Receipt:
     number: int
     seconds: float
     skipped: tuple[Skipped, ...] = ()
+
+
+NONE_YET: Mapping[int, Stored[Receipt]] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +79,11 @@ class Shards(Generic[AnyPlan]):
         """Identifies what decides the shards."""
         return fingerprint(self.plan.decides)
 
+    @cached_property
+    def rows(self) -> tuple[range, ...]:
+        """The clips (or whatever the work is about) of every shard, by their places."""
+        return spans(self.plan.sizes)
+
     def begin(self, alone: bool = True, files: Mapping[str, Writer | str | Path] | None = None) -> None:
         """Write the plan; finished shards stay where the plan that is there decides the same.
 
@@ -109,17 +119,20 @@ class Shards(Generic[AnyPlan]):
         """
         return Folder(self.path, "plan", PLAN).open(type(self.plan)).file(name)
 
-    def finished(self, alone: bool = True) -> Mapping[int, Stored[Receipt]]:
+    def finished(
+        self, alone: bool = True, known: Mapping[int, Stored[Receipt]] = NONE_YET
+    ) -> Mapping[int, Stored[Receipt]]:
         """The finished shards by number, their files verified.
 
         Args:
             alone: Whether nobody else works here; then everything else in the folder is removed.
+            known: What an earlier call gave; the files of these shards are not verified again.
         """
         receipts: dict[int, Stored[Receipt]] = {}
         written = Folder(self.path, "plan", PLAN).open(type(self.plan)).files.values()
         keep = {PLAN, *(entry.path for entry in written)}
         for number in range(len(self.plan.sizes)):
-            stored = self._verified(number)
+            stored = known.get(number) or self._verified(number)
             if stored is not None:
                 receipts[number] = stored
                 keep |= {stored.folder.manifest_name, *(entry.path for entry in stored.files.values())}
@@ -133,6 +146,17 @@ class Shards(Generic[AnyPlan]):
         """Numbers of the shards that are not among the finished ones."""
         return [number for number in range(len(self.plan.sizes)) if number not in among]
 
+    def missing_of(self, share: tuple[int, int]) -> tuple[list[int], ShardCount]:
+        """Of a share of the shards while others do the rest: those that are not finished, and how many there are.
+
+        Args:
+            share: (i, n): every n-th shard, from the i-th on, counted from 1.
+        """
+        numbers = range(share[0] - 1, len(self.plan.sizes), share[1])
+        finished = self.finished(alone=False)
+        missing = [number for number in numbers if number not in finished]
+        return missing, ShardCount(len(numbers), len(numbers) - len(missing))
+
     def check_complete(self, finished: Mapping[int, Stored[Receipt]]) -> None:
         """Raise InputError unless all shards are finished; the message names those that are missing."""
         missing = self.missing(finished)
@@ -143,6 +167,21 @@ class Shards(Generic[AnyPlan]):
                 f"{len(missing)} of {len(self.plan.sizes)} shards are missing in {self.path} (numbers {named}{more}); "
                 "run the calls with --shard again, those that are there are kept"
             )
+
+    def leave(self, number: int, write: Callable[[Path], Iterable[Skipped]]) -> None:
+        """Do a shard, and leave its file and receipt.
+
+        Args:
+            number: Its place in the plan.
+            write: Writes its content to a path; returns the clips that could not be used, with the reason.
+        """
+        begin = time.monotonic()
+        scratch = self.scratch(number)
+        try:
+            skipped = tuple(write(scratch))
+            self.commit(number, scratch, time.monotonic() - begin, skipped)
+        finally:
+            scratch.unlink(missing_ok=True)
 
     def scratch(self, number: int) -> Path:
         """An empty file for the content of a shard, to be committed."""

@@ -69,7 +69,7 @@ def recording(tmp_path_factory: pytest.TempPathFactory) -> Recording:
         hertz = 100 * 2 ** random.uniform(0, 4.5)
         tone = np.sin(2 * np.pi * hertz * times) + 0.02 * random.standard_normal(len(times))
         sound = 10 ** random.uniform(-2, -0.5) * tone / 1.1
-        soundfile.write(folder / "sounds" / f"{number}.wav", sound, RATE, subtype="FLOAT")
+        soundfile.write(folder / "sounds" / f"{number}.wav", sound, RATE, subtype="PCM_24")
     index = ClipIndex.build(folder / "sounds", FakeEmbedder(), folder / "index")
     return record(load(), index, config=RecordConfig(hold_out="0.1"))
 

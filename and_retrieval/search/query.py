@@ -129,10 +129,17 @@ class Terms:
 
     def scores(self, near: Near) -> Floats:
         """Score of everything that is searched, float32 [n], see the module."""
-        wanted = near(self.plus).min(axis=1)
-        unwanted = near(self.minus).max(axis=1, initial=0)
-        scores: Floats = wanted - unwanted
+        plus, minus = self.split(near)
+        scores: Floats = plus.min(axis=1) - minus.max(axis=1, initial=0)
         return scores
+
+    def split(self, near: Near) -> tuple[Floats, Floats]:
+        """How near everything is to the terms to have, and to those to lack: float32 [n, terms] each.
+
+        `near` is called once, because it looks at all that is searched.
+        """
+        of_terms = near(np.concatenate([self.plus, self.minus]))
+        return of_terms[:, : len(self.plus)], of_terms[:, len(self.plus) :]
 
 
 def embed_query(query: Query, index: ClipIndex, units: Floats, needs: Thresholds = NO_THRESHOLDS) -> Terms:
@@ -237,7 +244,7 @@ def calibrated(terms: Terms, z: Near) -> Calibrated:
         terms: The query.
         z: How many standard deviations texts and sounds are above the background, see `thresholds`.
     """
-    plus, minus = z(terms.plus).T, z(terms.minus).T
+    plus, minus = (of_terms.T for of_terms in terms.split(z))
     share = plus / terms.needs[:, None]
     weakest = share.argmin(axis=0)
     return Calibrated(

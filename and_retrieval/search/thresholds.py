@@ -81,10 +81,8 @@ def index_thresholds(index: ClipIndex) -> Thresholds:
     key = f"{index.digest()} {index.moment_config} {index.concept_key}"
     if key not in _known:
         rows = np.linspace(0, len(index.clips) - 1, min(len(index.clips), CLIPS)).astype(np.int64)
-        z, of_texts = (
-            clip_deviations(index, queries, rows)
-            for queries in (clip_directions(index, rows), centred_background(index))
-        )
+        queries = np.concatenate([clip_directions(index, rows), centred_background(index)])
+        z, of_texts = np.split(clip_deviations(index, queries, rows), [len(rows)], axis=1)
         files = np.array([index.clips[row].sha256 for row in rows])
         z[files[:, None] == files] = -np.inf
         best = z.max(axis=0)

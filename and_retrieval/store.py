@@ -95,6 +95,15 @@ class Home:
             raise unknown_name("index", name, self.indexes(), remedy)
         return folder
 
+    def named_run(self, where: str) -> Folder:
+        """Folder of the existing run NAME/RUN; raises InputError with the runs there are for another name."""
+        name, _, run = where.partition("/")
+        if not run:
+            known = self.runs(name) if self.index(name).exists() else []
+            runs = f", one of {', '.join(f'{name}/{run}' for run in known)}" if known else ""
+            raise InputError(f"{where!r} names no run; write NAME/RUN{runs}")
+        return self.require_run(name, run)
+
     def require_run(self, name: str, run: str) -> Folder:
         """Folder of an existing run; for an unknown name, raises InputError with the names of the known runs."""
         self.require_index(name)

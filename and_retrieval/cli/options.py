@@ -252,15 +252,10 @@ def opened(name: str, args: argparse.Namespace, device: str = "cpu") -> ClipInde
 
 def opened_run(where: str, args: argparse.Namespace, device: str = "cpu") -> Recording:
     """Open the run that NAME/RUN names; the embedder of its index runs on `device`."""
-    name, _, run_name = where.partition("/")
-    home = Home.find(args.home)
-    if not run_name:
-        known = ", ".join(f"{name}/{run}" for run in home.runs(name)) if home.index(name).exists() else ""
-        raise InputError(f"{where!r} names no run; write NAME/RUN{', one of ' + known if known else ''}")
-    folder = home.require_run(name, run_name)
+    folder = Home.find(args.home).named_run(where)
     from ..recording.recording import Recording
 
-    return Recording.open(folder, opened(name, args, device))
+    return Recording.open(folder, opened(where.partition("/")[0], args, device))
 
 
 def only_run(name: str, args: argparse.Namespace) -> str:

@@ -112,10 +112,7 @@ class OpenRuns:
             InputError: There is no such run, or it is damaged.
             StaleError: It was recorded on other clips than its index has.
         """
-        name, slash, run = where.partition("/")
-        if not (name and slash and run):
-            raise InputError(f"{where!r} names no run; write NAME/RUN")
-        folder = self.home.require_run(name, run)
+        folder, name = self.home.named_run(where), where.partition("/")[0]
         stamp = _stamp(self.home.index(name), folder, explanation_folder(folder))
         with self._lock:
             index = self.index(name)

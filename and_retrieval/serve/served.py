@@ -69,9 +69,8 @@ class Served:
     def run(self, where: str) -> OpenRun:
         """A run by NAME/RUN; raises `RefusedError` where there is none of that name."""
         runs = self.runs()
-        name, _, run = where.partition("/")
         with _known():
-            self.home.require_run(name, run)
+            self.home.named_run(where)
         return runs.run(where)
 
     def index(self, name: str) -> ClipIndex:

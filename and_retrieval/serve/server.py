@@ -60,12 +60,7 @@ class PageServer:
         """
         PORTS.check("port", port)
         if start is not None:
-            name, slash, run = start.partition("/")
-            if not slash:
-                runs = home.runs(name) if home.index(name).exists() else []
-                known = f", one of {', '.join(f'{name}/{run}' for run in runs)}" if runs else ""
-                raise InputError(f"{start!r} names no run; write NAME/RUN{known}")
-            home.require_run(name, run)
+            home.named_run(start)
         listening = _listening(port)
         port = int(listening.getsockname()[1])
         served = Served(home, start, embedder, device)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -14,6 +15,7 @@ from .parameters import Filters, Limit, Offset, Run, Sort, Texts, Unit, Units, g
 from .served import Server
 
 if TYPE_CHECKING:
+    from ..types import Explanation
     from .opened import OpenRun
 
 PAGE = 100  # units or clips in an answer, unless asked for otherwise
@@ -96,17 +98,24 @@ def searched_units(opened: OpenRun, asked: Any, mask: Any, offset: int, limit: i
     if not total:
         return _answered(opened, {"query": str(asked), "for": "neurons", "nothing": False}, [], 0, offset)
     among = None if mask.all() else mask
-    explanations = opened.table.explanations if opened.explained else None
+    explained: dict[int, Explanation] = {}
+
+    def explanations(rows: Sequence[int]) -> Sequence[Explanation]:
+        explained.update(zip(rows, opened.table.explanations(rows), strict=True))
+        return [explained[row] for row in rows]
+
     wanted = max(1, min(offset + limit, total))
     measured = measured_matches(asked, opened.table.explained, among)
-    best = best_units(opened.recording, explanations, asked, wanted, among, measured)
+    known = explanations if opened.explained else None
+    best = best_units(opened.recording, known, asked, wanted, among, measured)
     answer = verdict(
         asked, "neurons", best, unknown_texts(opened.recording.index, [*asked.texts, *asked.minus])
     )
-    place = opened.recording.unit_index.row
-    rows = [place(f"{unit['layer']}:{unit['unit']}") for unit in best[offset:]]
-    explained = explanations(rows) if explanations else [None] * len(rows)
-    results = [{**unit, **opened.table.facts(of)} for unit, of in zip(best[offset:], explained, strict=True)]
+    row = opened.recording.unit_index.row
+    results = [
+        {**unit, **opened.table.facts(explained.get(row(f"{unit['layer']}:{unit['unit']}")))}
+        for unit in best[offset:]
+    ]
     return _answered(opened, answer, results, total, offset)
 
 

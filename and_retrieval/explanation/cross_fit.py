@@ -61,13 +61,13 @@ def cross_fitted_predictions(
     clips: DescribedClips,
     bank: ConceptBank,
     config: LabelConfig,
-) -> tuple[Rows, Floats, Floats] | None:
+) -> tuple[Rows, Ints, Floats, Floats] | None:
     """What labels made without a clip say of it, for every clip and every unit of a layer.
 
     Returns:
-        Rows of the clips, int [clips]; the activations, float32 [clips, units]; the predictions, float32 [units,
-        clips], the standardised similarity of each clip to the label. None with fewer than `LEAST_CLIPS` clips or
-        fewer than `FOLDS` files.
+        Rows of the clips, int [clips]; their folds, int32 [clips]; the activations, float32 [clips, units]; the
+        predictions, float32 [units, clips], the standardised similarity of each clip to the label. None with fewer than
+        `LEAST_CLIPS` clips or fewer than `FOLDS` files.
     """
     rows, activations = all_activations(recording, layer.name)
     fold = folds_of(recording, rows)
@@ -84,7 +84,7 @@ def cross_fitted_predictions(
         labels = labels_of(evidence, rows[~out], activations[~out], clips, bank, config)
         chosen = np.array([column[unit[0].concept] if unit else -1 for unit in labels])
         predictions[:, out] = np.where(chosen[:, None] >= 0, standard[out][:, chosen].T, 0)
-    return rows, activations, predictions
+    return rows, fold, activations, predictions
 
 
 def cross_fitted_tests(
@@ -100,7 +100,7 @@ def cross_fitted_tests(
     fitted = cross_fitted_predictions(recording, layer, clips, bank, config)
     if fitted is None:
         return [None] * len(labels), [None] * len(labels)
-    rows, activations, predictions = fitted
+    rows, fold, activations, predictions = fitted
     groups = recording.files_of(rows)
     tests = unit_tests(
         faithfulness(
@@ -114,9 +114,7 @@ def cross_fitted_tests(
         ),
         activations,
     )
-    measured = cross_fitted_rivals(
-        activations, recording.qualities[rows], folds_of(recording, rows), predictions, groups
-    )
+    measured = cross_fitted_rivals(activations, recording.qualities[rows], fold, predictions, groups)
     return tests, kinds(np.array([test is not None and test.reliable for test in tests]), measured)
 
 

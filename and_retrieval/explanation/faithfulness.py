@@ -130,7 +130,6 @@ def faithfulness(
     """
     labels = labels.reshape(len(labels), -1)
     _check(activations, similarity, labels, groups)
-    read = _readable(activations)
     table = np.full((len(_COLUMNS), len(labels)), np.nan)
     table[_COLUMNS.index("p_value")] = 1
     groups = np.arange(len(activations)) if groups is None else groups

@@ -162,8 +162,11 @@ class Pruned:
 
         The logit gap is in logits less their mean over all classes.
         """
-        rows = [COLUMNS, ("---",) * len(COLUMNS), *(self._row(place) for place in range(len(self.budgets)))]
+        rows = [COLUMNS, ("---",) * len(COLUMNS), *self._rows()]
         return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+    def _rows(self) -> list[tuple[str, ...]]:
+        return [self._row(place) for place in range(len(self.budgets))]
 
     def _row(self, place: int) -> tuple[str, ...]:
         budget = self.budgets[place]
@@ -204,10 +207,9 @@ class Pruned:
         if curve is not None and len(curve.gaps) > 1:
             picture = base64.b64encode(draw_curves(curve, "png")).decode()
             drawn = f'<img alt="gap over the share of units pruned" width="520" src="data:image/png;base64,{picture}">'
-        rows = [line.strip("| ").split(" | ") for line in self.table().splitlines()]
         body = "".join(
             f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in row)}</tr>"
-            for row in (rows[0], *rows[2:])
+            for row in (COLUMNS, *self._rows())
         )
         why = f"<p>not measured: {html.escape(self.unmeasured)}</p>" if self.unmeasured else ""
         title = html.escape(f"{' + '.join(self.concepts)}, {self.selector}")

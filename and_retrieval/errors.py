@@ -41,6 +41,18 @@ class OldFormatError(StaleError):
     """Stored results have the format of another version; making them again replaces them."""
 
 
+def defect(error: BaseException) -> str:
+    """An error that is no fault of the user's, in one line."""
+    return " ".join(f"defect: {type(error).__name__}: {error}".split())
+
+
+def first_of(names: Iterable[object], most: int) -> str:
+    """Names for a message: the first `most` of them, and how many more there are."""
+    texts = list(map(str, names))
+    rest = f" and {len(texts) - most} more" if len(texts) > most else ""
+    return ", ".join(texts[:most]) + rest
+
+
 def unknown_name(kind: str, name: str, known: Iterable[str], remedy: str = "") -> InputError:
     """An `InputError` for a name that does not exist; its message lists close matches, or all known names."""
     known = sorted(known)

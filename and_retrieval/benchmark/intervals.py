@@ -8,7 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
-from .measures import Doubles, Places
+from ..numerics import Doubles, Places
 
 DRAWS = 1000
 COVERAGE = 0.95

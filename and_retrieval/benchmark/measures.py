@@ -12,10 +12,10 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import gammaln
 
+from ..numerics import Doubles, Places
+
 Scores = npt.NDArray[np.floating[Any]]
 Truth = npt.NDArray[np.bool_]
-Doubles = npt.NDArray[np.float64]
-Places = npt.NDArray[np.intp]
 
 
 def best_first(scores: Scores, truth: Truth) -> Truth:

@@ -24,6 +24,7 @@ from ..clips.index import ClipIndex
 from ..clips.source import load_clips
 from ..config import ClipConfig, fingerprint
 from ..embed.prompts import BARE, concept_vectors
+from ..numerics import Doubles, Places
 from ..progress import Progress, silent
 from ..store import Home
 from ..types import Clip, Embedder, Floats
@@ -59,7 +60,7 @@ class Question:
     items: Floats
     query_says: sparse.csr_matrix
     item_says: sparse.csr_matrix
-    clips: m.Places
+    clips: Places
 
     def ranked(self) -> Iterator[m.Truth]:
         """Which items are right, best first, for some queries at a time: bool [some queries, items]."""
@@ -173,7 +174,7 @@ class Labelled:
         ordering = m.Ordering(scores.T[places], right)
         count = right.sum(axis=1)
 
-        def statistics(weights: m.Doubles | None) -> dict[str, float]:
+        def statistics(weights: Doubles | None) -> dict[str, float]:
             ranks = ordering.first_ranks(weights)
             recall = {f"R@{k}": float((ranks <= k).sum() / np.isfinite(ranks).sum()) for k in RANKS}
             return {"mAP": float(np.nanmean(ordering.average_precision(weights))), **recall}
@@ -191,7 +192,7 @@ class Labelled:
         return {"class_to_audio": of_classes, "zero_shot": zero_shot}
 
 
-def incidence(rows: m.Places, texts: m.Places, count: int, width: int) -> sparse.csr_matrix:
+def incidence(rows: Places, texts: Places, count: int, width: int) -> sparse.csr_matrix:
     """Sparse [count, width] with 1 where a row says a text, see `Question`."""
     return sparse.csr_matrix((np.ones(len(rows), np.int32), (rows, texts)), shape=(count, width))
 

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..errors import first_of
 from .options import Result, add_device, add_embedder, add_verb, device_of, opened_run
 
 if TYPE_CHECKING:
@@ -72,11 +73,8 @@ def answer(args: argparse.Namespace) -> tuple[Result, str]:
 def _table(checks: tuple[Check, ...]) -> list[str]:
     rows = [("", "units", "concept", "expected", "found")]
     for check in checks:
-        rest = f" and {len(check.having) - SHOWN} more" if len(check.having) > SHOWN else ""
-        having = (
-            f"{', '.join(check.having[:SHOWN])}{rest}"
-            or f"none of {check.units} units ({check.tested} tested)"
-        )
+        none = f"none of {check.units} units ({check.tested} tested)"
+        having = first_of(check.having, SHOWN) or none
         one = check.expectation
         verdict = "ok" if check.passed else "FAIL"
         rows.append((verdict, one.units, one.concept, "yes" if one.expected else "no", having))

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from .. import interruption
-from ..errors import AndRetrievalError, InputError
+from ..errors import AndRetrievalError, InputError, defect
 from ..files import one_line
 
 TRACEBACK_VARIABLE = "AND_RETRIEVAL_TRACEBACK"
@@ -129,7 +129,7 @@ def complain(error: BaseException) -> int:
             f"{place}{error.strerror}; check the space, the permissions and the path, then run the command again"
         )
         return USER
-    say(f"defect: {reason} (set {TRACEBACK_VARIABLE}=1 to see where)")
+    say(f"{defect(error)} (set {TRACEBACK_VARIABLE}=1 to see where)")
     return DEFECT
 
 

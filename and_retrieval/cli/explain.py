@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ..choices import COUNT, COUNT_OR_NONE, EVIDENCE, OPEN_CONCEPTS, RANKS, SCORES
 from ..concepts import BUILT_IN, DEFAULT_BANK, OWN_LABELS
 from ..config import LabelConfig, OpenConceptConfig, SummaryConfig
+from ..errors import first_of
 from .options import (
     Result,
     add_device,
@@ -145,6 +146,5 @@ def _left_out(unknown: Sequence[str]) -> str:
     """A line about the concepts that the embedder does not know; nothing where it knows all."""
     if not unknown:
         return ""
-    shown = ", ".join(unknown[:UNKNOWN_TOLD])
-    more = f" and {len(unknown) - UNKNOWN_TOLD} more, see --json" if len(unknown) > UNKNOWN_TOLD else ""
-    return f"{len(unknown)} concepts left out, the embedder does not know them: {shown}{more}\n"
+    shown = first_of(unknown, UNKNOWN_TOLD) + (", see --json" if len(unknown) > UNKNOWN_TOLD else "")
+    return f"{len(unknown)} concepts left out, the embedder does not know them: {shown}\n"

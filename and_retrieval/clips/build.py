@@ -14,6 +14,7 @@ from ..config import ClipConfig, MomentConfig
 from ..embed.prompts import check_prompts, templates_of
 from ..embed.user import CheckedEmbedder
 from ..errors import InputError
+from ..faiss_index import Rows
 from ..files import check_writable
 from ..progress import Progress, Tally, silent
 from ..shards.folder import FOLDER, Receipt, ShardCount, Shards
@@ -36,7 +37,7 @@ from .index import (
     record_lines,
 )
 from .manifest import IndexManifest, IndexPlan
-from .moments import Halves, Rows, moment_counts, save_moments
+from .moments import Halves, moment_counts, save_moments
 from .shard import EmbedJob, ShardEmbedder, clip_moment_counts
 from .source import load_clips
 

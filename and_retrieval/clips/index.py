@@ -24,7 +24,7 @@ from ..errors import ChecksumError, DamagedError, InputError, OldFormatError, St
 from ..numerics import Doubles
 from ..progress import Progress, silent
 from ..shards.folder import ShardCount
-from ..store import INDEX, Folder, Writer
+from ..store import INDEX, Folder, Writer, parsed
 from ..types import Clip, Embedder, Floats, Skipped
 from .files import UnreadableAudioError
 from .manifest import IndexManifest
@@ -399,12 +399,8 @@ def read_records(path: Path, kind: type[Record]) -> tuple[Record, ...]:
     Raises:
         DamagedError: A line does not hold such a record.
     """
-    from pydantic import TypeAdapter, ValidationError
-
     lines = path.read_bytes().splitlines()
     try:
-        return tuple(TypeAdapter(tuple[kind, ...]).validate_json(b"[" + b",".join(lines) + b"]", strict=True))  # type: ignore[valid-type]
-    except ValidationError as error:
-        flaw = error.errors(include_url=False, include_input=False)[0]
-        place = ".".join(map(str, flaw["loc"]))
-        raise DamagedError(f"{path} is damaged ({place}: {flaw['msg']}); make the {INDEX} again") from None
+        return parsed(b"[" + b",".join(lines) + b"]", tuple[kind, ...])  # type: ignore[valid-type]
+    except InputError as error:
+        raise DamagedError(f"{path} is damaged ({error}); make the {INDEX} again") from None

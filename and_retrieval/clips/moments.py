@@ -16,10 +16,10 @@ import numpy.typing as npt
 
 from ..config import MomentConfig
 from ..errors import InputError
+from ..faiss_index import Rows
 from ..numerics import Doubles, chunks
 from ..types import Floats, Spans
 
-Rows = npt.NDArray[np.int64]
 Halves = npt.NDArray[np.float16]
 
 CHUNK_BYTES = 2**26

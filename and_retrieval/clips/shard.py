@@ -11,13 +11,14 @@ import numpy as np
 from ..embed import checked_embedder, load_embedder
 from ..embed.user import CheckedEmbedder
 from ..errors import InputError
+from ..faiss_index import Rows
 from ..progress import Progress, silent
 from ..shards.folder import Shards
 from ..shards.tensors import Shapes, new_tensors
 from ..types import Clip, Skipped
 from .index import CLIPS, durations_of, read_in_order, read_records
 from .manifest import IndexManifest, IndexPlan
-from .moments import Rows, moment_counts, moment_spans
+from .moments import moment_counts, moment_spans
 
 BATCH = 32  # clips read, decoded and embedded at a time
 

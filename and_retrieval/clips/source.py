@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from ..choices import check_hold_out
 from ..config import ClipConfig
-from ..errors import InputError
+from ..errors import InputError, first_of
 from ..files import named_file, plain_name
 from ..types import Clip, Floats, ProbeSet, Skipped
 from .files import EXTENSIONS, AudioInfo, UnreadableAudioError, audio_info, file_digest, read_window
@@ -230,10 +230,9 @@ def _joined(rows: Iterable[Row]) -> tuple[list[Row], list[str]]:
             lines.append(row.line)
     if not lines:
         return list(joined.values()), []
-    rest = f" and {len(lines) - LINES_TOLD} more" if len(lines) > LINES_TOLD else ""
     note = (
         f"{len(lines)} lines give a file another label or fold than an earlier line does; the first is kept, not "
-        f"lines {', '.join(map(str, lines[:LINES_TOLD]))}{rest}"
+        f"lines {first_of(lines, LINES_TOLD)}"
     )
     return list(joined.values()), [note]
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -17,12 +16,11 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from ..files import SCRATCH, cache_folder, replacing
+from ..files import cache_folder, is_abandoned, replacing
 from ..types import Floats
 
 DIGEST = "sha256"
 LARGEST = 256 << 20  # bytes of all files
-ABANDONED = 24 * 3600.0  # seconds after which a scratch file counts as left behind
 
 
 def cached_vectors(
@@ -72,5 +70,5 @@ def _forget_oldest(folder: Path) -> None:
     total = 0
     for state, path in files:
         total += state.st_size
-        if total > LARGEST or (path.name.endswith(SCRATCH) and state.st_mtime < time.time() - ABANDONED):
+        if total > LARGEST or is_abandoned(path):
             path.unlink(missing_ok=True)

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from ..numerics import Array
 from ..recording.activations import HELD_OUT, SEEN
 from ..recording.recording import Recording
 from ..types import Floats, Kind, Label, UnitFaithfulness
 from .faithfulness import Faithfulness, faithfulness, left_over
 from .kinds import kinds, rivals
-
-Array = npt.NDArray[Any]
 
 LEAST_HELD_OUT = 20  # clips; with fewer no test could tell a label from chance
 

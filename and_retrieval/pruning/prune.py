@@ -17,7 +17,7 @@ from ..choices import ABLATIONS, BUDGET, COUNT, RANDOM, SELECTORS, known_name
 from ..clips.index import clip_place
 from ..concepts import ConceptBank, load_bank, merge_banks
 from ..config import DEFAULT_ABLATION, DEFAULT_SELECTOR, DRAWS
-from ..errors import InputError, StaleError
+from ..errors import InputError, StaleError, first_of
 from ..explanation.space import concept_directions
 from ..explanation.stored import is_explained, load_explained
 from ..files import check_writable
@@ -299,8 +299,8 @@ def _same_weights(recording: Recording, target: Target) -> str:
     if loaded != known.weights:
         drawn = _drawn_at_load(recording, target)
         remedy = (
-            f"{_listed(drawn)} differ each time the target is loaded; load them from a file, or set torch.manual_seed "
-            f"in its function, then {recording.remedy}"
+            f"{first_of(drawn, 3)} differ each time the target is loaded; load them from a file, or set "
+            f"torch.manual_seed in its function, then {recording.remedy}"
             if drawn
             else recording.remedy
         )
@@ -323,11 +323,6 @@ def _drawn_at_load(recording: Recording, target: Target) -> tuple[str, ...]:
         for module in (target.module, again.module)
     ]
     return tuple(name for name in changed_entries(*entries) if name not in recording.manifest.changing)
-
-
-def _listed(names: Sequence[str], shown: int = 3) -> str:
-    rest = f" and {len(names) - shown} more" if len(names) > shown else ""
-    return ", ".join(names[:shown]) + rest
 
 
 def _distinct(concepts: Sequence[str]) -> tuple[str, ...]:

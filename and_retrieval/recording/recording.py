@@ -97,6 +97,10 @@ class Recording:
         """The evidence of every layer."""
         return load_evidence(self.stored.file(EVIDENCE), self.manifest.layers, self.manifest.index_clips)
 
+    def layer(self, name: str) -> LayerEvidence:
+        """The evidence of the layer of that name, which was recorded."""
+        return next(layer for layer in self.layers if layer.name == name)
+
     @cached_property
     def unit_index(self) -> UnitIndex:
         """The neuron vectors of all units."""

@@ -69,7 +69,7 @@ class Results(list[dict[str, Any]]):
 
     def _row(self, unit: Mapping[str, Any], heard: bool) -> tuple[str, ...]:
         labels = ", ".join(label["concept"] for label in unit["labels"][:_LABELS])
-        evidence = next(layer for layer in self._recording.layers if layer.name == unit["layer"])
+        evidence = self._recording.layer(unit["layer"])
         row = int(evidence.top.rows[unit["unit"], 0])
         name = f"{unit['layer']}:{unit['unit']}"
         z = f"{unit['z']:.1f} of {unit['needed']:.1f}"

@@ -14,7 +14,7 @@ from fastapi.responses import FileResponse, JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.staticfiles import StaticFiles
 
-from ..errors import AndRetrievalError, StaleError
+from ..errors import AndRetrievalError, StaleError, defect
 from . import reading, working
 from .guard import Guard, RefusedError, refused
 from .served import Served
@@ -107,5 +107,4 @@ def _http(_: Request, error: Exception) -> JSONResponse:
 
 
 def _defect(_: Request, error: Exception) -> JSONResponse:
-    what = " ".join(f"{type(error).__name__}: {error}".split())
-    return JSONResponse({"error": f"defect: {what}"}, 500)
+    return JSONResponse({"error": defect(error)}, 500)

@@ -59,7 +59,7 @@ def activation_curve(run: OpenRun, row: int, clip: int) -> dict[str, Any]:
     seconds, first = np.unique(np.round(when, 6), return_index=True)
     curve = np.maximum.reduceat(values[:, unit], first)
     thin = slice(None, None, max(1, -(-len(seconds) // DRAWN)))
-    statistics = next(one for one in recording.layers if one.name == layer).statistics
+    statistics = recording.layer(layer).statistics
     return {
         "seconds": np.round(seconds[thin], 4).tolist(),
         "values": [float(f"{value:.5g}") for value in curve[thin]],

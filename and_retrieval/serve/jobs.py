@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from ..errors import AndRetrievalError
+from ..errors import AndRetrievalError, defect
 from ..progress import Progress
 from .guard import RefusedError
 
@@ -126,5 +126,4 @@ class Jobs:
         except AndRetrievalError as error:
             job.error, job.state = str(error), "failed"
         except Exception as error:
-            what = " ".join(f"{type(error).__name__}: {error}".split())
-            job.error, job.state = f"defect: {what}", "failed"
+            job.error, job.state = defect(error), "failed"

@@ -84,7 +84,7 @@ def clip_facts(index: ClipIndex, row: int, phrase: str | None = None) -> dict[st
 def _evidence(run: OpenRun, row: int) -> dict[str, Any]:
     """Top and bottom clips of a unit that is not explained."""
     layer, unit = run.recording.unit_index.unit(row)
-    evidence = next(one for one in run.recording.layers if one.name == layer)
+    evidence = run.recording.layer(layer)
 
     def kept(name: str) -> list[dict[str, Any]]:
         of = getattr(evidence, name)

@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import Generic, TypeVar
 
 from ..config import fingerprint
-from ..errors import AndRetrievalError, InputError
+from ..errors import AndRetrievalError, InputError, first_of
 from ..files import SCRATCH
 from ..store import Folder, Stored, Writer
 from ..types import Skipped
@@ -161,10 +161,9 @@ class Shards(Generic[AnyPlan]):
         """Raise InputError unless all shards are finished; the message names those that are missing."""
         missing = self.missing(finished)
         if missing:
-            named = ", ".join(str(number + 1) for number in missing[:NAMED])
-            more = f" and {len(missing) - NAMED} more" if len(missing) > NAMED else ""
+            named = first_of((number + 1 for number in missing), NAMED)
             raise InputError(
-                f"{len(missing)} of {len(self.plan.sizes)} shards are missing in {self.path} (numbers {named}{more}); "
+                f"{len(missing)} of {len(self.plan.sizes)} shards are missing in {self.path} (numbers {named}); "
                 "run the calls with --shard again, those that are there are kept"
             )
 

@@ -25,6 +25,7 @@ from ..types import (
     Kept,
     Kind,
     LayerEvidence,
+    OverTime,
     Reliability,
     Shown,
     UnitFaithfulness,
@@ -32,7 +33,7 @@ from ..types import (
 )
 from .acoustics import in_words, measured_acoustics
 from .cross_fit import cross_fitted_tests
-from .label_tests import LEAST_HELD_OUT, caption_tests, sound_tests, unit_kinds
+from .label_tests import caption_tests, sound_tests, unit_kinds
 from .labels import (
     DescribedClips,
     check_evidence,
@@ -45,6 +46,7 @@ from .labels import (
 from .manifest import ExplainPlan, ExplanationManifest, LayerAcoustics
 from .meanings import MeaningFinder, meaning_finder
 from .open_concepts import OpenConceptFinder, open_concept_finder
+from .over_time import held_out_over_time
 from .profiles import measured_profiles
 from .shard import FOLDER, read_layer, store_layer
 from .space import text_directions
@@ -215,30 +217,37 @@ class _Explainer:
         similarity = self.clips.similarity(self.labelling.evidence)
         concepts, clips = self.bank.concepts, self.clips
         against = clips.against(self.labelling.evidence), clips.against("captions")
-        if len(self.recording.held_out_rows) < LEAST_HELD_OUT:
-            by_sound, kinds = cross_fitted_tests(
+        if self.recording.manifest.cross_fitted:
+            by_sound, kinds, over_time = cross_fitted_tests(
                 self.recording, layer, clips, self.bank, self.labelling, labels, against[0]
             )
         else:
             by_sound = sound_tests(self.recording, layer.name, similarity, concepts, labels, against[0])
             holds = np.array([test is not None and test.reliable for test in by_sound])
             kinds = unit_kinds(self.recording, layer.name, similarity, concepts, labels, holds)
+            over_time = held_out_over_time(self.recording, layer, clips.moments, concepts, labels)
         by_captions = caption_tests(
             self.recording, layer.name, clips.text, concepts, labels, against[1], clips.captioned
         )
         return _with(
             units,
             faithfulness=by_sound,
-            reliable=[verdict(test, kind) for test, kind in zip(by_sound, kinds, strict=True)],
+            reliable=list(map(verdict, by_sound, kinds, over_time)),
             kind=kinds,
+            over_time=over_time,
             caption_faithfulness=by_captions,
         )
 
 
-def verdict(test: UnitFaithfulness | None, kind: Kind | None) -> Reliability:
-    """The result of a label's test; a label that holds fails where measured sound explains the unit better."""
+def verdict(test: UnitFaithfulness | None, kind: Kind | None, over_time: OverTime | None) -> Reliability:
+    """The result of a label's test.
+
+    A label that holds fails where measured sound explains the unit better, or where its concept is nearer at other
+    times of the clips than those at which the unit fires.
+    """
     tested = reliability(test)
-    return "fails" if kind == "acoustic" and tested == "holds" else tested
+    contradicted = over_time is not None and over_time.follows is False
+    return "fails" if tested == "holds" and (kind == "acoustic" or contradicted) else tested
 
 
 def _with(units: Sequence[Explanation], **columns: Sequence[Any]) -> list[Explanation]:

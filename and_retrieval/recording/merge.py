@@ -14,7 +14,7 @@ from ..shards.plan import spans
 from ..shards.tensors import new_tensors, open_tensors
 from ..store import Folder, Stored, Writer
 from .activations import FILE as ACTIVATIONS
-from .activations import HELD_OUT, SEEN, activation_shapes
+from .activations import PARTS, PEAKS, activation_shapes
 from .evidence import LayerTape, read_tape, save_evidence
 from .manifest import EVIDENCE, RecordedLayer, RecordPlan
 from .recording import QUALITIES_FILE
@@ -101,8 +101,9 @@ def _join_activations(files: Sequence[Path], plan: RecordPlan, path: Path) -> No
     manifest = plan.manifest
     held_out = len(manifest.held_out_rows)
     seen = manifest.index_clips - held_out if manifest.seen_rows is None else len(manifest.seen_rows)
-    whole = new_tensors(path, activation_shapes([layer.units for layer in manifest.layers], seen, held_out))
-    begin = {SEEN: 0, HELD_OUT: 0}
+    units = [layer.units for layer in manifest.layers]
+    whole = new_tensors(path, activation_shapes(units, seen, held_out, manifest.cross_fitted))
+    begin = dict.fromkeys((*PARTS, *PEAKS), 0)
     for file in files:
         part = open_tensors(file)
         for name in begin:

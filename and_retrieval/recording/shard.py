@@ -95,7 +95,7 @@ class Recorder:
         units, top_k = [plan.units for plan in self.plans], manifest.settings.top_k
         shapes = {
             **tape_shapes(units, top_k),
-            **activation_shapes(units, *self.kept.counts(rows)),
+            **activation_shapes(units, *self.kept.counts(rows), manifest.cross_fitted),
             **measured_shapes(len(rows)),
         }
         tensors = new_tensors(path, shapes)

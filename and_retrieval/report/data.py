@@ -183,6 +183,7 @@ def _unit(unit: Explanation, layer: int, numbers: _Numbers) -> dict[str, Any]:
         "kind": unit.kind,
         "faithfulness": _figures(unit.faithfulness),
         "byCaptions": _figures(unit.caption_faithfulness),
+        "overTime": None if unit.over_time is None else list(astuple(unit.over_time)),
         "acoustics": unit.acoustics,
         "tuning": [numbers.curve(tuning) for tuning in unit.tuning if tuning.centres],
         "profile": _profile(unit.profile),

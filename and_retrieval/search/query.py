@@ -226,7 +226,7 @@ class Calibrated:
     Attributes:
         z: float32 [units], of the term to have that falls shortest of what it needs: how many standard deviations
             its cosine is above the mean cosine of the unit with the background's texts; 0 for a unit without vector.
-            Of a clip whose index holds moments, that of the moment in which it is largest.
+            Of a clip whose index holds moments, by the largest cosine of any of them.
         needed: float32 [units], what that term needs.
         listens: bool [units], whether every term to have reaches what it needs and no text to lack does, and the
             embedder knows all texts.

@@ -129,18 +129,16 @@ def unit_deviations(vectors: Floats, queries: Floats, texts: Floats) -> Floats:
     Returns:
         float32 [units, queries].
     """
-    background = vectors @ texts.T
-    spread = background.std(axis=1, keepdims=True)
-    near = vectors @ queries.T - background.mean(axis=1, keepdims=True)
-    z: Floats = near / np.where(spread > 0, spread, np.inf)
-    return z
+    return _deviations(vectors @ queries.T, vectors @ texts.T)
 
 
 def clip_deviations(index: ClipIndex, queries: Floats, rows: Rows) -> Floats:
-    """The same for clips: of the vector of the clip, or of that of its moments in which it is largest.
+    """The same for clips: of the largest cosine of a clip's moments, or of the clip's own where there are none.
 
-    An event of a second hardly shows in the vector of ten: three barks in an hour of rain are found by moments (z 9.3
-    where 5.5 are needed), not by clips (0.7 of 4.6) nor by the mean of both (3.4 of 3.9).
+    An event of a second hardly shows in the vector of ten: three barks in an hour of rain are found by moments, not by
+    clips. The largest of several cosines is larger for any text, so it is compared with the largest cosines of the
+    background, clip by clip. (Moments that are standardised one by one, before the largest is taken, tell the classes
+    of ESC-10 from absent sounds less well: area under the ROC curve 0.953, this 0.985; rendered set 0.835, 0.852.)
 
     Args:
         index: Its clips.
@@ -150,7 +148,13 @@ def clip_deviations(index: ClipIndex, queries: Floats, rows: Rows) -> Floats:
     texts = centred_background(index)
     if index.moments is None:
         return unit_deviations(clip_directions(index, rows), queries, texts)
-    centre = moment_centre(index)
-    return index.moments.of(rows).largest(
-        lambda vectors: unit_deviations(centred(vectors, centre), queries, texts)
-    )[0]
+    centre, both = moment_centre(index), np.concatenate([queries, texts])
+    near = index.moments.of(rows).largest(lambda vectors: centred(vectors, centre) @ both.T)[0]
+    return _deviations(near[:, : len(queries)], near[:, len(queries) :])
+
+
+def _deviations(near: Floats, background: Floats) -> Floats:
+    """How many standard deviations numbers are above those of the background, row by row; 0 where these are equal."""
+    spread = background.std(axis=1, keepdims=True)
+    z: Floats = (near - background.mean(axis=1, keepdims=True)) / np.where(spread > 0, spread, np.inf)
+    return z

@@ -14,11 +14,11 @@ run itself:
 Where more than a third of the made-up words reach the split, it separates nothing: in this embedder's space, what is
 there does not stand out. Then what falls short of the threshold may be there all the same, and "nothing listens" cannot
 be told (`Thresholds.tells`). Share of made-up words that reach the split, by units and by clips, on ESC-10 and the
-rendered set: embedded embedder 0 to 0.01; reduced to 64 dimensions 0.01 to 0.06, to 24 0.03 to 0.20, to 12 0.10 to 0.35, to 6
-0.37 to 0.70, to 3 0.64 to 0.88; a tiny CLAP that knows few words 0.79. The names of the clips' own classes, which are
-known to be there, would not give that away: held against the background, their area under the ROC curve is 0.86 for
-the tiny CLAP, which cannot tell classes from absent sounds (0.54), and 0.75 for the embedded embedder on the rendered
-set, which can (0.88).
+rendered set: embedded embedder 0 to 0.01; reduced to 64 dimensions 0.01 to 0.06, to 24 0.03 to 0.20, to 12 0.10 to
+0.35, to 6 0.37 to 0.70, to 3 0.64 to 0.88; a tiny CLAP that knows few words 0.79. The names of the clips' own classes,
+which are known to be there, would not give that away: held against the background, their area under the ROC curve is
+0.86 for the tiny CLAP, which cannot tell classes from absent sounds (0.54), and 0.75 for the embedded embedder on the
+rendered set, which can (0.88).
 
 Measured by `bench ears` (YAMNet and a small CNN on ESC-10, means; the embedded embedder whole and reduced to 64, 24, 12
 principal dimensions): class names found 1.00, 1.00, 0.90, 0.85; absent sounds' names accepted 0.04, 0.03, 0.13, 0.19. A

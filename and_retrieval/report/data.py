@@ -218,13 +218,18 @@ def best_score(unit: Explanation) -> float:
     return score if math.isfinite(score) else -math.inf
 
 
+def _scored(labels: Sequence[Label]) -> list[Label]:
+    """The labels whose scores are on the scale of the run, which those of measured concepts are not."""
+    return [label for label in labels if label.evidence != "measured" and math.isfinite(label.score)]
+
+
 def layer_overview(
     name: str, explanations: Sequence[Explanation], facts: Sequence[tuple[str, str]]
 ) -> dict[str, Any]:
     """Counts of a layer's units, its most frequent first labels and the distribution of their scores."""
     verdicts = [e.reliable for e in explanations]
     frequent = Counter(e.labels[0].concept for e in explanations if e.labels)
-    scores = np.array([s for s in map(best_score, explanations) if math.isfinite(s)])
+    scores = np.array([e.labels[0].score for e in explanations if _scored(e.labels[:1])])
     spread = [e.polysemanticity for e in explanations if e.polysemanticity is not None]
     return {
         "name": name,
@@ -302,7 +307,7 @@ def _distribution(scores: npt.NDArray[np.float64]) -> dict[str, Any]:
 
 def _score_range(explanations: Sequence[Explanation]) -> list[float]:
     """Ends of the score bars: the lowest score or 0, whichever is lower, and the highest score."""
-    scores = [x.score for e in explanations for x in e.labels if math.isfinite(x.score)]
+    scores = [label.score for e in explanations for label in _scored(e.labels)]
     return [min([0.0, *scores]), max(scores, default=1.0)]
 
 

@@ -122,9 +122,7 @@ def test_units_lean_as_they_were_planted(built: Path) -> None:
     assert result.findings[1].startswith(
         "s/leaning acoustic: share of units explained by a concept more than by "
     )
-    assert (
-        f"by measured sound more than by a concept {shares[0]['acoustic'].value:.2f}" in result.findings[1]
-    )
+    assert f"by measured sound more than by a concept {shares[0]['acoustic'].value:.2f}" in result.findings[1]
     assert result.findings[2].startswith(
         "s/leaning graded: concepts explain its units better than measured qualities do; "
     )

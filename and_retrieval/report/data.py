@@ -68,7 +68,8 @@ class ReportData:
         layers: Names of the layers, in the order in which the page shows them.
         explanations: One per unit; a `Shown.row` below 0 has no sound.
         clips: Row -> facts of the clip, for every row that the explanations show.
-        concept_hits: Concept -> (index into `explanations`, score) pairs, best first.
+        concept_hits: Concept -> (index into `explanations`, score) pairs, best first; the score is None for a unit that
+            measured sound explains by the concept.
         layer_facts: Layer -> (name, value) pairs shown in its overview.
         random_polysemanticity: Polysemanticity of random clips, shown beside that of every unit; None if unknown.
         sections: Further parts of the page.
@@ -80,7 +81,7 @@ class ReportData:
     layers: tuple[str, ...]
     explanations: Sequence[Explanation]
     clips: Mapping[int, ClipFacts]
-    concept_hits: Mapping[str, Sequence[tuple[int, float]]]
+    concept_hits: Mapping[str, Sequence[tuple[int, float | None]]]
     layer_facts: Mapping[str, Sequence[tuple[str, str]]] = field(default_factory=dict)
     random_polysemanticity: float | None = None
     sections: Sequence[Section] = ()
@@ -134,7 +135,8 @@ def text_tables(data: ReportData) -> dict[str, Any]:
         "clips": [_clip(row, data.clips[row]) for row in numbers.clips],
         "units": units,
         "hits": [
-            [name, [[i, _number(score)] for i, score in hits]] for name, hits in data.concept_hits.items()
+            [name, [[i, None if score is None else _number(score)] for i, score in hits]]
+            for name, hits in data.concept_hits.items()
         ],
     }
 

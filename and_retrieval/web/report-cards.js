@@ -32,7 +32,7 @@ function summaryOf(unit) {
     const made = unit.origin === "composed" ? "composed" : "automatic";
     return el("div", {}, kind("Summary", made), el("p", { class: "sentence" }, ...marked(unit.text)), raw);
   }
-  if (unit.kind === "acoustic" && unit.acoustics !== null) {
+  if (unit.kind === "acoustic" && unit.reliable !== "fails" && unit.acoustics !== null) {
     return el("div", { class: "unsaid" }, el("b", {}, "Measured sound explains it"), `: ${signed(unit.acoustics)}`, raw);
   }
   const failed = unit.reliable === "fails" && !unit.meanings.some((meaning) => meaning.reliable === "holds");
@@ -213,9 +213,11 @@ function strongest(unit) {
 
 const anchor = (unit) => `${encodeURIComponent(data.layers[unit.layer].name)}/${unit.unit}`;
 
+const hitWords = (score) => (score === null ? "explained by this measured quality" : `vector score ${figure(score)}`);
+
 function card(i) {
   const unit = units[i];
-  const hit = state.scores.has(i) ? el("p", { class: "hit" }, `vector score ${figure(state.scores.get(i))}`) : null;
+  const hit = state.scores.has(i) ? el("p", { class: "hit" }, hitWords(state.scores.get(i))) : null;
   const heading = el("h3", {}, el("a", { href: `#${anchor(unit)}`, title: "Link to this unit" },
     `${data.layers[unit.layer].name} `, el("b", {}, `unit\u00a0${unit.unit}`)));
   return el("article", { class: "card", "data-unit": i, tabindex: "-1",

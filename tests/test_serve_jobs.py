@@ -1,4 +1,4 @@
-"""Jobs of the server, notes of its users, and the map."""
+"""Jobs of the server, and notes of its users."""
 
 from __future__ import annotations
 
@@ -9,11 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from command_line import Answer
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from served import RUN, TARGET, Visitor, visiting
 from targets.two_per_class import UNITS_OF
 
@@ -21,7 +18,6 @@ from and_retrieval import load_target
 from and_retrieval.pruning.export import load_pruned
 from and_retrieval.serve import guard, jobs, notes
 from and_retrieval.serve.jobs import Jobs
-from and_retrieval.serve.layout import EMBEDDED, inside, placed
 from and_retrieval.store import Folder
 
 
@@ -154,56 +150,3 @@ def test_damaged_notes_are_said_and_left_alone(tmp_path: Path, text: str) -> Non
     with pytest.raises(notes.InputError, match="notes"):
         notes.write_note(Folder(tmp_path, "recording"), "relu:0", notes.UnitNote("r", star=True))
     assert path.read_text() == text
-
-
-# ---------- map ----------
-
-
-def test_the_map_is_made_once_and_stored(
-    visitor: Visitor, built: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    told = visitor.get("/api/map", run=RUN)
-    assert len(told["x"]) == len(told["y"]) == len(told["layer"]) == 12
-    at = np.array([told["x"], told["y"]], float)
-    assert np.nanmax(np.abs(at)) == pytest.approx(1)
-    monkeypatch.setattr("and_retrieval.serve.layout.placed", None)
-    with visiting(built) as other:
-        assert other.get("/api/map", run=RUN) == told
-
-
-def test_a_loop_on_the_map_filters_units(visitor: Visitor) -> None:
-    told = visitor.get("/api/map", run=RUN)
-    within = visitor.get("/api/units", run=RUN, lasso="-2,-2;0.1,-2;0.1,2;-2,2", limit=100)
-    assert within["total"] == sum(x is not None and x < 0.1 for x in told["x"])
-    for wrong in ("1,2", "a,b;c,d;e,f", "1,2;3,4;" * 900, "1,2;3,4"):
-        answer = visitor.client.get("/api/units", params={"run": RUN, "lasso": wrong})
-        assert answer.status_code == 422
-
-
-def test_alike_units_lie_near_each_other_whether_placed_or_set_beside(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    rng = np.random.default_rng(0)
-    kinds = rng.normal(size=(4, 32))
-    group = np.arange(240) % 4
-    vectors = kinds[group] + 0.2 * rng.normal(size=(240, 32))
-    vectors[7] = 0
-    vectors = (vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)).astype(np.float32)
-    assert EMBEDDED == 4_000
-    monkeypatch.setattr("and_retrieval.serve.layout.EMBEDDED", 120)
-    at = placed(vectors)
-    assert np.isnan(at[7]).all()
-    assert np.array_equal(at, placed(vectors), equal_nan=True)
-    far = np.linalg.norm(at[:, None] - at[None], axis=2)
-    np.fill_diagonal(far, np.inf)
-    known = np.delete(np.arange(240), 7)
-    nearest = np.nanargmin(np.nan_to_num(far, nan=np.inf), axis=1)
-    assert (group[nearest[known]] == group[known]).mean() > 0.97
-
-
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(st.lists(st.tuples(*[st.floats(-1, 1, width=16)] * 2), min_size=1, max_size=20))
-def test_what_lies_in_a_square(points: list[tuple[float, float]]) -> None:
-    square = [(-0.503, -0.503), (0.503, -0.503), (0.503, 0.503), (-0.503, 0.503)]
-    at = np.array(points, np.float32)
-    assert inside(at, square).tolist() == (np.abs(at) < 0.503).all(axis=1).tolist()

@@ -60,6 +60,14 @@ class OpenRun:
         """Its units as columns."""
         return UnitTable.of(self.recording, self.explained)
 
+    def require_explained(self) -> Explained:
+        """What is said of its units.
+
+        Raises:
+            InputError: It is not explained, or its explanations cannot be used.
+        """
+        return self.explained if self.explained is not None else load_explained(self.recording)
+
     @cached_property
     def _network(self) -> Network:
         target = load_recorded_target(self.recording, self.device)

@@ -63,10 +63,10 @@ class _Filters:
             among = [row for unit in noted if (row := served.noted_row(opened, unit)) is not None]
         mask = opened.table.chosen(self.layer, self.reliable, self.kind, self.words, among)
         if self.lasso:
-            from .layout import inside, unit_map
+            from ..explanation.unit_map import inside
 
             corners = [tuple(map(float, corner.split(","))) for corner in self.lasso.split(";")]
-            mask &= inside(unit_map(opened.recording), corners)
+            mask &= inside(opened.require_explained().positions, corners)
         return mask
 
 

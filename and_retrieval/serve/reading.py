@@ -180,17 +180,16 @@ def searched_clips(opened: Any, asked: Any, offset: int, limit: int) -> dict[str
 
 @routes.get("/map")
 def unit_map(served: Server, run: Run) -> dict[str, Any]:
-    """Where units lie in two dimensions; made at the first call, which takes seconds, then stored with the run.
+    """Where units lie in two dimensions, as `explain` placed them.
 
     Columns, one value a unit in layer and unit order: `x` and `y` within -1..1, null for units that never responded;
     `layer` and `kind` as places in `layers` and `kinds`.
     """
-    from .layout import METHOD
-    from .layout import unit_map as positions_of
+    from ..explanation.unit_map import METHOD
     from .table import KINDS
 
     opened = served.run(run)
-    positions = positions_of(opened.recording)
+    positions = opened.require_explained().positions
     columns = [
         [None if value != value else round(value, 4) for value in positions[:, axis].tolist()]
         for axis in (0, 1)

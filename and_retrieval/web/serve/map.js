@@ -10,7 +10,7 @@ const COLOURS = ["#b83280", "#2b6cb0", "#2f855a", "#b7791f", "#6b46c1", "#c05621
 
 export async function mapView({ run }, { again }) {
   if (again && document.querySelector("canvas")) return;
-  frame(el("h1", {}, "Map"), waiting("Placing the units. The first time this takes some seconds; then it is stored with the run."));
+  frame(el("h1", {}, "Map"), waiting("Loading the map…"));
   let map;
   try {
     map = await get("/api/map", { run });

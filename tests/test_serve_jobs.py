@@ -1,24 +1,22 @@
-"""Jobs of the server, and notes of its users."""
+"""Jobs of the server."""
 
 from __future__ import annotations
 
 import json
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 from command_line import Answer
-from served import RUN, TARGET, Visitor, visiting
+from served import RUN, TARGET, Visitor
 from targets.two_per_class import UNITS_OF
 
 from and_retrieval import load_target
 from and_retrieval.pruning.export import load_pruned
-from and_retrieval.serve import guard, jobs, notes
+from and_retrieval.serve import guard, jobs
 from and_retrieval.serve.jobs import Jobs
-from and_retrieval.store import Folder
 
 
 @pytest.fixture(scope="module")
@@ -99,54 +97,3 @@ def test_jobs_are_bounded_stop_when_told_and_are_dropped() -> None:
     with pytest.raises(guard.RefusedError, match="no such job"):
         queue.get(started[0].id)
     queue.close()
-
-
-# ---------- notes ----------
-
-
-def test_a_star_a_label_and_a_note_are_kept(built: Path) -> None:
-    with visiting(built) as visitor:
-        path = "/api/notes/relu:3"
-        said = {"star": True, "label": "  thumps\nin a chest ", "note": "sure"}
-        put = visitor.client.put(path, params={"run": RUN}, json=said, headers=visitor.token)
-        kept = {"star": True, "label": "thumps in a chest", "note": "sure", "earlier": False}
-        assert put.json() == {"unit": "relu:3", "note": kept}
-    with visiting(built) as visitor:  # another day
-        assert visitor.get("/api/notes", run=RUN)["units"]["relu:3"] == kept
-        assert visitor.get("/api/units/relu:3", run=RUN)["note"] == kept
-        starred = visitor.get("/api/units", run=RUN, starred=True)
-        assert kept in [unit["note"] for unit in starred["results"]]
-        nothing = {"star": False, "label": "", "note": ""}
-        visitor.client.put(path, params={"run": RUN}, json=nothing, headers=visitor.token)
-        assert "relu:3" not in visitor.get("/api/notes", run=RUN)["units"]
-        for wrong, status in ((said | {"note": "x" * 5000}, 422), (said | {"more": 1}, 422)):
-            put = visitor.client.put(path, params={"run": RUN}, json=wrong, headers=visitor.token)
-            assert put.status_code == status
-        other = visitor.client.put(
-            "/api/notes/relu:99", params={"run": RUN}, json=said, headers=visitor.token
-        )
-        assert other.status_code == 404
-
-
-def test_notes_written_at_the_same_time_are_all_kept(tmp_path: Path) -> None:
-    folder = Folder(tmp_path, "recording")
-
-    def write(number: int) -> None:
-        notes.write_note(folder, f"relu:{number}", notes.UnitNote("r", label=str(number)))
-
-    with ThreadPoolExecutor(8) as pool:
-        list(pool.map(write, range(40)))
-    assert {unit: note.label for unit, note in notes.read_notes(folder).items()} == {
-        f"relu:{number}": str(number) for number in range(40)
-    }
-
-
-@pytest.mark.parametrize(
-    "text", ["{", "[]", '{"format": 9, "units": {}}', '{"format": 1, "units": {"a:0": {"x": 1}}}']
-)
-def test_damaged_notes_are_said_and_left_alone(tmp_path: Path, text: str) -> None:
-    path = tmp_path / notes.FILE
-    path.write_text(text)
-    with pytest.raises(notes.InputError, match="notes"):
-        notes.write_note(Folder(tmp_path, "recording"), "relu:0", notes.UnitNote("r", star=True))
-    assert path.read_text() == text

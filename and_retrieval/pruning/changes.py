@@ -13,6 +13,7 @@ from ..types import Clip, Floats
 from .effect import OutputClass, Truth
 
 CHANGED = 8  # clips of the concept, and as many others
+LEAST = 0.001  # probability that moves, where an answer counts as changed
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +69,7 @@ def changed_clips(
     old, new = (softmax(np.asarray(logits, np.float64), axis=1) for logits in (before, after))
     moved = np.nan_to_num(np.abs(new - old).sum(axis=1) / 2)
     order = np.argsort(-moved, kind="stable")
-    order = order[(truth[order] >= 0) & (moved[order] > 0)]
+    order = order[(truth[order] >= 0) & (moved[order] >= LEAST)]
     chosen = [order[of_concept[order] == wanted][:CHANGED].tolist() for wanted in (True, False)]
 
     def change(place: int) -> ClipChange:

@@ -121,7 +121,7 @@ function listen() {
     draw();
     if (link.closest("nav")) byId("view").focus({ preventScroll: true });
   });
-  byId("run").addEventListener("change", () => go({ run: byId("run").value, unit: "", layer: "", lasso: "", scroll: "" }));
+  byId("run").addEventListener("change", () => go({ run: byId("run").value, unit: "", layer: "", lasso: "", list: "", job: "", scroll: "" }));
   byId("search").addEventListener("submit", (event) => {
     event.preventDefault();
     const query = parsed(byId("box").value);

@@ -12,7 +12,7 @@ from ..store import Folder
 from .guard import RefusedError
 from .kept import read_kept, write_kept
 
-FILE = "lists.json"
+FILE, FIELD = "lists.json", "lists"
 MOST_LISTS = 200
 MOST_UNITS = 20_000  # of a list
 NAME_LENGTH = 80  # characters
@@ -50,7 +50,7 @@ def read_lists(folder: Folder) -> dict[str, UnitList]:
     Raises:
         InputError: The file is damaged or of another format.
     """
-    return read_kept(folder, FILE, "lists", _parsed)
+    return read_kept(folder, FILE, FIELD, _parsed)
 
 
 def known_list(folder: Folder, name: str) -> UnitList:
@@ -117,7 +117,7 @@ def _changed(
         lists.pop(old or "", None)
         if keep:
             lists[made.name] = made
-        write_kept(folder, FILE, {name: kept.stored() for name, kept in lists.items()})
+        write_kept(folder, FILE, FIELD, {name: kept.stored() for name, kept in lists.items()})
     return made
 
 

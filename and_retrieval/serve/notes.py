@@ -10,7 +10,7 @@ from ..errors import InputError
 from ..store import Folder
 from .kept import read_kept, write_kept
 
-FILE = "notes.json"
+FILE, FIELD = "notes.json", "units"
 MOST_UNITS = 10_000
 LABEL_LENGTH, NOTE_LENGTH = 200, 4_000  # characters
 _lock = threading.Lock()
@@ -44,7 +44,7 @@ def read_notes(folder: Folder) -> dict[str, UnitNote]:
     Raises:
         InputError: The file is damaged or of another format.
     """
-    return read_kept(folder, FILE, "notes", lambda _, note: UnitNote(**note))
+    return read_kept(folder, FILE, FIELD, lambda _, note: UnitNote(**note))
 
 
 def write_note(folder: Folder, unit: str, note: UnitNote) -> UnitNote:
@@ -64,7 +64,7 @@ def write_note(folder: Folder, unit: str, note: UnitNote) -> UnitNote:
             notes[unit] = note
         if len(notes) > MOST_UNITS:
             raise InputError(f"there are notes on {MOST_UNITS} units already; remove some first")
-        write_kept(folder, FILE, {name: asdict(kept) for name, kept in notes.items()})
+        write_kept(folder, FILE, FIELD, {name: asdict(kept) for name, kept in notes.items()})
     return note
 
 

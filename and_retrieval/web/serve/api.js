@@ -75,8 +75,8 @@ export async function watch(path, seen) {
   }
 }
 
-export async function download(path, name) {
-  const blob = await (await answered(path)).blob();
+export async function download(path, name, parameters = {}) {
+  const blob = await (await answered(addressOf(path, parameters))).blob();
   const link = document.createElement("a");
   link.href = URL.createObjectURL(blob);
   link.download = name;

@@ -65,17 +65,15 @@ def serving(home: Path) -> Iterator[Server]:
 
 
 @contextmanager
-def browsing(*arguments: str) -> Iterator[Any]:
+def browsing(driver: Any, *arguments: str) -> Iterator[Any]:
     """Chromium, started with some arguments; the test is skipped where there is none."""
-    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
     chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if chromium is None:
         pytest.skip("needs chromium")
     plain = ["--no-sandbox", "--autoplay-policy=no-user-gesture-required"]
-    with playwright.sync_playwright() as driver:
-        window = driver.chromium.launch(executable_path=chromium, args=[*plain, *arguments])
-        yield window
-        window.close()
+    window = driver.chromium.launch(executable_path=chromium, args=[*plain, *arguments])
+    yield window
+    window.close()
 
 
 @contextmanager

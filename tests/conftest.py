@@ -107,11 +107,19 @@ def server(served_home: Path, heeded_signals: None) -> Iterator[Server]:
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
+def driver() -> Iterator[Any]:
+    """Playwright, of which a process can hold one; while it does, nothing else there can begin an event loop."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
+    with playwright.sync_playwright() as driver:
+        yield driver
+
+
+@pytest.fixture(scope="module")
+def browser(driver: Any) -> Iterator[Any]:
     """Chromium."""
     from browsing import browsing
 
-    with browsing() as window:
+    with browsing(driver) as window:
         yield window
 
 

@@ -78,6 +78,7 @@ function layOut(now, run) {
       el("p", { id: "count", class: "muted", role: "status" }),
       el("div", { id: "list-bar", class: "buttons small" }),
       el("div", { id: "said" }),
+      el("div", { class: "row-heads", "aria-hidden": "true" }, el("span", {}, "unit"), el("span", {}, "explained by"), el("span", { class: "row-spark" }, "tuning"), el("span", { class: "row-figure" }, "")),
       el("div", { id: "rows", class: "rows", role: "listbox", "aria-multiselectable": "true", tabindex: "0", "aria-label": "Units", onscroll: drawRows, onkeydown: stepped },
         el("div", { id: "space", role: "presentation" }))),
     el("section", { id: "unit", class: "unit", "aria-label": "Unit", tabindex: "-1" })));
@@ -100,6 +101,8 @@ function drawBar() {
   const matches = asks(now) && total === MATCHES;
   const of = matches ? `The ${total.toLocaleString("en")} best matches` : count(total, "unit");
   byId("count").textContent = [total ? of : "", chosen.size ? `${chosen.size.toLocaleString("en")} chosen` : "", news].filter(Boolean).join(" · ");
+  document.querySelector(".row-heads").hidden = !total;
+  document.querySelector(".row-heads .row-figure").textContent = asks(now) ? "match" : "faithful";
   bar.replaceChildren(...(total || now.list ? listBar({ run: now.run, shown, total, chosen, done: listChanged, failed: (error) => byId("said").replaceChildren(failed(error)) }) : []));
 }
 
@@ -209,8 +212,7 @@ function unitRow(place, unit) {
     el("span", { class: "row-main" },
       el("b", { class: label ? "" : "muted" }, label ?? "no label"),
       el("span", { class: "muted row-place" }, el("span", {}, unit.layer), `:${unit.unit}`)),
-    el("span", { class: `dot-kind kind-${kind}` }, KINDS[kind]),
-    el("span", { class: `row-verdict ${unit.verdict}` }, { holds: "holds", fails: "fails", untested: "untested" }[unit.verdict]),
+    el("span", { class: "row-facts" }, el("span", { class: `dot-kind kind-${kind}` }, KINDS[kind]), el("span", { class: `row-verdict ${unit.verdict}` }, unit.verdict)),
     unit.tuning ? el("span", { class: "row-spark", title: `${unit.tuning.quality}: ${unit.tuning.shape}` }, sparkline(unit.tuning.means)) : el("span", { class: "row-spark" }),
     el("span", { class: "row-figure" }, unit.z === null ? fixed(unit.faithfulness) : `z ${fixed(unit.z, 1)}`));
   return node;

@@ -107,7 +107,8 @@ def _below_strongest(strongest: Doubles, kind: Kind) -> Packed:
     """How far each is below the strongest, in whole steps from 0 to `_steps`: it rises with the place, [units, n]."""
     below = strongest[:, :1] - strongest
     _, exponent = np.frexp(below[:, -1:])
-    return np.rint(np.ldexp(below, -exponent) * _steps(kind)).astype(kind)
+    steps: Packed = np.rint(np.ldexp(below, -exponent) * _steps(kind)).astype(kind)
+    return steps
 
 
 def _ranks(similarity: Array) -> Packed:
@@ -124,8 +125,7 @@ def _ranks(similarity: Array) -> Packed:
     steps *= _steps(kind) + 1
     ranks = np.empty_like(steps)
     np.put_along_axis(ranks, ordered, steps, axis=1)
-    by_clip: Packed = np.ascontiguousarray(ranks.T)
-    return by_clip
+    return np.ascontiguousarray(ranks.T)
 
 
 def _steps(kind: Kind) -> int:

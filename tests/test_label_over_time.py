@@ -18,7 +18,6 @@ from test_moment_evidence import TARGET, layer_of, loud_second, moments_of
 from and_retrieval import ClipIndex, ConceptBank, Run, load_target, record
 from and_retrieval.cli import main
 from and_retrieval.config import LabelConfig, RecordConfig, SummaryConfig
-from and_retrieval.explanation.explain import verdict
 from and_retrieval.explanation.lines import unit_lines
 from and_retrieval.explanation.moments import NearMoments, near_moments
 from and_retrieval.explanation.over_time import (
@@ -29,6 +28,8 @@ from and_retrieval.explanation.over_time import (
     held_out_over_time,
     labels_over_time,
 )
+from and_retrieval.explanation.space import concept_directions
+from and_retrieval.explanation.verdicts import verdict
 from and_retrieval.numerics import centred
 from and_retrieval.recording.activations import HELD_OUT, SEEN
 from and_retrieval.types import Embedder, Label, OverTime, UnitFaithfulness
@@ -94,14 +95,14 @@ class TestUnitsOfTheSameClips:
         assert main(["report", run.name, "--out", str(tmp_path / "r.html"), "--home", str(home)]) == 0
         assert '"overTime":[' in (tmp_path / "r.html").read_text().replace(" ", "")
 
-    def test_labels_from_moments_are_right_to_begin_with(self, run: Run) -> None:
-        bank = ConceptBank("with siren", (*BANK.concepts, "siren"))
-        bark, siren = run.explain(bank, summaries=SILENT)
-        assert [unit.labels[0].concept for unit in (bark, siren)] == ["dog bark", "siren"]
-        assert bark.over_time is not None
-        assert siren.over_time is not None
-        assert bark.over_time.follows
-        assert siren.over_time.follows
+    def test_each_follows_its_own_sound(self, run: Run) -> None:
+        names = ("dog bark", "siren")
+        near = near_moments(run.index, concept_directions(run.index, names))
+        own = held_out_over_time(run, run.layers[0], near, names, [[Label(name, 1.0)] for name in names])
+        assert [test is not None and test.follows for test in own] == [True, True]
+        others = [[Label(name, 1.0)] for name in reversed(names)]
+        swapped = held_out_over_time(run, run.layers[0], near, names, others)
+        assert [test is not None and test.follows for test in swapped] == [False, False]
 
     def test_a_set_too_small_to_hold_out_is_cross_fitted(
         self, sounds: Path, tmp_path: Path, embedder: Embedder
@@ -188,5 +189,5 @@ TEST = UnitFaithfulness(30, 0.7, 0.0, 0.3, 0.8, 0.2, 0.001, True)
 
 @pytest.mark.parametrize(("follows", "result"), [(True, "holds"), (None, "holds"), (False, "fails")])
 def test_only_a_label_that_is_contradicted_fails(follows: bool | None, result: str) -> None:
-    assert verdict(TEST, "concept", OverTime(9, 0.1, 0.5, follows)) == result
-    assert verdict(None, None, OverTime(9, -0.9, 0.001, follows)) == "untested"
+    assert verdict(TEST, OverTime(9, 0.1, 0.5, follows)) == result
+    assert verdict(None, OverTime(9, -0.9, 0.001, follows)) == "untested"

@@ -29,9 +29,17 @@ from ..types import (
     UnitFaithfulness,
     UnitStatistics,
 )
-from .faithfulness import faithfulness
+from .acoustics import filled_ranks
 from .kinds import cross_fitted_rivals, kinds
-from .label_tests import OWN_BANK, Against, first_columns, unit_tests
+from .label_tests import (
+    OWN_BANK,
+    Against,
+    first_columns,
+    label_faithfulness,
+    labelled_columns,
+    name_qualities,
+    unit_tests,
+)
 from .labels import DescribedClips, labels_of
 from .over_time import Fired, labels_over_time
 
@@ -90,11 +98,11 @@ def cross_fitted(
     bank: ConceptBank,
     config: LabelConfig,
 ) -> CrossFitted | None:
-    """Label the units of a layer once without every fold; None with too few clips (`LEAST_HELD_OUT`) or files."""
-    fired = all_fired(recording, layer.name)
-    fold = folds_of(recording, fired.rows)
-    if len(fired.rows) < LEAST_HELD_OUT or len(set(fold.tolist())) < FOLDS:
+    """Label the units of a layer once without every fold; None as `_folded`."""
+    folded = _folded(recording, layer.name)
+    if folded is None:
         return None
+    fired, fold = folded
     standard = standardised(clips.similarity(config.evidence)[fired.rows])
     chosen = np.full((FOLDS, layer.units), -1, np.intp)
     predictions = np.zeros((layer.units, len(fold)), np.float32)
@@ -120,27 +128,58 @@ def cross_fitted_tests(
     fitted = cross_fitted(recording, layer, clips, bank, config)
     if fitted is None:
         return [None] * len(labels), [None] * len(labels), [None] * len(labels)
-    fired = fitted.fired
+    fired, fold, predictions = fitted.fired, fitted.fold, fitted.predictions
+    chosen, similarity = first_columns(bank.concepts, labels), clips.similarity(config.evidence)
     tests = unit_tests(
-        faithfulness(
-            fired.activations,
-            clips.similarity(config.evidence)[fired.rows],
-            first_columns(bank.concepts, labels),
-            rivals=None if against.rivals is None else against.rivals[fired.rows],
-            bank=against.bank,
-            groups=fired.files,
-            predictions=fitted.predictions,
+        label_faithfulness(
+            fired.activations, similarity, chosen, fired.rows, fired.files, against, predictions
         ),
         fired.activations,
     )
-    measured = cross_fitted_rivals(
-        fired.activations, recording.qualities[fired.rows], fitted.fold, fitted.predictions, fired.files
-    )
+    qualities = recording.qualities[fired.rows]
+    figures = cross_fitted_rivals(fired.activations, qualities, fold, predictions, fired.files)
+    holds = np.array([test is not None and test.reliable for test in tests], bool)
     return (
         tests,
-        kinds(np.array([test is not None and test.reliable for test in tests]), measured),
-        labels_over_time(layer, clips.moments, fired, fitted.labels, fitted.fold),
+        kinds(holds, figures, name_qualities(labels)),
+        labels_over_time(layer, clips.moments, fired, fitted.labels, fold),
     )
+
+
+def cross_fitted_measured_tests(
+    recording: Recording,
+    layer: str,
+    similarity: Floats,
+    measured: Sequence[str | None],
+    against: Against = OWN_BANK,
+) -> list[UnitFaithfulness | None]:
+    """As `label_tests.measured_tests`, by cross-fitting: what a unit follows most is found without the clip."""
+    folded = _folded(recording, layer)
+    if folded is None:
+        return [None] * len(measured)
+    fired, fold = folded
+    ranks = filled_ranks(recording.qualities[fired.rows])
+    predictions = np.zeros(fired.activations.T.shape)
+    for number in range(FOLDS):
+        out = fold == number
+        rho = filled_ranks(fired.activations[~out]).T @ ranks[~out]
+        followed = np.abs(rho).argmax(axis=1)
+        sign = np.sign(np.take_along_axis(rho, followed[:, None], axis=1))
+        predictions[:, out] = sign * ranks[out].T[followed]
+    labelled = labelled_columns(measured)
+    figures = label_faithfulness(
+        fired.activations, similarity, labelled, fired.rows, fired.files, against, predictions
+    )
+    return unit_tests(figures, fired.activations)
+
+
+def _folded(recording: Recording, layer: str) -> tuple[Fired, Ints] | None:
+    """What the units did on the clips, and the clips' folds; None with too few clips (`LEAST_HELD_OUT`) or files."""
+    fired = all_fired(recording, layer)
+    fold = folds_of(recording, fired.rows)
+    if len(fold) < LEAST_HELD_OUT or len(set(fold.tolist())) < FOLDS:
+        return None
+    return fired, fold
 
 
 def _evidence(layer: LayerEvidence, fired: Fired, chosen: npt.NDArray[np.bool_]) -> LayerEvidence:

@@ -7,8 +7,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-import numpy as np
-
 from ..concepts import DEFAULT_BANK, ConceptBank, load_bank
 from ..config import LabelConfig, OpenConceptConfig, SummaryConfig, fingerprint
 from ..files import check_writable
@@ -20,20 +18,8 @@ from ..shards.folder import Receipt, ShardCount, Shards
 from ..shards.lock import locked
 from ..shards.plan import made_by
 from ..store import Stored
-from ..types import (
-    Explanation,
-    Kept,
-    Kind,
-    LayerEvidence,
-    OverTime,
-    Reliability,
-    Shown,
-    UnitFaithfulness,
-    reliability,
-)
+from ..types import Explanation, Kept, LayerEvidence, Shown
 from .acoustics import in_words, measured_acoustics
-from .cross_fit import cross_fitted_tests
-from .label_tests import caption_tests, sound_tests, unit_kinds
 from .labels import (
     DescribedClips,
     check_evidence,
@@ -46,13 +32,13 @@ from .labels import (
 from .manifest import ExplainPlan, ExplanationManifest, LayerAcoustics
 from .meanings import MeaningFinder, meaning_finder
 from .open_concepts import OpenConceptFinder, open_concept_finder
-from .over_time import held_out_over_time
 from .profiles import measured_profiles
 from .shard import FOLDER, read_layer, store_layer
 from .space import text_directions
 from .stored import Explained, ExplanationWriter
 from .summaries import load_language_model, with_summaries
 from .tuning import measured_tunings
+from .verdicts import with_verdicts
 
 
 def explain(
@@ -179,12 +165,13 @@ class _Explainer:
         preferences, acoustics = measured_acoustics(self.recording, layer.name)
         tuning, words = measured_tunings(self.recording, layer.name, list(map(in_words, preferences)))
         units = _with(
-            self._tested(layer, self._labelled(layer)),
+            self._labelled(layer),
             acoustics=words,
             preferences=preferences,
             tuning=tuning,
             profile=measured_profiles(self.recording, layer.name),
         )
+        units = with_verdicts(units, self.recording, layer, self.clips, self.bank, self.labelling)
         meanings, spread = self.meanings.find(layer)
         units = _with(units, meanings=meanings, polysemanticity=spread)
         progress = self.announce(f"writing {layer.name}", "sentences")
@@ -210,44 +197,6 @@ class _Explainer:
             progress,
         )
         return _with(units, labels=labels)
-
-    def _tested(self, layer: LayerEvidence, units: Sequence[Explanation]) -> list[Explanation]:
-        """The units with their tests and kinds; the label of a unit that measured sound explains better fails."""
-        labels = [unit.labels for unit in units]
-        similarity = self.clips.similarity(self.labelling.evidence)
-        concepts, clips = self.bank.concepts, self.clips
-        against = clips.against(self.labelling.evidence), clips.against("captions")
-        if self.recording.manifest.cross_fitted:
-            by_sound, kinds, over_time = cross_fitted_tests(
-                self.recording, layer, clips, self.bank, self.labelling, labels, against[0]
-            )
-        else:
-            by_sound = sound_tests(self.recording, layer.name, similarity, concepts, labels, against[0])
-            holds = np.array([test is not None and test.reliable for test in by_sound])
-            kinds = unit_kinds(self.recording, layer.name, similarity, concepts, labels, holds)
-            over_time = held_out_over_time(self.recording, layer, clips.moments, concepts, labels)
-        by_captions = caption_tests(
-            self.recording, layer.name, clips.text, concepts, labels, against[1], clips.captioned
-        )
-        return _with(
-            units,
-            faithfulness=by_sound,
-            reliable=list(map(verdict, by_sound, kinds, over_time)),
-            kind=kinds,
-            over_time=over_time,
-            caption_faithfulness=by_captions,
-        )
-
-
-def verdict(test: UnitFaithfulness | None, kind: Kind | None, over_time: OverTime | None) -> Reliability:
-    """The result of a label's test.
-
-    A label that holds fails where measured sound explains the unit better, or where its concept is nearer at other
-    times of the clips than those at which the unit fires.
-    """
-    tested = reliability(test)
-    contradicted = over_time is not None and over_time.follows is False
-    return "fails" if tested == "holds" and (kind == "acoustic" or contradicted) else tested
 
 
 def _with(units: Sequence[Explanation], **columns: Sequence[Any]) -> list[Explanation]:

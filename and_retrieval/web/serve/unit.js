@@ -5,6 +5,7 @@ import { get, hasToken, send, unitPath } from "./api.js";
 import { histogram, profile, tuningCurve } from "./charts.js";
 import { clipList } from "./clips.js";
 import { badge, count, el, failed, figure, fixed, KIND_WORDS, percent, track, waiting } from "./elements.js";
+import { listBoxes } from "./lists.js";
 import { scaleBox } from "./scale.js";
 
 const FIRST = 6; // clips shown at once
@@ -80,7 +81,10 @@ function ownWords(unit, { unit: name, run }) {
     status.textContent = await save(unit, run, name, { label: label.value, note: note.value }) ? "Saved" : "";
   } }, el("label", { class: "field" }, el("span", {}, "Your label"), label), el("label", { class: "field" }, el("span", {}, "Your note"), note),
   el("div", { class: "buttons" }, el("button", { disabled: !hasToken() }, "Save"), status));
-  const box = el("details", { open: Boolean(unit.note?.label || unit.note?.note) }, el("summary", {}, "Your label and note"), form);
+  const lists = el("fieldset", { class: "buttons in-lists" });
+  const draw = async () => lists.replaceChildren(el("legend", {}, "Lists"), ...await listBoxes(run, Object.assign(unit, { name }), draw));
+  const box = el("details", { open: Boolean(unit.note?.label || unit.note?.note || unit.lists.length), ontoggle: () => { if (box.open) draw(); } },
+    el("summary", {}, "Your label, note and lists"), form, lists);
   if (unit.note?.earlier) form.prepend(el("p", { class: "note" }, "This was written of an earlier recording of this run; its unit may have been another."));
   return box;
 }
@@ -102,13 +106,17 @@ async function save(unit, run, name, changes, star = null) {
   }
 }
 
+// The score of a measured label is a rank correlation, that of others is on the scale of the run.
+const isMeasured = (label) => label.evidence === "measured";
+const SOURCES = { captions: "by captions", both: "by both", measured: "measured" };
+
 function labels(unit) {
   if (!unit.labels.length) return el("p", { class: "muted" }, "No label.");
-  const best = Math.max(...unit.labels.map((label) => label.score), 1e-9);
+  const best = Math.max(...unit.labels.filter((label) => !isMeasured(label)).map((label) => label.score), 1e-9);
   return section("Labels", el("ol", { class: "bars" }, unit.labels.map((label) => el("li", {}, el("a", {
     class: "bar-link", title: "Units for this label", href: addressWith({ view: "units", q: [label.concept], minus: [], like: [], unit: "", words: "", lasso: "" }),
-  }, el("span", { class: "name" }, label.concept, label.evidence === "audio" ? null : el("span", { class: "source" }, `by ${label.evidence}`)),
-  el("span", { class: "value" }, figure(label.score)), track(label.score / best))))),
+  }, el("span", { class: "name" }, label.concept, SOURCES[label.evidence] && el("span", { class: "source" }, SOURCES[label.evidence])),
+  el("span", { class: "value" }, figure(label.score)), track(isMeasured(label) ? label.score : label.score / best))))),
   el("p", { class: "buttons" }, el("a", { href: addressWith({ view: "prune", concept: unit.labels[0].concept }) }, `Prune “${unit.labels[0].concept}”`)));
 }
 

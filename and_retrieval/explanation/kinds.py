@@ -21,12 +21,13 @@ and the answers give the kind:
                 not predict at all
     both        the label predicts and adds nothing, and neither do the qualities add to it, or they predict hardly
                 better (the label reaches 0.8 of their correlation)
-    acoustic    the qualities predict, and the label fails its test or adds nothing while they add to it; or the label
-                predicts, and is itself a word for a measured quality ("Silence"), which is no concept beyond sound
+    acoustic    the qualities predict, and the label fails its test or adds nothing while they add to it
     none        neither predicts
 
-The partial correlations set silent and padded stretches aside: given the ranks of a clip's share of silence, what is
-left of a label is what it says of clips with as much silence as each other.
+Two sorts of labels never make a unit *both*, but *acoustic*. The effect of one goes when silent and padded clips are
+set aside: silence alone predicts the unit as well as the qualities do (0.8 of their correlation), and on the clips
+without any the label predicts nothing. The other is itself a word for a measured quality ("Silence"): it is no concept
+beyond sound, and does not make a unit a *concept* either.
 """
 
 from __future__ import annotations
@@ -52,13 +53,17 @@ LEAST_PARTIAL = 0.1
 LEAST_BESIDE = 0.4
 """Partial correlation of the label, as a share of that of the qualities, below which the qualities are the better
 explanation: of units driven by silence alone, ranks that do not fit exactly leave a trace for the label."""
+SILENCE = tuple(QUALITIES).index("silence")
 LEAST_CLIPS = 2  # on which a unit is finite, to fit on and to test on
 EVEN = 0.8
 """Correlation of the label, as a share of that of the qualities, from which either explains a unit as well: in a small
 set of classes few qualities tell the classes apart, and the label is right all the same. (Of units of silence that
 are called sneezes it is 0.6.)"""
 CHUNK_BYTES = 32 * 2**20
-FIGURES = 7
+SILENT = 0.01
+"""Share of silence from which a clip is set aside."""
+LEAST_APART = 10  # clips without silence; with fewer, none are set aside
+FIGURES = 10
 """Of a unit: the fields of `Rivals` in order, p-values in place of verdicts."""
 
 
@@ -71,17 +76,22 @@ class Rivals:
             too few clips are left to test.
         label_adds: float64 [units], partial correlation of the label given the qualities.
         qualities_add: float64 [units], the reverse.
-        qualities_hold, label_helps, qualities_help: bool [units], whether the permutation test of `qualities`,
-            `label_adds` and `qualities_add` is passed.
+        silence: float64 [units], size of the correlation of the clips' share of silence with the same scores.
+        label_apart: float64 [units], correlation of the label on the clips without silence.
+        qualities_hold, label_helps, qualities_help, label_stays: bool [units], whether the permutation test of
+            `qualities`, `label_adds`, `qualities_add` and `label_apart` is passed.
     """
 
     label: Doubles
     qualities: Doubles
     label_adds: Doubles
     qualities_add: Doubles
+    silence: Doubles
+    label_apart: Doubles
     qualities_hold: Bools
     label_helps: Bools
     qualities_help: Bools
+    label_stays: Bools
 
 
 def rivals(
@@ -107,7 +117,7 @@ def rivals(
                     (both[clips][: fit.sum(), members], seen[1][fit]), (activations, tested[1][test])
                 )
                 columns[:, part.start + members] = _compared(
-                    activations, predictions[part][members][:, test], fitted, groups[test]
+                    activations, predictions[part][members][:, test], fitted, tested[1][test], groups[test]
                 )
     return _rivals(columns)
 
@@ -137,7 +147,7 @@ def cross_fitted_rivals(
                 out = numbers == number
                 fitted[:, out] = _predicted((y[~out], x[~out]), (y[out], x[out]))
             columns[:, part.start + members] = _compared(
-                y, predictions[part][members][:, clips], fitted, groups[clips]
+                y, predictions[part][members][:, clips], fitted, x, groups[clips]
             )
     return _rivals(columns)
 
@@ -145,28 +155,34 @@ def cross_fitted_rivals(
 def _rivals(columns: Doubles) -> Rivals:
     """The figures of every unit with verdicts in place of p-values, one false discovery rate per question."""
     known = np.isfinite(columns[0])
-    verdicts = np.zeros((3, columns.shape[1]), np.bool_)
+    verdicts = np.zeros((4, columns.shape[1]), np.bool_)
     if known.any():
-        verdicts[:, known] = [stats.false_discovery_control(p) <= LEVEL for p in columns[4:, known]]
-    holds, helps, other_helps = verdicts
-    label, qualities, label_adds, qualities_add = columns[:4]
+        verdicts[:, known] = [stats.false_discovery_control(p) <= LEVEL for p in columns[6:, known]]
+    holds, helps, other_helps, stays = verdicts
+    label, qualities, label_adds, qualities_add, silence, label_apart = columns[:6]
     return Rivals(
         label,
         qualities,
         label_adds,
         qualities_add,
-        qualities_hold=holds & (columns[1] > 0),
-        label_helps=helps & (columns[2] >= LEAST_PARTIAL),
-        qualities_help=other_helps & (columns[3] >= LEAST_PARTIAL),
+        silence,
+        label_apart,
+        qualities_hold=holds & (qualities > 0),
+        label_helps=helps & (label_adds >= LEAST_PARTIAL),
+        qualities_help=other_helps & (qualities_add >= LEAST_PARTIAL),
+        label_stays=stays & (label_apart >= LEAST_PARTIAL),
     )
 
 
-def _compared(activations: Array, predictions: Array, fitted: Doubles, groups: Array) -> list[Doubles]:
+def _compared(
+    activations: Array, predictions: Array, fitted: Doubles, qualities: Array, groups: Array
+) -> list[Doubles]:
     """The fields of `Rivals` in order, p-values in place of verdicts, of units that are finite on all clips.
 
     Args:
         activations: float [clips, units].
         predictions, fitted: float [units, clips], what the labels and what the qualities say of the clips.
+        qualities: float [clips, qualities].
         groups: int [clips].
     """
     permutations = GroupPermutations(groups)
@@ -175,12 +191,20 @@ def _compared(activations: Array, predictions: Array, fitted: Doubles, groups: A
     r = [_correlation(y, label), _correlation(y, quality)]
     adds = _partial(y, label, quality)
     qualities_add = _partial(y, quality, label)
+    share = np.nan_to_num(qualities[:, SILENCE])
+    silence = _standard(exponential_scores(share[None].astype(np.float64)))
+    apart = share < SILENT
+    if apart.sum() < LEAST_APART:
+        apart[:] = True
+    left = _standard(y[:, apart]), _standard(label[:, apart])
+    label_apart = _correlation(*left)
     p = [
         permutations.p_values(y, quality, r[1]),
         permutations.p_values(*adds),
         permutations.p_values(*qualities_add),
+        GroupPermutations(groups[apart]).p_values(*left, label_apart),
     ]
-    return [*r, adds[2], qualities_add[2], *p]
+    return [*r, adds[2], qualities_add[2], np.abs(_correlation(y, silence)), label_apart, *p]
 
 
 def kinds(label_holds: Bools, figures: Rivals, names_quality: Bools) -> list[Kind | None]:
@@ -196,7 +220,8 @@ def kinds(label_holds: Bools, figures: Rivals, names_quality: Bools) -> list[Kin
     helps = figures.label_helps & (figures.label_adds >= LEAST_BESIDE * figures.qualities_add)
     concept = beyond & (helps | ~figures.qualities_hold)
     even = ~figures.qualities_help | (figures.label >= EVEN * figures.qualities)
-    both = beyond & ~concept & even
+    by_silence = ~figures.label_stays & (figures.silence >= EVEN * figures.qualities)
+    both = beyond & ~concept & even & ~by_silence
     acoustic = (figures.qualities_hold | (label_holds & names_quality)) & ~concept & ~both
     names: list[Kind | None] = [None] * len(label_holds)
     kind_of: dict[Kind, Bools] = {"concept": concept, "both": both, "acoustic": acoustic}

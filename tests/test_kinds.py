@@ -135,7 +135,7 @@ def test_a_label_that_says_no_more_than_silence_leaves_silence_as_the_plainer_ex
     units = (world.quality / world.quality.std())[:, None] + world.noise(0.5)
     small = clips < SEEN
     counts = world.small(clips).kinds(units[:clips].astype(np.float32), cross_fitted=small)
-    assert counts["acoustic"] >= 0.9 * UNITS
+    assert counts["acoustic"] >= 0.8 * UNITS
 
 
 def test_nothing_is_set_aside_where_hardly_a_clip_is_without_silence() -> None:

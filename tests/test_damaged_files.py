@@ -176,6 +176,7 @@ def read_all(home: Path) -> None:
     assert len(explained.units) == len(explained)
     explained.at([0, 4])
     assert explained.phrases
+    assert len(explained.positions) == len(explained)
     explained.reliable()
     stored_results(recording)
 
@@ -191,6 +192,7 @@ STORED = (
     *(("s/runs/p/manifest.json", f"{name}.safetensors") for name in ("evidence", "activations", "qualities")),
     ("s/runs/p/manifest.json", "unit_index.faiss"),
     ("s/runs/p/explanation.json", "units.parquet"), ("s/runs/p/explanation.json", "phrases.parquet"),
+    ("s/runs/p/explanation.json", "map.safetensors"),
 )  # fmt: skip
 
 

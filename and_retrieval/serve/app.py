@@ -15,7 +15,7 @@ from starlette.exceptions import HTTPException
 from starlette.staticfiles import StaticFiles
 
 from ..errors import AndRetrievalError, StaleError, defect
-from . import reading, working
+from . import keeping, reading, working
 from .guard import Guard, RefusedError, refused
 from .served import Served
 
@@ -47,6 +47,7 @@ def application(served: Served, port: int) -> FastAPI:
     app.include_router(reading.routes)
     app.include_router(reading.media)
     app.include_router(working.routes)
+    app.include_router(keeping.routes)
     app.add_exception_handler(AndRetrievalError, _bad_input)
     app.add_exception_handler(RefusedError, _refused)
     app.add_exception_handler(RequestValidationError, _invalid)

@@ -14,7 +14,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-BODY_BYTES = 64 << 10  # of a request that is no upload
+BODY_BYTES = 256 << 10  # of a request that is no upload
 UPLOAD_BYTES = 128 << 20  # ten minutes of 48 kHz stereo at 16 bits are 115 MB
 NAMES = ("127.0.0.1", "localhost", "[::1]")
 POLICY = (

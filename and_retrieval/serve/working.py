@@ -1,4 +1,4 @@
-"""Routes that compute or change something; all of them need the token."""
+"""Routes that compute something; all of them need the token."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import FileResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from starlette.concurrency import run_in_threadpool
 
 from ..choices import ABLATIONS, SELECTORS, known_name
@@ -20,8 +20,7 @@ from ..errors import InputError
 from ..progress import Progress
 from .guard import RefusedError, needs_token
 from .jobs import FINISHED, Job
-from .notes import UnitNote, plain, write_note
-from .parameters import Filters, Limit, Offset, Run, Unit
+from .parameters import Body, Filters, Limit, Offset, Run
 from .reading import PAGE, searched_clips, searched_units
 from .served import Served, Server
 
@@ -39,11 +38,7 @@ SOUND = {
 routes = APIRouter(prefix="/api", dependencies=[Depends(needs_token)])
 
 
-class _Body(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-
-class PruneOrder(_Body):
+class PruneOrder(Body):
     """What to prune: the options of the verb `prune`."""
 
     run: str = Field(max_length=300)
@@ -56,21 +51,13 @@ class PruneOrder(_Body):
     export: bool = False
 
 
-class ScaleOrder(_Body):
+class ScaleOrder(Body):
     """Which units are multiplied by which factor, and the clip that the network hears."""
 
     run: str = Field(max_length=300)
     units: list[Annotated[str, Field(max_length=500)]] = Field(min_length=1, max_length=5_000)
     factor: float = Field(ge=0, le=3)
     row: int = Field(ge=0)
-
-
-class NoteOrder(_Body):
-    """What someone says of a unit; a note that says nothing is removed."""
-
-    star: bool = False
-    label: str = Field("", max_length=200)
-    note: str = Field("", max_length=4_000)
 
 
 @routes.get("/activations")
@@ -107,7 +94,7 @@ async def units_like_sound(
 
         opened = served.run(run)
         asked = Asked(sounds=(str(path),))
-        answer = searched_units(opened, asked, filters.mask(served, opened), offset, limit)
+        answer = searched_units(opened, asked, filters.mask(opened), offset, limit)
         return {**answer, "query": "the sound"}
 
     return await _with_sound(served, request, work)
@@ -252,14 +239,3 @@ def compare(
     from ..comparison.compare import compare as compare_runs
 
     return as_json(compare_runs(served.run(a).recording, served.run(b).recording))
-
-
-@routes.put("/notes/{unit:path}")
-def note(served: Server, unit: Unit, run: Run, order: NoteOrder) -> dict[str, Any]:
-    """Star a unit, give it a label of your own, or write a note; stored with the run."""
-    opened = served.run(run)
-    layer, number = opened.table.place(served.unit_row(opened, unit))
-    identity = opened.recording.identity
-    note = UnitNote(identity, order.star, order.label, order.note)
-    written = write_note(opened.recording.folder, f"{layer}:{number}", note)
-    return {"unit": f"{layer}:{number}", "note": plain(written, identity)}

@@ -2,6 +2,7 @@
 // origin; it is sent as a header, never in an address.
 
 const KEPT = "and_retrieval token";
+const GONE = "The server does not answer. It may have been stopped; start it again: and-retrieval serve";
 
 function takeToken() {
   const given = new URLSearchParams(location.hash.slice(1)).get("token") ?? new URLSearchParams(location.search).get("token");
@@ -31,7 +32,7 @@ async function answered(path, settings = {}) {
     response = await fetch(path, { ...settings, headers: { ...(token ? { Authorization: `Bearer ${token}` } : {}), ...settings.headers } });
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    throw new ServerError("The server does not answer. It may have been stopped; start it again: and-retrieval serve", 0);
+    throw new ServerError(GONE, 0);
   }
   if (response.ok) return response;
   let message = `${response.status} ${response.statusText}`;
@@ -66,7 +67,7 @@ export async function watch(path, seen) {
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
   let rest = "";
   for (;;) {
-    const { value, done } = await reader.read();
+    const { value, done } = await reader.read().catch(() => { throw new ServerError(GONE, 0); });
     if (done) return;
     const lines = (rest + value).split("\n");
     rest = lines.pop();
@@ -74,8 +75,8 @@ export async function watch(path, seen) {
   }
 }
 
-export async function download(path, name) {
-  const blob = await (await answered(path)).blob();
+export async function download(path, name, parameters = {}) {
+  const blob = await (await answered(addressOf(path, parameters))).blob();
   const link = document.createElement("a");
   link.href = URL.createObjectURL(blob);
   link.download = name;

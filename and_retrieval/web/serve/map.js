@@ -10,7 +10,7 @@ const COLOURS = ["#b83280", "#2b6cb0", "#2f855a", "#b7791f", "#6b46c1", "#c05621
 
 export async function mapView({ run }, { again }) {
   if (again && document.querySelector("canvas")) return;
-  frame(el("h1", {}, "Map"), waiting("Placing the units. The first time this takes some seconds; then it is stored with the run."));
+  frame(el("h1", {}, "Map"), waiting("Loading the map…"));
   let map;
   try {
     map = await get("/api/map", { run });
@@ -67,11 +67,11 @@ export async function mapView({ run }, { again }) {
     if (corners.length > 3 && across(0) + across(1) > 0.04) {
       const step = Math.ceil(corners.length / MOST_POINTS);
       const lasso = corners.filter((_, i) => i % step === 0).map((corner) => corner.map((value) => value.toFixed(2)).join(",")).join(";");
-      go({ view: "units", lasso, unit: "", q: [], minus: [], like: [], words: "", layer: "", kind: "", reliable: "", starred: "" });
+      go({ view: "units", lasso, unit: "", q: [], minus: [], like: [], words: "", layer: "", kind: "", reliable: "", starred: "", list: "" });
       return;
     }
     const near = nearest(at(event));
-    if (near) go({ view: "units", unit: nameOf(near.row), lasso: "" });
+    if (near) go({ view: "units", unit: nameOf(near.row), lasso: "", list: "" });
   });
   frame(el("h1", {}, "Map"), el("p", { class: "muted" }, `Units whose strongest clips are alike lie near each other (${map.method}).${left ? ` ${count(left, "unit")} that never responded ${left === 1 ? "is" : "are"} left out.` : ""}`),
     el("label", { class: "field inline" }, el("span", {}, "Colour by"), colour), legend, canvas, tip);

@@ -5,6 +5,7 @@ import { get, hasToken, send, unitPath } from "./api.js";
 import { histogram, profile, tuningCurve } from "./charts.js";
 import { clipList } from "./clips.js";
 import { badge, count, el, failed, figure, fixed, KIND_WORDS, percent, track, waiting } from "./elements.js";
+import { listBoxes } from "./lists.js";
 import { scaleBox } from "./scale.js";
 
 const FIRST = 6; // clips shown at once
@@ -80,7 +81,10 @@ function ownWords(unit, { unit: name, run }) {
     status.textContent = await save(unit, run, name, { label: label.value, note: note.value }) ? "Saved" : "";
   } }, el("label", { class: "field" }, el("span", {}, "Your label"), label), el("label", { class: "field" }, el("span", {}, "Your note"), note),
   el("div", { class: "buttons" }, el("button", { disabled: !hasToken() }, "Save"), status));
-  const box = el("details", { open: Boolean(unit.note?.label || unit.note?.note) }, el("summary", {}, "Your label and note"), form);
+  const lists = el("fieldset", { class: "buttons in-lists" });
+  const draw = async () => lists.replaceChildren(el("legend", {}, "Lists"), ...await listBoxes(run, Object.assign(unit, { name }), draw));
+  const box = el("details", { open: Boolean(unit.note?.label || unit.note?.note || unit.lists.length), ontoggle: () => { if (box.open) draw(); } },
+    el("summary", {}, "Your label, note and lists"), form, lists);
   if (unit.note?.earlier) form.prepend(el("p", { class: "note" }, "This was written of an earlier recording of this run; its unit may have been another."));
   return box;
 }

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from .search.query import Query
     from .search.search import search_clips, search_neurons
     from .targets import load_target
+    from .targets.heads import with_heads
     from .types import Clip, Embedder, Explanation, ProbeSet, Target
 
 __version__ = "0.1.0"
@@ -55,6 +56,7 @@ _HOMES = {
     "record": "run",
     "search_clips": "search.search",
     "search_neurons": "search.search",
+    "with_heads": "targets.heads",
     "write_report": "report.write",
 }
 
@@ -80,6 +82,7 @@ __all__ = [
     "record",
     "search_clips",
     "search_neurons",
+    "with_heads",
     "write_report",
 ]
 

@@ -25,6 +25,7 @@ Ints = npt.NDArray[np.int32]
 
 Reliability = Literal["holds", "fails", "untested"]
 Kind = Literal["concept", "acoustic", "both"]
+LabelEvidence = Literal["audio", "captions", "both", "measured"]
 TuningShape = Literal["peak", "rising", "falling", "valley"]
 
 Spans = Sequence[tuple[float, float]]
@@ -257,14 +258,15 @@ class Label:
 
     Attributes:
         concept: A short text.
-        score: Higher is better.
-        evidence: Source that puts the concept among the unit's best: the clips' sound, their captions, or both
-            (each alone, or only the two together).
+        score: Higher is better; of a measured concept, the size of the rank correlation of quality and activation.
+        evidence: Source that puts the concept among the unit's best: the clips' sound as the embedder hears it, their
+            captions, or both (each alone, or only the two together); `measured` if the concept is a measured quality,
+            see `explanation.measured_concepts`.
     """
 
     concept: str
     score: float
-    evidence: Evidence = "audio"
+    evidence: LabelEvidence = "audio"
 
 
 @dataclass(frozen=True, slots=True)
@@ -413,15 +415,15 @@ class Explanation:
     Attributes:
         layer, unit: Name of the layer, and number of the unit in it.
         top, low: The clips that the unit responded to most and least, strongest and weakest first.
-        labels: Concepts, best first; empty if the unit never responded.
+        labels: Concepts, best first; empty if the unit never responded. Measured concepts come first where `kind` is
+            `acoustic`, and the strongest of them comes second where it is `both`.
         faithfulness: Test of the first label on held-out clips, by the source that labels were made from (sound
-            by default). None if there is no label, or too few clips to test it on.
-        reliable: Whether the first label passed this test, and says more about the unit than measured sound does: a
-            label fails if `kind` is "acoustic".
-        kind: What explains the unit best, see `explanation.kinds`: its label (`concept`), measured qualities of the
-            sound (`acoustic`), or each as well as the other (`both`); None if nothing does, or it was not tested.
+            by default), or by the measured quality. None if there is no label, or too few clips to test it on.
+        reliable: Whether the first label passed this test.
+        kind: What explains the unit best, see `explanation.kinds`: a concept (`concept`), qualities of the sound
+            (`acoustic`), or each as well as the other (`both`); None if nothing does, or it was not tested.
         caption_faithfulness: Test of the same label by the captions of the held-out clips: a second opinion if the
-            label came from sound. None if the clips have no captions.
+            label came from sound. None if the clips have no captions, or the label is measured.
         acoustics: Measured qualities that the unit's activation follows, in words, or None.
         preferences: The same qualities with their rank correlations, strongest first; of several that say much the
             same, the strongest.

@@ -28,9 +28,7 @@ from scipy.stats import rankdata
 from and_retrieval.benchmark.names import classes_of, own_names
 from and_retrieval.benchmark.retrieval import clips_digest
 from and_retrieval.clips.index import ClipIndex
-from and_retrieval.clips.source import load_clips
 from and_retrieval.config import RecordConfig, fingerprint
-from and_retrieval.embed import load_embedder
 from and_retrieval.errors import InputError
 from and_retrieval.explanation.space import centred_background, clip_centre, concept_directions
 from and_retrieval.numerics import centred
@@ -38,10 +36,10 @@ from and_retrieval.recording.activations import HELD_OUT
 from and_retrieval.recording.recording import Recording
 from and_retrieval.run import record
 from and_retrieval.search.thresholds import run_thresholds, unit_deviations
-from and_retrieval.store import Home
 from and_retrieval.targets import load_target
 from and_retrieval.types import Floats
 from bench import Announce, Figures, markdown
+from bench.source import add_absent_arguments, embedder_of, labelled_index
 
 ABSENT = Path(__file__).parent / "absent.csv"
 K = 10
@@ -52,13 +50,8 @@ Array = npt.NDArray[Any]
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """SOURCE, what it does not hold, sounds that are not of it, the embedder, where the index is kept."""
-    parser.add_argument("source", metavar="SOURCE", help="labelled folder of folders, glob or CSV")
-    parser.add_argument(
-        "--set", required=True, choices=("esc10", "soundbank"), help="which rows of absent.csv"
-    )
-    parser.add_argument("--others", metavar="SOURCE", help="labelled sounds, some of them absent in SOURCE")
+    add_absent_arguments(parser)
     parser.add_argument("--embedder", default="embedded", metavar="NAME", help="default: embedded")
-    parser.add_argument("--home", metavar="DIR", help="folder of the indexes (default: ./index)")
     parser.add_argument("--seed", type=int, default=0, help="of the pairs drawn (default: 0)")
 
 
@@ -70,16 +63,9 @@ def run(
     Raises:
         InputError: Clips without labels.
     """
-    loaded = load_embedder(embedder)
-
-    def indexed(place: str) -> ClipIndex:
-        name = f"bench-{fingerprint(clips_digest(load_clips(place).clips), loaded.fingerprint)}"
-        path = Home.find(home).index(name).path
-        return ClipIndex.build(place, loaded, path, progress=announce("embedding", "clips"))
-
-    foreign = indexed(others) if others else None
+    foreign = labelled_index(others, embedder, home, announce) if others else None
     absent = vectors_of(foreign, listed_absent(set, "sound")) if foreign else None
-    index = indexed(source)
+    index = labelled_index(source, embedder, home, announce)
     recorded = record(load_target("yamnet"), index, (), RecordConfig(device="cpu"), "queries", announce)
     texts = {kind: listed_absent(set, kind) for kind in ("text", "nonsense")}
     names = own_names(classes_of(index.clips, source)).names
@@ -97,7 +83,7 @@ def run(
     best = {name: best_share(recorded, vectors, needs) for name, (vectors, needs) in asked.items()}
     return {
         "settings": {
-            "embedder": embedder, "fingerprint": loaded.fingerprint, "set": set, "seed": seed,
+            **embedder_of(index), "set": set, "seed": seed,
             "absent": fingerprint(ABSENT.read_text()), "needs": [round(needs.text, 3), round(needs.sound, 3)],
             "others": clips_digest(foreign.clips) if foreign else None,
         },

@@ -29,10 +29,8 @@ from threadpoolctl import threadpool_limits
 
 from and_retrieval import faiss_index, soundbank
 from and_retrieval.benchmark.retrieval import clips_digest
-from and_retrieval.clips.index import ClipIndex
-from and_retrieval.clips.source import load_clips
 from and_retrieval.concepts import load_bank
-from and_retrieval.config import RecordConfig, fingerprint
+from and_retrieval.config import RecordConfig
 from and_retrieval.embed import load_embedder
 from and_retrieval.explanation.space import BACKGROUND
 from and_retrieval.faiss_index import Mask
@@ -42,10 +40,10 @@ from and_retrieval.recording.unit_index import UnitIndex
 from and_retrieval.run import record
 from and_retrieval.search.query import CANDIDATES, Terms, calibrated, cosines, ranked
 from and_retrieval.search.thresholds import unit_deviations
-from and_retrieval.store import Home
 from and_retrieval.targets import load_target
 from and_retrieval.types import Embedder, Floats
 from bench import Announce, Figures, markdown
+from bench.source import embedder_of, source_index
 
 K = 10
 OTHERS = 2
@@ -76,9 +74,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(source: str, embedder: str, units: int, home: str | None, seed: int, announce: Announce) -> Figures:
     """Figures of the approximate and of the exact index, beside brute force."""
     loaded = load_embedder(embedder)
-    data = clips_digest(load_clips(source).clips)
-    place = Home.find(home).index(f"bench-{fingerprint(data, loaded.fingerprint)}").path
-    index = ClipIndex.build(source, loaded, place, progress=announce("embedding", "clips"))
+    index = source_index(source, loaded, home, announce)
     recorded = record(load_target("yamnet"), index, (), RecordConfig(device="cpu"), "search", announce)
     rng = np.random.default_rng(seed)
     with threadpool_limits(1):
@@ -100,14 +96,13 @@ def run(source: str, embedder: str, units: int, home: str | None, seed: int, ann
         }
     return {
         "settings": {
-            "embedder": embedder,
-            "fingerprint": loaded.fingerprint,
+            **embedder_of(index),
             "units": units,
             "seed": seed,
             "index": {name.lower(): getattr(faiss_index, name) for name in INDEX_SETTINGS},
             "candidates of pairs": CANDIDATES,
         },
-        "data": data,
+        "data": clips_digest(index.clips),
         "dim": index.dim,
         "clips": len(index.clips),
         "alike": {"made up": alike(vectors[: len(real)]), "real": alike(real)},

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from test_dictionary import network, waves
 from torch.nn.functional import relu
 
@@ -210,3 +210,35 @@ class TestDirections:
         save_file(tensors, tmp_path / "x.safetensors")
         with pytest.raises(InputError, match=says):
             load_dictionary(tmp_path / "x.safetensors")
+
+
+WRITTEN = Path(__file__).parent / "dictionaries"
+"""Folders that SAELens 6.54 and sparsify 1.3 wrote, see `dictionaries/write.py`."""
+
+
+class TestWrittenByTheLibraries:
+    @pytest.mark.parametrize(
+        "folder", sorted(path.name for path in WRITTEN.iterdir() if path.is_dir() and path.name[0] != "_")
+    )
+    def test_features_are_those_of_the_library(self, folder: str) -> None:
+        if folder == "sae_lens_gated":
+            with pytest.raises(InputError, match="architecture 'gated', which changes the features"):
+                load_dictionary(WRITTEN / folder)
+            return
+        expected = load_file(WRITTEN / folder / "expected.safetensors")
+        dictionary = load_dictionary(WRITTEN / folder)
+        features = dictionary.encode(expected["x"])
+        torch.testing.assert_close(features, expected["features"])
+        assert 0 < (features > 0).float().mean() < 1
+        assert (dictionary.decoder is None) == ("decoded" not in expected)
+        if "decoded" in expected:
+            torch.testing.assert_close(dictionary.decode(features), expected["decoded"])
+
+    def test_there_are_several(self) -> None:
+        names = {path.name for path in WRITTEN.iterdir()}
+        assert {
+            "sae_lens_standard",
+            "sae_lens_jumprelu",
+            "sae_lens_skip_transcoder",
+            "sparsify_topk",
+        } <= names

@@ -102,18 +102,19 @@ def test_classes_are_those_of_the_pipeline(model: Saved) -> None:
 
 
 @pytest.mark.parametrize("name", CLASSIFIERS)
-def test_every_block_shows_three_kinds_of_layers(model: Saved, name: str) -> None:
+def test_every_block_shows_its_kinds_of_layers(model: Saved, name: str) -> None:
     target = load_target(f"hf:{model(name)}")
-    kinds = ("attention", "intermediate", "output")
+    heads = () if name == "wavlm" else ("heads",)
+    kinds = ("attention", *heads, "intermediate", "output")
     assert list(target.aliases) == [f"block{i}.{kind}" for i in range(BLOCKS) for kind in kinds]
     # By default the hidden units of the last blocks, and the classes.
     *hidden, classes = target.layers
     assert hidden == [target.aliases[f"block{i}.intermediate"] for i in (1, 2)]
     plans, activations = recorded(target, ["block*", classes], waves(n=2))
-    assert len(plans) == 3 * BLOCKS + 1  # every one of them runs
+    assert len(plans) == len(kinds) * BLOCKS + 1  # every one of them runs
     of = {plan.name: plan for plan in plans}
     for alias, layer in target.aliases.items():
-        units = HIDDEN if alias.endswith("intermediate") else WIDTH
+        units = {"intermediate": HIDDEN, "heads": 2}.get(alias.partition(".")[2], WIDTH)
         assert (of[layer].units, of[layer].unit_axis, of[layer].time_axis) == (units, 2, 1)
         values, peaks = activations[layer]
         assert np.isfinite(values).all()

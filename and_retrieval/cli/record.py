@@ -56,6 +56,11 @@ def add(verbs: Any) -> None:
         help="layers to record; repeatable (default: those the target names, or all convolutions and linear layers)",
     )  # fmt: skip
     verb.add_argument(
+        "--list-layers",
+        action="store_true",
+        help="list the layers of the network, and record nothing",
+    )
+    verb.add_argument(
         "--dictionary", type=_dictionary, action="append", default=[], metavar="LAYER=PATH",
         help="put a sparse autoencoder behind a layer and record its features too: a safetensors file, a folder of "
         "SAELens or sparsify, or a file of directions; repeatable",
@@ -97,6 +102,8 @@ def answer(args: argparse.Namespace) -> tuple[Result, str]:
     from ..run import record
 
     device = device_of(args)
+    if args.list_layers:
+        return _layers(named_target(args.target, device, args.trust_remote_code))
     index = opened(args.index, args, device)
     config = RecordConfig(
         layers=tuple(args.layers),
@@ -118,6 +125,28 @@ def answer(args: argparse.Namespace) -> tuple[Result, str]:
     return recorded_result(
         record(target, index, (), config, args.run, announcer(args), args.workers, args.trust_remote_code)
     )
+
+
+def _layers(target: Target) -> tuple[Result, str]:
+    """The layers of a network, as JSON and as text; those that are recorded by default have an asterisk."""
+    from ..network.layers import match_layers
+
+    default = set(match_layers(target.module, target.layers, target.aliases))
+    layers: list[dict[str, Any]] = [
+        {
+            "name": name,
+            "aliases": [alias for alias, layer in target.aliases.items() if layer == name],
+            "type": type(module).__name__,
+            "default": name in default,
+        }
+        for name, module in target.module.named_modules()
+        if name
+    ]
+    lines = [f"{target.name} has {len(layers)} layers (* recorded by default)"]
+    for layer in layers:
+        names = " = ".join([*layer["aliases"], layer["name"]])
+        lines.append(f"  {'*' if layer['default'] else ' '} {names}  {layer['type']}")
+    return {"target": target.name, "layers": layers}, "\n".join(lines)
 
 
 def recorded_result(run: Recording) -> tuple[Result, str]:

@@ -168,8 +168,6 @@ def _unit_line(unit: Result) -> str:
     sentence = unit["summary"] or ""
     if measured := unit["measured"]:
         sentence = f"measured: {measured['word']}, rho {measured['rho']:.2f}  {sentence}".strip()
-    elif unit["label_kind"] == "acoustic":
-        sentence = f"{sentence}  (measured sound explains it better than these labels)".strip()
     elif unit["reliable"] is False:
         sentence = f"{sentence}  (unreliable)".strip()
     doubt = "" if unit["listens"] else f"(z below {unit['needed']:.1f})"
@@ -178,7 +176,10 @@ def _unit_line(unit: Result) -> str:
 
 
 def _labels(unit: Result, before: str) -> str:
-    labels = ", ".join(label["concept"] for label in unit["labels"][:3])
+    labels = ", ".join(
+        f"{label['concept']}{' (measured)' * (label['evidence'] == 'measured')}"
+        for label in unit["labels"][:3]
+    )
     return before + labels if labels else ""
 
 

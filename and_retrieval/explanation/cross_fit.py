@@ -18,9 +18,17 @@ from ..numerics import Array
 from ..recording.activations import HELD_OUT, SEEN
 from ..recording.recording import Recording
 from ..types import Floats, Ints, Kept, Kind, Label, LayerEvidence, UnitFaithfulness, UnitStatistics
-from .faithfulness import faithfulness
+from .acoustics import filled_ranks
 from .kinds import cross_fitted_rivals, kinds
-from .label_tests import OWN_BANK, Against, first_columns, unit_tests
+from .label_tests import (
+    OWN_BANK,
+    Against,
+    first_columns,
+    label_faithfulness,
+    labelled_columns,
+    name_qualities,
+    unit_tests,
+)
 from .labels import DescribedClips, labels_of
 
 FOLDS = 5
@@ -69,10 +77,10 @@ def cross_fitted_predictions(
         predictions, float32 [units, clips], the standardised similarity of each clip to the label. None with fewer than
         `LEAST_CLIPS` clips or fewer than `FOLDS` files.
     """
-    rows, activations = all_activations(recording, layer.name)
-    fold = folds_of(recording, rows)
-    if len(rows) < LEAST_CLIPS or len(set(fold.tolist())) < FOLDS:
+    folded = _folded(recording, layer.name)
+    if folded is None:
         return None
+    rows, fold, activations = folded
     similarity = clips.similarity(config.evidence)[rows]
     spread = similarity.std(axis=0)
     standard = (similarity - similarity.mean(axis=0)) / np.where(spread > 0, spread, 1)
@@ -102,20 +110,47 @@ def cross_fitted_tests(
         return [None] * len(labels), [None] * len(labels)
     rows, fold, activations, predictions = fitted
     groups = recording.files_of(rows)
+    chosen, similarity = first_columns(bank.concepts, labels), clips.similarity(config.evidence)
     tests = unit_tests(
-        faithfulness(
-            activations,
-            clips.similarity(config.evidence)[rows],
-            first_columns(bank.concepts, labels),
-            rivals=None if against.rivals is None else against.rivals[rows],
-            bank=against.bank,
-            groups=groups,
-            predictions=predictions,
-        ),
-        activations,
+        label_faithfulness(activations, similarity, chosen, rows, groups, against, predictions), activations
     )
-    measured = cross_fitted_rivals(activations, recording.qualities[rows], fold, predictions, groups)
-    return tests, kinds(np.array([test is not None and test.reliable for test in tests]), measured)
+    figures = cross_fitted_rivals(activations, recording.qualities[rows], fold, predictions, groups)
+    holds = np.array([test is not None and test.reliable for test in tests], bool)
+    return tests, kinds(holds, figures, name_qualities(labels))
+
+
+def cross_fitted_measured_tests(
+    recording: Recording,
+    layer: str,
+    similarity: Floats,
+    measured: Sequence[str | None],
+    against: Against = OWN_BANK,
+) -> list[UnitFaithfulness | None]:
+    """As `label_tests.measured_tests`, by cross-fitting: what a unit follows most is found without the clip."""
+    folded = _folded(recording, layer)
+    if folded is None:
+        return [None] * len(measured)
+    rows, fold, activations = folded
+    ranks = filled_ranks(recording.qualities[rows])
+    predictions = np.zeros(activations.T.shape)
+    for number in range(FOLDS):
+        out = fold == number
+        rho = filled_ranks(activations[~out]).T @ ranks[~out]
+        followed = np.abs(rho).argmax(axis=1)
+        sign = np.sign(np.take_along_axis(rho, followed[:, None], axis=1))
+        predictions[:, out] = sign * ranks[out].T[followed]
+    labelled, groups = labelled_columns(measured), recording.files_of(rows)
+    figures = label_faithfulness(activations, similarity, labelled, rows, groups, against, predictions)
+    return unit_tests(figures, activations)
+
+
+def _folded(recording: Recording, layer: str) -> tuple[Rows, Ints, Floats] | None:
+    """Rows, folds and activations of the clips; None with fewer than `LEAST_CLIPS` clips or `FOLDS` files."""
+    rows, activations = all_activations(recording, layer)
+    fold = folds_of(recording, rows)
+    if len(rows) < LEAST_CLIPS or len(set(fold.tolist())) < FOLDS:
+        return None
+    return rows, fold, activations
 
 
 def _evidence(layer: LayerEvidence, rows: Rows, activations: Array) -> LayerEvidence:

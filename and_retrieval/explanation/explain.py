@@ -7,8 +7,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-import numpy as np
-
 from ..concepts import DEFAULT_BANK, ConceptBank, load_bank
 from ..config import LabelConfig, OpenConceptConfig, SummaryConfig, fingerprint
 from ..files import check_writable
@@ -20,19 +18,8 @@ from ..shards.folder import Receipt, ShardCount, Shards
 from ..shards.lock import locked
 from ..shards.plan import made_by
 from ..store import Stored
-from ..types import (
-    Explanation,
-    Kept,
-    Kind,
-    LayerEvidence,
-    Reliability,
-    Shown,
-    UnitFaithfulness,
-    reliability,
-)
+from ..types import Explanation, Kept, LayerEvidence, Shown
 from .acoustics import in_words, measured_acoustics
-from .cross_fit import cross_fitted_tests
-from .label_tests import LEAST_HELD_OUT, caption_tests, sound_tests, unit_kinds
 from .labels import (
     DescribedClips,
     check_evidence,
@@ -51,6 +38,7 @@ from .space import text_directions
 from .stored import Explained, ExplanationWriter
 from .summaries import load_language_model, with_summaries
 from .tuning import measured_tunings
+from .verdicts import with_verdicts
 
 
 def explain(
@@ -177,12 +165,13 @@ class _Explainer:
         preferences, acoustics = measured_acoustics(self.recording, layer.name)
         tuning, words = measured_tunings(self.recording, layer.name, list(map(in_words, preferences)))
         units = _with(
-            self._tested(layer, self._labelled(layer)),
+            self._labelled(layer),
             acoustics=words,
             preferences=preferences,
             tuning=tuning,
             profile=measured_profiles(self.recording, layer.name),
         )
+        units = with_verdicts(units, self.recording, layer, self.clips, self.bank, self.labelling)
         meanings, spread = self.meanings.find(layer)
         units = _with(units, meanings=meanings, polysemanticity=spread)
         progress = self.announce(f"writing {layer.name}", "sentences")
@@ -208,37 +197,6 @@ class _Explainer:
             progress,
         )
         return _with(units, labels=labels)
-
-    def _tested(self, layer: LayerEvidence, units: Sequence[Explanation]) -> list[Explanation]:
-        """The units with their tests and kinds; the label of a unit that measured sound explains better fails."""
-        labels = [unit.labels for unit in units]
-        similarity = self.clips.similarity(self.labelling.evidence)
-        concepts, clips = self.bank.concepts, self.clips
-        against = clips.against(self.labelling.evidence), clips.against("captions")
-        if len(self.recording.held_out_rows) < LEAST_HELD_OUT:
-            by_sound, kinds = cross_fitted_tests(
-                self.recording, layer, clips, self.bank, self.labelling, labels, against[0]
-            )
-        else:
-            by_sound = sound_tests(self.recording, layer.name, similarity, concepts, labels, against[0])
-            holds = np.array([test is not None and test.reliable for test in by_sound])
-            kinds = unit_kinds(self.recording, layer.name, similarity, concepts, labels, holds)
-        by_captions = caption_tests(
-            self.recording, layer.name, clips.text, concepts, labels, against[1], clips.captioned
-        )
-        return _with(
-            units,
-            faithfulness=by_sound,
-            reliable=[verdict(test, kind) for test, kind in zip(by_sound, kinds, strict=True)],
-            kind=kinds,
-            caption_faithfulness=by_captions,
-        )
-
-
-def verdict(test: UnitFaithfulness | None, kind: Kind | None) -> Reliability:
-    """The result of a label's test; a label that holds fails where measured sound explains the unit better."""
-    tested = reliability(test)
-    return "fails" if kind == "acoustic" and tested == "holds" else tested
 
 
 def _with(units: Sequence[Explanation], **columns: Sequence[Any]) -> list[Explanation]:

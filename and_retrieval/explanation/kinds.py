@@ -21,8 +21,12 @@ and the answers give the kind:
                 not predict at all
     both        the label predicts and adds nothing, and neither do the qualities add to it, or they predict hardly
                 better (the label reaches 0.8 of their correlation)
-    acoustic    the qualities predict, and the label fails its test or adds nothing while they add to it
+    acoustic    the qualities predict, and the label fails its test or adds nothing while they add to it; or the label
+                predicts, and is itself a word for a measured quality ("Silence"), which is no concept beyond sound
     none        neither predicts
+
+The partial correlations set silent and padded stretches aside: given the ranks of a clip's share of silence, what is
+left of a label is what it says of clips with as much silence as each other.
 """
 
 from __future__ import annotations
@@ -179,17 +183,21 @@ def _compared(activations: Array, predictions: Array, fitted: Doubles, groups: A
     return [*r, adds[2], qualities_add[2], *p]
 
 
-def kinds(label_holds: Bools, figures: Rivals) -> list[Kind | None]:
-    """The kind of every unit, from the verdict of its label's own test and its rivals; see the module.
+def kinds(label_holds: Bools, figures: Rivals, names_quality: Bools) -> list[Kind | None]:
+    """The kind of every unit; None for a unit that was not held against its rival, or that nothing explains.
 
-    None for a unit that was not held against its rival.
+    Args:
+        label_holds: bool [units], whether the label passed its own test.
+        figures: Of the same units and labels.
+        names_quality: bool [units], whether the label is a word for a measured quality.
     """
     label_holds = label_holds & np.isfinite(figures.label)
+    beyond = label_holds & ~names_quality
     helps = figures.label_helps & (figures.label_adds >= LEAST_BESIDE * figures.qualities_add)
-    concept = label_holds & (helps | ~figures.qualities_hold)
+    concept = beyond & (helps | ~figures.qualities_hold)
     even = ~figures.qualities_help | (figures.label >= EVEN * figures.qualities)
-    both = label_holds & ~concept & even
-    acoustic = figures.qualities_hold & ~concept & ~both
+    both = beyond & ~concept & even
+    acoustic = (figures.qualities_hold | (label_holds & names_quality)) & ~concept & ~both
     names: list[Kind | None] = [None] * len(label_holds)
     kind_of: dict[Kind, Bools] = {"concept": concept, "both": both, "acoustic": acoustic}
     for kind, units in kind_of.items():

@@ -22,8 +22,11 @@ from ..files import sha256
 
 CONFIG = "cfg.json"
 SAE_LENS, SPARSIFY = "sae_weights.safetensors", "sae.safetensors"
-KINDS = ("standard", "topk", "jumprelu", "transcoder", "skip_transcoder")
-"""Architectures of SAELens, a transcoder's without its ending."""
+KINDS = (
+    *("standard", "topk", "jumprelu"),
+    *("transcoder", "skip_transcoder", "jumprelu_transcoder", "jumprelu_skip_transcoder"),
+)
+"""Architectures of SAELens that are understood."""
 Tensors = Mapping[str, torch.Tensor]
 ORTHONORMAL = 1e-4
 
@@ -78,7 +81,7 @@ def _sae_lens(config: Mapping[str, Any], tensors: Tensors) -> dict[str, Any]:
     activation = "jumprelu" if "jumprelu" in kind else "topk" if kind == "topk" or named == "topk" else named
     _refuse(
         "SAELens",
-        ("architecture", kind, kind.removesuffix("_skip_transcoder").removesuffix("_transcoder") in KINDS),
+        ("architecture", kind, kind in KINDS),
         ("activation_fn", named, activation in ("relu", "topk", "jumprelu")),
         ("normalize_activations", config.get("normalize_activations", "none"), None),
         ("reshape_activations", config.get("reshape_activations", "none"), None),

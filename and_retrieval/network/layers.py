@@ -24,6 +24,8 @@ from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 from ..choices import POOLINGS, known_name
 from ..errors import InputError
 from ..targets import layer_names
+from ..targets.heads import NAME as HEADS
+from ..targets.heads import is_fused
 from ..types import Pooling, StepSeconds, Target
 from .axes import Outputs, defined_in, overlap_of, time_axes_of, unit_axes_of
 from .bursts import CLEARLY, Marks, mark, noise
@@ -58,6 +60,7 @@ def match_layers(
         return _default_layers(module)
     for glob in globs:
         if not any(matches(name, glob, aliases) for name in names):
+            _check_heads(module, glob)
             raise _no_such_layer(glob, (*names, *aliases))
     return tuple(name for name in names if any(matches(name, glob, aliases) for glob in globs))
 
@@ -78,6 +81,17 @@ def _default_layers(module: nn.Module) -> tuple[str, ...]:
 
 def _is_weighty(module: nn.Module) -> bool:
     return isinstance(module, nn.Linear) or defined_in(module, ("conv",))
+
+
+def _check_heads(module: nn.Module, glob: str) -> None:
+    """Raise InputError if a glob asks for heads, and those of the network cannot be seen."""
+    fused = [name for name, inner in module.named_modules() if is_fused(inner)]
+    if glob.endswith(HEADS) and fused:
+        kind = type(module.get_submodule(fused[0])).__name__
+        raise InputError(
+            f"layer {glob!r}: the heads of {fused[0]!r} cannot be recorded, as a {kind} computes them and its output "
+            f"projection in one step; record {fused[0]!r} itself"
+        )
 
 
 def _no_such_layer(glob: str, names: Sequence[str]) -> InputError:

@@ -19,6 +19,7 @@ from ..network.dictionary import FEATURES, Dictionary
 from ..network.hooks import forward, tensor_of
 from ..network.mask import masked
 from ..network.replay import hookable
+from ..targets.heads import Heads
 from ..types import Floats, Target
 
 # Put out zero for zero, unit by unit, whatever the other units do.
@@ -46,7 +47,8 @@ class Maker:
     """What makes a layer's units, and what they go through on the way to the layer and behind it.
 
     Attributes:
-        module: Name of the module whose row i of weight and bias makes unit i.
+        module: Name of the module whose row i of weight and bias makes unit i; of attention heads the projection whose
+            columns take unit i in.
         between: Modules from its output to the layer's, in order, and the shape of what each takes in. They put out
             zero for zero, unit by unit.
         followers: Modules that take in the layer's output.
@@ -94,6 +96,8 @@ def _maker(layer: str, modules: Mapping[str, nn.Module], calls: Sequence[Call]) 
         raise InputError(f"layer {layer!r} does not run, so nothing of it can be exported")
     if is_feature(layer, modules):
         return Maker(layer)
+    if isinstance(heads := modules[layer], Heads):
+        return Maker(heads.projection)
     value = tensor_of(layer, calls[end][2])
     followers = tuple(name for name, taken, _ in calls[end + 1 :] if taken is value)
     between: list[tuple[str, tuple[int, ...]]] = []

@@ -1,6 +1,7 @@
 """Pruned weights: a network's state dict whose units put out zero, or a constant, by weights instead of by a mask.
 
-A zeroed unit has zero weights and a zero bias. A unit that is held at a constant has zero weights and the bias that
+A zeroed unit has zero weights and a zero bias; an attention head has no weights of its own, so the projection behind it
+takes it in by zero columns. A unit that is held at a constant has zero weights and the bias that
 comes out as the constant behind whatever lies between the weights and the layer; where the weights have no bias, the
 unit is zeroed and what the constant would add is put into the bias of the module that follows the layer.
 """
@@ -16,6 +17,7 @@ from torch import nn
 
 from ..errors import InputError
 from ..network.mask import ZERO, Constants, Units
+from ..targets.heads import Heads
 from .makers import Maker, is_feature, row_axis, rows_of
 
 STEPS = 200  # of the grid on which a bias is looked for
@@ -50,6 +52,11 @@ def pruned_state(
                 raise _not_held(layer, "it holds the features of a dictionary, which can only be removed")
             state[f"{maker.rpartition('.')[0]}.kept"][rows] = 0
             continue
+        if isinstance(heads := modules[layer], Heads):
+            if layer in constants:
+                raise _not_held(layer, "they are attention heads, which can only be removed")
+            _take_nothing_from(state, layer, heads, rows)
+            continue
         axis = row_axis(modules[maker])
         weight = state[f"{maker}.{rows_of(modules[maker])}"]
         if rows.numel() and int(rows[-1]) >= weight.shape[axis]:
@@ -63,6 +70,17 @@ def pruned_state(
             values = torch.from_numpy(np.asarray(constants[layer], np.float32))[rows]
             _hold(state, modules, layer, makers[layer], rows, values)
     return state
+
+
+def _take_nothing_from(state: State, layer: str, heads: Heads, rows: torch.Tensor) -> None:
+    """Make the output projection take nothing in from some heads."""
+    weight = state.get(f"{heads.projection}.weight")
+    if weight is None:
+        raise InputError(
+            f"heads of layer {layer!r} cannot be removed from the weights: those of {heads.projection!r} are computed "
+            "from others; prune without --export"
+        )
+    weight.view(len(weight), heads.count, -1)[:, rows] = 0
 
 
 def _copied(module: nn.Module) -> State:

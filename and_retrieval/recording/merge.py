@@ -1,4 +1,7 @@
-"""Makes a recording of its shards, in their order, so that the result does not depend on who did which when."""
+"""Makes a recording of its shards, in their order, so that the result does not depend on who did which when.
+
+A recording that grows stands for the shards of its clips.
+"""
 
 from __future__ import annotations
 
@@ -6,18 +9,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from .. import faiss_index
 from ..clips.index import ClipIndex
+from ..config import fingerprint
 from ..errors import InputError
 from ..shards.folder import Receipt, Shards
-from ..shards.plan import spans
 from ..shards.tensors import new_tensors, open_tensors
 from ..store import Folder, Stored, Writer
 from .activations import FILE as ACTIVATIONS
 from .activations import HELD_OUT, SEEN, activation_shapes
 from .evidence import LayerTape, read_tape, save_evidence
 from .manifest import EVIDENCE, RecordedLayer, RecordPlan
-from .recording import QUALITIES_FILE
+from .recording import QUALITIES_FILE, Recording, seen_rows
 from .shard import measured_shapes
 from .unit_index import FILE as UNIT_INDEX
 from .unit_index import build_unit_index
@@ -35,9 +40,10 @@ def merge_recording(
         finished: All of them.
 
     Raises:
-        InputError: No clip could be heard.
+        InputError: No clip could be heard, or the recording that is to grow is another by now.
     """
     plan = shards.plan
+    before = _before(folder, index, plan) if plan.kept else None
     receipts = [finished[number] for number in range(len(plan.sizes))]
     skipped = tuple(miss for receipt in receipts for miss in receipt.manifest.skipped)
     if len(skipped) >= plan.manifest.index_clips:
@@ -45,7 +51,8 @@ def merge_recording(
         raise InputError(f"no clip can be recorded, the first is {skipped[0].path}: {skipped[0].reason}")
     files = [shards.file(receipt) for receipt in receipts]
     layers = plan.manifest.layers
-    tapes = _merged_tapes(files, len(layers))
+    evidence_files = [before.stored.file(EVIDENCE), *files] if before else files
+    tapes = _merged_tapes(evidence_files, len(layers))
     evidence = tuple(
         tape.evidence(layer.name, layer.pooling) for tape, layer in zip(tapes, layers, strict=True)
     )
@@ -54,17 +61,25 @@ def merge_recording(
         plan.manifest,
         skipped=skipped,
         layers=tuple(map(_with_counts, layers, tapes)),
-        plan=shards.fingerprint,
-        shards=len(plan.sizes),
+        plan=fingerprint(plan.decides),
+        shards=len(plan.sizes) + (before.manifest.shards if before else 0),
     )
     contents: dict[str, Writer | str | Path] = {
         UNIT_INDEX: lambda path: faiss_index.save(unit_index.faiss, path),
-        QUALITIES_FILE: lambda path: _join_measured(files, plan, path),
+        QUALITIES_FILE: lambda path: _join_measured(before, files, plan, path),
         EVIDENCE: lambda path: save_evidence(tapes, path),
-        ACTIVATIONS: lambda path: _join_activations(files, plan, path),
+        ACTIVATIONS: lambda path: _join_activations(before, files, plan, path),
     }
     folder.commit(contents, manifest)
     shards.remove()
+
+
+def _before(folder: Folder, index: ClipIndex, plan: RecordPlan) -> Recording:
+    """The recording that grows; nothing keeps its files from being removed when it is replaced."""
+    before = Recording.open(folder, index)
+    if before.manifest.index_clips != plan.kept:
+        raise InputError(f"{before.name} was recorded again meanwhile; {before.remedy}")
+    return replace(before, stored=before.stored.released())
 
 
 def _merged_tapes(files: Sequence[Path], layers: int) -> list[LayerTape]:
@@ -89,20 +104,29 @@ def _with_counts(layer: RecordedLayer, tape: LayerTape) -> RecordedLayer:
     )
 
 
-def _join_measured(files: Sequence[Path], plan: RecordPlan, path: Path) -> None:
+def _join_measured(before: Recording | None, files: Sequence[Path], plan: RecordPlan, path: Path) -> None:
     whole = new_tensors(path, measured_shapes(plan.manifest.index_clips))
-    for file, rows in zip(files, spans(plan.sizes), strict=True):
+    if before is not None:
+        whole["qualities"][: plan.kept], whole["bands"][: plan.kept] = before.qualities, before.bands
+    for file, rows in zip(files, plan.rows, strict=True):
         part = open_tensors(file)
         for name, array in whole.items():
             array[rows.start : rows.stop] = part[name]
 
 
-def _join_activations(files: Sequence[Path], plan: RecordPlan, path: Path) -> None:
+def _join_activations(before: Recording | None, files: Sequence[Path], plan: RecordPlan, path: Path) -> None:
     manifest = plan.manifest
-    held_out = len(manifest.held_out_rows)
-    seen = manifest.index_clips - held_out if manifest.seen_rows is None else len(manifest.seen_rows)
-    whole = new_tensors(path, activation_shapes([layer.units for layer in manifest.layers], seen, held_out))
+    kept_rows = {SEEN: seen_rows(manifest), HELD_OUT: np.array(manifest.held_out_rows, np.intp)}
+    units = [layer.units for layer in manifest.layers]
+    whole = new_tensors(path, activation_shapes(units, len(kept_rows[SEEN]), len(kept_rows[HELD_OUT])))
     begin = {SEEN: 0, HELD_OUT: 0}
+    if before is not None:  # of clips that were kept, some may not be among the sample any more
+        for name, rows in ((SEEN, before.seen_rows), (HELD_OUT, before.held_out_rows)):
+            still = np.isin(rows, kept_rows[name])
+            begin[name] = int(still.sum())
+            for number, layer in enumerate(manifest.layers):
+                whole_part = whole[f"{name}/{number}"][: begin[name]]
+                np.compress(still, before.activations(layer.name, name), axis=0, out=whole_part)
     for file in files:
         part = open_tensors(file)
         for name in begin:

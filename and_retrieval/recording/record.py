@@ -27,15 +27,16 @@ from ..network.trial import check_independent, check_repeatable
 from ..progress import Announce, Tally, no_progress
 from ..shards.folder import FOLDER, ShardCount, Shards
 from ..shards.lock import locked
-from ..shards.plan import made_by, shard_sizes
+from ..shards.plan import made_by
 from ..shards.workers import work
-from ..store import Folder, Stored
+from ..store import Folder
 from ..targets import changed_entries, entry_hashes, weights_hash
 from ..types import Target
+from .growth import planned
 from .manifest import RecordedLayer, RecordingManifest, RecordPlan
 from .merge import merge_recording
 from .recording import Recording
-from .shard import KeptRows, Recorder, RecordJob, kept_rows
+from .shard import KeptRows, Recorder, RecordJob
 
 _log = logging.getLogger(__name__)
 
@@ -74,11 +75,10 @@ def record(
     check_writable(folder.path)
     with locked(folder.path, "record"):
         begun = _begin(target, index, folder, layers, config or RecordConfig())
-        done = _finished_before(folder, begun.shards)
-        if done is not None:
+        if not begun.shards.plan.sizes:
             begun.shards.remove()
             folder.tidy()
-            return replace(Recording.open(folder, index), shards=ShardCount(done, done))
+            return _counted(Recording.open(folder, index), 0)
         _forget_other_code(begun.shards)
         try:
             begun.shards.begin()
@@ -88,8 +88,13 @@ def record(
             merge_recording(folder, index, begun.shards, begun.shards.finished(known=finished))
         finally:
             begun.shards.tidy()
-        count = ShardCount(len(begun.shards.plan.sizes), len(finished))
-        return replace(Recording.open(folder, index), shards=count)
+        return _counted(Recording.open(folder, index), len(missing))
+
+
+def _counted(recording: Recording, done: int) -> Recording:
+    """The recording with the number of its shards, of which so many were done now."""
+    shards = recording.manifest.shards
+    return replace(recording, shards=ShardCount(shards, shards - done))
 
 
 def record_share(
@@ -134,8 +139,7 @@ def merge(index: ClipIndex, run: str) -> Recording:
         finished = shards.finished()
         shards.check_complete(finished)
         merge_recording(folder, index, shards, finished)
-        count = ShardCount(len(shards.plan.sizes), len(finished))
-        return replace(Recording.open(folder, index), shards=count)
+        return _counted(Recording.open(folder, index), 0)
 
 
 @dataclass(frozen=True)
@@ -171,55 +175,39 @@ def _begin(
             "target %r: %s changed while it ran and cannot tell these weights from others: left out of their hash",
             target.name, ", ".join(changing),
         )  # fmt: skip
-    kept = kept_rows(index, config)
-    rows_kept = kept.place >= 0
-    held_out = np.flatnonzero(kept.held_out & rows_kept)
-    seen = None if rows_kept.all() else tuple(np.flatnonzero(~kept.held_out & rows_kept).tolist())
     manifest = RecordingManifest(
         target=target.name,
         weights=weights_hash(target.module, changing),
         aliases={alias: layer for alias, layer in target.aliases.items() if layer in names},
         dictionaries=attached(target),
-        index_clips=len(index.clips),
-        index_digest=index.digest(),
-        held_out_rows=tuple(held_out.tolist()),
+        index_clips=0,
+        index_digest="",
+        held_out_rows=(),
         cut=index.cut,
         moments=index.moment_config,
         settings=replace(config, layers=names, device=device.type),
         skipped=(),
         layers=tuple(map(_recorded, plans)),
         changing=changing,
-        seen_rows=seen,
         response=_response(target, plans, index, device),
     )
-    sizes = shard_sizes([clip.duration for clip in index.clips], config.shard_seconds)
-    plan = RecordPlan(manifest, sizes, made_by())
+    plan, kept = planned(RecordPlan(manifest, made_by()), index, folder)
     return _Begun(target, plans, kept, index, Shards(folder.path / FOLDER, plan), device)
 
 
-def _finished_before(folder: Folder, shards: Shards[RecordPlan]) -> int | None:
-    """Number of shards of the recording in the folder, if it is of this plan, complete and undamaged."""
-    if not folder.exists():
-        return None
-    try:
-        stored: Stored[RecordingManifest] = folder.open(RecordingManifest)
-        for name in stored.files:
-            stored.file(name)
-    except AndRetrievalError:
-        return None
-    manifest, planned = stored.manifest, shards.plan.manifest
-    same = (manifest.plan, manifest.response) == (shards.fingerprint, planned.response)
-    return manifest.shards if same and not manifest.skipped else None
-
-
 def _response(target: Target, plans: Sequence[LayerPlan], index: ClipIndex, device: torch.device) -> str:
-    """Hash of all layers' response to noise as long as most clips are; of nothing if the network cannot hear that."""
-    samples = max(1, round(_usual_duration(index) * target.sample_rate))
-    noise = np.random.default_rng(0).uniform(-0.3, 0.3, samples).astype(np.float32)
+    """Hash of all layers' response to noise: the shortest of some usual lengths that the network can hear.
+
+    Clips that are added to the index change it only where the network hears none but the length of most clips.
+    """
     digest = hashlib.sha256()
-    with suppress(InputError):
-        for values, peaks in probed(target, plans, [noise], device).values():
-            digest.update(values.tobytes() + peaks.tobytes())
+    for seconds in (*TRIAL_SECONDS, _usual_duration(index)):
+        samples = max(1, round(seconds * target.sample_rate))
+        noise = np.random.default_rng(0).uniform(-0.3, 0.3, samples).astype(np.float32)
+        with suppress(InputError):
+            for values, peaks in probed(target, plans, [noise], device).values():
+                digest.update(values.tobytes() + peaks.tobytes())
+            break
     return digest.hexdigest()[:16]
 
 

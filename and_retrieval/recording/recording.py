@@ -29,6 +29,15 @@ from .unit_index import UnitIndex, load_unit_index
 QUALITIES_FILE = "qualities.safetensors"
 
 
+def seen_rows(manifest: RecordingManifest) -> npt.NDArray[np.intp]:
+    """See `Recording.seen_rows`."""
+    if manifest.seen_rows is not None:
+        return np.array(manifest.seen_rows, np.intp)
+    seen = np.ones(manifest.index_clips, bool)
+    seen[list(manifest.held_out_rows)] = False
+    return np.flatnonzero(seen)
+
+
 @dataclass(frozen=True)
 class Recording:
     """What `record` left in a folder, with the index that its clip rows refer to.
@@ -122,11 +131,7 @@ class Recording:
 
         Those are all clips that may serve as evidence, unless there are more than `RecordConfig.kept_seen`.
         """
-        if self.manifest.seen_rows is not None:
-            return np.array(self.manifest.seen_rows, np.intp)
-        seen = np.ones(self.manifest.index_clips, bool)
-        seen[list(self.manifest.held_out_rows)] = False
-        return np.flatnonzero(seen)
+        return seen_rows(self.manifest)
 
     @cached_property
     def held_out_rows(self) -> npt.NDArray[np.intp]:

@@ -86,7 +86,7 @@ class Recorder:
 
     def record(self, number: int) -> None:
         """Record the shard of a number."""
-        rows = self.shards.rows[number]
+        rows = self.shards.plan.rows[number]
         self.shards.leave(number, lambda path: self._write(rows, path))
 
     def _write(self, rows: range, path: Path) -> list[Skipped]:
@@ -140,13 +140,18 @@ class Recorder:
             skipped.append(Skipped(clip_place(self.index.clips[rows.start + place]), str(error)))
 
 
-def kept_rows(index: ClipIndex, config: RecordConfig) -> KeptRows:
+def kept_rows(index: ClipIndex, config: RecordConfig, grown: Sequence[int] = ()) -> KeptRows:
     """Which clips are held out, and which are kept: as many of either part as `config` says, those with the lowest ids.
+
+    Args:
+        index: The clips.
+        config: What is held out, and how many clips are kept.
+        grown: See `RecordingManifest.grown`.
 
     Raises:
         InputError: No clip is left to explain with.
     """
-    held = held_out(index.clips, config.hold_out)
+    held = held_out(index.clips, config.hold_out, grown)
     place = np.full(len(held), -1, np.int32)
     for part, most in ((~held, config.kept_seen), (held, config.kept_held_out)):
         rows = np.flatnonzero(part)
@@ -197,5 +202,5 @@ class RecordJob:
                 "record it; save its weights and load them, or use one worker"
             )
         plans = recorded_plans(manifest.layers, target, [layer.name for layer in manifest.layers])
-        kept = kept_rows(index, manifest.settings)
+        kept = kept_rows(index, manifest.settings, manifest.grown)
         return Recorder(target, plans, index, shards, kept, resolve_device(self.device)).record

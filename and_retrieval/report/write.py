@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from .. import faiss_index
@@ -10,6 +10,7 @@ from ..choices import MEGABYTES
 from ..clips.index import ClipIndex
 from ..config import REPORT_MEGABYTES
 from ..embed import shared_networks
+from ..explanation.measured_concepts import NAMES, measured_units
 from ..explanation.space import concept_directions
 from ..explanation.stored import Explained, load_explained
 from ..files import output_path, writing
@@ -17,6 +18,7 @@ from ..progress import Progress, silent
 from ..recording.recording import Recording
 from ..store import REPORT
 from ..types import Floats
+from ..vocabulary import plain
 from .data import ClipFacts, ReportData
 from .media import SAMPLE_RATE
 from .page import build_report
@@ -73,7 +75,7 @@ def report_data(recording: Recording) -> ReportData:
         layers=tuple(layer.name for layer in recorded.layers),
         explanations=explained,
         clips=_clip_facts(recording.index, explained.phrases),
-        concept_hits=_concept_hits(recording, explanation.concepts),
+        concept_hits=_concept_hits(recording, explained),
         layer_facts={
             layer: [("R² by measured sound", f"{share.r2:.2f}, shuffled {share.shuffled:.2f}")]
             for layer, share in explanation.acoustics.items()
@@ -101,14 +103,29 @@ def _clip_facts(index: ClipIndex, phrases: Mapping[int, str]) -> dict[int, ClipF
     return {row: ClipFacts(clip.file, clip.start, phrases[row]) for row, clip in clips.items()}
 
 
-def _concept_hits(recording: Recording, concepts: Sequence[str]) -> dict[str, list[tuple[int, float]]]:
+def _concept_hits(recording: Recording, explained: Explained) -> dict[str, list[tuple[int, float | None]]]:
+    """The units listed for every concept of the bank and every measured one, best first, as `search` gives them.
+
+    Units that measured sound explains by the concept come first and have no score.
+    """
+    bank = explained.manifest.concepts
+    measured = {
+        name: units for name in (*bank, *NAMES.values()) if (units := measured_units(explained, name))
+    }
+    concepts = list({plain(name): name for name in (*measured, *bank)}.values())
     scores, rows = faiss_index.search(
         recording.unit_index.faiss, concept_directions(recording.index, concepts), HITS
     )
-    return {
-        concept: [(int(row), round(float(score), 4)) for row, score in zip(rows[i], scores[i], strict=True)]
-        for i, concept in enumerate(concepts)
-    }
+    hits: dict[str, list[tuple[int, float | None]]] = {}
+    for concept, near, values in zip(concepts, rows, scores, strict=True):
+        first = measured.get(concept, {})
+        rest = zip(near.tolist(), values.tolist(), strict=True)
+        found = [
+            *((row, None) for row in first),
+            *((row, round(x, 4)) for row, x in rest if row not in first),
+        ]
+        hits[concept] = found[:HITS]
+    return hits
 
 
 def _notes(recording: Recording, explained: Explained) -> tuple[str, ...]:

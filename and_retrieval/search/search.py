@@ -11,8 +11,7 @@ import numpy as np
 from ..choices import COUNT
 from ..clips.index import ClipIndex
 from ..errors import InputError
-from ..explanation.acoustics import word_of
-from ..explanation.measured_concepts import NO_MATCHES, Columns, measured_units
+from ..explanation.measured_concepts import NAMES, NO_MATCHES, Columns, measured_units, side_of
 from ..explanation.space import centred_background, clip_similarity, moment_centre
 from ..explanation.stored import Explained, is_explained, load_explained
 from ..faiss_index import Mask, Rows
@@ -153,7 +152,7 @@ def best_units(
             "z": float(worth.z[place]),
             "needed": float(worth.needed[place]),
             "listens": bool(worth.listens[place]) or row in measured,
-            "measured": {**asdict(measured[row]), "word": word_of(measured[row])}
+            "measured": {**asdict(measured[row]), "word": NAMES[side_of(measured[row])]}
             if row in measured
             else None,
             **unit_facts(explained[place]),

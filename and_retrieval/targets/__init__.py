@@ -15,6 +15,7 @@ from ..checkpoints.devices import resolve_device
 from ..errors import InputError, unknown_name
 from ..types import Target
 from . import archive, huggingface, user
+from .heads import with_heads
 from .user import checked_target
 
 REGISTRY: Mapping[str, str] = {"yamnet": "and_retrieval.targets.yamnet:load"}
@@ -57,7 +58,7 @@ def load_target(spec: str, device: str = "cpu", trust_remote_code: bool = False)
         module = module.to(place)
     except RuntimeError as error:
         raise InputError(f"target {spec!r} cannot be moved to device {device!r}: {error}") from error
-    return dataclasses.replace(target, module=module, name=spec)
+    return with_heads(dataclasses.replace(target, module=module, name=spec))
 
 
 def is_code(spec: str) -> bool:

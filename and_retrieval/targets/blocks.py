@@ -2,13 +2,13 @@
 
 In every block of a transformer three layers are told apart, as in the paper: `attention`, what attention adds to
 the stream; `intermediate`, the hidden units of the feed-forward network behind their nonlinearity; `output`, what
-the feed-forward network adds. `block3.intermediate` thus names a layer of any architecture, and the glob
-`block*.intermediate` that of all blocks.
+the feed-forward network adds. A fourth, `heads`, has one unit a head, see `heads`. `block3.intermediate` thus names a
+layer of any architecture, and the glob `block*.intermediate` that of all blocks.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import nn
@@ -21,6 +21,7 @@ KINDS: Mapping[str, tuple[str, ...]] = {
         "self_attn.out_proj",  # Whisper
         "self_attn.linear_out",  # conformers
     ),
+    "heads": ("attention.heads", "attention.self.heads", "self_attn.heads"),
     "intermediate": (
         "mlp.activation_fn",
         "feed_forward.intermediate_act_fn",
@@ -40,29 +41,37 @@ LAST_BLOCKS = 2
 
 
 def block_aliases(network: nn.Module) -> dict[str, str]:
-    """`blockN.kind` -> name of the module, for every block found, in order."""
+    """`blockN.kind` -> name of the module, for every block found, in order.
+
+    N is the block's number in the network, or, where several stacks number theirs from 0 on (as HTSAT's stages do),
+    its place among all blocks.
+    """
     kind_of = {suffix: kind for kind, suffixes in KINDS.items() for suffix in suffixes}
-    blocks: dict[int, dict[str, str]] = {}
+    blocks: dict[str, dict[str, str]] = {}
     for name, _ in network.named_modules():
-        number, within = _place(name)
-        if number is not None and within in kind_of:
+        block, within = _place(name)
+        if block is not None and within in kind_of:
             kind = kind_of[within]
-            blocks.setdefault(number, {})[kind] = _called(network, name, kind)
+            blocks.setdefault(block, {})[kind] = _called(network, name, kind)
+    numbers: Sequence[int] = [int(block.rpartition(".")[2]) for block in blocks]
+    if len(set(numbers)) < len(numbers):
+        numbers = range(len(blocks))
     return {
         f"block{number}.{kind}": layers[kind]
-        for number, layers in sorted(blocks.items())
+        for number, layers in sorted(zip(numbers, blocks.values(), strict=True), key=lambda pair: pair[0])
         for kind in KINDS
         if kind in layers
     }
 
 
-def _place(name: str) -> tuple[int | None, str]:
-    """The number of the block that a module is in, the last in its name, and its name within the block."""
+def _place(name: str) -> tuple[str | None, str]:
+    """The block that a module is in, which ends with the last number in its name, and its name within the block."""
     parts = name.split(".")
     numbers = [place for place, part in enumerate(parts) if part.isascii() and part.isdigit()]
     if not numbers:
         return None, name
-    return int(parts[numbers[-1]]), ".".join(parts[numbers[-1] + 1 :])
+    end = numbers[-1] + 1
+    return ".".join(parts[:end]), ".".join(parts[end:])
 
 
 def default_layers(network: nn.Module, aliases: Mapping[str, str], classes: int | None) -> tuple[str, ...]:

@@ -24,6 +24,7 @@ from ..checkpoints.hub import CONFIG, FEATURES, WEIGHTS, local_model, readable
 from ..errors import InputError
 from ..types import Floats, Target
 from .blocks import block_aliases, default_layers
+from .heads import attach_heads
 from .steps import Steps, steps_of
 
 SOUND_INPUTS = ("input_values", "input_features")
@@ -67,6 +68,7 @@ def _load(place: str, subject: str, trust_remote_code: bool) -> Target:
     if steps is None:
         _warn_of_padding(extractor, subject)
         steps = Steps()
+    attach_heads(network)
     aliases = block_aliases(network)
     return Target(
         module=network.eval().requires_grad_(False),

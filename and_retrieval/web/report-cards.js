@@ -32,7 +32,7 @@ function summaryOf(unit) {
     const made = unit.origin === "composed" ? "composed" : "automatic";
     return el("div", {}, kind("Summary", made), el("p", { class: "sentence" }, ...marked(unit.text)), raw);
   }
-  if (unit.kind === "acoustic" && unit.acoustics !== null) {
+  if (unit.kind === "acoustic" && unit.reliable !== "fails" && unit.acoustics !== null) {
     return el("div", { class: "unsaid" }, el("b", {}, "Measured sound explains it"), `: ${signed(unit.acoustics)}`, raw);
   }
   const failed = unit.reliable === "fails" && !unit.meanings.some((meaning) => meaning.reliable === "holds");
@@ -48,7 +48,7 @@ const VERDICTS = [
 
 const KINDS = {
   concept: "Its label says more of it than measured sound does.",
-  acoustic: "Measured sound explains it better than its label.",
+  acoustic: "Qualities of sound explain it, whatever makes the sound.",
   both: "Its label and measured sound explain it equally well.",
 };
 
@@ -145,7 +145,7 @@ function profileOf(unit) {
 const inUnit = (axis, value) => `${minus(String(Number(value.toPrecision(2))))}\u00a0${axis.unit}`;
 
 // Where labels come from more than one source each says which; otherwise the heading does.
-const SOURCES = { audio: "by sound", captions: "by captions", both: "by both" };
+const SOURCES = { audio: "by sound", captions: "by captions", both: "by both", measured: "measured" };
 const sources = new Set(units.flatMap((unit) => unit.labels.map(([, , source]) => source)));
 const sourceOf = (source) => (sources.size > 1 ? SOURCES[source] : null);
 const labelsTitle = sources.size === 1 ? `Labels ${SOURCES[[...sources][0]]}` : "Labels and scores";
@@ -153,7 +153,7 @@ const labelsTitle = sources.size === 1 ? `Labels ${SOURCES[[...sources][0]]}` : 
 function labelsOf(unit) {
   if (!unit.labels.length) return el("p", { class: "muted" }, "No label.");
   return el("div", {}, kind(labelsTitle), el("ol", { class: "bars" }, ...unit.labels.map(([concept, score, source]) =>
-    bar(data.concepts[concept], figure(score), scoreShare(score), "Find units for this label", sourceOf(source)))));
+    bar(data.concepts[concept], figure(score), source === "measured" ? score : scoreShare(score), "Find units for this label", sourceOf(source)))));
 }
 
 const besideRandom = data.randomSpread === null ? "" : ` (random clips ${fixed(data.randomSpread)})`;
@@ -213,9 +213,11 @@ function strongest(unit) {
 
 const anchor = (unit) => `${encodeURIComponent(data.layers[unit.layer].name)}/${unit.unit}`;
 
+const hitWords = (score) => (score === null ? "explained by this measured quality" : `vector score ${figure(score)}`);
+
 function card(i) {
   const unit = units[i];
-  const hit = state.scores.has(i) ? el("p", { class: "hit" }, `vector score ${figure(state.scores.get(i))}`) : null;
+  const hit = state.scores.has(i) ? el("p", { class: "hit" }, hitWords(state.scores.get(i))) : null;
   const heading = el("h3", {}, el("a", { href: `#${anchor(unit)}`, title: "Link to this unit" },
     `${data.layers[unit.layer].name} `, el("b", {}, `unit\u00a0${unit.unit}`)));
   return el("article", { class: "card", "data-unit": i, tabindex: "-1",

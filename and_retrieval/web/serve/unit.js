@@ -106,13 +106,17 @@ async function save(unit, run, name, changes, star = null) {
   }
 }
 
+// The score of a measured label is a rank correlation, that of others is on the scale of the run.
+const isMeasured = (label) => label.evidence === "measured";
+const SOURCES = { captions: "by captions", both: "by both", measured: "measured" };
+
 function labels(unit) {
   if (!unit.labels.length) return el("p", { class: "muted" }, "No label.");
-  const best = Math.max(...unit.labels.map((label) => label.score), 1e-9);
+  const best = Math.max(...unit.labels.filter((label) => !isMeasured(label)).map((label) => label.score), 1e-9);
   return section("Labels", el("ol", { class: "bars" }, unit.labels.map((label) => el("li", {}, el("a", {
     class: "bar-link", title: "Units for this label", href: addressWith({ view: "units", q: [label.concept], minus: [], like: [], unit: "", words: "", lasso: "" }),
-  }, el("span", { class: "name" }, label.concept, label.evidence === "audio" ? null : el("span", { class: "source" }, `by ${label.evidence}`)),
-  el("span", { class: "value" }, figure(label.score)), track(label.score / best))))),
+  }, el("span", { class: "name" }, label.concept, SOURCES[label.evidence] && el("span", { class: "source" }, SOURCES[label.evidence])),
+  el("span", { class: "value" }, figure(label.score)), track(isMeasured(label) ? label.score : label.score / best))))),
   el("p", { class: "buttons" }, el("a", { href: addressWith({ view: "prune", concept: unit.labels[0].concept }) }, `Prune “${unit.labels[0].concept}”`)));
 }
 

@@ -7,6 +7,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import httpx
 import pytest
 from served import RUN
 
+from and_retrieval.serve import server as server_module
 from and_retrieval.serve.guard import UPLOAD_BYTES
 from and_retrieval.serve.jobs import Job
 from and_retrieval.serve.server import PageServer
@@ -151,3 +153,30 @@ def test_a_tab_that_goes_away_leaves_the_job_and_the_server(listening: PageServe
     with httpx.stream("GET", f"{path}/events", headers=headers(listening), timeout=30) as events:
         *_, last = (line for line in events.iter_lines() if line.startswith("data:"))
     assert json.loads(last[5:])["state"] == "done"
+
+
+def test_it_ends_without_complaint_though_an_answer_takes_long(
+    served_home: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(server_module, "PATIENCE", 1)
+    server = PageServer.listen(Home(served_home), RUN, port=0).start()
+    asked, hold = threading.Event(), threading.Event()
+
+    def slow() -> dict[str, Any]:
+        asked.set()
+        hold.wait(30)
+        return {}
+
+    monkeypatch.setattr(server.served, "status", slow)
+
+    def ask() -> None:
+        with suppress(httpx.HTTPError):
+            httpx.get(f"{server.url}/api/status", timeout=30)
+
+    tab = threading.Thread(target=ask)
+    tab.start()
+    assert asked.wait(30)
+    server.stop()
+    hold.set()
+    tab.join()
+    assert capfd.readouterr() == ("", "")

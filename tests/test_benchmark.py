@@ -169,7 +169,7 @@ class TestIntervals:
             assert 0 <= result.low <= result.value <= result.high <= 1
 
     def test_twenty_classes_found_first_but_by_one_clip_only(self) -> None:
-        """Where the best clip is not drawn, the class is missed: 0.63 of the draws find it, though all do in the set."""
+        """Without its best clip a class is missed: 0.63 of the draws find it, though the whole set always does."""
         truth = np.repeat(np.eye(20, dtype=bool), 3, axis=1)
         best = np.kron(np.eye(20), [[1.0, 0.0, 0.0]])
         result = searched_classes(best + ~truth * 0.5, truth, Files([str(n) for n in range(60)]))["R@1"]

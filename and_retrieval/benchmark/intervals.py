@@ -94,7 +94,8 @@ class Files:
         """Figures of which the clips are the items; the median of the samples is moved to the figure.
 
         Args:
-            statistics: How often each clip counts (None: once), float64 [clips] -> name of a figure and its value, 0..1.
+            statistics: How often each clip counts, float64 [clips], or None for once -> name of a figure and its value,
+                0 to 1.
             chance: What chance scores, of the same names.
         """
         drawn = [

@@ -118,18 +118,14 @@ def test_other_code_is_tried(try_out: Try, code: Path) -> None:
 
 
 def test_a_network_that_answers_otherwise_is_tried(try_out: Try, code: Path) -> None:
-    """Its file is the same, but not what that imports."""
-    part = code.with_name("imported_part.py")
-    part.write_text("SCALE = 1.0\n")
-    read = f"SCALE = float(open({str(part)!r}).read().split('=')[1])"
-    code.write_text(
-        CODE.replace("class Network", f"{read}\n\nclass Network").replace(
-            "self.layer(waveforms", "self.layer(SCALE * waveforms"
-        )
-    )
+    """Its file is the same, but not what that reads."""
+    part = code.with_name("scale.txt")
+    part.write_text("1.0")
+    scale = f"float(open({str(part)!r}).read())"
+    code.write_text(CODE.replace("waveforms.unsqueeze", f"({scale} * waveforms).unsqueeze"))
     try_out()
     assert try_out()[1] == 1
-    part.write_text("SCALE = 2.0\n")
+    part.write_text("2.0")
     assert try_out()[1] > 10
 
 

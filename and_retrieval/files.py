@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import os
@@ -148,9 +149,13 @@ def replacing(path: Path) -> Iterator[Path]:
     """A scratch file to write to; if the block ends without an error, it replaces `path` in one step.
 
     The content is on disk before the name changes, so a crash leaves the old file or the new one, never a part.
-    After an error, nothing is left behind. The folder of `path` is created if missing.
+    After an error, nothing is left behind, and what killed processes left of the same file is removed. The folder of
+    `path` is created if missing.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*{SCRATCH}"):
+        if is_abandoned(left):
+            left.unlink(missing_ok=True)
     scratch = scratch_path(path)
     try:
         with disk_errors(path):

@@ -63,7 +63,7 @@ class ClipIndex:
     folder: Folder
     clips: tuple[Clip, ...]
     skipped: tuple[Skipped, ...]
-    faiss: faiss.Index
+    faiss: faiss.IndexFlat
     embedder_name: str
     embedder_fingerprint: str
     cut: ClipConfig

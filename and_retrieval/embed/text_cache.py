@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from ..files import cache_folder, forget_oldest, replacing
 from ..types import Floats
@@ -49,7 +49,7 @@ def cached_vectors(
     vectors = embed(texts)
     with contextlib.suppress(OSError, SafetensorError):  # without the cache, only time is lost
         with replacing(path) as scratch:
-            save_file({"vectors": vectors}, scratch, {DIGEST: _digest(vectors)})
+            scratch.write_bytes(save({"vectors": vectors}, {DIGEST: _digest(vectors)}))
         forget_oldest(path.parent, LARGEST)
     return vectors
 

@@ -16,6 +16,7 @@ from ..clips.index import ClipIndex
 from ..config import RecordConfig
 from ..errors import AndRetrievalError, InputError
 from ..files import check_writable
+from ..neighbours import check_store
 from ..network.dictionary import attached
 from ..network.layers import match_layers
 from ..network.plan import LayerPlan
@@ -64,11 +65,13 @@ def record(
         InputError: No layer matches, the network fails on every clip, its response to a clip depends on chance or on
             the other clips of the batch, no clip is left to explain with, or another program writes to the run.
     """
+    config = config or RecordConfig()
+    check_store(config.store)
     folder = index.folder.run(run or run_name(target.name))
     check_writable(folder.path)
     with locked(folder.path, "record"):
-        begun = _begin(target, index, folder, layers, config or RecordConfig())
-        if not begun.shards.plan.sizes:
+        begun = _begin(target, index, folder, layers, config)
+        if not begun.shards.plan.sizes and _has_store(folder, config):
             begun.shards.remove()
             folder.tidy()
             return _counted(Recording.open(folder, index), 0)
@@ -82,6 +85,11 @@ def record(
         finally:
             begun.shards.tidy()
         return _counted(Recording.open(folder, index), len(missing))
+
+
+def _has_store(folder: Folder, config: RecordConfig) -> bool:
+    """Whether the units of a finished recording are in the store that is asked for."""
+    return folder.open(RecordingManifest).manifest.settings.store == config.store
 
 
 def _counted(recording: Recording, done: int) -> Recording:

@@ -46,6 +46,8 @@ SUITES = (
     "search",
     "serve",
     "speed",
+    "overhead",
+    "cost",
     "topk",
 )
 

@@ -166,7 +166,7 @@ function curves(unit) {
     unit.activations && histogram(unit.activations),
     ...drawn.map((tuning) => tuningCurve(tuning, unit.axes[tuning.quality])),
     unit.profile?.length ? profile(unit.profile) : null,
-    unit.acoustics && el("p", {}, unit.acoustics),
+    unit.acoustics && el("p", { class: "muted" }, unit.acoustics.replaceAll(/ -(?=\d)/g, " −")),
   ].filter(Boolean);
   return parts.length ? section("Measured", el("div", { class: "charts" }, parts)) : null;
 }

@@ -136,16 +136,17 @@ def measured(
         fired = Fired(values[held], peaks[held], held, np.arange(len(held)))
         tests = labels_over_time(layer, described.moments, fired, units[None])
         told = [test for test in tests if test is not None]
+        follows = [test.follows for test in told]
         rows.append(
             {
                 "sounds a clip": count,
                 "peaks": kind,
                 "units": len(units),
-                "clips": float(np.median([test.clips for test in told])),
+                "clips": float(np.median([test.clips for test in told])) if told else 0,
                 "holds": round(float(holds.mean()), 4),
-                "follows": round(float(np.mean([test.follows is True for test in told])), 4),
-                "contradicted": round(float(np.mean([test.follows is False for test in told])), 4),
-                "score": round(float(np.median([test.score for test in told])), 4),
+                "follows": round(follows.count(True) / len(units), 4),
+                "contradicted": round(follows.count(False) / len(units), 4),
+                "score": round(float(np.median([test.score for test in told])), 4) if told else None,
             }
         )
     return rows

@@ -144,9 +144,10 @@ class RecordPlan:
 
     @property
     def decides(self) -> tuple[RecordingManifest, str]:
-        """See `shards.plan.Plan`: not the response, whose last bits are others on other machines."""
+        """See `shards.plan.Plan`: not the response, whose last bits are others on other machines, nor the store."""
         manifest = replace(
             self.manifest,
+            settings=replace(self.manifest.settings, store=RecordConfig.store),
             response="",
             index_clips=0,
             index_digest="",

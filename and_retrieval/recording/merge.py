@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 
-from .. import faiss_index
 from ..clips.index import ClipIndex
 from ..config import fingerprint
 from ..errors import InputError
@@ -24,8 +23,7 @@ from .evidence import LayerTape, read_tape, save_evidence
 from .manifest import EVIDENCE, RecordedLayer, RecordPlan
 from .recording import QUALITIES_FILE, Recording, seen_rows
 from .shard import measured_shapes
-from .unit_index import FILE as UNIT_INDEX
-from .unit_index import build_unit_index
+from .unit_index import unit_index_files
 
 
 def merge_recording(
@@ -56,7 +54,6 @@ def merge_recording(
     evidence = tuple(
         tape.evidence(layer.name, layer.pooling) for tape, layer in zip(tapes, layers, strict=True)
     )
-    unit_index = build_unit_index(evidence, index.vectors(), index.moments)
     manifest = replace(
         plan.manifest,
         skipped=skipped,
@@ -65,12 +62,13 @@ def merge_recording(
         shards=len(plan.sizes) + (before.manifest.shards if before else 0),
     )
     contents: dict[str, Writer | str | Path] = {
-        UNIT_INDEX: lambda path: faiss_index.save(unit_index.faiss, path),
         QUALITIES_FILE: lambda path: _join_measured(before, files, plan, path),
         EVIDENCE: lambda path: save_evidence(tapes, path),
         ACTIVATIONS: lambda path: _join_activations(before, files, plan, path),
     }
-    folder.commit(contents, manifest)
+    store = plan.manifest.settings.store
+    with unit_index_files(folder, evidence, index.vectors(), index.moments, store) as units:
+        folder.commit({**units, **contents}, manifest)
     shards.remove()
 
 

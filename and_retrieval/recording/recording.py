@@ -24,7 +24,6 @@ from .activations import FILE as ACTIVATIONS
 from .activations import SEEN, Activations, Part, open_activations
 from .evidence import damaged_file, load_evidence
 from .manifest import EVIDENCE, RecordingManifest, identity
-from .unit_index import FILE as UNIT_INDEX
 from .unit_index import UnitIndex, load_unit_index
 
 QUALITIES_FILE = "qualities.safetensors"
@@ -114,7 +113,7 @@ class Recording:
     @cached_property
     def unit_index(self) -> UnitIndex:
         """The neuron vectors of all units."""
-        return load_unit_index(self.stored.file(UNIT_INDEX), self.manifest.layers)
+        return load_unit_index(self.stored)
 
     @cached_property
     def qualities(self) -> Floats:

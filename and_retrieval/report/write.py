@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from .. import faiss_index
 from ..choices import MEGABYTES
 from ..clips.index import ClipIndex
 from ..config import REPORT_MEGABYTES
@@ -125,9 +124,7 @@ def _concept_hits(recording: Recording, explained: Explained) -> dict[str, list[
         name: units for name in (*bank, *NAMES.values()) if (units := measured_units(explained, name))
     }
     concepts = list({plain(name): name for name in (*measured, *bank)}.values())
-    scores, rows = faiss_index.search(
-        recording.unit_index.faiss, concept_directions(recording.index, concepts), HITS
-    )
+    scores, rows = recording.unit_index.nearest_to_all(concept_directions(recording.index, concepts), HITS)
     hits: dict[str, list[tuple[int, float | None]]] = {}
     for concept, near, values in zip(concepts, rows, scores, strict=True):
         first = measured.get(concept, {})

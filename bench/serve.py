@@ -28,12 +28,14 @@ from and_retrieval.benchmark.tables import markdown
 from and_retrieval.clips.index import ClipIndex
 from and_retrieval.concepts import load_bank
 from and_retrieval.explanation.stored import Explained, ExplanationWriter, load_explained
+from and_retrieval.neighbours import STORES
 from and_retrieval.recording.activations import FILE as ACTIVATIONS
 from and_retrieval.recording.activations import HELD_OUT, SEEN, new_activations
 from and_retrieval.recording.evidence import LayerTape, read_tape, save_evidence, tape_of
 from and_retrieval.recording.manifest import EVIDENCE
 from and_retrieval.recording.recording import QUALITIES_FILE, Recording
 from and_retrieval.recording.unit_index import FILE as UNIT_INDEX
+from and_retrieval.recording.unit_index import LISTS
 from and_retrieval.serve.server import PageServer
 from and_retrieval.shards.tensors import open_tensors
 from and_retrieval.store import Home, Writer
@@ -172,12 +174,13 @@ def made_up(explained: Explained, units: int, announce: Announce) -> None:
         vectors = faiss_index.stored(recording.unit_index.faiss)[np.concatenate(drawn)]
         vectors += NOISE * rng.standard_normal(vectors.shape, np.float32) / np.sqrt(vectors.shape[1])
         vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)
-        build = faiss_index.build_approximate if units >= faiss_index.APPROXIMATE_FROM else faiss_index.build
-        unit_index = build(vectors)
+        unit_index = faiss_index.build(vectors)
+        lists = {LISTS + STORES["faiss"].file: lambda path: STORES["faiss"].write(vectors, path)}
         tensors = open_tensors(recording.stored.file(EVIDENCE))
         real = [read_tape(tensors, number) for number in range(len(recording.layers))]
         tapes = [_tape(real, chosen) for chosen in drawn]
         files: dict[str, Writer | Any] = {
+            **(lists if units >= faiss_index.APPROXIMATE_FROM else {}),
             EVIDENCE: lambda path: save_evidence(tapes, path),
             ACTIVATIONS: scratch,
             UNIT_INDEX: lambda path: faiss_index.save(unit_index, path),

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file, save
 
 from ..errors import DamagedError, InputError, StaleError
 from ..recording.recording import Recording
@@ -216,11 +216,15 @@ class ExplanationWriter:
         self._units.close()
         words = columns.table([_Phrase(row, phrases[row]) for row in sorted(self._shown)], _Phrase)
         positions = placed(self._recording.unit_index)
+
+        def write_map(path: Path) -> None:
+            path.write_bytes(save({"positions": positions}))
+
         self._folder.commit(
             {
                 UNITS: self._scratch,
                 PHRASES: lambda path: pq.write_table(words, path),
-                MAP: lambda path: save_file({"positions": positions}, path),
+                MAP: write_map,
             },
             manifest,
         )

@@ -9,6 +9,7 @@ from ..network.plan import Calls
 from ..shards.plan import spans
 from ..store import Stored
 from ..types import AttachedDictionary, Pooling, Skipped
+from .activations import LEAST_HELD_OUT
 
 EVIDENCE = "evidence.safetensors"
 """The file of every unit's top and bottom clips."""
@@ -107,6 +108,11 @@ class RecordingManifest:
         """Number of clips that the network heard."""
         return self.index_clips - len(self.skipped)
 
+    @property
+    def cross_fitted(self) -> bool:
+        """Whether too few clips are held out to test labels on, so that all clips are, by cross-fitting."""
+        return len(self.held_out_rows) < LEAST_HELD_OUT
+
 
 def identity(recording: Stored[RecordingManifest]) -> str:
     """Identifies a recording; changes when the network is recorded again."""
@@ -138,9 +144,10 @@ class RecordPlan:
 
     @property
     def decides(self) -> tuple[RecordingManifest, str]:
-        """See `shards.plan.Plan`: not the response, whose last bits are others on other machines."""
+        """See `shards.plan.Plan`: not the response, whose last bits are others on other machines, nor the store."""
         manifest = replace(
             self.manifest,
+            settings=replace(self.manifest.settings, store=RecordConfig.store),
             response="",
             index_clips=0,
             index_digest="",

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from .. import faiss_index
 from ..choices import MEGABYTES
 from ..clips.index import ClipIndex
 from ..config import REPORT_MEGABYTES
@@ -17,7 +16,7 @@ from ..files import output_path, writing
 from ..progress import Progress, silent
 from ..recording.recording import Recording
 from ..store import REPORT
-from ..types import Floats
+from ..types import Clip, Floats
 from ..vocabulary import plain
 from .data import ClipFacts, ReportData
 from .media import SAMPLE_RATE
@@ -100,7 +99,19 @@ def _scored_clips(k: int | None) -> str:
 
 def _clip_facts(index: ClipIndex, phrases: Mapping[int, str]) -> dict[int, ClipFacts]:
     clips = {row: index.clips[row] for row in phrases}
-    return {row: ClipFacts(clip.file, clip.start, phrases[row]) for row, clip in clips.items()}
+    return {
+        row: ClipFacts(clip.file, clip.start, _captions(clip, phrases[row])) for row, clip in clips.items()
+    }
+
+
+def _captions(clip: Clip, phrase: str) -> tuple[str, ...]:
+    """The clip in words, which is its typical caption or what it is near to, and its other captions."""
+    captions = [" ".join(caption.split()) for caption in clip.captions]
+    same = [caption for caption in captions if caption.lower() == phrase.lower()]
+    longer = [caption for caption in captions if phrase and phrase.lower() in caption.lower()]
+    typical = (same or longer)[:1]  # a phrase lacks the words that all captions of a set begin with
+    others = [caption for caption in captions if caption not in typical]
+    return tuple(dict.fromkeys(text for text in (phrase, *others) if text))
 
 
 def _concept_hits(recording: Recording, explained: Explained) -> dict[str, list[tuple[int, float | None]]]:
@@ -113,9 +124,7 @@ def _concept_hits(recording: Recording, explained: Explained) -> dict[str, list[
         name: units for name in (*bank, *NAMES.values()) if (units := measured_units(explained, name))
     }
     concepts = list({plain(name): name for name in (*measured, *bank)}.values())
-    scores, rows = faiss_index.search(
-        recording.unit_index.faiss, concept_directions(recording.index, concepts), HITS
-    )
+    scores, rows = recording.unit_index.nearest_to_all(concept_directions(recording.index, concepts), HITS)
     hits: dict[str, list[tuple[int, float | None]]] = {}
     for concept, near, values in zip(concepts, rows, scores, strict=True):
         first = measured.get(concept, {})

@@ -21,6 +21,7 @@ from .choices import (
     RANKS,
     SCORES,
     SECONDS,
+    STORES,
     WINDOW,
     Pooling,
     check_hold_out,
@@ -85,6 +86,7 @@ class RecordConfig:
         kept_seen, kept_held_out: Number of seen and of held-out clips whose activations are kept, at most; those with
             the lowest ids, which are hashes. The strongest clips of a unit and its statistics come from all clips.
         shard_seconds: Seconds of sound of a shard; None chooses, see `shards.plan.shard_sizes`.
+        store: What finds units among 50,000 and more, see `neighbours`.
     """
 
     layers: tuple[str, ...] = ()
@@ -96,8 +98,10 @@ class RecordConfig:
     kept_seen: int = 50_000
     kept_held_out: int = 10_000
     shard_seconds: float | None = None
+    store: str = "faiss"
 
     def __post_init__(self) -> None:
+        known_name("store", self.store, STORES)
         COUNT.check("top_k", self.top_k)
         COUNT.check("batch", self.batch)
         COUNT.check("kept_seen", self.kept_seen)

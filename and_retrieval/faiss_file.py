@@ -1,4 +1,4 @@
-"""Whether a file holds an index as `faiss_index` writes them, before FAISS reads it.
+"""Whether a file holds an index as `faiss_index` or `neighbours.lists` writes them, before FAISS reads it.
 
 FAISS believes the sizes that a file states: it may ask for more memory than there is, or follow row numbers out of its
 arrays, which ends the process. So the file is walked first, piece by piece as FAISS writes it (`index_write.cpp`):
@@ -13,8 +13,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-FLAT, REFINED, TRANSFORMED, LINEAR, INVERTED, LISTS = b"IxFI", b"IxRF", b"IxPT", b"LTra", b"IwSq", b"ilar"
+FLAT, TRANSFORMED, LINEAR, INVERTED, LISTS = b"IxFI", b"IxPT", b"LTra", b"IwSq", b"ilar"
+VECTORS, INVERTED_LISTS = FLAT, TRANSFORMED
+"""The kinds of files: vectors as they are, and lists of reduced ones."""
 INNER_PRODUCT = 0
+EIGHT_BITS = 0
 DENSE, SPARSE = b"full", b"sprs"  # how the lengths of the lists are written
 
 Header = tuple[int, int]
@@ -22,14 +25,14 @@ Header = tuple[int, int]
 
 
 class NotAnIndexError(ValueError):
-    """The file is no index that `faiss_index` writes."""
+    """The file is no index of its kind."""
 
 
-def check(path: Path) -> None:
-    """Raise NotAnIndexError unless the file is complete and agrees with itself."""
+def check(path: Path, kind: bytes = VECTORS) -> None:
+    """Raise NotAnIndexError unless the file is complete, of that kind, and agrees with itself."""
     content = np.memmap(path, np.uint8, "r") if path.stat().st_size else np.zeros(0, np.uint8)
     walk = _Walk(content)
-    walk.index((FLAT, REFINED))
+    walk.index(kind)
     _agree(walk.left() == 0)
 
 
@@ -43,21 +46,17 @@ class _Walk:
         """Bytes that have not been read."""
         return len(self._content) - self._at
 
-    def index(self, kinds: tuple[bytes, ...]) -> Header:
-        """An index of one of these kinds, with all that it holds."""
-        kind = self._bytes(4).tobytes()
-        _agree(kind in kinds)
+    def index(self, kind: bytes) -> Header:
+        """An index of that kind, with all that it holds."""
+        _agree(self._bytes(4).tobytes() == kind)
         dim, rows, _, _, trained, metric = self._numbers("<iqqqBi")
         _agree(dim > 0 and rows >= 0 and trained == 1 and metric == INNER_PRODUCT)
         if kind == FLAT:
             _agree(self._array(4).size == dim * rows * 4)
-        elif kind == REFINED:
-            _agree(self.index((TRANSFORMED,)) == self.index((FLAT,)) == (dim, rows))
-            self._numbers("<f")
         elif kind == TRANSFORMED:
             _agree(self._numbers("<i") == (1,))
             into = self._linear(dim)
-            _agree(self.index((INVERTED,)) == (into, rows))
+            _agree(self.index(INVERTED) == (into, rows))
         else:
             self._inverted(dim, rows)
         return dim, rows
@@ -73,19 +72,24 @@ class _Walk:
 
     def _inverted(self, dim: int, rows: int) -> None:
         lists, _ = self._numbers("<QQ")
-        _agree(self.index((FLAT,)) == (dim, lists))
+        _agree(self.index(FLAT) == (dim, lists))
         _agree(self._numbers("<B") == (0,))  # no direct map
         _agree(self._array(8).size == 0)
-        _, _, _, coded, size = self._numbers("<iifQQ")
-        self._array(4)
-        _agree(coded == dim and size == 2 * dim and self._numbers("<QB") == (size, 0))
+        bits, _, _, coded, size = self._numbers("<iifQQ")
+        _agree(
+            bits == EIGHT_BITS and self._array(4).size == 2 * dim * 4
+        )  # least value and width of each dimension
+        _agree(coded == size == dim and self._numbers("<QB") == (size, 0))
         _agree(self._bytes(4).tobytes() == LISTS and self._numbers("<QQ") == (lists, size))
-        numbers = []
-        for length in self._lengths(lists):
+        lengths = self._lengths(lists)
+        _agree(sum(lengths) == rows)
+        listed = np.zeros(rows, bool)
+        for length in lengths:
             self._bytes(length * size)
-            numbers.append(self._bytes(length * 8).view(np.int64))
-        stored = np.sort(np.concatenate(numbers)) if numbers else np.zeros(0, np.int64)
-        _agree(np.array_equal(stored, np.arange(rows)))
+            numbers = self._bytes(length * 8).view(np.int64)
+            _agree(bool(((numbers >= 0) & (numbers < rows)).all()))
+            listed[numbers] = True
+        _agree(bool(listed.all()))
 
     def _lengths(self, lists: int) -> list[int]:
         kind = self._bytes(4).tobytes()

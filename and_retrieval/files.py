@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import os
 import re
 import secrets
+import shutil
 import socket
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -29,12 +31,34 @@ _SCRATCH_NAME = re.compile(
 
 
 def sha256(path: Path) -> str:
-    """Hex sha256 of a file."""
+    """Hex sha256 of a file; of a folder, that of the names and hashes of all files below it."""
+    if path.is_dir():
+        return _sha256_of_folder(path, sha256)
     digest = hashlib.sha256()
     with path.open("rb") as stream:
         while block := stream.read(CHUNK):
             digest.update(block)
     return digest.hexdigest()
+
+
+def _sha256_of_folder(folder: Path, of_file: Callable[[Path], str]) -> str:
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    lines = [f"{path.relative_to(folder).as_posix()}\0{of_file(path)}\n" for path in files]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def size_of(path: Path) -> int:
+    """Bytes of a file, or of all files below a folder."""
+    files = path.rglob("*") if path.is_dir() else [path]
+    return sum(file.stat().st_size for file in files if file.is_file())
+
+
+def remove(path: Path) -> None:
+    """Remove a file, or a folder with all that is in it; nothing happens where there is none."""
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def cache_folder() -> Path:
@@ -51,6 +75,8 @@ def remembered_sha256(path: Path) -> str:
     may preserve.
     """
     path = path.resolve()
+    if path.is_dir():
+        return _sha256_of_folder(path, remembered_sha256)
     state = path.stat()
     key = [str(path), state.st_size, state.st_mtime_ns, state.st_ctime_ns, state.st_ino]
     cached = cache_folder() / "sha256" / f"{hashlib.sha256(os.fsencode(path)).hexdigest()[:24]}.json"
@@ -123,9 +149,13 @@ def replacing(path: Path) -> Iterator[Path]:
     """A scratch file to write to; if the block ends without an error, it replaces `path` in one step.
 
     The content is on disk before the name changes, so a crash leaves the old file or the new one, never a part.
-    After an error, nothing is left behind. The folder of `path` is created if missing.
+    After an error, nothing is left behind, and what killed processes left of the same file is removed. The folder of
+    `path` is created if missing.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*{SCRATCH}"):
+        if is_abandoned(left):
+            left.unlink(missing_ok=True)
     scratch = scratch_path(path)
     try:
         with disk_errors(path):
@@ -200,15 +230,17 @@ def writing(path: Path) -> Iterator[Path]:
 
 
 def settle(scratch: Path, path: Path) -> None:
-    """Flush a finished scratch file to disk, make it readable for others, and give it its final name.
+    """Flush a finished scratch file, or folder, to disk, make it readable for others, and give it its final name.
 
     Raises:
         Interrupted: A signal has asked the program to end; the file may be spoiled by that.
     """
     interruption.check()
-    with scratch.open("rb") as stream:
-        os.fsync(stream.fileno())
-    scratch.chmod(READABLE)  # some writers make private files
+    for file in scratch.rglob("*") if scratch.is_dir() else [scratch]:
+        if file.is_file():
+            with file.open("rb") as stream:
+                os.fsync(stream.fileno())
+            file.chmod(READABLE)  # some writers make private files
     scratch.replace(path)
 
 
@@ -224,6 +256,16 @@ def write_bytes(path: Path, content: bytes) -> Path:
     with replacing(path) as scratch:
         scratch.write_bytes(content)
     return path
+
+
+def forget_oldest(folder: Path, most: int) -> None:
+    """Remove the files that were used longest ago, beyond `most` bytes in all, and what killed processes left."""
+    files = sorted(((path.stat(), path) for path in folder.iterdir()), key=lambda file: -file[0].st_mtime)
+    total = 0
+    for state, path in files:
+        total += state.st_size
+        if total > most or is_abandoned(path):
+            path.unlink(missing_ok=True)
 
 
 def sort_header(path: Path) -> None:

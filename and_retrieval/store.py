@@ -30,13 +30,15 @@ from .files import (
     existing_part,
     is_abandoned,
     remembered_sha256,
+    remove,
     scratch_path,
     settle,
     sha256,
+    size_of,
     write_text,
 )
 
-FORMAT = 3
+FORMAT = 4
 HOME_VARIABLE = "AND_RETRIEVAL_HOME"
 DEFAULT_HOME = "index"
 MANIFEST = "manifest.json"
@@ -164,16 +166,27 @@ class _Hold:
             os.close(number)
 
 
+def _is_read(number: int) -> bool:
+    """Whether another program holds an open file; False on a file system without locks."""
+    try:
+        fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
 def _remove_unread(path: Path) -> None:
-    """Remove a file unless some program has opened a state to which it belongs, and may still read it."""
-    with suppress(FileNotFoundError), path.open("r+b") as stream:
+    """Remove a file, or folder, unless some program has opened a state to which it belongs, and may still read it."""
+    with suppress(FileNotFoundError):
+        # Network file systems lock only what is open for writing, which a folder cannot be.
+        number = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
         try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return
-        except OSError:
-            pass  # a file system without locks
-        path.unlink()
+            if not _is_read(number):
+                remove(path)
+        finally:
+            os.close(number)
 
 
 @dataclass(frozen=True)
@@ -218,7 +231,7 @@ class Stored(Generic[Content]):
         path = self.folder.path / Path(entry.path).name
         if name not in self._verified:
             digest = sha256 if entry.size <= ALWAYS_HASHED else remembered_sha256
-            if not path.is_file() or path.stat().st_size != entry.size or digest(path) != entry.sha256:
+            if not path.exists() or size_of(path) != entry.size or digest(path) != entry.sha256:
                 raise ChecksumError(f"{path} is missing or was changed; {remedy}")
             self._verified.add(name)
         return path
@@ -303,8 +316,8 @@ class Folder:
         """Write files and then the manifest that lists them; files of the previous state are removed.
 
         Args:
-            files: Plain name -> text, a function that writes to a given path, or the path of a finished
-                scratch file, which is moved.
+            files: Plain name -> text, a function that writes to a given path, which may make a folder of the empty
+                file that is there, or the path of a finished scratch file, which is moved.
             content: A dataclass, the content of the manifest.
         """
         before = {*self._committed().values()}
@@ -317,7 +330,7 @@ class Folder:
             self.write_text(self.manifest_name, sealed(manifest))
         except BaseException:
             for name in {entry.path for entry in entries.values()} - before - {*self._committed().values()}:
-                (self.path / name).unlink(missing_ok=True)
+                remove(self.path / name)
             raise
         self._sweep(before, {name: entry.path for name, entry in entries.items()})
 
@@ -341,10 +354,10 @@ class Folder:
                 with disk_errors(self.path / name):
                     source(scratch)
             digest, plain = sha256(scratch), Path(name)
-            entry = StoredFile(f"{plain.stem}-{digest[:12]}{plain.suffix}", scratch.stat().st_size, digest)
+            entry = StoredFile(f"{plain.stem}-{digest[:12]}{plain.suffix}", size_of(scratch), digest)
             settle(scratch, self.path / entry.path)
         finally:
-            scratch.unlink(missing_ok=True)
+            remove(scratch)
         return entry
 
     def tidy(self) -> None:
@@ -371,7 +384,7 @@ class Folder:
             if (path.name in before or placed.fullmatch(path.name)) and path.name not in current.values():
                 _remove_unread(path)
             elif is_abandoned(path):
-                path.unlink(missing_ok=True)
+                remove(path)
 
 
 def parsed(text: bytes | str, content: type[Content]) -> Content:

@@ -25,6 +25,7 @@ Ints = npt.NDArray[np.int32]
 
 Reliability = Literal["holds", "fails", "untested"]
 Kind = Literal["concept", "acoustic", "both"]
+LabelEvidence = Literal["audio", "captions", "both", "measured"]
 TuningShape = Literal["peak", "rising", "falling", "valley"]
 
 Spans = Sequence[tuple[float, float]]
@@ -257,14 +258,15 @@ class Label:
 
     Attributes:
         concept: A short text.
-        score: Higher is better.
-        evidence: Source that puts the concept among the unit's best: the clips' sound, their captions, or both
-            (each alone, or only the two together).
+        score: Higher is better; of a measured concept, the size of the rank correlation of quality and activation.
+        evidence: Source that puts the concept among the unit's best: the clips' sound as the embedder hears it, their
+            captions, or both (each alone, or only the two together); `measured` if the concept is a measured quality,
+            see `explanation.measured_concepts`.
     """
 
     concept: str
     score: float
-    evidence: Evidence = "audio"
+    evidence: LabelEvidence = "audio"
 
 
 @dataclass(frozen=True, slots=True)
@@ -331,6 +333,25 @@ class UnitFaithfulness:
     base_rate: float
     q_value: float
     reliable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class OverTime:
+    """Whether a unit's first label is there when the unit fires, see `explanation.over_time`.
+
+    Attributes:
+        clips: Number of held-out clips in which the unit fires and the concept changes over time.
+        score: 1 if the concept is nearest at every peak of the unit, 0 by chance, below 0 if it is nearer at other
+            times of the same clips.
+        q_value: False discovery rate of the two-sided permutation test over the layer's units, 0..1.
+        follows: Whether the concept is nearer when the unit fires than at other times (True) or farther (False); None
+            if neither could be shown.
+    """
+
+    clips: int
+    score: float
+    q_value: float
+    follows: bool | None
 
 
 def reliability(test: UnitFaithfulness | None) -> Reliability:
@@ -413,15 +434,19 @@ class Explanation:
     Attributes:
         layer, unit: Name of the layer, and number of the unit in it.
         top, low: The clips that the unit responded to most and least, strongest and weakest first.
-        labels: Concepts, best first; empty if the unit never responded.
+        labels: Concepts, best first; empty if the unit never responded. Measured concepts come first where `kind` is
+            `acoustic`, and the strongest of them comes second where it is `both`.
         faithfulness: Test of the first label on held-out clips, by the source that labels were made from (sound
-            by default). None if there is no label, or too few clips to test it on.
-        reliable: Whether the first label passed this test, and says more about the unit than measured sound does: a
-            label fails if `kind` is "acoustic".
-        kind: What explains the unit best, see `explanation.kinds`: its label (`concept`), measured qualities of the
-            sound (`acoustic`), or each as well as the other (`both`); None if nothing does, or it was not tested.
+            by default), or by the measured quality. None if there is no label, or too few clips to test it on.
+        reliable: Whether the first label passed this test, and is not nearer at other times than those at which the
+            unit fires.
+        kind: What explains the unit best, see `explanation.kinds`: a concept (`concept`), qualities of the sound
+            (`acoustic`), or each as well as the other (`both`); None if nothing does, or it was not tested.
+        over_time: Test of whether the first label's concept is there when the unit fires, within held-out clips. None
+            if the layer has no time axis, the index no moments, the label is measured, or too few clips change over
+            time.
         caption_faithfulness: Test of the same label by the captions of the held-out clips: a second opinion if the
-            label came from sound. None if the clips have no captions.
+            label came from sound. None if the clips have no captions, or the label is measured.
         acoustics: Measured qualities that the unit's activation follows, in words, or None.
         preferences: The same qualities with their rank correlations, strongest first; of several that say much the
             same, the strongest.
@@ -444,6 +469,7 @@ class Explanation:
     faithfulness: UnitFaithfulness | None = None
     reliable: Reliability = "untested"
     kind: Kind | None = None
+    over_time: OverTime | None = None
     caption_faithfulness: UnitFaithfulness | None = None
     acoustics: str | None = None
     preferences: tuple[Preference, ...] = ()

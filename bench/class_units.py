@@ -13,13 +13,11 @@ from typing import Any
 from and_retrieval.benchmark.names import classes_of
 from and_retrieval.benchmark.retrieval import clips_digest
 from and_retrieval.clips.index import ClipIndex
-from and_retrieval.clips.source import load_clips
-from and_retrieval.config import RecordConfig, fingerprint
-from and_retrieval.embed import load_embedder
+from and_retrieval.config import RecordConfig
 from and_retrieval.run import Run, record
-from and_retrieval.store import Home
 from and_retrieval.types import Embedder, LayerEvidence, Target
 from bench import Announce, small_cnn
+from bench.source import labelled_index
 
 LAST = "classes"
 
@@ -58,7 +56,7 @@ class ClassUnits:
     @property
     def last(self) -> LayerEvidence:
         """The layer whose units are the classes."""
-        return next(layer for layer in self.run.layers if layer.name == LAST)
+        return self.run.layer(LAST)
 
     def network(self) -> dict[str, Any]:
         """What a result says of the network."""
@@ -120,24 +118,6 @@ def trained_cnn(
     place = small_cnn.folder(home)
     facts = small_cnn.train(source, place, training, announce("training", "epochs"))
     return small_cnn.as_target(place), facts
-
-
-def labelled_index(source: str, embedder: str, home: str | None, announce: Announce) -> ClipIndex:
-    """The index of a labelled source; one that is there is used again.
-
-    Raises:
-        InputError: Clips without labels, or an unknown embedder.
-    """
-    clips = load_clips(source).clips
-    classes_of(clips, source)
-    loaded = load_embedder(embedder)
-    folder = Home.find(home).index(f"bench-{fingerprint(clips_digest(clips), loaded.fingerprint)}")
-    return ClipIndex.build(source, loaded, folder.path, progress=announce("embedding", "clips"))
-
-
-def embedder_of(index: ClipIndex) -> dict[str, str]:
-    """What names the embedder of an index in a result."""
-    return {"embedder": index.embedder_name, "fingerprint": index.embedder_fingerprint}
 
 
 def settings(units: ClassUnits) -> dict[str, Any]:

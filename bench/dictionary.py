@@ -27,7 +27,7 @@ from and_retrieval.network.layers import plan_layers
 from and_retrieval.run import Run, record
 from and_retrieval.targets import load_target
 from bench import Announce, Figures, markdown
-from bench.class_units import add_home_arguments, embedder_of, labelled_index
+from bench.class_units import add_home_arguments
 from bench.small_dictionary import (
     LAYER,
     TrainConfig,
@@ -38,7 +38,7 @@ from bench.small_dictionary import (
     train,
     variance_explained,
 )
-from bench.source import add_clip_arguments
+from bench.source import add_clip_arguments, embedder_of, labelled_index
 
 UNITS, LEARNED, RANDOM = "units", "learned features", "random directions"
 

@@ -49,10 +49,10 @@ from and_retrieval.run import record
 from and_retrieval.targets import load_target
 from and_retrieval.types import LayerEvidence, Target
 from bench import Announce, Figures, markdown, nameless, small_ast, small_cnn
-from bench.class_units import add_home_arguments, embedder_of, labelled_index, trained_cnn
+from bench.class_units import add_home_arguments, trained_cnn
 from bench.prune import network_figures
 from bench.ranking import descriptions
-from bench.source import add_source_arguments
+from bench.source import add_source_arguments, embedder_of, labelled_index
 
 CNN, AST = "small_cnn", "small_ast"
 SCORES = ("cos", "cos-cubed", "rank-reorder", "wpmi", "soft-wpmi")

@@ -33,12 +33,12 @@ from and_retrieval.numerics import centred
 from and_retrieval.recording.recording import Recording
 from and_retrieval.recording.unit_index import neuron_vectors
 from and_retrieval.run import record
-from and_retrieval.search.thresholds import Thresholds, best_z, thresholds
+from and_retrieval.search.thresholds import Thresholds, best_z, made_up_words, thresholds
 from and_retrieval.targets import load_target
 from and_retrieval.types import Embedder, Floats
 from bench import Announce, Figures, markdown, nameless
-from bench.class_units import labelled_index
 from bench.queries import ABSENT, listed_absent, roc_areas, vectors_of
+from bench.source import add_absent_arguments, labelled_index
 
 FIXED = 6.0
 DIMS = (64, 24, 12)
@@ -46,17 +46,12 @@ DIMS = (64, 24, 12)
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """SOURCE, what it does not hold, the targets, the embedders, how far they are reduced."""
-    parser.add_argument("source", metavar="SOURCE", help="labelled folder of folders, glob or CSV")
-    parser.add_argument(
-        "--set", required=True, choices=("esc10", "soundbank"), help="which rows of absent.csv"
-    )
-    parser.add_argument("--others", metavar="SOURCE", help="labelled sounds, some of them absent in SOURCE")
+    add_absent_arguments(parser)
     parser.add_argument("--target", action="append", metavar="SPEC", help="default: yamnet")
     parser.add_argument("--embedder", action="append", metavar="NAME", help="default: embedded")
     parser.add_argument(
         "--dims", type=int, nargs="*", default=DIMS, metavar="N", help="dimensions left (default: 64 24 12)"
     )
-    parser.add_argument("--home", metavar="DIR", help="folder of the indexes (default: ./index)")
 
 
 def run(
@@ -176,7 +171,7 @@ def heard_row(recorded: Recording, space: Space, chosen: str) -> dict[str, Any]:
     classes = classes_of(index.clips, recorded.name)
     units = np.concatenate([neuron_vectors(layer, index.vectors()) for layer in recorded.layers])
     texts, clips = centred_background(index), clip_directions(index)
-    needs = thresholds(units, texts, clips[recorded.seen_rows])
+    needs = thresholds(units, texts, clips[recorded.seen_rows], made_up_words(index))
     names = own_names(classes).names
     class_directions = concept_directions(index, names)
     truth = np.array([classes.index(clip.label or "") for clip in index.clips])
@@ -194,6 +189,8 @@ def heard_row(recorded: Recording, space: Space, chosen: str) -> dict[str, Any]:
         "zero-shot": float(((clips @ class_directions.T).argmax(axis=1) == truth).mean()),
         "chance": 1 / len(classes),
         "z needed": needs.text,
+        "made-up": needs.made_up,
+        "tells": needs.tells,
         "found": float((there >= needs.text).mean()),
         "absent": float((none >= needs.text).mean()),
         "nonsense": float((nonsense >= needs.text).mean()),

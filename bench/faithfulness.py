@@ -46,8 +46,8 @@ from and_retrieval.store import Home
 from and_retrieval.targets import load_target
 from and_retrieval.types import Floats, Ints, LayerEvidence, Target
 from bench import Announce, Figures, judges, markdown, nameless, small_cnn
-from bench.class_units import add_home_arguments, embedder_of, labelled_index, trained_cnn
-from bench.source import add_clip_arguments
+from bench.class_units import add_home_arguments, trained_cnn
+from bench.source import add_clip_arguments, embedder_of, labelled_index
 
 MEASURES = ("correlation", "pearson", "auprc")
 CNN = "small_cnn"

@@ -37,8 +37,8 @@ from and_retrieval.run import record
 from and_retrieval.targets import load_target
 from and_retrieval.types import Floats, Ints, Target
 from bench import Announce, Figures, markdown, small_ast, small_cnn
-from bench.class_units import LAST, labelled_index
-from bench.source import ESC10_NAMES, add_clip_arguments
+from bench.class_units import LAST
+from bench.source import ESC10_NAMES, add_clip_arguments, labelled_index
 
 SIZES = (3, 5, 8, 20, 40)  # clips a class
 UNBALANCED = "3 and more"

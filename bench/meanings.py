@@ -24,15 +24,11 @@ import numpy.typing as npt
 from and_retrieval.benchmark import measures as m
 from and_retrieval.benchmark.names import classes_of, own_names
 from and_retrieval.benchmark.retrieval import clips_digest
-from and_retrieval.clips.index import ClipIndex
-from and_retrieval.clips.source import load_clips
-from and_retrieval.config import fingerprint
-from and_retrieval.embed import load_embedder
 from and_retrieval.explanation.groups import NEARNESS, Space, find_groups, probe_space
 from and_retrieval.explanation.scores import soft_wpmi
-from and_retrieval.store import Home
 from and_retrieval.types import Floats, Ints
 from bench import Announce, Figures, markdown
+from bench.source import embedder_of, labelled_index
 
 KINDS: dict[str, tuple[float, ...]] = {
     "single": (1.0,),
@@ -63,27 +59,23 @@ def run(
     Raises:
         InputError: Clips without labels, or an unknown embedder.
     """
-    loaded = load_embedder(embedder)
-    clips = load_clips(source).clips
-    classes, data = classes_of(clips, source), clips_digest(clips)
-    place = Home.find(home).index(f"bench-{fingerprint(data, loaded.fingerprint)}").path
-    index = ClipIndex.build(source, loaded, place, progress=announce("embedding", "clips"))
+    index = labelled_index(source, embedder, home, announce)
+    classes = classes_of(index.clips, source)
     class_of = np.array([classes.index(clip.label or "") for clip in index.clips])
     k = min(k, int(np.bincount(class_of).min()))
     files = np.unique([clip.sha256 for clip in index.clips], return_inverse=True)[1]
     space = probe_space(index.vectors(), files, k)
-    similarity = index.vectors() @ loaded.embed_text(own_names(classes).names).T
+    similarity = index.vectors() @ index.embedder.embed_text(own_names(classes).names).T
     random = np.random.default_rng(seed)
     return {
         "settings": {
-            "embedder": embedder,
-            "fingerprint": loaded.fingerprint,
+            **embedder_of(index),
             "k": k,
             "units": units,
             "nearness": NEARNESS,
             "seed": seed,
         },
-        "data": data,
+        "data": clips_digest(index.clips),
         "space": {"apart": round(space.apart, 4), "random_polysemanticity": space.random_polysemanticity},
         "units": {
             kind: _measured(space, similarity, class_of, planted(class_of, shares, k, units, random), random)

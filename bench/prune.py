@@ -25,11 +25,8 @@ import numpy as np
 from and_retrieval.benchmark.names import classes_of
 from and_retrieval.benchmark.retrieval import clips_digest
 from and_retrieval.choices import ABLATIONS
-from and_retrieval.clips.index import ClipIndex
-from and_retrieval.clips.source import load_clips
 from and_retrieval.concepts import load_bank
-from and_retrieval.config import DEFAULT_ABLATION, RecordConfig, SummaryConfig, fingerprint
-from and_retrieval.embed import load_embedder
+from and_retrieval.config import DEFAULT_ABLATION, RecordConfig, SummaryConfig
 from and_retrieval.explanation.explain import explain
 from and_retrieval.pruning.ablation import constants_of
 from and_retrieval.pruning.concept_clips import matched_clips, run_logits
@@ -41,11 +38,11 @@ from and_retrieval.pruning.selectors import SELECTORS
 from and_retrieval.recording.recording import Recording
 from and_retrieval.recording.target import recorded_plans
 from and_retrieval.run import record
-from and_retrieval.store import Home
 from and_retrieval.targets import load_target
 from and_retrieval.types import Target
 from bench import Announce, Figures, markdown, small_cnn
 from bench.class_units import trained_cnn
+from bench.source import embedder_of, labelled_index
 
 BUDGETS = (0.03, 0.06, 0.12, 0.25)
 NETWORKS = {
@@ -96,11 +93,8 @@ def run(
     Raises:
         InputError: Clips without labels, or an unknown embedder.
     """
-    clips = load_clips(source).clips
-    classes, data = classes_of(clips, source), clips_digest(clips)
-    loaded = load_embedder(embedder)
-    path = Home.find(home).index(f"bench-{fingerprint(data, loaded.fingerprint)}").path
-    index = ClipIndex.build(source, loaded, path, progress=announce("embedding", "clips"))
+    index = labelled_index(source, embedder, home, announce)
+    classes = classes_of(index.clips, source)
     training = small_cnn.TrainConfig(seed=seed)
     figures: Figures = {}
     for name in networks:
@@ -115,8 +109,7 @@ def run(
         figures[name] = network_figures(recorded, target, classes, selectors, ablate, seed, announce)
     return {
         "settings": {
-            "embedder": embedder,
-            "fingerprint": loaded.fingerprint,
+            **embedder_of(index),
             "networks": list(networks),
             "selectors": list(selectors),
             "ablate": ablate,
@@ -125,7 +118,7 @@ def run(
             "seed": seed,
             "training": asdict(training),
         },
-        "data": data,
+        "data": clips_digest(index.clips),
         **figures,
     }
 

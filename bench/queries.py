@@ -3,9 +3,10 @@
 YAMNet is recorded on the source. Of queries for its classes, by name and by held-out clips, some unit should listen;
 for sounds that the source does not hold, and for words that are no sound, none should. `heard` is the share of
 queries for which any of the ten units found listens, at the package's thresholds and around them; `auc` the area
-under the ROC curve of the largest z, 0.5 by chance. Beside it stands the share of the background's own texts (the
-names of AudioSet) that are heard: of names drawn without regard to what the source holds. Absent sounds and
-words are listed in `absent.csv`; a class that the embedder cannot hear counts as a miss, too.
+under the ROC curve of the largest z, 0.5 by chance. The same is asked of the clips in place of units. Beside it stands
+the share of the background's own texts (the names of AudioSet) that are heard: of names drawn without regard to what
+the source holds. Absent sounds and words are listed in `absent.csv`; a class that the embedder cannot hear counts as a
+miss, too.
 
 How terms are joined is judged by the ten units found first: the mean area under the ROC curve of their activations on
 held-out clips. For `A and B` it is the lesser of A's and B's, both against the clips of neither; for `A without B`
@@ -28,20 +29,23 @@ from scipy.stats import rankdata
 from and_retrieval.benchmark.names import classes_of, own_names
 from and_retrieval.benchmark.retrieval import clips_digest
 from and_retrieval.clips.index import ClipIndex
-from and_retrieval.clips.source import load_clips
 from and_retrieval.config import RecordConfig, fingerprint
-from and_retrieval.embed import load_embedder
 from and_retrieval.errors import InputError
 from and_retrieval.explanation.space import centred_background, clip_centre, concept_directions
 from and_retrieval.numerics import centred
 from and_retrieval.recording.activations import HELD_OUT
 from and_retrieval.recording.recording import Recording
 from and_retrieval.run import record
-from and_retrieval.search.thresholds import run_thresholds, unit_deviations
-from and_retrieval.store import Home
+from and_retrieval.search.thresholds import (
+    clip_deviations,
+    index_thresholds,
+    run_thresholds,
+    unit_deviations,
+)
 from and_retrieval.targets import load_target
 from and_retrieval.types import Floats
 from bench import Announce, Figures, markdown
+from bench.source import add_absent_arguments, embedder_of, labelled_index
 
 ABSENT = Path(__file__).parent / "absent.csv"
 K = 10
@@ -52,13 +56,8 @@ Array = npt.NDArray[Any]
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """SOURCE, what it does not hold, sounds that are not of it, the embedder, where the index is kept."""
-    parser.add_argument("source", metavar="SOURCE", help="labelled folder of folders, glob or CSV")
-    parser.add_argument(
-        "--set", required=True, choices=("esc10", "soundbank"), help="which rows of absent.csv"
-    )
-    parser.add_argument("--others", metavar="SOURCE", help="labelled sounds, some of them absent in SOURCE")
+    add_absent_arguments(parser)
     parser.add_argument("--embedder", default="embedded", metavar="NAME", help="default: embedded")
-    parser.add_argument("--home", metavar="DIR", help="folder of the indexes (default: ./index)")
     parser.add_argument("--seed", type=int, default=0, help="of the pairs drawn (default: 0)")
 
 
@@ -70,34 +69,31 @@ def run(
     Raises:
         InputError: Clips without labels.
     """
-    loaded = load_embedder(embedder)
-
-    def indexed(place: str) -> ClipIndex:
-        name = f"bench-{fingerprint(clips_digest(load_clips(place).clips), loaded.fingerprint)}"
-        path = Home.find(home).index(name).path
-        return ClipIndex.build(place, loaded, path, progress=announce("embedding", "clips"))
-
-    foreign = indexed(others) if others else None
+    foreign = labelled_index(others, embedder, home, announce) if others else None
     absent = vectors_of(foreign, listed_absent(set, "sound")) if foreign else None
-    index = indexed(source)
+    index = labelled_index(source, embedder, home, announce)
     recorded = record(load_target("yamnet"), index, (), RecordConfig(device="cpu"), "queries", announce)
     texts = {kind: listed_absent(set, kind) for kind in ("text", "nonsense")}
     names = own_names(classes_of(index.clips, source)).names
     held = index.vectors()[recorded.held_out_rows]
     needs, of_clips = run_thresholds(recorded), clip_centre(index)
     asked = {
-        "texts: classes": (concept_directions(index, names), needs.text),
-        "texts: absent": (concept_directions(index, texts["text"]), needs.text),
-        "texts: nonsense": (concept_directions(index, texts["nonsense"]), needs.text),
-        "texts: background": (centred_background(index), needs.text),
-        "sounds: held-out clips": (centred(held, of_clips), needs.sound),
+        "classes": concept_directions(index, names),
+        "absent": concept_directions(index, texts["text"]),
+        "nonsense": concept_directions(index, texts["nonsense"]),
+        "background": centred_background(index),
     }
+    sounds = {"held-out clips": centred(held, of_clips)}
     if absent is not None:
-        asked["sounds: absent"] = (centred(absent, of_clips), needs.sound)
-    best = {name: best_share(recorded, vectors, needs) for name, (vectors, needs) in asked.items()}
+        sounds["absent"] = centred(absent, of_clips)
+    best = {
+        **{f"texts: {name}": best_share(recorded, of, needs.text) for name, of in asked.items()},
+        **{f"sounds: {name}": best_share(recorded, of, needs.sound) for name, of in sounds.items()},
+        **{f"clips by texts: {name}": best_clip_share(index, of) for name, of in asked.items()},
+    }
     return {
         "settings": {
-            "embedder": embedder, "fingerprint": loaded.fingerprint, "set": set, "seed": seed,
+            **embedder_of(index), "set": set, "seed": seed,
             "absent": fingerprint(ABSENT.read_text()), "needs": [round(needs.text, 3), round(needs.sound, 3)],
             "others": clips_digest(foreign.clips) if foreign else None,
         },
@@ -116,6 +112,13 @@ def best_share(run: Recording, vectors: Floats, needs: float) -> Floats:
         z = unit_deviations(run.unit_index.vectors(rows), vector[None], texts)
         shares.append(float(z.max()) / needs)
     return np.array(shares, np.float32)
+
+
+def best_clip_share(index: ClipIndex, vectors: Floats) -> Floats:
+    """The same of the clips of an index in place of units, all of which are looked at."""
+    z = clip_deviations(index, vectors, np.arange(len(index.clips)))
+    shares: Floats = z.max(axis=0) / np.float32(index_thresholds(index).text)
+    return shares
 
 
 def heard_figures(shares: Floats, name: str, best: dict[str, Floats]) -> dict[str, Any]:

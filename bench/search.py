@@ -29,23 +29,23 @@ from threadpoolctl import threadpool_limits
 
 from and_retrieval import faiss_index, soundbank
 from and_retrieval.benchmark.retrieval import clips_digest
-from and_retrieval.clips.index import ClipIndex
-from and_retrieval.clips.source import load_clips
 from and_retrieval.concepts import load_bank
-from and_retrieval.config import RecordConfig, fingerprint
+from and_retrieval.config import RecordConfig
 from and_retrieval.embed import load_embedder
 from and_retrieval.explanation.space import BACKGROUND
 from and_retrieval.faiss_index import Mask
+from and_retrieval.files import size_of
+from and_retrieval.neighbours import STORES, reduced
 from and_retrieval.recording.activations import SEEN
 from and_retrieval.recording.recording import Recording
 from and_retrieval.recording.unit_index import UnitIndex
 from and_retrieval.run import record
 from and_retrieval.search.query import CANDIDATES, Terms, calibrated, cosines, ranked
 from and_retrieval.search.thresholds import unit_deviations
-from and_retrieval.store import Home
 from and_retrieval.targets import load_target
 from and_retrieval.types import Embedder, Floats
 from bench import Announce, Figures, markdown
+from bench.source import embedder_of, source_index
 
 K = 10
 OTHERS = 2
@@ -59,7 +59,7 @@ UNIT_QUERIES = 60
 PAIRS = 30
 TIE = 1e-6
 NEAR = 1e-3
-INDEX_SETTINGS = ("REDUCED", "LISTS_PER_ROOT", "PROBES", "CANDIDATES", "TRAINED_ON", "ROUNDS")
+INDEX_SETTINGS = ("REDUCED", "LISTS_PER_ROOT", "MOST_LISTS", "PROBES", "CANDIDATES", "TRAINED_ON")
 
 Answer = Callable[[Any], tuple[Floats, Any]]
 
@@ -71,14 +71,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--units", type=int, default=1_000_000, help="default: 1,000,000")
     parser.add_argument("--home", metavar="DIR", help="folder of the index and the run (default: ./index)")
     parser.add_argument("--seed", type=int, default=0, help="default: 0")
+    parser.add_argument(
+        "--store", action="append", dest="stores", choices=STORES, help="repeatable (default: faiss)"
+    )
 
 
-def run(source: str, embedder: str, units: int, home: str | None, seed: int, announce: Announce) -> Figures:
-    """Figures of the approximate and of the exact index, beside brute force."""
+def run(
+    source: str,
+    embedder: str,
+    units: int,
+    home: str | None,
+    seed: int,
+    announce: Announce,
+    stores: Sequence[str] | None = None,
+) -> Figures:
+    """Figures of stores, and of the vectors without one, beside brute force."""
+    stores = stores or ["faiss"]
     loaded = load_embedder(embedder)
-    data = clips_digest(load_clips(source).clips)
-    place = Home.find(home).index(f"bench-{fingerprint(data, loaded.fingerprint)}").path
-    index = ClipIndex.build(source, loaded, place, progress=announce("embedding", "clips"))
+    index = source_index(source, loaded, home, announce)
     recorded = record(load_target("yamnet"), index, (), RecordConfig(device="cpu"), "search", announce)
     rng = np.random.default_rng(seed)
     with threadpool_limits(1):
@@ -91,23 +101,20 @@ def run(source: str, embedder: str, units: int, home: str | None, seed: int, ann
         figures = {
             "brute force": {name: {"milliseconds": timed.milliseconds()} for name, timed in truth.items()},
             **{
-                name: index_figures(build, vectors, queries, truth, texts)
-                for name, build in (
-                    ("approximate", faiss_index.build_approximate),
-                    ("exact", faiss_index.build),
-                )
+                name: index_figures(store, vectors, queries, truth, texts)
+                for name, store in (("faiss", "faiss"), ("exact", None))
             },
         }
     return {
         "settings": {
-            "embedder": embedder,
-            "fingerprint": loaded.fingerprint,
+            **embedder_of(index),
             "units": units,
             "seed": seed,
-            "index": {name.lower(): getattr(faiss_index, name) for name in INDEX_SETTINGS},
+            "index": {name.lower(): getattr(reduced, name) for name in INDEX_SETTINGS},
+            "stores": list(stores),
             "candidates of pairs": CANDIDATES,
         },
-        "data": data,
+        "data": clips_digest(index.clips),
         "dim": index.dim,
         "clips": len(index.clips),
         "alike": {"made up": alike(vectors[: len(real)]), "real": alike(real)},
@@ -199,19 +206,37 @@ class Timed:
 
 
 def index_figures(
-    build: Callable[[Floats], Any],
+    store: str | None,
     vectors: Floats,
     queries: dict[str, list[Terms]],
     truth: dict[str, Timed],
     texts: Floats,
 ) -> dict[str, Any]:
     """Build time, size, and time and recall of every kind of query, unfiltered and among one layer."""
-    begin = time.perf_counter()
     sizes = [len(part) for part in np.array_split(np.arange(len(vectors)), LAYERS)]
-    unit_index = UnitIndex(build(vectors), tuple((f"layer{n}", size) for n, size in enumerate(sizes)))
-    seconds = time.perf_counter() - begin
+    layers = tuple((f"layer{n}", size) for n, size in enumerate(sizes))
+    with tempfile.TemporaryDirectory() as folder:
+        begin = time.perf_counter()
+        path, lists = Path(folder) / "vectors", Path(folder) / "lists"
+        faiss_index.save_blocks([vectors], *vectors.shape, path)
+        if store is not None:
+            STORES[store].write(vectors, lists)
+        built = {"seconds": round(time.perf_counter() - begin, 1), "bytes": size_of(Path(folder))}
+        finder = None if store is None else STORES[store].open(lists)
+        unit_index = UnitIndex(faiss_index.load(path), layers, finder)
+        return {"build": built, **_measured(unit_index, vectors, queries, truth, texts)}
+
+
+def _measured(
+    unit_index: UnitIndex,
+    vectors: Floats,
+    queries: dict[str, list[Terms]],
+    truth: dict[str, Timed],
+    texts: Floats,
+) -> dict[str, Any]:
+    """Time and recall of every kind of query."""
+    figures: dict[str, Any] = {}
     one_layer, half = unit_index.in_layers(["layer3"]), np.arange(len(vectors)) % 2 == 0
-    figures: dict[str, Any] = {"build": {"seconds": round(seconds, 1), "bytes": _bytes(unit_index)}}
     for name, asked in queries.items():
         timed = Timed([_searched(unit_index, query) for query in asked])
         figures[name] = {
@@ -256,17 +281,10 @@ def _brute(vectors: Floats, query: Terms, among: Mask | None = None) -> tuple[fl
     return time.perf_counter() - begin, scores[best], best
 
 
-def _bytes(unit_index: UnitIndex) -> int:
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "units.faiss"
-        faiss_index.save(unit_index.faiss, path)
-        return path.stat().st_size
-
-
 def table(figures: Figures) -> str:
     """One row per index and kind of query."""
     rows = []
-    for name in ("brute force", "approximate", "exact"):
+    for name in ("brute force", *figures["settings"]["stores"], "exact"):
         built = figures[name].get("build", {})
         for kind, measured in figures[name].items():
             if kind != "build":

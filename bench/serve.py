@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from http.client import HTTPConnection
 from itertools import count
@@ -28,15 +28,18 @@ from and_retrieval.benchmark.tables import markdown
 from and_retrieval.clips.index import ClipIndex
 from and_retrieval.concepts import load_bank
 from and_retrieval.explanation.stored import Explained, ExplanationWriter, load_explained
+from and_retrieval.neighbours import STORES
 from and_retrieval.recording.activations import FILE as ACTIVATIONS
 from and_retrieval.recording.activations import HELD_OUT, SEEN, new_activations
-from and_retrieval.recording.evidence import save_evidence
+from and_retrieval.recording.evidence import LayerTape, read_tape, save_evidence, tape_of
 from and_retrieval.recording.manifest import EVIDENCE
 from and_retrieval.recording.recording import QUALITIES_FILE, Recording
 from and_retrieval.recording.unit_index import FILE as UNIT_INDEX
+from and_retrieval.recording.unit_index import LISTS
 from and_retrieval.serve.server import PageServer
+from and_retrieval.shards.tensors import open_tensors
 from and_retrieval.store import Home, Writer
-from and_retrieval.types import Floats, Kept, LayerEvidence
+from and_retrieval.types import Floats
 from bench import Announce, Figures
 
 LAYERS = 10
@@ -171,11 +174,14 @@ def made_up(explained: Explained, units: int, announce: Announce) -> None:
         vectors = faiss_index.stored(recording.unit_index.faiss)[np.concatenate(drawn)]
         vectors += NOISE * rng.standard_normal(vectors.shape, np.float32) / np.sqrt(vectors.shape[1])
         vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)
-        build = faiss_index.build_approximate if units >= faiss_index.APPROXIMATE_FROM else faiss_index.build
-        unit_index = build(vectors)
-        evidence = [_evidence(recording, f"layer{i}", chosen) for i, chosen in enumerate(drawn)]
+        unit_index = faiss_index.build(vectors)
+        lists = {LISTS + STORES["faiss"].file: lambda path: STORES["faiss"].write(vectors, path)}
+        tensors = open_tensors(recording.stored.file(EVIDENCE))
+        real = [read_tape(tensors, number) for number in range(len(recording.layers))]
+        tapes = [_tape(real, chosen) for chosen in drawn]
         files: dict[str, Writer | Any] = {
-            EVIDENCE: lambda path: save_evidence(evidence, path),
+            **(lists if units >= faiss_index.APPROXIMATE_FROM else {}),
+            EVIDENCE: lambda path: save_evidence(tapes, path),
             ACTIVATIONS: scratch,
             UNIT_INDEX: lambda path: faiss_index.save(unit_index, path),
             QUALITIES_FILE: lambda path: save_file(
@@ -194,19 +200,14 @@ def _whole(recording: Recording, part: Any) -> Floats:
     return np.concatenate([recording.activations(layer.name, part) for layer in recording.layers], axis=1)
 
 
-def _evidence(recording: Recording, name: str, chosen: Any) -> LayerEvidence:
-    """Evidence of units drawn from all of a run's, as one layer."""
-
-    def joined(part: str, field: str) -> Floats:
-        values = [getattr(getattr(layer, part), field) for layer in recording.layers]
-        return np.asarray(np.concatenate(values)[chosen])
-
-    def kept(end: str) -> Kept:
-        return Kept(*(joined(end, field) for field in ("rows", "values", "peaks")))
-
-    first = recording.layers[0]
-    moments = {field: joined("moments", field) for field in ("mean", "std", "low", "high")}
-    return LayerEvidence(name, first.pooling, kept("top"), kept("low"), replace(first.statistics, **moments))
+def _tape(tapes: Sequence[LayerTape], chosen: Any) -> LayerTape:
+    """What units drawn from all of a run's leave, as one layer."""
+    arrays = [tape.arrays() for tape in tapes]
+    joined = {
+        name: values if len(values) == 1 else np.concatenate([of[name] for of in arrays])[chosen]
+        for name, values in arrays[0].items()
+    }
+    return tape_of(joined)
 
 
 def _say(recording: Recording, explained: Explained, drawn: Any) -> None:

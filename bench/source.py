@@ -1,9 +1,19 @@
-"""What the suites measure on: options for labelled clips, and for the names their classes go by."""
+"""What the suites measure on: options for labelled clips, the names their classes go by, and the index of the clips."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
+
+from and_retrieval.benchmark.names import classes_of
+from and_retrieval.benchmark.retrieval import embedded
+from and_retrieval.clips.index import ClipIndex
+from and_retrieval.clips.source import load_clips
+from and_retrieval.config import ClipConfig
+from and_retrieval.embed import load_embedder
+from and_retrieval.store import Home
+from and_retrieval.types import Embedder
+from bench import Announce
 
 ESC10_NAMES = Path(__file__).parent / "esc10_names.csv"
 
@@ -25,3 +35,37 @@ def add_source_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="CSV label,name: what the bank calls the source's classes (default: those of ESC-10)",
     )
+
+
+def add_absent_arguments(parser: argparse.ArgumentParser) -> None:
+    """SOURCE, which sounds are absent in it, and where recordings of these are."""
+    parser.add_argument("source", metavar="SOURCE", help="labelled folder of folders, glob or CSV")
+    parser.add_argument(
+        "--set", required=True, choices=("esc10", "soundbank"), help="which rows of absent.csv"
+    )
+    parser.add_argument("--others", metavar="SOURCE", help="labelled sounds, some of them absent in SOURCE")
+    parser.add_argument("--home", metavar="DIR", help="folder of the indexes (default: ./index)")
+
+
+def source_index(source: str, embedder: Embedder, home: str | None, announce: Announce) -> ClipIndex:
+    """The index of a source's clips under an embedder; one that is in the home is used again.
+
+    Raises:
+        InputError: The source holds no usable audio.
+    """
+    return embedded(source, embedder, Home.find(home), ClipConfig.window, announce("embedding", "clips"))
+
+
+def labelled_index(source: str, embedder: str, home: str | None, announce: Announce) -> ClipIndex:
+    """The index of a labelled source; one that is there is used again.
+
+    Raises:
+        InputError: Clips without labels, or an unknown embedder.
+    """
+    classes_of(load_clips(source).clips, source)
+    return source_index(source, load_embedder(embedder), home, announce)
+
+
+def embedder_of(index: ClipIndex) -> dict[str, str]:
+    """What names the embedder of an index in a result."""
+    return {"embedder": index.embedder_name, "fingerprint": index.embedder_fingerprint}

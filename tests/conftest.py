@@ -17,6 +17,7 @@ from and_retrieval.store import HOME_VARIABLE
 from and_retrieval.types import Embedder, Floats
 
 if TYPE_CHECKING:
+    from browsing import Server
     from served import Visitor
 
 
@@ -94,6 +95,41 @@ def visitor(served_home: Path) -> Iterator[Visitor]:
 
     with visiting(served_home) as visitor:
         yield visitor
+
+
+@pytest.fixture(scope="session")
+def server(served_home: Path, heeded_signals: None) -> Iterator[Server]:
+    """A server on that home, started as a user types it."""
+    from browsing import serving
+
+    with serving(served_home) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def driver() -> Iterator[Any]:
+    """Playwright, of which a process can hold one; while it does, nothing else there can begin an event loop."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
+    with playwright.sync_playwright() as driver:
+        yield driver
+
+
+@pytest.fixture(scope="module")
+def browser(driver: Any) -> Iterator[Any]:
+    """Chromium."""
+    from browsing import browsing
+
+    with browsing(driver) as window:
+        yield window
+
+
+@pytest.fixture
+def page(browser: Any, server: Server) -> Iterator[Any]:
+    """A page that was opened by the printed address; whatever it logs as an error fails the test."""
+    from browsing import visited
+
+    with visited(browser, server) as page:
+        yield page
 
 
 @pytest.fixture

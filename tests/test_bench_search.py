@@ -32,7 +32,7 @@ def test_two_thousand_units_are_found(sounds: Path, tmp_path: Path) -> None:
     arguments = [str(sounds), "--units", "2000", "--home", str(tmp_path / "home")]
     result, text = bench.run("search", arguments, quiet=True)
     figures = result["figures"]
-    for index in ("approximate", "exact"):
+    for index in ("faiss", "exact"):
         kinds = [kind for kind in figures[index] if kind != "build"]
         assert len(kinds) == 5
         assert all(figures[index][kind]["recall"] >= 0.9 for kind in kinds)

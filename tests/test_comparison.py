@@ -120,11 +120,9 @@ def test_units_lean_as_they_were_planted(built: Path) -> None:
     assert shares[0]["acoustic"].value > 0.8
     assert all(sum(share.value for share in layer.values()) == pytest.approx(1, abs=1e-3) for layer in shares)
     assert result.findings[1].startswith(
-        "s/leaning acoustic: share of units explained by their label more than by "
+        "s/leaning acoustic: share of units explained by a concept more than by "
     )
-    assert (
-        f"by measured sound more than by their label {shares[0]['acoustic'].value:.2f}" in result.findings[1]
-    )
+    assert f"by measured sound more than by a concept {shares[0]['acoustic'].value:.2f}" in result.findings[1]
     assert result.findings[2].startswith(
         "s/leaning graded: concepts explain its units better than measured qualities do; "
     )

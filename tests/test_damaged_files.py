@@ -32,6 +32,7 @@ from and_retrieval.embed import load_embedder, text_cache
 from and_retrieval.errors import AndRetrievalError, ChecksumError, DamagedError, InputError
 from and_retrieval.explanation.stored import load_explained
 from and_retrieval.files import sha256
+from and_retrieval.neighbours import STORES
 from and_retrieval.network.dictionary import load_dictionary
 from and_retrieval.network.plan import LayerPlan
 from and_retrieval.pruning.export import card_path, load_pruned, writable
@@ -176,6 +177,7 @@ def read_all(home: Path) -> None:
     assert len(explained.units) == len(explained)
     explained.at([0, 4])
     assert explained.phrases
+    assert len(explained.positions) == len(explained)
     explained.reliable()
     stored_results(recording)
 
@@ -191,6 +193,7 @@ STORED = (
     *(("s/runs/p/manifest.json", f"{name}.safetensors") for name in ("evidence", "activations", "qualities")),
     ("s/runs/p/manifest.json", "unit_index.faiss"),
     ("s/runs/p/explanation.json", "units.parquet"), ("s/runs/p/explanation.json", "phrases.parquet"),
+    ("s/runs/p/explanation.json", "map.safetensors"),
 )  # fmt: skip
 
 
@@ -335,18 +338,28 @@ def test_faiss_files(
     approximate: bool, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
 ) -> None:
     vectors = np.random.default_rng(0).normal(size=(90, 8)).astype(np.float32)
+    index = faiss_index.build(vectors)
     path = tmp_path_factory.getbasetemp() / f"{approximate}.faiss"
-    faiss_index.save((faiss_index.build_approximate if approximate else faiss_index.build)(vectors), path)
-    neighbours = faiss_index.search(faiss_index.load(path), vectors[:3], 2)
-    assert neighbours[1].shape == (3, 2)
+    if approximate:
+        STORES["faiss"].write(vectors, path)
+        found = STORES["faiss"].open(path).near(vectors[:3], 2, None)
+    else:
+        faiss_index.save(index, path)
+        found = faiss_index.search(faiss_index.load(path), vectors[:3], 2)[1]
+    assert len(found) == 3
     path.write_bytes(changed_bytes(data, path.read_bytes()))
     try:
-        index = faiss_index.load(path)
+        if approximate:
+            finder = STORES["faiss"].open(path)
+            if finder.count == len(vectors):
+                faiss_index.search(index, vectors[:3], 2, finder=finder)
+        else:
+            index = faiss_index.load(path)
+            faiss_index.stored(index)
+            if index.d == vectors.shape[1]:
+                faiss_index.search(index, vectors[:3], 2)
     except DamagedError:
         return
-    if (index.ntotal, index.d) == vectors.shape:
-        faiss_index.search(index, vectors[:3], 2)
-        faiss_index.stored(index)
 
 
 @pytest.mark.parametrize(("at", "value"), [(33, 1 << 61), (4, 2**31 - 1), (8, 2**62), (33, 0), (37, 1 << 33)])

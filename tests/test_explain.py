@@ -147,8 +147,8 @@ def die_at(step: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 STEPS = (
-    "while labelling", "before units", "after units", "before phrases", "after phrases", f"before {FILE}",
-    f"after {FILE}",
+    "while labelling", "before units", "after units", "before phrases", "after phrases", "before map",
+    "after map", f"before {FILE}", f"after {FILE}",
 )  # fmt: skip
 
 
@@ -172,7 +172,7 @@ def test_killed_between_its_files_it_leaves_the_old_or_the_new(
     again = explained(recording, NEW)
     assert labels(again) <= set(NEW.concepts)
     assert {path.name.partition("-")[0] for path in recording.folder.path.iterdir()} == {
-        "activations", "evidence", "manifest.json", "qualities", "unit_index", FILE, "units", "phrases",
+        "activations", "evidence", "manifest.json", "qualities", "unit_index", FILE, "units", "phrases", "map",
     }  # fmt: skip
 
 
@@ -217,4 +217,5 @@ def test_every_field_is_filled_by_some_step(recording: Recording) -> None:
     }
     assert never <= {
         "caption_faithfulness", "acoustics", "preferences", "meanings", "open_concepts", "kind", "tuning", "profile",
+        "over_time",
     }  # fmt: skip

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from command_line import Answer
 from embedders import FakeEmbedder
 from killing import content, run_and_kill
 from planting import plant
@@ -116,6 +117,66 @@ def test_other_settings_begin_anew(index: ClipIndex, home: Path, monkeypatch: py
         opened=OpenConceptConfig(wanted="no"),
     )
     assert other.shards == ShardCount(LAYERS, 0)
+
+
+NAMED = f"{Path(__file__).parent / 'embedders.py'}:FakeEmbedder"
+
+
+class TestWorkers:
+    @staticmethod
+    def explained(index: ClipIndex, name: str, workers: int | str, embedder: Any) -> Explained:
+        index = ClipIndex.open(index.folder.path, embedder)
+        return Run.open(index.folder.run(name), index).explain(
+            ConceptBank("b", ("low", "middle", "high")),
+            summaries=SummaryConfig(llm="none"),
+            opened=OpenConceptConfig(wanted="no"),
+            workers=workers,
+        )
+
+    def test_two_give_the_same_bytes(self, index: ClipIndex) -> None:
+        one, two = planted(index, "one"), planted(index, "two")
+        assert self.explained(index, "one", 1, FakeEmbedder()).shards == ShardCount(LAYERS, 0)
+        assert self.explained(index, "two", 2, NAMED).shards == ShardCount(LAYERS, 0)
+        assert content(one) == content(two)
+        assert not (two / FOLDER).exists()
+
+    def test_they_go_on_with_what_one_has_begun(
+        self, index: ClipIndex, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        one, two = planted(index, "one"), planted(index, "two")
+        self.explained(index, "one", 1, NAMED)
+        real = stage.store_layer
+
+        def stopped(shards: Any, number: int, *rest: Any) -> None:
+            if number == 1:
+                raise KeyboardInterrupt
+            real(shards, number, *rest)
+
+        monkeypatch.setattr(stage, "store_layer", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            self.explained(index, "two", 1, NAMED)
+        monkeypatch.undo()
+        assert self.explained(index, "two", 3, NAMED).shards == ShardCount(LAYERS, 1)
+        assert content(one) == content(two)
+
+    def test_the_command_line(self, index: ClipIndex, answer: Answer, tmp_path: Path) -> None:
+        one, two = planted(index, "one"), planted(index, "two")
+        bank = tmp_path / "b.txt"
+        bank.write_text("low\nmiddle\nhigh\n")
+        options = ["--concepts", str(bank), "--llm", "none", "--open-concepts", "no", "--embedder", NAMED]
+        for run, workers in (("one", "1"), ("two", "2")):
+            result = answer("explain", f"s/{run}", *options, "--workers", workers)
+            assert (result["shards"], result["resumed"], result["units"]) == (LAYERS, 0, 5 * LAYERS)
+        assert content(one) == content(two)
+
+    def test_an_embedder_that_they_cannot_load_is_refused(self, index: ClipIndex) -> None:
+        folder = planted(index, "one")
+        before = content(folder)
+        with pytest.raises(
+            InputError, match="the embedder of index 's' cannot be loaded: unknown embedder 'fake'"
+        ):
+            self.explained(index, "one", 2, FakeEmbedder())
+        assert content(folder) == before
 
 
 def test_two_writers(index: ClipIndex, home: Path) -> None:

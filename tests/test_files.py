@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import multiprocessing
 import os
+import re
+import signal
 import stat
 from pathlib import Path
 
 import pytest
 
+import and_retrieval
 from and_retrieval import files
 from and_retrieval.files import replacing, sha256, write_bytes, write_text
 
@@ -59,3 +63,32 @@ def test_two_writers_do_not_meet(tmp_path: Path) -> None:
 def test_text_and_bytes_are_written_as_they_are(tmp_path: Path) -> None:
     assert write_text(tmp_path / "a", "ü\r\n\n").read_bytes() == "ü\r\n\n".encode()
     assert write_bytes(tmp_path / "b", b"\0\r\n").read_bytes() == b"\0\r\n"
+
+
+def _killed_while_writing(path: Path) -> None:
+    with replacing(path) as scratch:
+        scratch.write_text("half")
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_what_a_killed_process_left_goes_when_the_file_is_written_again(tmp_path: Path) -> None:
+    path = tmp_path / "a[1].txt"
+    process = multiprocessing.get_context("spawn").Process(target=_killed_while_writing, args=(path,))
+    process.start()
+    process.join()
+    [left] = tmp_path.iterdir()
+    assert left.name.startswith(".a[1].txt.")
+    with replacing(path) as scratch:  # of a process that is alive
+        scratch.write_text("first")
+        write_text(path, "second")
+        assert scratch.exists()
+        assert not left.exists()
+    assert {p.name for p in tmp_path.iterdir()} == {"a[1].txt"}
+    assert path.read_text() == "first"
+
+
+def test_no_file_is_written_by_way_of_a_scratch_file_whose_name_is_not_known() -> None:
+    """`save_file` of safetensors writes to `.tmpXXXXXX` first, which stays for ever when it is killed."""
+    package = Path(and_retrieval.__file__).parent
+    called = re.compile(r"^(?!.*[\"']).*\bsave_file\(|import .*\bsave_file\b", re.MULTILINE)
+    assert [path.name for path in package.rglob("*.py") if called.search(path.read_text())] == []

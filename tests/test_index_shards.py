@@ -74,6 +74,43 @@ def test_clips_that_are_added_are_new_shards(sounds: Path, home: Path, write_sou
     assert grown.clips[:-1] == before.clips
 
 
+def test_clips_that_are_added_while_an_index_is_unfinished_cost_no_shard(
+    sounds: Path, home: Path, write_sound: WriteSound, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where they come first in the source: shards that were begun keep their order."""
+    whole = built(sounds, home / "whole")
+    real, calls = ShardEmbedder.embed, iter(range(SHARDS))
+
+    def stopped(self: ShardEmbedder, number: int) -> None:
+        if next(calls) == 4:
+            raise KeyboardInterrupt
+        real(self, number)
+
+    monkeypatch.setattr(ShardEmbedder, "embed", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        built(sounds, home / "x")
+    monkeypatch.undo()
+    write_sound("sounds/0/00a.wav", tone(90, 1, RATE), RATE)
+    embedder = FakeEmbedder()
+    grown = ClipIndex.build(sounds, embedder, home / "x", **SETTINGS)
+    assert grown.shards == ShardCount(SHARDS + 1, 4)
+    assert embedder.heard == 3 * (1 + 4) + (1 + 3)  # 07, 09, 11 and what was added, each with its moments
+    assert grown.clips[:-1] == whole.clips
+    np.testing.assert_array_equal(grown.vectors()[:-1], whole.vectors())
+    assert Path(grown.clips[-1].path).name == "00a.wav"
+    assert content(home / "x").keys() == {path.name for path in (home / "x").iterdir()}  # no shards are left
+    anew = ClipIndex.build(sounds, FakeEmbedder(), home / "anew", **SETTINGS)
+    places = {clip.id: row for row, clip in enumerate(anew.clips)}
+    np.testing.assert_array_equal(grown.vectors(), anew.vectors()[[places[clip.id] for clip in grown.clips]])
+
+
+def test_a_clip_that_went_while_an_index_is_unfinished(sounds: Path, home: Path) -> None:
+    request = TestWorkersAndShares.request(sounds, home / "x")
+    build_share(request, (1, 2))
+    (sounds / "0/00.wav").unlink()
+    assert built(sounds, home / "x").clips == built(sounds, home / "y").clips
+
+
 def test_without_a_single_clip_nothing_is_made(sounds: Path, home: Path, write_sound: WriteSound) -> None:
     for path in sounds.rglob("*.wav"):
         path.unlink()

@@ -6,6 +6,7 @@ import copy
 from collections import Counter
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from and_retrieval.clips.qualities import QUALITIES
@@ -42,7 +43,9 @@ class World:
             self.quality = SHIFTS[confound] * some + 0.5 * self.random.standard_normal(clips)
         self.qualities[:, NAMES.index(confound)] = self.quality
 
-    def kinds(self, units: Floats, holds: bool = True, cross_fitted: bool = False) -> Counter[Kind | None]:
+    def kinds(
+        self, units: Floats, holds: bool = True, cross_fitted: bool = False, names_quality: bool = False
+    ) -> Counter[Kind | None]:
         """Kinds of units [clips, units], all labelled with the first class."""
         count = units.shape[1]
         if cross_fitted:
@@ -56,7 +59,7 @@ class World:
                 np.tile(self.similarity[SEEN:], (count, 1)),
                 np.arange(TESTED),
             )
-        return Counter(kinds(np.full(count, holds), measured))
+        return Counter(kinds(np.full(count, holds), measured, np.full(count, names_quality)))
 
     def small(self, clips: int) -> World:
         """The first clips alone."""
@@ -94,6 +97,76 @@ def test_units_of_the_quality_are_acoustic_though_their_label_holds(
     size = float(world.quality.std())
     units = np.sign(SHIFTS.get(confound, 1)) * world.quality[:, None] / size + world.noise(0.3)
     assert world.kinds(units, cross_fitted=cross_fitted)["acoustic"] >= 0.8 * UNITS
+
+
+SHAPES = {
+    "any silence at all": lambda share: share > 0.01,
+    "most of the clip": lambda share: share > 0.6,
+    "a little does": np.sqrt,
+    "the more the better": lambda share: share**3,
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("cross_fitted", [False, True])
+def test_a_label_whose_effect_goes_when_padding_is_set_aside_makes_no_concept(
+    shape: str, cross_fitted: bool
+) -> None:
+    """However a unit answers to silence: the label of the padded class predicts it, but not among unpadded clips."""
+    world = World(4)
+    world.similarity += 0.5 * (world.quality > 0)  # the embedder hears the padding, too
+    response = SHAPES[shape](world.quality).astype(float)
+    units = (response / response.std())[:, None] + world.noise(0.3)
+    unpadded = world.quality == 0
+
+    def effect(clips: npt.NDArray[np.bool_]) -> float:
+        return float(np.median([np.corrcoef(world.similarity[clips], unit[clips])[0, 1] for unit in units.T]))
+
+    assert effect(unpadded | True) > 0.3
+    assert abs(effect(unpadded)) < 0.1
+    assert world.kinds(units.astype(np.float32), cross_fitted=cross_fitted)["concept"] <= 0.1 * UNITS
+
+
+@pytest.mark.parametrize("clips", [SEEN + TESTED, 60])
+def test_a_label_that_says_no_more_than_silence_leaves_silence_as_the_plainer_explanation(clips: int) -> None:
+    """Label and silence predict equally well, which is `both` for other qualities, see below."""
+    world = World(6)
+    world.similarity = world.quality + 0.1 * world.random.standard_normal(len(world.quality))
+    units = (world.quality / world.quality.std())[:, None] + world.noise(0.5)
+    small = clips < SEEN
+    counts = world.small(clips).kinds(units[:clips].astype(np.float32), cross_fitted=small)
+    assert counts["acoustic"] >= 0.8 * UNITS
+
+
+def test_nothing_is_set_aside_where_hardly_a_clip_is_without_silence() -> None:
+    world = World(6)
+    world.quality = world.random.uniform(0.2, 0.9, len(world.quality))
+    world.qualities[:, NAMES.index("silence")] = world.quality
+    world.similarity = world.quality + 0.02 * world.random.standard_normal(len(world.quality))
+    units = (world.quality / world.quality.std())[:, None] + world.noise(0.5)
+    assert world.kinds(units.astype(np.float32))["both"] >= 0.7 * UNITS
+
+
+@pytest.mark.parametrize("cross_fitted", [False, True])
+def test_a_class_of_which_some_clips_are_padded_keeps_its_effect(cross_fitted: bool) -> None:
+    world = World(5)
+    unpadded = world.random.random(len(world.label)) < 0.5
+    world.quality = np.where(unpadded, 0, world.quality)
+    world.qualities[:, NAMES.index("silence")] = world.quality
+    units = (world.label == 0)[:, None] + world.noise(0.3)
+    assert world.kinds(units, cross_fitted=cross_fitted)["concept"] >= 0.9 * UNITS
+
+
+@pytest.mark.parametrize("cross_fitted", [False, True])
+def test_a_label_that_names_a_quality_is_no_concept(world: World, cross_fitted: bool) -> None:
+    units = (world.label == 0)[:, None] + world.noise(0.3)
+
+    def counted(holds: bool) -> Counter[Kind | None]:
+        return world.kinds(units, holds, cross_fitted, names_quality=True)
+
+    assert counted(holds=True) == {"acoustic": UNITS}
+    assert set(counted(holds=False)) <= {"acoustic", None}
+    assert world.kinds(world.noise(1.0), holds=False, names_quality=True)[None] >= 0.95 * UNITS
 
 
 def test_small_sets_are_told_apart_by_cross_fitting() -> None:

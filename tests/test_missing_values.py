@@ -116,8 +116,9 @@ def test_kinds(units: Floats, measured: Floats) -> None:
     result = rivals(
         (units[seen], measured[seen]), (units[tested], measured[tested]), predictions, FILES[tested]
     )
-    assert kinds(np.ones(3, bool), result)[1] is None
-    assert all(kinds(np.ones(3, bool), result)[::2])
+    of_units = kinds(np.ones(3, bool), result, np.zeros(3, bool))
+    assert of_units[1] is None
+    assert all(of_units[::2])
 
 
 def test_effective_clips_and_scores(units: Floats, measured: Floats) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import random
+import shutil
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -148,6 +150,176 @@ class TestKept:
                 expected = whole.activations(layer.name, part)[np.isin(rows, chosen)]
                 np.testing.assert_array_equal(few.activations(layer.name, part), expected)
         np.testing.assert_array_equal(few.qualities, whole.qualities)
+
+
+class TestGrown:
+    """Clips were added to the index."""
+
+    ADDED = 5
+    MORE = 2
+    """Shards of these."""
+
+    @pytest.fixture
+    def add(self, tmp_path: Path, write_sound: WriteSound) -> Callable[[ClipIndex], ClipIndex]:
+        """Adds loud and quiet clips, and gives the index of all."""
+
+        def added(index: ClipIndex) -> ClipIndex:
+            for number in range(self.ADDED):
+                sound = tone(230 + 90 * number, 0.4, SAMPLE_RATE, (0.9, 0.02, 0.4)[number % 3])
+                write_sound(f"sounds/{'ab'[number % 2]}{number}.wav", sound, SAMPLE_RATE, subtype="FLOAT")
+            return ClipIndex.build(tmp_path / "sounds", FakeEmbedder(), index.folder.path)
+
+        return added
+
+    @staticmethod
+    def check(run: Run) -> None:
+        """The evidence is that of the activations, brute force."""
+        for layer in run.layers:
+            seen = run.activations(layer.name, SEEN)
+            order = np.argsort(-seen, axis=0, kind="stable")[: CONFIG.top_k]
+            np.testing.assert_array_equal(layer.top.rows, run.seen_rows[order].T)
+            np.testing.assert_array_equal(layer.top.values, np.take_along_axis(seen, order, axis=0).T)
+            np.testing.assert_allclose(layer.statistics.mean, seen.mean(axis=0), rtol=1e-5)
+            np.testing.assert_allclose(layer.statistics.std, seen.std(axis=0), rtol=1e-4)
+            assert layer.statistics.count == len(seen)
+
+    def test_only_these_are_recorded(
+        self, index: ClipIndex, add: Callable[[ClipIndex], ClipIndex], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        before = recorded(index)
+        held = {index.clips[row].id for row in before.held_out_rows}
+        old = {part: before.activations("layers.1", part).copy() for part in (SEEN, HELD_OUT)}
+        del before
+        index = add(index)
+        done: list[int] = []
+        real = Recorder.record
+        monkeypatch.setattr(
+            Recorder, "record", lambda self, number: (done.append(number), real(self, number))
+        )
+        grown = recorded(index)
+        assert grown.shards == ShardCount(SHARDS + self.MORE, SHARDS)
+        assert done == list(range(self.MORE))
+        assert grown.manifest.index_clips == CLIPS + self.ADDED == grown.manifest.read_clips
+        self.check(grown)
+        assert held <= {index.clips[row].id for row in grown.held_out_rows}
+        for part, values in old.items():
+            np.testing.assert_array_equal(grown.activations("layers.1", part)[: len(values)], values)
+        assert {path.name.partition("-")[0] for path in grown.folder.path.iterdir()} == {
+            "manifest.json", "activations", "evidence", "qualities", "unit_index",
+        }  # fmt: skip
+        bytes_grown = content(grown.folder.path)
+        again = recorded(index)
+        assert again.shards == ShardCount(SHARDS + self.MORE, SHARDS + self.MORE)
+        assert content(again.folder.path) == bytes_grown
+
+    def test_all_figures_are_those_of_a_recording_made_anew(
+        self, index: ClipIndex, add: Callable[[ClipIndex], ClipIndex], tmp_path: Path
+    ) -> None:
+        """Where it does not depend on the others whether a clip is held out: by its fold."""
+        config = replace(CONFIG, hold_out="fold:2")
+        add(index)  # the files
+        names = sorted(path.name for path in (tmp_path / "sounds").iterdir())
+        table = tmp_path / "sounds.csv"
+        lines = [f"sounds/{name},{place % 3}\n" for place, name in enumerate(names)]
+        table.write_text("path,fold\n" + "".join(lines[: CLIPS - 3]))
+        small = ClipIndex.build(table, FakeEmbedder(), index.folder.path.with_name("folds"))
+        recorded(small, config=config)
+        table.write_text("path,fold\n" + "".join(lines))
+        large = ClipIndex.build(table, FakeEmbedder(), small.folder.path)
+        grown, anew = recorded(large, config=config), recorded(large, "anew", config)
+        assert grown.shards.resumed > 0
+        assert anew.shards.resumed == 0
+        for a, b in zip(grown.layers, anew.layers, strict=True):
+            for end in ("top", "low"):
+                for field in ("rows", "values", "peaks"):
+                    np.testing.assert_array_equal(
+                        getattr(getattr(a, end), field), getattr(getattr(b, end), field)
+                    )
+            np.testing.assert_allclose(a.statistics.mean, b.statistics.mean, rtol=1e-6)
+            np.testing.assert_allclose(a.statistics.std, b.statistics.std, rtol=1e-6)
+            for part in (SEEN, HELD_OUT):
+                np.testing.assert_array_equal(grown.activations(a.name, part), anew.activations(a.name, part))
+        np.testing.assert_array_equal(grown.qualities, anew.qualities)
+        np.testing.assert_array_equal(grown.bands, anew.bands)
+        rows = np.arange(grown.unit_index.faiss.ntotal)
+        np.testing.assert_array_equal(grown.unit_index.vectors(rows), anew.unit_index.vectors(rows))
+        assert grown.manifest.held_out_rows == anew.manifest.held_out_rows
+
+    def test_shards_of_an_unfinished_recording_stay(
+        self, index: ClipIndex, add: Callable[[ClipIndex], ClipIndex]
+    ) -> None:
+        record_share(network(), index, (1, 2), config=CONFIG, run="parts")
+        grown = recorded(add(index), "parts")
+        assert grown.shards == ShardCount(SHARDS + self.MORE, 3)
+        self.check(grown)
+
+    def test_a_recording_that_grows_is_finished_by_any_number_of_workers_and_shares(
+        self, index: ClipIndex, add: Callable[[ClipIndex], ClipIndex]
+    ) -> None:
+        for run in ("whole", "several", "parts"):
+            recorded(index, run)
+        index = add(index)
+        whole = content(recorded(index).folder.path)
+        several = recorded(index, "several", workers=2)
+        assert several.shards == ShardCount(SHARDS + self.MORE, SHARDS)
+        assert content(several.folder.path) == whole
+        for part in (2, 1):
+            assert record_share(network(), index, (part, 2), config=CONFIG, run="parts") == ShardCount(1, 0)
+        assert merge(index, "parts").shards == ShardCount(SHARDS + self.MORE, SHARDS + self.MORE)
+        assert content(folder_of(index, "parts")) == whole
+
+    def test_the_sample_that_is_kept_is_that_of_all(
+        self, index: ClipIndex, add: Callable[[ClipIndex], ClipIndex]
+    ) -> None:
+        config = replace(CONFIG, kept_seen=4, kept_held_out=2)
+        for run in ("whole", "few"):
+            recorded(index, run, CONFIG if run == "whole" else config)
+        index = add(index)
+        whole, few = recorded(index), recorded(index, "few", config)
+        for part, rows, kept in (
+            (SEEN, whole.seen_rows, few.seen_rows), (HELD_OUT, whole.held_out_rows, few.held_out_rows),
+        ):  # fmt: skip
+            lowest = sorted(sorted(rows.tolist(), key=lambda row: index.clips[row].id)[: len(kept)])
+            assert kept.tolist() == lowest
+            expected = whole.activations("layers.0", part)[np.isin(rows, kept)]
+            np.testing.assert_array_equal(few.activations("layers.0", part), expected)
+        assert few.shards == ShardCount(SHARDS + self.MORE, SHARDS)
+
+    def test_all_is_recorded_anew_where_other_clips_are_held_out(
+        self, index: ClipIndex, add: Callable[[ClipIndex], ClipIndex], tmp_path: Path
+    ) -> None:
+        recorded(index)
+        index = add(index)
+        table = tmp_path / "sounds/labels.csv"  # labels that came later
+        table.write_text(
+            "path,label\n" + "".join(f"{clip.path},{row % 5}\n" for row, clip in enumerate(index.clips))
+        )
+        index = ClipIndex.build(table, FakeEmbedder(), index.folder.path)
+        anew = recorded(index)
+        assert anew.shards.resumed == 0
+        assert anew.manifest.grown == ()
+        self.check(anew)
+        assert content(anew.folder.path) == content(recorded(index, "other").folder.path)
+
+    def test_killed_at_steps_all_the_way(
+        self, index: ClipIndex, add: Callable[[ClipIndex], ClipIndex], home: Path, tmp_path: Path
+    ) -> None:
+        begun = tmp_path / "begun"
+        recorded(index)
+        before = folder_of(index, "whole")
+        starts = range(1, 60, 8)
+        for step in starts:
+            shutil.copytree(before, before.with_name(f"run{step}"))
+        index = add(index)
+        whole = content(recorded(index).folder.path)
+        for step in starts:
+            if not run_and_kill(record_again, home, f"run{step}", begun, step=step):
+                break
+            assert not run_and_kill(record_again, home, f"run{step}", begun)
+            assert content(before.with_name(f"run{step}")) == whole
+            assert len(begun.read_text().split()) <= self.MORE + 1
+            begun.unlink()
+        assert step > 20  # there were so many
 
 
 def record_again(home: Path, run: str, begun: Path, config: RecordConfig = CONFIG) -> None:

@@ -707,16 +707,31 @@ def test_meanings_sources_and_sections_in_a_browser(browser: Any, tmp_path: Path
 def test_measured_units_in_a_browser(browser: Any, tmp_path: Path) -> None:
     words = "prefers mostly-silent sounds (rho 0.76)"
     unit = replace(
-        explain("conv", 0, abstained=True, reliable=False),
+        explain("conv", 0, abstained=True, reliable=True),
+        labels=(Label("silence", 0.76, "measured"), Label("sigh", -9.0)),
         kind="acoustic",
         acoustics=words,
         profile=tuple(np.linspace(-0.4, 0.4, BANDS)),
     )
-    page = opened(browser, tmp_path, small(explanations=[unit], concept_hits={}))
-    card = page.locator(".card")
+    failing = replace(unit, unit=1, faithfulness=figures(reliable=False), reliable="fails")
+    other = replace(explain("conv", 2, reliable=True), labels=(Label("rain", 3.0),), kind="concept")
+    hits = {"silence": [(0, None), (2, 0.4)], "rain": [(2, 0.9)]}
+    page = opened(browser, tmp_path, small(explanations=[unit, failing, other], concept_hits=hits))
+    assert "No reliable explanation" in page.locator("[data-unit='1']").inner_text()
+    card = page.locator("[data-unit='0']")
     assert f"Measured sound explains it: {words}" in card.inner_text()
+    assert card.locator(".bars .name").all_inner_texts() == ["silencemeasured", "sighby sound"]
+    assert card.locator(".bars .track span").first.evaluate("bar => bar.style.width") == "76%"
     assert "No reliable explanation" not in card.inner_text()
     picture = card.locator(".profile svg")
     assert picture.locator("rect").count() == BANDS
     assert "strongest: " in picture.get_attribute("aria-label")
-    assert "measured sound 100 %" in page.locator(".layer").first.inner_text()
+    assert "measured sound 67 %" in page.locator(".layer").first.inner_text()
+    card.locator(".bars button").first.click()
+    assert page.locator("#status b").inner_text() == "Ranked by measured sound, then by vector score"
+    assert page.locator(".card .hit").all_inner_texts() == [
+        "explained by this measured quality",
+        "vector score 0.400",
+    ]
+    page.fill("#query", "rain")
+    assert page.locator("#status b").inner_text() == "Ranked by vector score"

@@ -10,11 +10,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from and_retrieval import numerics
 from and_retrieval.config import LabelConfig
 from and_retrieval.errors import InputError
 from and_retrieval.explanation import scores as label
+from and_retrieval.explanation.rank_reorder import _moved_by_chance
 from and_retrieval.explanation.scores import SCORES, label_units
 from and_retrieval.recording.topk import RunningStatistics, RunningTopK
 from and_retrieval.types import Floats, Ints, LayerEvidence
@@ -112,6 +115,71 @@ def test_rank_reorder_is_the_average_over_random_orders() -> None:
             moved = np.mean(np.abs(top - reordered) ** 3)
             expected[unit, concept] = -moved / by_chance / np.sqrt(near.mean())
     np.testing.assert_allclose(label.rank_reorder(similarity, activations), expected, rtol=0.01)
+
+
+@pytest.mark.parametrize("scale", [1e-18, 1e-9, 1, 1e9, 1e18])
+@pytest.mark.parametrize("offset", [0, 30])
+@pytest.mark.parametrize(("compute", "power"), [(label.cos, 1), (label.cos_cubed, 3)])
+def test_cosines_in_float32_are_those_in_float64(
+    compute: Callable[..., Floats], power: int, offset: float, scale: float
+) -> None:
+    rng = np.random.default_rng(0)
+    similarity = rng.normal(0.2, 0.1, (300, 20)).astype(np.float32)
+    activations = (scale * (offset + rng.standard_normal((300, 12)) * rng.lognormal(0, 2, 12))).astype(
+        np.float32
+    )
+    activations[:, 3] = scale * 7
+    p, a = similarity.astype(np.float64), activations.astype(np.float64)
+    if power == 3:
+        p, a = (p - p.mean(axis=0)) ** 3, ((a - a.mean(axis=0)) / scale) ** 3
+    norms = np.linalg.norm(a, axis=0)[:, None] * np.maximum(
+        np.linalg.norm(p, axis=0), 1e-3 if power == 1 else 0
+    )
+    expected = a.T @ p / np.maximum(norms, 1e-300)
+    scores = compute(similarity, activations)
+    # Next to a large mean, the digits of float32 itself are few.
+    np.testing.assert_allclose(np.delete(scores, 3, 0), np.delete(expected, 3, 0), rtol=0, atol=2e-5)
+    np.testing.assert_array_equal(scores[3], 0) if power == 3 else None
+
+
+@given(st.lists(st.integers(0, 2**19 - 1), min_size=1, max_size=40))
+def test_the_cube_by_chance_is_the_mean_over_all_pairs(steps: list[int]) -> None:
+    ascending = np.sort(np.array([[0, *steps]], np.int32), axis=1)
+    x = ascending[0].astype(np.float64)
+    expected = np.mean(np.abs(x[:, None] - x) ** 3)
+    assert _moved_by_chance(ascending)[0, 0] == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("prior", ["units", "clips", "mixed"])
+@pytest.mark.parametrize(("compute", "temperature"), [(label.soft_wpmi, 0.1), (label.wpmi, 0.5)])
+def test_likelihoods_are_the_sums_of_logarithms(
+    compute: Callable[..., Floats], temperature: float, prior: str
+) -> None:
+    rng = np.random.default_rng(0)
+    similarity, usual = (rng.normal(0.2, 0.2, (n, 13)).astype(np.float32) for n in (60, 45))
+    rows, layer = (rng.integers(0, 60, (n, 7)).astype(np.int32) for n in (9, 14))
+    rows[2, 4:], rows[5], layer[3, 2:], layer[4] = -1, -1, -1, -1
+    p = 0.998 - np.arange(7) / 7 * 0.028 if compute is label.soft_wpmi else np.ones(7)
+
+    def logs(x: Floats) -> npt.NDArray[np.float64]:  # [clips, k, concepts]
+        s = np.exp(x.astype(np.float64) / temperature)
+        s /= s.sum(axis=1, keepdims=True)
+        return np.log(1 + p[:, None] * (s[:, None] - 1) + 1e-7)
+
+    def likelihood(of: Ints) -> npt.NDArray[np.float64]:
+        return np.array(
+            [
+                sum((logs(similarity)[row, i] for i, row in enumerate(unit) if row >= 0), np.zeros(13))
+                for unit in of
+            ]
+        )
+
+    share = {"units": 1.0, "clips": 0.0, "mixed": 14 / 24}[prior]
+    of_units = np.log(np.exp(np.delete(likelihood(layer), 4, axis=0)).mean(axis=0))
+    of_clips = (rows >= 0) @ logs(usual).mean(axis=0)
+    expected = likelihood(rows) - 0.6 * (share * of_units + (1 - share) * of_clips)
+    scores = compute(similarity, rows, prior_weight=0.6, prior=prior, layer_rows=layer, usual=usual)
+    np.testing.assert_allclose(scores, expected, rtol=1e-5, atol=1e-5)
 
 
 def test_rank_reorder_ends_of_the_scale() -> None:

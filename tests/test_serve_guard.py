@@ -16,7 +16,7 @@ from sounds import noise
 from targets.two_per_class import UNITS_OF
 
 from and_retrieval import ClipIndex, Run
-from and_retrieval.serve import guard, hearing, served, working
+from and_retrieval.serve import guard, hearing, keeping, served, working
 
 
 @pytest.fixture(scope="module")
@@ -69,10 +69,11 @@ def test_its_own_page_may_ask(visitor: Visitor) -> None:
 
 
 def test_whatever_computes_or_changes_needs_the_token(visitor: Visitor) -> None:
-    routes = [route for route in working.routes.routes if isinstance(route, APIRoute)]
-    assert len(routes) > 10
+    every = [*working.routes.routes, *keeping.routes.routes]
+    routes = [route for route in every if isinstance(route, APIRoute)]
+    assert len(routes) > 15
     for route in routes:
-        path = route.path.replace("{unit:path}", "relu:0").replace("{job}", "x")
+        path = route.path.replace("{unit:path}", "relu:0").replace("{job}", "x").replace("{name:path}", "x")
         for method in route.methods:
             for given_token in (None, b"Bearer wrong", "Bearer \xe9".encode("latin-1"), b"Basic x"):
                 headers = {b"authorization": given_token} if given_token else {}
@@ -83,9 +84,10 @@ def test_whatever_computes_or_changes_needs_the_token(visitor: Visitor) -> None:
 
 def test_only_reading_routes_need_none(visitor: Visitor) -> None:
     changing = {"POST", "PUT", "DELETE", "PATCH"}
+    guarded = [*working.routes.routes, *keeping.routes.routes]
     open_routes = [route for route in visitor.client.app.routes if isinstance(route, APIRoute)]  # type: ignore[attr-defined]
     for route in open_routes:
-        if route.path not in {one.path for one in working.routes.routes}:  # type: ignore[attr-defined]
+        if route.path not in {one.path for one in guarded}:  # type: ignore[attr-defined]
             assert not route.methods & changing, route.path
 
 
@@ -212,7 +214,7 @@ def test_an_upload_of_unstated_length_is_cut_off(visitor: Visitor, monkeypatch: 
 
 
 def test_bodies_that_are_no_sound_are_short(visitor: Visitor) -> None:
-    order = {"run": RUN, "concepts": ["x" * 100_000]}
+    order = {"run": RUN, "concepts": ["x" * 300_000]}
     assert visitor.post("/api/prune", order).status_code == 413
     answer = visitor.client.post("/api/hear", params={"run": RUN}, content=b"x", headers=visitor.token)
     assert answer.status_code == 415

@@ -1,28 +1,22 @@
-"""Jobs of the server, notes of its users, and the map."""
+"""Jobs of the server."""
 
 from __future__ import annotations
 
 import json
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from command_line import Answer
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
-from served import RUN, TARGET, Visitor, visiting
+from served import RUN, TARGET, Visitor
 from targets.two_per_class import UNITS_OF
 
 from and_retrieval import load_target
 from and_retrieval.pruning.export import load_pruned
-from and_retrieval.serve import guard, jobs, notes
+from and_retrieval.serve import guard, jobs
 from and_retrieval.serve.jobs import Jobs
-from and_retrieval.serve.layout import EMBEDDED, inside, placed
-from and_retrieval.store import Folder
 
 
 @pytest.fixture(scope="module")
@@ -103,107 +97,3 @@ def test_jobs_are_bounded_stop_when_told_and_are_dropped() -> None:
     with pytest.raises(guard.RefusedError, match="no such job"):
         queue.get(started[0].id)
     queue.close()
-
-
-# ---------- notes ----------
-
-
-def test_a_star_a_label_and_a_note_are_kept(built: Path) -> None:
-    with visiting(built) as visitor:
-        path = "/api/notes/relu:3"
-        said = {"star": True, "label": "  thumps\nin a chest ", "note": "sure"}
-        put = visitor.client.put(path, params={"run": RUN}, json=said, headers=visitor.token)
-        kept = {"star": True, "label": "thumps in a chest", "note": "sure", "earlier": False}
-        assert put.json() == {"unit": "relu:3", "note": kept}
-    with visiting(built) as visitor:  # another day
-        assert visitor.get("/api/notes", run=RUN)["units"]["relu:3"] == kept
-        assert visitor.get("/api/units/relu:3", run=RUN)["note"] == kept
-        starred = visitor.get("/api/units", run=RUN, starred=True)
-        assert kept in [unit["note"] for unit in starred["results"]]
-        nothing = {"star": False, "label": "", "note": ""}
-        visitor.client.put(path, params={"run": RUN}, json=nothing, headers=visitor.token)
-        assert "relu:3" not in visitor.get("/api/notes", run=RUN)["units"]
-        for wrong, status in ((said | {"note": "x" * 5000}, 422), (said | {"more": 1}, 422)):
-            put = visitor.client.put(path, params={"run": RUN}, json=wrong, headers=visitor.token)
-            assert put.status_code == status
-        other = visitor.client.put(
-            "/api/notes/relu:99", params={"run": RUN}, json=said, headers=visitor.token
-        )
-        assert other.status_code == 404
-
-
-def test_notes_written_at_the_same_time_are_all_kept(tmp_path: Path) -> None:
-    folder = Folder(tmp_path, "recording")
-
-    def write(number: int) -> None:
-        notes.write_note(folder, f"relu:{number}", notes.UnitNote("r", label=str(number)))
-
-    with ThreadPoolExecutor(8) as pool:
-        list(pool.map(write, range(40)))
-    assert {unit: note.label for unit, note in notes.read_notes(folder).items()} == {
-        f"relu:{number}": str(number) for number in range(40)
-    }
-
-
-@pytest.mark.parametrize(
-    "text", ["{", "[]", '{"format": 9, "units": {}}', '{"format": 1, "units": {"a:0": {"x": 1}}}']
-)
-def test_damaged_notes_are_said_and_left_alone(tmp_path: Path, text: str) -> None:
-    path = tmp_path / notes.FILE
-    path.write_text(text)
-    with pytest.raises(notes.InputError, match="notes"):
-        notes.write_note(Folder(tmp_path, "recording"), "relu:0", notes.UnitNote("r", star=True))
-    assert path.read_text() == text
-
-
-# ---------- map ----------
-
-
-def test_the_map_is_made_once_and_stored(
-    visitor: Visitor, built: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    told = visitor.get("/api/map", run=RUN)
-    assert len(told["x"]) == len(told["y"]) == len(told["layer"]) == 12
-    at = np.array([told["x"], told["y"]], float)
-    assert np.nanmax(np.abs(at)) == pytest.approx(1)
-    monkeypatch.setattr("and_retrieval.serve.layout.placed", None)
-    with visiting(built) as other:
-        assert other.get("/api/map", run=RUN) == told
-
-
-def test_a_loop_on_the_map_filters_units(visitor: Visitor) -> None:
-    told = visitor.get("/api/map", run=RUN)
-    within = visitor.get("/api/units", run=RUN, lasso="-2,-2;0.1,-2;0.1,2;-2,2", limit=100)
-    assert within["total"] == sum(x is not None and x < 0.1 for x in told["x"])
-    for wrong in ("1,2", "a,b;c,d;e,f", "1,2;3,4;" * 900, "1,2;3,4"):
-        answer = visitor.client.get("/api/units", params={"run": RUN, "lasso": wrong})
-        assert answer.status_code == 422
-
-
-def test_alike_units_lie_near_each_other_whether_placed_or_set_beside(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    rng = np.random.default_rng(0)
-    kinds = rng.normal(size=(4, 32))
-    group = np.arange(240) % 4
-    vectors = kinds[group] + 0.2 * rng.normal(size=(240, 32))
-    vectors[7] = 0
-    vectors = (vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)).astype(np.float32)
-    assert EMBEDDED == 4_000
-    monkeypatch.setattr("and_retrieval.serve.layout.EMBEDDED", 120)
-    at = placed(vectors)
-    assert np.isnan(at[7]).all()
-    assert np.array_equal(at, placed(vectors), equal_nan=True)
-    far = np.linalg.norm(at[:, None] - at[None], axis=2)
-    np.fill_diagonal(far, np.inf)
-    known = np.delete(np.arange(240), 7)
-    nearest = np.nanargmin(np.nan_to_num(far, nan=np.inf), axis=1)
-    assert (group[nearest[known]] == group[known]).mean() > 0.97
-
-
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(st.lists(st.tuples(*[st.floats(-1, 1, width=16)] * 2), min_size=1, max_size=20))
-def test_what_lies_in_a_square(points: list[tuple[float, float]]) -> None:
-    square = [(-0.503, -0.503), (0.503, -0.503), (0.503, 0.503), (-0.503, 0.503)]
-    at = np.array(points, np.float32)
-    assert inside(at, square).tolist() == (np.abs(at) < 0.503).all(axis=1).tolist()

@@ -3,117 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import shutil
-import signal
-import subprocess
-import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
-from served import OTHER, RUN, late_tone, wav
+from browsing import Server, late, opened, shot
+from served import OTHER, RUN
 
-SHOTS = "AND_RETRIEVAL_SCREENSHOTS"
-"""Environment variable: a folder in which screenshots are kept, to be looked at."""
 VIEWS = ("overview", "units", "map", "hear", "prune", "compare")
-
-
-@dataclass(frozen=True)
-class Server:
-    """A server that was started as a user types it: its address, its token, its process."""
-
-    url: str
-    token: str
-    process: subprocess.Popen[str]
-    home: Path
-
-
-@pytest.fixture(scope="module")
-def server(served_home: Path, heeded_signals: None) -> Iterator[Server]:
-    home = served_home
-    command = [
-        sys.executable,
-        "-m",
-        "and_retrieval",
-        "serve",
-        RUN,
-        "--home",
-        str(home),
-        "--port",
-        "0",
-        "--json",
-    ]
-    paths = [
-        str(Path(__file__).parent),
-        *filter(None, [os.environ.get("PYTHONPATH")]),
-    ]  # the network's own imports
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
-    process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
-    )
-    assert process.stdout is not None
-    told = json.loads(process.stdout.readline())
-    assert set(told) == {"url", "token"}
-    yield Server(told["url"], told["token"], process, home)
-    process.send_signal(signal.SIGINT)
-    out, errors = process.communicate(timeout=60)
-    assert (process.returncode, out) == (0, "")  # one object, and a clean end
-    assert "Traceback" not in errors
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if chromium is None:
-        pytest.skip("needs chromium")
-    with playwright.sync_playwright() as driver:
-        window = driver.chromium.launch(
-            executable_path=chromium, args=["--no-sandbox", "--autoplay-policy=no-user-gesture-required"]
-        )
-        yield window
-        window.close()
-
-
-@pytest.fixture
-def page(browser: Any, server: Server) -> Iterator[Any]:
-    """A page that was opened by the printed address; whatever it logs as an error fails the test."""
-    context = browser.new_context(viewport={"width": 1280, "height": 800})
-    page = context.new_page()
-    page.set_default_timeout(30_000)
-    flaws: list[str] = []
-    page.on("pageerror", lambda error: flaws.append(str(error)))
-    page.on("console", lambda line: flaws.append(line.text) if line.type == "error" else None)
-    requests: list[str] = []
-    page.on("request", lambda request: requests.append(request.url))
-    page.goto(f"{server.url}/#token={server.token}")
-    page.wait_for_selector(".layer-row")
-    yield page
-    context.close()
-    assert flaws == []
-    outside = [url for url in requests if not url.startswith((server.url, "data:", "blob:"))]
-    assert outside == []
-
-
-def shot(page: Any, name: str) -> None:
-    if folder := os.environ.get(SHOTS):
-        page.screenshot(path=str(Path(folder) / f"{name}.png"))
-
-
-def opened(page: Any, server: Server, view: str) -> None:
-    page.goto(f"{server.url}/?run={RUN}&view={view}")
-    page.wait_for_selector("main h1")
-    page.wait_for_selector("main .waiting", state="detached")
-    page.wait_for_load_state("networkidle")
-
-
-def late() -> dict[str, Any]:
-    """A sound as a file to be chosen."""
-    return {"name": "late.wav", "mimeType": "audio/wav", "buffer": wav(late_tone())}
 
 
 def test_the_token_leaves_the_address_and_is_kept(page: Any, server: Server) -> None:
@@ -204,7 +102,7 @@ def test_a_unit_is_starred_and_labelled(page: Any, server: Server) -> None:
     star = page.get_by_role("button", name="Star this unit")
     star.click()
     page.wait_for_selector(".star[aria-pressed=true]")
-    page.get_by_text("Your label and note").click()
+    page.get_by_text("Your label, note and lists").click()
     page.get_by_label("Your label", exact=True).fill("hiss")
     page.get_by_role("button", name="Save").click()
     page.get_by_text("Saved").wait_for()

@@ -36,7 +36,11 @@ class Squares:
 
     @property
     def decides(self) -> object:
-        return self.sizes, self.offset
+        return self.offset
+
+    @property
+    def contents(self) -> tuple[object, ...]:
+        return tuple((rows.start, rows.stop) for rows in spans(self.sizes))
 
 
 @dataclass(frozen=True)
@@ -119,6 +123,13 @@ class TestPlan:
         before, after = shard_sizes([7.0] * 1000, 100.0), shard_sizes([7.0] * 1500, 100.0)
         assert after[: len(before) - 1] == before[:-1]
 
+    @given(st.lists(st.floats(0.01, 50), min_size=2, max_size=60), st.floats(0.5, 200), st.integers(0, 60))
+    def test_shards_that_were_begun_stay_and_clips_that_were_added_are_others(
+        self, seconds: list[float], most: float, first: int
+    ) -> None:
+        begun = shard_sizes(seconds[:first], most)
+        assert shard_sizes(seconds, most, begun) == (*begun, *shard_sizes(seconds[first:], most))
+
 
 class TestFolder:
     def test_finished_shards_are_found_again(self, shards: Shards[Squares]) -> None:
@@ -183,6 +194,16 @@ class TestFolder:
         shards.begin()
         assert dict(shards.finished()) == {}
 
+    def test_shards_that_another_plan_has_as_well_stay(self, shards: Shards[Squares]) -> None:
+        for number in range(4):
+            square(shards, number)
+        other = Shards(shards.path, Squares((3, 2, 5, 2, 2)))
+        other.begin()
+        assert list(other.finished()) == [0, 1]
+        for number in other.missing(other.finished()):
+            square(other, number)
+        assert content(other) == " ".join(str(n**2) for n in range(14))
+
     def test_a_receipt_of_another_plan_does_not_count(self, shards: Shards[Squares], tmp_path: Path) -> None:
         other = Shards(tmp_path / "other", Squares(shards.plan.sizes, offset=1))
         other.begin()
@@ -218,7 +239,7 @@ class TestFolder:
         (shards.path / PLAN).write_text(text)
         shards.begin()
         assert Shards.open(shards.path, Squares).plan == shards.plan
-        assert dict(shards.finished()) == {}
+        assert list(shards.finished()) == [0]  # a receipt says by itself what its shard belongs to
 
 
 class TestLock:

@@ -351,6 +351,39 @@ class TestHeldOut:
             if choice != "auto":
                 assert out in (1, size - 1) or abs(out - float(choice) * size) <= 1
 
+    @given(
+        st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 15)), min_size=1, max_size=40),
+        st.lists(st.integers(0, 40), max_size=3),
+        st.sampled_from(["0", "0.05", "0.2", "0.5", "0.9"]),
+    )
+    def test_files_stay_on_their_side_when_others_are_added(
+        self, drawn: list[tuple[str, int]], ends: list[int], choice: str
+    ) -> None:
+        clips = [
+            Clip(
+                f"{place}",
+                "/",
+                f"{place}",
+                0.0,
+                1.0,
+                label=label,
+                sha256=f"{file * 7919 % 16:x}{label}",
+            )
+            for place, (label, file) in enumerate([*zip("ddd", range(3), strict=True), *drawn])
+        ]
+        grown = sorted(end for end in set(ends) if 2 < end < len(clips))
+        chosen = held_out(clips, choice, grown)
+        for count, end in enumerate(grown):
+            np.testing.assert_array_equal(held_out(clips[:end], choice, grown[:count]), chosen[:end])
+        # Of every label as many files are held out as if all had been there from the beginning.
+        at_once = held_out(clips, choice)
+        for label in "abc":
+            files = [
+                {clip.sha256 for clip, out in zip(clips, side, strict=True) if clip.label == label and out}
+                for side in (chosen, at_once)
+            ]
+            assert len(files[0]) == len(files[1])
+
     def test_copies_of_a_file_stay_together(self) -> None:
         clips = some_clips(300)
         copies = [Clip(f"{c.id}b", "/", f"copy/{c.path}", 0.0, 10.0, sha256=c.sha256) for c in clips]

@@ -20,6 +20,7 @@ from and_retrieval.recording.unit_index import (
     build_unit_index,
     load_unit_index,
     neuron_vectors,
+    unit_index_files,
 )
 from and_retrieval.store import RECORDING, Folder
 from and_retrieval.types import Floats, LayerEvidence
@@ -128,21 +129,6 @@ class TestIndex:
             with pytest.raises(InputError, match=says):
                 index.row(wrong)
 
-    def test_many_units_are_searched_approximately(
-        self, layers: list[LayerEvidence], monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        exact = build_unit_index(layers, unit_vectors(20))
-        monkeypatch.setattr(faiss_index, "APPROXIMATE_FROM", 11)
-        approximate = build_unit_index(layers, unit_vectors(20))
-        assert type(approximate.faiss) is not type(exact.faiss)
-        query = unit_vectors(1, seed=9)[0]
-        for one, other in zip(approximate.search(query), exact.search(query), strict=True):
-            assert one[:2] == other[:2]
-            assert one[2] == pytest.approx(other[2], abs=1e-6)
-        np.testing.assert_array_equal(
-            approximate.vectors(np.array([3, 10])), faiss_index.stored(exact.faiss)[[3, 10]]
-        )
-
     def test_every_unit_finds_itself(self, layers: list[LayerEvidence]) -> None:
         index = build_unit_index(layers, unit_vectors(20))
         for row, vector in enumerate(faiss_index.stored(index.faiss)):
@@ -155,9 +141,10 @@ class TestIndex:
         index = build_unit_index(layers, unit_vectors(20))
         folder = Folder(tmp_path / "run", RECORDING)
         manifest = recording_manifest(recorded_layer(layer.name, layer.units) for layer in layers)
-        folder.commit({FILE: lambda path: faiss_index.save(index.faiss, path)}, manifest)
+        with unit_index_files(folder, layers, unit_vectors(20), None, "faiss") as files:
+            folder.commit(files, manifest)
         stored = folder.open(RecordingManifest)
-        again = load_unit_index(stored.file(FILE), stored.manifest.layers)
+        again = load_unit_index(stored)
         assert again.layers == index.layers == (("a", 4), ("b", 1), ("c", 6))
         query = unit_vectors(1, seed=9)[0]
         assert again.search(query, 5) == index.search(query, 5)

@@ -2,7 +2,7 @@
 
 A unit has a concept if a label that passed its test means it: the unit's first label, or the first of one of its
 several meanings. Which labels a concept means is decided as in `prune`: the label of that name, else one with that name
-between its commas, else the labels near it.
+between its commas, else the labels near it. Words for measured sound ("silence", "loud") mean measured labels as well.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 
 from ..errors import InputError
+from ..explanation.measured_concepts import meant_names
 from ..explanation.space import concept_directions
 from ..explanation.stored import Explained
 from ..pruning.matching import Vocabulary
@@ -107,8 +108,10 @@ def audit(explained: Explained, expectations: Sequence[Expectation]) -> tuple[Ch
     vocabulary = Vocabulary.of(bank, partial(concept_directions, index))
     labels: dict[str, tuple[str, ...]] = {}
     for concept in dict.fromkeys(one.concept for one in expectations):
-        vocabulary.check(concept, partial(unknown_texts, index))
-        labels[concept] = tuple(bank[place] for place in vocabulary.all_meant(concept, bank))
+        measured = meant_names(concept)
+        if not measured:
+            vocabulary.check(concept, partial(unknown_texts, index))
+        labels[concept] = (*measured, *(bank[place] for place in vocabulary.all_meant(concept, bank)))
     return tuple(_check(explained, one, labels[one.concept]) for one in expectations)
 
 

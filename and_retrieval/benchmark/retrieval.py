@@ -24,6 +24,7 @@ from ..clips.index import ClipIndex
 from ..clips.source import load_clips
 from ..config import ClipConfig, fingerprint
 from ..embed.prompts import BARE, concept_vectors
+from ..neighbours import temporary_store
 from ..numerics import Doubles, Places
 from ..progress import Progress, silent
 from ..store import Home
@@ -98,8 +99,10 @@ class Question:
     def approximate(self, files: Files) -> Figure:
         """Share of the ten nearest items that an approximate index finds too; others just as near count."""
         k = min(NEIGHBOURS, len(self.items))
-        exact, _ = faiss_index.search(faiss_index.build(self.items), self.queries, k)
-        near, _ = faiss_index.search(faiss_index.build_approximate(self.items), self.queries, k)
+        index = faiss_index.build(self.items)
+        exact, _ = faiss_index.search(index, self.queries, k)
+        with temporary_store("faiss", self.items) as finder:
+            near, _ = faiss_index.search(index, self.queries, k, finder=finder)
         kept = (near >= exact[:, -1:] - 1e-6).mean(axis=1)
         return files.mean(kept, self.clips, k / len(self.items))
 

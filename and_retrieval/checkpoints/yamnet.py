@@ -139,23 +139,20 @@ def _initialisers() -> dict[str, torch.Tensor]:
 
 
 @functools.cache
-def _front_end() -> nn.Module:
+def _front_end() -> tuple[torch.Tensor, torch.Tensor]:
+    """The taper of a frame [400], and the filters of the mel bands [257, 64]."""
     import torchaudio
 
-    mel: nn.Module = torchaudio.transforms.MelSpectrogram(
-        sample_rate=SAMPLE_RATE,
-        n_fft=FFT,
-        win_length=FRAME,
-        hop_length=HOP,
+    filters = torchaudio.functional.melscale_fbanks(
+        n_freqs=FFT // 2 + 1,
         f_min=MEL_RANGE[0],
         f_max=MEL_RANGE[1],
         n_mels=MELS,
-        power=1.0,
-        center=False,
-        mel_scale="htk",
+        sample_rate=SAMPLE_RATE,
         norm=None,
+        mel_scale="htk",
     )
-    return mel
+    return torch.hann_window(FRAME), filters
 
 
 def log_mel_patches(waveforms: Sequence[Floats]) -> torch.Tensor:
@@ -164,7 +161,11 @@ def log_mel_patches(waveforms: Sequence[Floats]) -> torch.Tensor:
     Sound shorter than one patch is padded with zeros; sound after the last whole patch is dropped.
     """
     batch = _at_least(waveforms, PATCH_SAMPLES)
-    frames = torch.log(_front_end()(batch) + LOG_OFFSET).transpose(1, 2)
+    taper, filters = _front_end()
+    spectrum = torch.stft(batch, FFT, HOP, FRAME, taper, center=False, return_complex=True)
+    # Squares and a root take a quarter of the time of torch's absolute value of complex numbers.
+    magnitude = (spectrum.real.square() + spectrum.imag.square()).sqrt()
+    frames = torch.log(magnitude.transpose(1, 2) @ filters + LOG_OFFSET)
     return frames.unfold(1, PATCH_FRAMES, PATCH_HOP).transpose(2, 3).unsqueeze(2)
 
 

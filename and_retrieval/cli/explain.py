@@ -16,6 +16,7 @@ from .options import (
     add_device,
     add_embedder,
     add_verb,
+    add_workers,
     announcer,
     device_of,
     listed,
@@ -85,6 +86,7 @@ def add(verbs: Any) -> None:
         "--ask-adjectives", action="store_true",
         help="ask the language model whether an adjective that is not listed can describe a sound",
     )  # fmt: skip
+    add_workers(verb)
     add_embedder(verb)
     add_device(verb)
 
@@ -102,6 +104,7 @@ def answer(args: argparse.Namespace) -> tuple[Result, str]:
         SummaryConfig(llm=llm, units=args.summaries),
         announcer(args),
         OpenConceptConfig(wanted=args.open_concepts, ask_adjectives=args.ask_adjectives),
+        args.workers,
     )
     units, labelled = len(explained), sum(bool(unit.labels) for unit in explained)
     abstained = sum(unit.summary.abstained for unit in explained)

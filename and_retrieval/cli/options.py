@@ -136,12 +136,17 @@ def add_trust(verb: Any) -> None:
     )  # fmt: skip
 
 
-def add_sharding(verb: Any) -> None:
-    """Add the options `--workers`, `--shard` and `--shard-seconds`."""
+def add_workers(verb: Any) -> None:
+    """Add the option `--workers`."""
     verb.add_argument(
         "--workers", type=_workers, default=1, metavar="N|ray|ray:ADDRESS",
         help="processes that share the work, or a Ray cluster (default: 1)",
     )  # fmt: skip
+
+
+def add_sharding(verb: Any) -> None:
+    """Add the options `--workers`, `--shard` and `--shard-seconds`."""
+    add_workers(verb)
     verb.add_argument(
         "--shard", type=_share, metavar="I/N",
         help="do only the I-th of N shares of the work, for job arrays; `merge` then joins what they leave",

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from ..choices import COUNT, COUNT_OR_NONE, POOLINGS, Pooling, check_hold_out
+from ..choices import COUNT, COUNT_OR_NONE, POOLINGS, STORES, Pooling, check_hold_out
 from ..config import RecordConfig
 from ..errors import InputError
 from .options import (
@@ -22,6 +22,7 @@ from .options import (
     glob,
     named_target,
     number,
+    one_of,
     opened,
     share_result,
     skipped_text,
@@ -90,6 +91,11 @@ def add(verbs: Any) -> None:
         "--keep-held-out", type=number("--keep-held-out", COUNT_OR_NONE), default=RecordConfig.kept_held_out,
         metavar="N", help=f"the same of the clips that labels are tested on (default: {RecordConfig.kept_held_out:,})",
     )  # fmt: skip
+    verb.add_argument(
+        "--store", type=one_of("--store", "store", STORES), default=RecordConfig.store, metavar="|".join(STORES),
+        help="what finds units among 50,000 and more without reading them all; lance needs the extra [lance] "
+        f"(default: {RecordConfig.store})",
+    )  # fmt: skip
     verb.add_argument("--run", metavar="RUN", help="name of the run (default: made from the target's)")
     add_sharding(verb)
     add_embedder(verb)
@@ -115,6 +121,7 @@ def answer(args: argparse.Namespace) -> tuple[Result, str]:
         kept_seen=args.keep_seen,
         kept_held_out=args.keep_held_out,
         shard_seconds=args.shard_seconds,
+        store=args.store,
     )
     target = _with_dictionaries(
         named_target(args.target, device, args.trust_remote_code), args.dictionary, device, index

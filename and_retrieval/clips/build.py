@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,10 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from .. import faiss_index
-from ..config import ClipConfig, MomentConfig
+from ..config import ClipConfig, MomentConfig, fingerprint
 from ..embed.prompts import check_prompts, templates_of
 from ..embed.user import CheckedEmbedder
-from ..errors import InputError
+from ..errors import AndRetrievalError, InputError
 from ..faiss_index import Rows
 from ..files import check_writable
 from ..progress import Progress, Tally, silent
@@ -134,9 +133,7 @@ def _planned(
     probe = load_clips(request.source, config)
     rows, kept, changed = still_valid(old.clips if old else (), probe)
     known = {clip.id for clip in kept}
-    new = [clip for clip in probe.clips if clip.id not in known]
     misses = (*still_missed(old.skipped if old else (), probe, request.source), *probe.skipped)
-    sizes = shard_sizes([clip.duration for clip in new], request.shard_seconds)
     manifest = IndexManifest(
         name=request.path.name,
         clips=0,
@@ -148,16 +145,48 @@ def _planned(
         prompts=old.prompts if old else asked or templates_of(embedder),
         digest="",
         moments=old.moment_config if old else _moment_config(request.moments, embedder),
-        shards=len(sizes) + (old.shards.shards if old else 0),
+        shards=old.shards.shards if old else 0,
     )
-    ids = hashlib.sha256("\n".join(clip.id for clip in new).encode()).hexdigest()[:16]
-    plan = IndexPlan(manifest, ids, len(kept), sizes, made_by(), changed, probe.notes)
+    empty = IndexPlan(manifest, (), len(kept), (), made_by(), changed, probe.notes)
+    joining = [clip for clip in probe.clips if clip.id not in known]
+    plan, new = _cut(empty, joining, request.path / FOLDER, request.shard_seconds)
     files: dict[str, Writer | str | Path] = {
         CLIPS: record_lines((*kept, *new)),
         SKIPPED: record_lines(dict.fromkeys(misses)),
         KEPT: _array(np.array(rows, np.int64)),
     }
     return Shards(request.path / FOLDER, plan), files, new
+
+
+def _cut(
+    plan: IndexPlan, joining: Sequence[Clip], folder: Path, seconds: float | None
+) -> tuple[IndexPlan, list[Clip]]:
+    """The plan with its shards, and the clips that join in its order.
+
+    Where shards were begun, their clips come first, in the order in which they were begun, so that they can be used:
+    clips that were added to the source since are shards of their own.
+    """
+    begun = Shards.begun(folder, IndexPlan)
+    order: dict[str, Clip] = {clip.id: clip for clip in joining}
+    sizes: tuple[int, ...] = ()
+    if begun is not None and (begun.plan.decides, begun.plan.kept) == (plan.decides, plan.kept):
+        earlier = [clip.id for clip in _planned_clips(begun)[plan.kept :]]
+        if len(earlier) == sum(begun.plan.sizes) and order.keys() >= set(earlier):
+            order = {clip: order[clip] for clip in dict.fromkeys((*earlier, *order))}
+            sizes = begun.plan.sizes
+    new = list(order.values())
+    sizes = shard_sizes([clip.duration for clip in new], seconds, sizes)
+    contents = tuple(fingerprint([clip.id for clip in new[rows.start : rows.stop]]) for rows in spans(sizes))
+    manifest = replace(plan.manifest, shards=plan.manifest.shards + len(sizes))
+    return replace(plan, manifest=manifest, contents=contents, sizes=sizes), new
+
+
+def _planned_clips(shards: Shards[IndexPlan]) -> tuple[Clip, ...]:
+    """The clips of the index that is planned; none if their file is damaged."""
+    try:
+        return read_records(shards.planned_file(CLIPS), Clip)
+    except AndRetrievalError:
+        return ()
 
 
 def _moment_config(moments: MomentConfig | bool | None, embedder: CheckedEmbedder) -> MomentConfig | None:

@@ -45,7 +45,7 @@ class IndexPlan:
 
     Attributes:
         manifest: Of the index to be, without what only reading the clips can tell.
-        ids: Hash of the ids of the clips that join, in order.
+        contents: Of every shard, a hash of the ids of its clips.
         kept: Number of clips that the index holds already and that stay; they come first.
         sizes: Number of clips of every shard, in the order of those that join.
         made_by: See `shards.plan.made_by`.
@@ -53,7 +53,7 @@ class IndexPlan:
     """
 
     manifest: IndexManifest
-    ids: str
+    contents: tuple[str, ...]
     kept: int
     sizes: tuple[int, ...]
     made_by: str
@@ -64,4 +64,4 @@ class IndexPlan:
     def decides(self) -> tuple[Any, ...]:
         """What decides the vectors: not what the clips are called."""
         made = self.manifest
-        return made.embedder_fingerprint, made.cut, made.moments, self.ids, self.sizes, self.made_by
+        return made.embedder_fingerprint, made.cut, made.moments, self.made_by

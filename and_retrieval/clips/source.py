@@ -104,7 +104,7 @@ def read_clip(clip: Clip, sample_rate: int, config: ClipConfig | None = None) ->
     )
 
 
-def held_out(clips: Sequence[Clip], choice: str = "auto") -> npt.NDArray[np.bool_]:
+def held_out(clips: Sequence[Clip], choice: str = "auto", grown: Sequence[int] = ()) -> npt.NDArray[np.bool_]:
     """Which clips are kept out of the evidence, to test explanations on; bool [clips].
 
     Windows of one file always stay together. A share is drawn within labels, so that every label of two files or more
@@ -114,6 +114,8 @@ def held_out(clips: Sequence[Clip], choice: str = "auto") -> npt.NDArray[np.bool
         clips: The probe set.
         choice: A share of the files of every label (0..0.9), those with the lowest hashes; `fold:NAME`; or `auto`: the
             last fold where every clip carries one, else a share of 0.2.
+        grown: Where a share is drawn: how many clips there were each time before others were added; files of these
+            stay on the side on which they were then.
 
     Raises:
         InputError: A share out of range, an unknown fold, or nothing left to explain with.
@@ -128,7 +130,7 @@ def held_out(clips: Sequence[Clip], choice: str = "auto") -> npt.NDArray[np.bool
         chosen = np.array([clip.fold == choice[5:] for clip in clips])
     else:
         check_hold_out("hold_out", choice)
-        chosen = _share_of_labels(clips, float(choice))
+        chosen = _share_of_labels(clips, float(choice), grown)
     if chosen.all():
         if choice != str(SHARE_HELD_OUT):
             raise InputError(f"--hold-out {choice} leaves no clip to explain with; choose less")
@@ -136,20 +138,24 @@ def held_out(clips: Sequence[Clip], choice: str = "auto") -> npt.NDArray[np.bool
     return chosen
 
 
-def _share_of_labels(clips: Sequence[Clip], share: float) -> npt.NDArray[np.bool_]:
+def _share_of_labels(clips: Sequence[Clip], share: float, grown: Sequence[int]) -> npt.NDArray[np.bool_]:
     """Clips of that share of the files of every label, at least one file and never all where there are two or more."""
-    files: dict[str | None, dict[str, None]] = {}
+    files: dict[str | None, int] = {}
     label_of: dict[str, str | None] = {}
-    for clip in clips:
-        label = label_of.setdefault(
-            clip.sha256, clip.label
-        )  # a file with several labels counts for the first
-        files.setdefault(label, {})[clip.sha256] = None
-    held: set[str] = set()
-    for of_label in files.values():
-        fewest, most = (1, len(of_label) - 1) if share and len(of_label) > 1 else (0, len(of_label))
-        held.update(sorted(of_label)[: min(max(round(share * len(of_label)), fewest), most)])
-    return np.array([clip.sha256 in held for clip in clips], bool)
+    held: dict[str | None, set[str]] = {}
+    for begin, end in itertools.pairwise((0, *grown, len(clips))):
+        added: dict[str | None, list[str]] = {}
+        for clip in clips[begin:end]:
+            if clip.sha256 not in label_of:  # a file with several labels counts for the first
+                label_of[clip.sha256] = clip.label
+                added.setdefault(clip.label, []).append(clip.sha256)
+        for label, of_label in added.items():
+            count = files[label] = files.get(label, 0) + len(of_label)
+            fewest, most = (1, count - 1) if share and count > 1 else (0, count)
+            held_before = held.setdefault(label, set())
+            wanted = min(max(round(share * count), fewest), most) - len(held_before)
+            held_before.update(sorted(of_label)[: max(wanted, 0)])
+    return np.array([clip.sha256 in held[label_of[clip.sha256]] for clip in clips], bool)
 
 
 def _natural(fold: str) -> tuple[int, float, str]:

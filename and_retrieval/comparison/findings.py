@@ -16,9 +16,9 @@ Figure = tuple[str, Interval | None, Interval | None, str]
 """A figure to compare: its name, its value in the first run and in the second, and the chance level in words."""
 
 KINDS = {
-    "concept": "their label more than by measured sound",
-    "acoustic": "measured sound more than by their label",
-    "both": "their label and measured sound equally",
+    "concept": "a concept more than by measured sound",
+    "acoustic": "measured sound more than by a concept",
+    "both": "a concept and measured sound equally",
 }
 LEAST_GAP = 0.05
 """Smallest difference of R² that is reported; a smaller one counts as equal, however certain it is."""

@@ -64,7 +64,7 @@ class LayerProfile:
 
     Attributes:
         name, units: The layer's name and number of units.
-        reliable: Share of the tested units whose label holds on held-out clips.
+        reliable: Share of the tested units whose first label holds on held-out clips.
         correlation: Mean of `UnitFaithfulness.correlation` over tested units.
         random_correlation, best_correlation: The same for a random label, and for the best of ten random labels.
         polysemanticity: Mean over units, 0..1.
@@ -125,7 +125,7 @@ def _layer_profile(
     return LayerProfile(
         name=name,
         units=len(units),
-        reliable=share(np.array([test.reliable for test in tests])),
+        reliable=share(np.array([unit.reliable == "holds" for unit in units if unit.faithfulness])),
         correlation=bootstrap(np.array([test.correlation for test in tests])),
         random_correlation=_mean([test.random_correlation for test in tests]),
         best_correlation=_mean([test.best_correlation for test in tests]),

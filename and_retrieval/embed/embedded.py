@@ -23,7 +23,7 @@ from ..types import Floats, Spans
 from .minilm import DIM, cached_sentence_vectors, sentence_vectors
 
 if TYPE_CHECKING:
-    from ..checkpoints.yamnet import Yamnet
+    from .posteriors import Network
 
 RECIPE = "embedded-1"
 PROMPTS = ("{}", "the sound of {}", "{} sound", "{} noise")
@@ -46,11 +46,11 @@ class EmbeddedEmbedder:
         self.dim = len(class_names())
 
     @cached_property
-    def _network(self) -> Yamnet:
+    def _network(self) -> Network:
         """Loaded with the first sound: a search by text does not need it, nor torch."""
-        from ..checkpoints.yamnet import load_yamnet
+        from .posteriors import load_network
 
-        return load_yamnet().to(resolve_device(self._device))
+        return load_network(resolve_device(self._device))
 
     @cached_property
     def fingerprint(self) -> str:

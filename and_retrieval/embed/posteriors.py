@@ -3,28 +3,46 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-from ..checkpoints.yamnet import HOP, PATCH_FRAMES, PATCH_HOP, Yamnet, log_mel_patches, patch_rms
-from ..checkpoints.yamnet_classes import SAMPLE_RATE
+from ..checkpoints.yamnet import HOP, PATCH_FRAMES, PATCH_HOP, load_yamnet, log_mel_patches, patch_rms
+from ..checkpoints.yamnet_classes import SAMPLE_RATE, class_names
+from ..checkpoints.yamnet_session import YamnetSession
 from ..types import Floats, Spans
 
 QUIET = 1e-3  # patches quieter than this share of the loudest are dropped
 QUIET_FLOOR = 1e-6
 BATCH_PATCHES = 64
 
+Network = Callable[
+    [torch.Tensor], torch.Tensor
+]  # log-mel patches [..., 1, 96, 64] -> logits [..., 521], on the CPU
 
-def posterior_roots(network: Yamnet, waveforms: Sequence[Floats]) -> Floats:
+
+def load_network(device: torch.device) -> Network:
+    """YAMNet on a device.
+
+    Raises:
+        MissingExtraError: The weights or what reads them are not installed.
+    """
+    network = load_yamnet()
+    if device.type == "cpu":
+        return YamnetSession(network)
+    network.to(device)
+    return lambda patches: network(patches.to(device)).cpu()
+
+
+def posterior_roots(network: Network, waveforms: Sequence[Floats]) -> Floats:
     """Square roots of YAMNet's class posteriors, one row per waveform, float32 [n, 521] in [0, 1].
 
     A class's posterior is the sigmoid of the mean over the top half of its patch logits; quiet patches are left out
     first.
     """
-    result = np.empty((len(waveforms), network.classifier.out_features), np.float32)
+    result = np.empty((len(waveforms), len(class_names())), np.float32)
     for rows in alike(waveforms, [()] * len(waveforms)):
         result[rows] = patches_of(network, [waveforms[row] for row in rows]).posterior_roots()
     return result
@@ -74,8 +92,7 @@ class Patches:
         return np.asarray(torch.sigmoid(mean).sqrt().numpy(), dtype=np.float32)
 
 
-def patches_of(network: Yamnet, waveforms: list[Floats]) -> Patches:
+def patches_of(network: Network, waveforms: list[Floats]) -> Patches:
     """What the network hears in equally long waveforms, 1-D float32 at 16 kHz."""
-    patches = log_mel_patches(waveforms).to(network.classifier.weight.device)
     with torch.inference_mode():
-        return Patches(network(patches).cpu(), patch_rms(waveforms))
+        return Patches(network(log_mel_patches(waveforms)), patch_rms(waveforms))

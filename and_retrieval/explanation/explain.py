@@ -2,37 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from ..clips.index import ClipIndex
 from ..concepts import DEFAULT_BANK, ConceptBank, load_bank
 from ..config import LabelConfig, OpenConceptConfig, SummaryConfig, fingerprint
+from ..errors import InputError
 from ..files import check_writable
 from ..language.answers import KeptAnswers
 from ..language.rank import check_rank
-from ..progress import Announce, no_progress, silent
+from ..progress import Announce, Tally, no_progress, silent
 from ..recording.recording import Recording
 from ..shards.folder import Receipt, ShardCount, Shards
 from ..shards.lock import locked
 from ..shards.plan import made_by
-from ..store import Stored
-from ..types import (
-    Explanation,
-    Kept,
-    Kind,
-    LayerEvidence,
-    Reliability,
-    Shown,
-    UnitFaithfulness,
-    reliability,
-)
+from ..shards.workers import work
+from ..store import Folder, Stored
+from ..types import Explanation, Kept, LayerEvidence, Shown
 from .acoustics import in_words, measured_acoustics
-from .cross_fit import cross_fitted_tests
-from .label_tests import LEAST_HELD_OUT, caption_tests, sound_tests, unit_kinds
 from .labels import (
     DescribedClips,
     check_evidence,
@@ -51,6 +42,7 @@ from .space import text_directions
 from .stored import Explained, ExplanationWriter
 from .summaries import load_language_model, with_summaries
 from .tuning import measured_tunings
+from .verdicts import with_verdicts
 
 
 def explain(
@@ -60,6 +52,7 @@ def explain(
     summaries: SummaryConfig | None = None,
     announce: Announce = no_progress,
     opened: OpenConceptConfig | None = None,
+    workers: int | str = 1,
 ) -> Explained:
     """Label every unit, test the label on held-out clips, write a sentence, and store all of it.
 
@@ -74,21 +67,77 @@ def explain(
         summaries: Language model and how it is asked.
         announce: Makes the progress bars, see `Announce`.
         opened: Which open concepts are kept.
+        workers: Number of processes, `ray`, or `ray:ADDRESS`, see `shards.workers.work`; several load the embedder by
+            its name, and take layers as they become free.
 
     Raises:
-        InputError: An unknown bank, score or model, a bank of which the embedder knows no concept, or captions as
-            evidence where no clip has one.
+        InputError: An unknown bank, score or model, a bank of which the embedder knows no concept, captions as
+            evidence where no clip has one, or an embedder that other processes cannot load.
         StaleError: The index was made with other embedder weights.
     """
     check_writable(recording.folder.path)
-    labelling, summaries = labelling or LabelConfig(), summaries or SummaryConfig()
+    index = recording.index
+    job = ExplainJob(
+        index.folder.path,
+        recording.folder,
+        index.embedder_spec,
+        index.device,
+        tuple(banks),
+        labelling or LabelConfig(),
+        summaries or SummaryConfig(),
+        opened or OpenConceptConfig(),
+    )
     with locked(recording.folder.path, "explain"):
-        bank, unknown = known_concepts(recording.index, choose_bank(recording.index, banks))
-        captions = plain_captions(recording.index)
-        check_evidence(labelling.evidence, recording.index, captions)
-        model = load_language_model(summaries)
+        explainer, shards = job.prepared(recording, announce)
+        try:
+            shards.begin()
+            finished = shards.finished()
+            missing = shards.missing(finished)
+            several = workers != 1 and len(missing) > 1
+            tally = Tally(announce("explaining", "layers") if several else silent, len(missing))
+            work(job, missing, workers, lambda _: tally.add(1), partial(_store, shards, explainer))
+            explained = _merged(recording, shards, shards.finished(known=finished), explainer.clips.captions)
+            shards.remove()
+        finally:
+            shards.tidy()
+        return replace(explained, shards=ShardCount(len(shards.plan.sizes), len(finished)))
+
+
+@dataclass(frozen=True)
+class ExplainJob:
+    """What is to be explained and how, also for other processes, which load the embedder by its name.
+
+    Attributes:
+        index: Folder of the index.
+        run: Folder of the recording.
+        embedder: See `ClipIndex.embedder_spec`.
+        device: Where the embedder runs.
+        banks, labelling, summaries, opened: See `explain`.
+    """
+
+    index: Path
+    run: Folder
+    embedder: str | None
+    device: str
+    banks: tuple[str | ConceptBank, ...]
+    labelling: LabelConfig
+    summaries: SummaryConfig
+    opened: OpenConceptConfig
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether the embedder runs on a GPU."""
+        return self.device.startswith("cuda")
+
+    def prepared(self, recording: Recording, announce: Announce) -> tuple[_Explainer, Shards[ExplainPlan]]:
+        """What explains the layers, and the plan."""
+        labelling, index = self.labelling, recording.index
+        bank, unknown = known_concepts(index, choose_bank(index, self.banks))
+        captions = plain_captions(index)
+        check_evidence(labelling.evidence, index, captions)
+        model = load_language_model(self.summaries)
         check_rank(labelling.rank, model)
-        finder = open_concept_finder(opened or OpenConceptConfig(), model)
+        finder = open_concept_finder(self.opened, model)
         clips = _described(recording, bank, captions, unknown)
         meanings = meaning_finder(recording, clips, bank, labelling)
         manifest = ExplanationManifest(
@@ -96,27 +145,33 @@ def explain(
             bank=bank.name,
             concepts=bank.concepts,
             unknown_concepts=unknown,
-            moments=recording.index.moment_config,
+            moments=index.moment_config,
             labelling=labelling,
-            summaries=summaries,
+            summaries=self.summaries,
             acoustics={},
             random_polysemanticity=meanings.random_polysemanticity,
             open_concepts=finder.settings,
         )
-        shards = _planned(recording, manifest, clips, model)
-        try:
-            shards.begin()
-            explainer = _Explainer(
-                recording, clips, bank, labelling, summaries, model, meanings, finder, announce
-            )
-            finished = shards.finished()
-            for number in shards.missing(finished):
-                store_layer(shards, number, partial(explainer.explain, recording.layers[number]))
-            explained = _merged(recording, shards, shards.finished(known=finished), clips.captions)
-            shards.remove()
-        finally:
-            shards.tidy()
-        return replace(explained, shards=ShardCount(len(shards.plan.sizes), len(finished)))
+        explainer = _Explainer(
+            recording, clips, bank, labelling, self.summaries, model, meanings, finder, announce
+        )
+        return explainer, _planned(recording, manifest, clips, model)
+
+    def start(self) -> Callable[[int], None]:
+        """Load index and recording; returns the function that explains a layer.
+
+        Raises:
+            InputError: The embedder cannot be loaded by its name, or what is found here is another than was planned.
+        """
+        index = ClipIndex.open(self.index, self.embedder, self.device)
+        explainer, shards = self.prepared(Recording.open(self.run, index), no_progress)
+        if shards.keys != Shards.open(shards.path, ExplainPlan).keys:
+            raise InputError(f"{self.run.path}: other processes find other clips or models; use one worker")
+        return partial(_store, shards, explainer)
+
+
+def _store(shards: Shards[ExplainPlan], explainer: _Explainer, number: int) -> None:
+    store_layer(shards, number, partial(explainer.explain, explainer.recording.layers[number]))
 
 
 def _planned(
@@ -177,12 +232,13 @@ class _Explainer:
         preferences, acoustics = measured_acoustics(self.recording, layer.name)
         tuning, words = measured_tunings(self.recording, layer.name, list(map(in_words, preferences)))
         units = _with(
-            self._tested(layer, self._labelled(layer)),
+            self._labelled(layer),
             acoustics=words,
             preferences=preferences,
             tuning=tuning,
             profile=measured_profiles(self.recording, layer.name),
         )
+        units = with_verdicts(units, self.recording, layer, self.clips, self.bank, self.labelling)
         meanings, spread = self.meanings.find(layer)
         units = _with(units, meanings=meanings, polysemanticity=spread)
         progress = self.announce(f"writing {layer.name}", "sentences")
@@ -208,37 +264,6 @@ class _Explainer:
             progress,
         )
         return _with(units, labels=labels)
-
-    def _tested(self, layer: LayerEvidence, units: Sequence[Explanation]) -> list[Explanation]:
-        """The units with their tests and kinds; the label of a unit that measured sound explains better fails."""
-        labels = [unit.labels for unit in units]
-        similarity = self.clips.similarity(self.labelling.evidence)
-        concepts, clips = self.bank.concepts, self.clips
-        against = clips.against(self.labelling.evidence), clips.against("captions")
-        if len(self.recording.held_out_rows) < LEAST_HELD_OUT:
-            by_sound, kinds = cross_fitted_tests(
-                self.recording, layer, clips, self.bank, self.labelling, labels, against[0]
-            )
-        else:
-            by_sound = sound_tests(self.recording, layer.name, similarity, concepts, labels, against[0])
-            holds = np.array([test is not None and test.reliable for test in by_sound])
-            kinds = unit_kinds(self.recording, layer.name, similarity, concepts, labels, holds)
-        by_captions = caption_tests(
-            self.recording, layer.name, clips.text, concepts, labels, against[1], clips.captioned
-        )
-        return _with(
-            units,
-            faithfulness=by_sound,
-            reliable=[verdict(test, kind) for test, kind in zip(by_sound, kinds, strict=True)],
-            kind=kinds,
-            caption_faithfulness=by_captions,
-        )
-
-
-def verdict(test: UnitFaithfulness | None, kind: Kind | None) -> Reliability:
-    """The result of a label's test; a label that holds fails where measured sound explains the unit better."""
-    tested = reliability(test)
-    return "fails" if kind == "acoustic" and tested == "holds" else tested
 
 
 def _with(units: Sequence[Explanation], **columns: Sequence[Any]) -> list[Explanation]:

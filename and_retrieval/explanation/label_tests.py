@@ -9,13 +9,13 @@ import numpy as np
 import numpy.typing as npt
 
 from ..numerics import Array
-from ..recording.activations import HELD_OUT, SEEN
+from ..recording.activations import HELD_OUT, LEAST_HELD_OUT, SEEN
 from ..recording.recording import Recording
 from ..types import Floats, Kind, Label, UnitFaithfulness
+from .acoustics import filled_ranks
 from .faithfulness import Faithfulness, faithfulness, left_over
 from .kinds import kinds, rivals
-
-LEAST_HELD_OUT = 20  # clips; with fewer no test could tell a label from chance
+from .measured_concepts import meant_sides, measured_predictions
 
 
 @dataclass(frozen=True)
@@ -98,21 +98,28 @@ def _tests(
     activations = activations if len(among) == len(activations) else activations[among]
     groups = recording.files_of(rows)
     chosen = first_columns(concepts, labels)
-    return unit_tests(_measured(activations, similarity, chosen, rows, groups, against), activations)
+    return unit_tests(label_faithfulness(activations, similarity, chosen, rows, groups, against), activations)
 
 
-def _measured(
+def label_faithfulness(
     activations: Array,
     similarity: Floats,
     chosen: npt.NDArray[np.intp],
     rows: npt.NDArray[np.intp],
     groups: Array,
     against: Against,
+    predictions: Array | None = None,
 ) -> Faithfulness:
-    """`faithfulness` of the labels `chosen` on the clips `rows`, of which the activations are."""
+    """`faithfulness` of the labels `chosen` on the clips `rows`, of which activations and predictions are."""
     rivals = None if against.rivals is None else against.rivals[rows]
     return faithfulness(
-        activations, similarity[rows], chosen, rivals=rivals, bank=against.bank, groups=groups
+        activations,
+        similarity[rows],
+        chosen,
+        rivals=rivals,
+        bank=against.bank,
+        groups=groups,
+        predictions=predictions,
     )
 
 
@@ -144,7 +151,43 @@ def unit_kinds(
     chosen = first_columns(concepts, labels)
     predictions = np.where(chosen[:, None] >= 0, similarity[rows][:, chosen].T, 0)
     figures = rivals(parts[0], parts[1], predictions, recording.files_of(rows))
-    return kinds(holds, figures)
+    return kinds(holds, figures, name_qualities(labels))
+
+
+def name_qualities(labels: Sequence[Sequence[Label]]) -> npt.NDArray[np.bool_]:
+    """Whether the first label of each unit is a word for a measured quality, bool [units]."""
+    return np.array([bool(unit) and bool(meant_sides(unit[0].concept)) for unit in labels], bool)
+
+
+def measured_tests(
+    recording: Recording,
+    layer: str,
+    similarity: Floats,
+    measured: Sequence[str | None],
+    against: Against = OWN_BANK,
+) -> list[UnitFaithfulness | None]:
+    """As `sound_tests`, for labels that are measured concepts: each is held against the bank's concepts as well.
+
+    Args:
+        recording: Its held-out activations and the qualities of its clips are read.
+        layer: The layer's name.
+        similarity: float32 [clips, concepts], all clips of the index.
+        measured: Per unit the name of a measured concept, see `measured_concepts.NAMES`, or None.
+        against: What they have to beat besides.
+    """
+    rows = recording.held_out_rows
+    if len(rows) < LEAST_HELD_OUT:
+        return [None] * len(measured)
+    predictions = measured_predictions(measured, filled_ranks(recording.qualities[rows]))
+    activations = recording.activations(layer, HELD_OUT)
+    groups, labelled = recording.files_of(rows), labelled_columns(measured)
+    figures = label_faithfulness(activations, similarity, labelled, rows, groups, against, predictions)
+    return unit_tests(figures, activations)
+
+
+def labelled_columns(measured: Sequence[str | None]) -> npt.NDArray[np.intp]:
+    """Which units have a measured label, as `faithfulness` is told where predictions are given: 0, for others -1."""
+    return np.array([-1 if name is None else 0 for name in measured], np.intp)
 
 
 def meaning_tests(
@@ -176,7 +219,9 @@ def meaning_tests(
     chosen = first_columns(concepts, labels)
     activations = recording.activations(layer, HELD_OUT)[:, units]
     rest = left_over(activations, similarity[rows], _others(chosen, units))
-    return unit_tests(_measured(rest, similarity, chosen, rows, recording.files_of(rows), against), rest)
+    return unit_tests(
+        label_faithfulness(rest, similarity, chosen, rows, recording.files_of(rows), against), rest
+    )
 
 
 def first_columns(concepts: Sequence[str], labels: Sequence[Sequence[Label]]) -> npt.NDArray[np.intp]:

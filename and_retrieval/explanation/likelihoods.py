@@ -5,18 +5,81 @@ from __future__ import annotations
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
-from ..numerics import Doubles, chunks
+from ..numerics import Array, Bools, Doubles, chunks, softmax
 from ..types import Floats, Ints
+from .row_sums import Places, places, row_sums
 
 Prior = Literal["units", "clips", "mixed"]
 MIXED_AT = 10  # units at which both priors of "mixed" count the same
 LEAST_PROBABILITY = 1e-7  # added inside logarithms
-TABLE_BYTES = 8 * 2**20  # of the logarithms held at a time
+TABLE_BYTES = 16 * 2**20  # of the logarithms held at a time
+ROWS = 64  # that are added up in float32 before they are added in float64
 
 
-def wpmi_scores(
+def soft_wpmi(
+    similarity: Array,
+    top_rows: Ints,
+    *,
+    temperature: float = 0.1,
+    prior_weight: float = 1.0,
+    p_start: float = 0.998,
+    p_end: float = 0.97,
+    prior: Prior = "clips",
+    layer_rows: Ints | None = None,
+    usual: Array | None = None,
+) -> Floats:
+    """log p(concept | top clips) - prior_weight * log p(concept), as float32 [units, concepts].
+
+    With s = softmax over concepts of similarity / temperature, the clip of rank i belongs to the
+    unit's top clips with probability p_i, which falls linearly from `p_start` towards `p_end`, and
+    log p(concept | top clips) = sum over ranks of log(1 + p_i (s - 1)).
+
+    log p(concept) is taken over `prior`:
+        "units": the log of the mean likelihood over the units of `layer_rows` (by default those given),
+            as in CLIP-Dissect. At weight 1 one unit alone, or units that are alike, cancel their own score.
+        "clips": the mean log-likelihood of k clips drawn at random, sum over ranks of the mean over
+            clips of log(1 + p_i (s - 1)). It does not depend on the other units, and at weight 1
+            clips picked without regard to a concept score 0 for it on average, however common. The clips are
+            those of `usual`, float [n, concepts], by default all of `similarity`.
+        "mixed": of U units, U / (U + `MIXED_AT`) of the first and the rest of the second, so that a layer
+            of a single unit has a prior too.
+
+    The log of the mean likelihood over random clips would be the other choice. It charges a concept
+    for each top clip that lacks it far more than the mean of the log does: for units made of an
+    ESC-10 class and noise (200 clips, bank esc50, k 20) 77 % got their class, against 97-99 % with the
+    mean of the log and 17-22 % with "units".
+    """
+    k = top_rows.shape[1]
+    p = p_start - np.arange(k) / max(k, 1) * (p_start - p_end)
+    return _scores(
+        *_probabilities(similarity, usual, temperature), top_rows, p, prior_weight, prior, layer_rows
+    )
+
+
+def wpmi(
+    similarity: Array,
+    top_rows: Ints,
+    *,
+    temperature: float = 0.5,
+    prior_weight: float = 0.6,
+    prior: Prior = "clips",
+    layer_rows: Ints | None = None,
+    usual: Array | None = None,
+) -> Floats:
+    """`soft_wpmi` with every top clip taken for certain (p_i = 1): sum of log s, less the prior."""
+    certain = np.ones(top_rows.shape[1])
+    both = _probabilities(similarity, usual, temperature)
+    return _scores(*both, top_rows, certain, prior_weight, prior, layer_rows)
+
+
+def _probabilities(similarity: Array, usual: Array | None, temperature: float) -> tuple[Floats, Floats]:
+    """Probabilities of concepts for the clips that are scored, and for those that random clips are drawn from."""
+    s = softmax(similarity, temperature)
+    return s, s if usual is None else softmax(usual, temperature)
+
+
+def _scores(
     s: Floats,
     usual: Floats,
     top_rows: Ints,
@@ -25,7 +88,7 @@ def wpmi_scores(
     prior: Prior,
     layer_rows: Ints | None,
 ) -> Floats:
-    """The likelihood of all units less its weighted prior, see `scores.soft_wpmi`; float32 [units, concepts].
+    """The likelihood of all units less its weighted prior, see `soft_wpmi`; float32 [units, concepts].
 
     The logarithms are computed once for every clip and rank, not for every unit.
 
@@ -34,88 +97,125 @@ def wpmi_scores(
         usual: Those of the clips that the prior "clips" draws from.
         top_rows: int32 [units, k], -1 where a clip is missing.
         p: How surely the clip of each rank belongs to the unit's top clips, float64 [k].
-        prior_weight, prior: See `scores.soft_wpmi`.
+        prior_weight, prior: See `soft_wpmi`.
         layer_rows: Top rows of the units that the prior "units" is of; by default those given.
     """
     of_layer = top_rows if layer_rows is None else layer_rows
     share = {"units": 1.0, "clips": 0.0, "mixed": len(of_layer) / (len(of_layer) + MIXED_AT)}[prior]
-    certainties, rank = np.unique(p, return_inverse=True)
+    logarithms = _Logarithms(p, s.shape[1])
+    top_places, layer_places = (logarithms.places(rows, len(s)) for rows in (top_rows, of_layer))
+    centre = logarithms.centre
     scores = np.empty((len(top_rows), s.shape[1]), dtype=np.float32)
-    for part in chunks(s.shape[1], len(certainties) * len(s), TABLE_BYTES, itemsize=4):
-        logs, means = _log_table(s[:, part], certainties)
-        _likelihood(logs, means[rank], top_rows, rank, scores[:, part])
-        of_random = means if usual is s else _log_table(usual[:, part], certainties)[1]
-        log_prior = np.zeros(logs.shape[2])
+    for part in chunks(s.shape[1], logarithms.count * (len(s) + 1), TABLE_BYTES, itemsize=4):
+        logs = logarithms.table(s[:, part])
+        likelihood = _likelihood(logs, top_places, scores[:, part])
+        prior_row, prior_of_rank = np.zeros(logs.shape[1]), np.zeros((len(p), logs.shape[1]))
         if share > 0:
-            likelihood = scores[:, part]
+            layer = likelihood
             if of_layer is not top_rows:
-                likelihood = np.empty((len(of_layer), logs.shape[2]), np.float32)
-                _likelihood(logs, means[rank], of_layer, rank, likelihood)
-            log_prior = share * _log_mean(likelihood, np.any(of_layer >= 0, axis=1))
-        for units in chunks(len(top_rows), logs.shape[2]):
-            of_clips = (1 - share) * ((top_rows[units] >= 0) @ of_random[rank])
-            scores[units, part] -= prior_weight * (log_prior + of_clips)
+                layer = _likelihood(logs, layer_places, np.empty((len(of_layer), logs.shape[1]), np.float32))
+            prior_row = prior_weight * share * _log_mean(layer, of_layer >= 0, centre)
+        if share < 1:
+            random = logs if usual is s else logarithms.table(usual[:, part])
+            means = _means(random, len(usual))[logarithms.rank] + centre[:, None]
+            prior_of_rank = prior_weight * (1 - share) * means
+        _subtract(likelihood, prior_row, prior_of_rank - centre[:, None], top_rows >= 0)
     return scores
 
 
-def _log_table(s: Floats, certainties: Doubles) -> tuple[Floats, Doubles]:
-    """log(1 + p (s - 1)) for every p, less its mean over clips, and that mean.
+class _Logarithms:
+    """log(1 + p (s - 1)) for every clip and rank, less what it is where no concept is more probable than another.
 
-    Returns:
-        float32 [certainties, clips + 1, concepts], in which the last clip stands for none and is 0; and float64
-        [certainties, concepts]. Without their mean, the logarithms are small, and so is the rounding of their sums.
+    So the logarithms are small, and so is the rounding of their sums. Equal values of p are computed once.
+
+    Attributes:
+        count: How many different values of p there are.
+        rank: Which of them is that of each rank, int [k].
+        centre: What is taken away at each rank, float64 [k].
     """
-    logs = np.zeros((len(certainties), len(s) + 1, s.shape[1]), np.float32)
-    means = np.zeros((len(certainties), s.shape[1]))
-    for place, p in enumerate(certainties):
-        table = logs[place, :-1]
-        np.multiply(s, np.float32(p), out=table)
-        table += np.float32(1 - p + LEAST_PROBABILITY)
-        np.log(table, out=table)
-        means[place] = table.mean(axis=0, dtype=np.float64)
-        means[place] = means[place].astype(np.float32)  # what is taken away is what is given back
-        table -= means[place].astype(np.float32)
-    return logs, means
+
+    def __init__(self, p: Doubles, concepts: int) -> None:
+        self._p, rank = np.unique(p, return_inverse=True)
+        self._usually = 1 - self._p + LEAST_PROBABILITY + self._p / concepts
+        self._room = np.empty(0, np.float32)
+        self.count = len(self._p)
+        self.rank = rank.reshape(-1)
+        self.centre = np.log(self._usually)[self.rank]
+
+    def table(self, s: Floats) -> Floats:
+        """The logarithms, float32 [count * (clips + 1), concepts]; 0 after the last clip for one that is missing.
+
+        The next table takes its room.
+
+        Args:
+            s: Probabilities, float32 [clips, concepts].
+        """
+        size = self.count * (len(s) + 1) * s.shape[1]
+        if size > len(self._room):
+            self._room = np.empty(size, np.float32)
+        tables = self._room[:size].reshape(self.count, len(s) + 1, s.shape[1])
+        s = np.ascontiguousarray(s)
+        for p, usually, table in zip(self._p, self._usually, tables, strict=True):
+            logs = table[:-1]
+            np.multiply(s, np.float32(p / usually), out=logs)
+            logs += np.float32((1 - p + LEAST_PROBABILITY) / usually)
+            np.log(logs, out=logs)
+            table[-1] = 0
+        return tables.reshape(-1, s.shape[1])
+
+    def places(self, rows: Ints, clips: int) -> Places:
+        """Where the units' clips are in a table, int [units, k]."""
+        return places(rows, clips, self.rank * (clips + 1))
 
 
-def row_sums(tables: Floats, rows: Ints, table: npt.NDArray[np.intp]) -> Floats:
-    """For every unit the sum of `tables[table[i], rows[i]]` over ranks i, float32 [units, concepts].
+def _means(logs: Floats, clips: int) -> Doubles:
+    """Means over clips of a `_log_table`, float64 [certainties, concepts]."""
+    of_clips = logs.reshape(-1, clips + 1, logs.shape[1])
+    blocks = np.add.reduceat(of_clips, np.arange(0, clips, ROWS), axis=1)  # the missing clip adds 0
+    return np.asarray(blocks.sum(axis=1, dtype=np.float64) / clips)
+
+
+def _likelihood(logs: Floats, of: Places, likelihood: Floats) -> Floats:
+    """Write the sums of logarithms of every unit into `likelihood`, float32 [units, concepts], and return it."""
+    for part in chunks(len(of), max(logs.shape[1], of.shape[1])):
+        likelihood[part] = row_sums(logs, of[part])
+    return likelihood
+
+
+def _subtract(likelihood: Floats, row: Doubles, of_rank: Doubles, present: Bools) -> None:
+    """Subtract from every unit `row` and the sum of `of_rank` over the ranks at which it has a clip.
 
     Args:
-        tables: float32 [tables, clips + 1, concepts], in which the last clip stands for -1.
-        rows: int32 [units, k], -1 where a clip is missing.
-        table: int [k], the table of every rank.
+        likelihood: float32 [units, concepts]; is changed.
+        row, of_rank: float64 [concepts], float64 [k, concepts].
+        present: bool [units, k].
     """
-    import torch
-
-    size = tables.shape[1]
-    places = np.where(rows >= 0, rows, size - 1) + table.reshape(-1) * size
-    flat = torch.from_numpy(tables.reshape(-1, tables.shape[2]))
-    total: Floats = torch.nn.functional.embedding_bag(torch.from_numpy(places), flat, mode="sum").numpy()
-    return total
-
-
-def _likelihood(
-    logs: Floats, means: Doubles, rows: Ints, rank: npt.NDArray[np.intp], likelihood: Floats
-) -> None:
-    """Write the sums of logarithms of every unit into `likelihood`, float32 [units, concepts].
-
-    Args:
-        logs: Less their means, see `_log_table`.
-        means: Those means for every rank, float64 [k, concepts].
-        rows, rank: See `row_sums`.
-        likelihood: Is written to.
-    """
-    for part in chunks(len(rows), logs.shape[2]):
-        likelihood[part] = row_sums(logs, rows[part], rank) + (rows[part] >= 0) @ means
-
-
-def _log_mean(likelihood: Floats, present: npt.NDArray[np.bool_]) -> Doubles:
-    """Log of the mean of e to the likelihood over units that have top clips, float64 [concepts]; 0 without any."""
-    total = np.zeros(likelihood.shape[1])
-    if not present.any():
-        return total
-    highest = likelihood.max(axis=0, where=present[:, None], initial=-np.inf)
+    whole = (row + of_rank.sum(axis=0)).astype(np.float32)
     for part in chunks(len(likelihood), likelihood.shape[1]):
-        total += np.exp(likelihood[part][present[part]] - highest).sum(axis=0, dtype=np.float64)
-    return np.asarray(highest + np.log(total / np.count_nonzero(present)))
+        some = np.flatnonzero(~present[part].all(axis=1))
+        left = likelihood[part][some] - (row + present[part][some] @ of_rank)
+        likelihood[part] -= whole
+        likelihood[part][some] = left
+
+
+def _log_mean(likelihood: Floats, present: Bools, centre: Doubles) -> Doubles:
+    """Log of the mean of e to the likelihood over units that have top clips, float64 [concepts]; 0 without any.
+
+    Args:
+        likelihood: Relative to `centre`, float32 [units, concepts].
+        present: bool [units, k].
+        centre: float64 [k].
+    """
+    import torch  # slow to import
+
+    some: Bools = np.any(present, axis=1)
+    if not some.any():
+        return np.zeros(likelihood.shape[1])
+    total = np.full(likelihood.shape[1], -np.inf)
+    for part in chunks(len(likelihood), likelihood.shape[1]):
+        those = likelihood[part]
+        if not present[part].all():
+            missing = ~present[part][some[part]]
+            those = those[some[part]] - (missing @ centre).astype(np.float32)[:, None]
+        total = np.logaddexp(total, torch.logsumexp(torch.from_numpy(those), 0).numpy())
+    return np.asarray(total + centre.sum() - np.log(np.count_nonzero(some)))

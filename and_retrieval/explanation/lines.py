@@ -6,8 +6,9 @@ The fields of a line are documented in `index/README.md`; other programs may rel
 from __future__ import annotations
 
 import csv
+import io
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ..types import Explanation, Label, Meaning, Shown, Summary, UnitFaithfulness
+from ..types import Explanation, Label, Meaning, OverTime, Shown, Summary, UnitFaithfulness
 from .columns import schema
 from .stored import ROW_GROUP, Explained
 
+CSV_PART = 1 << 16  # characters that are written together
 SPECIAL = ("summary", "meanings", "top", "low")
 """Fields of `Explanation` that a line holds in another form; all others are written as they are."""
 
@@ -89,13 +91,23 @@ def write_jsonl(explained: Explained, path: Path) -> None:
 
 def write_csv(explained: Explained, path: Path) -> None:
     """One row a unit, without nesting: what has several values is joined by `; `, tests are columns of their own."""
-    rows = map(_flat, unit_lines(explained))
     with path.open("w", encoding="utf-8", newline="") as stream:
-        first = next(rows)
-        writer = csv.DictWriter(stream, list(first))
-        writer.writeheader()
-        writer.writerow(first)
-        writer.writerows(rows)
+        stream.writelines(csv_texts(unit_lines(explained)))
+
+
+def csv_texts(lines: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+    """Lines as CSV, many rows at a time; the header comes with the first."""
+    text, writer = io.StringIO(newline=""), None
+    for row in map(_flat, lines):
+        if writer is None:
+            writer = csv.DictWriter(text, list(row))
+            writer.writeheader()
+        writer.writerow(row)
+        if text.tell() > CSV_PART:
+            yield text.getvalue()
+            text.seek(0)
+            text.truncate()
+    yield text.getvalue()
 
 
 def _flat(line: Mapping[str, Any]) -> dict[str, Any]:
@@ -106,6 +118,8 @@ def _flat(line: Mapping[str, Any]) -> dict[str, Any]:
             row["scores"] = "; ".join(f"{label['score']:.6g}" for label in value)
         elif name in ("faithfulness", "caption_faithfulness"):
             row |= {f"{name}_{measure}": (value or {}).get(measure) for measure in TESTED}
+        elif name == "over_time":
+            row |= {f"{name}_{field.name}": (value or {}).get(field.name) for field in fields(OverTime)}
         elif name == "meanings":
             row["meanings"] = " | ".join("; ".join(label["concept"] for label in m["labels"]) for m in value)
         elif name in ("top", "low"):

@@ -90,6 +90,11 @@ class ExplainPlan:
         """See `shards.plan.Plan`: all of it."""
         return self
 
+    @property
+    def contents(self) -> tuple[int, ...]:
+        """See `shards.plan.Plan`: a layer, which its place tells."""
+        return self.sizes
+
 
 def explanation_folder(recording: Folder) -> Folder:
     """Where the explanations of a recording lie: in its folder, under a manifest of their own."""

@@ -1,12 +1,14 @@
-"""Measured concepts: words such as "silence" or "high-pitched" that mean a measured quality of sound.
+"""Measured concepts: words such as "silence" or "high pitch" that mean a measured quality of sound.
 
-No embedder has to know them, since they are measured: what a text means here is decided by its words alone.
+They stand beside the concepts of every bank. No embedder has to know them: what such a concept says of a clip is the
+measured quality itself, and which texts mean it is decided by their words alone. A unit that measured sound explains
+gets them as labels.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Protocol
 
@@ -14,41 +16,77 @@ import numpy as np
 
 from ..clips.qualities import QUALITIES
 from ..faiss_index import Mask
-from ..types import Preference
+from ..numerics import Doubles
+from ..types import Label, Preference
 
 MORE, LESS = 1, -1
 
 Side = tuple[str, int]
 """A quality, and whether much or little of it is meant."""
 
+NAMES: Mapping[Side, str] = MappingProxyType(
+    {
+        ("loudness", LESS): "quiet sound",
+        ("loudness", MORE): "loud sound",
+        ("brightness", LESS): "dark sound",
+        ("brightness", MORE): "bright sound",
+        ("lows", LESS): "weak low frequencies",
+        ("lows", MORE): "low frequencies",
+        ("mids", LESS): "weak middle frequencies",
+        ("mids", MORE): "middle frequencies",
+        ("highs", LESS): "weak high frequencies",
+        ("highs", MORE): "high frequencies",
+        ("pitch", LESS): "low pitch",
+        ("pitch", MORE): "high pitch",
+        ("pitch_strength", LESS): "no clear pitch",
+        ("pitch_strength", MORE): "clear pitch",
+        ("tonality", LESS): "noise",
+        ("tonality", MORE): "tone",
+        ("onset_rate", LESS): "single onset",
+        ("onset_rate", MORE): "repeated onsets",
+        ("attack", LESS): "soft onset",
+        ("attack", MORE): "sharp onset",
+        ("duration", LESS): "short sound",
+        ("duration", MORE): "sustained sound",
+        ("decay", LESS): "short decay",
+        ("decay", MORE): "long decay",
+        ("modulation", LESS): "steady level",
+        ("modulation", MORE): "fluctuating level",
+        ("modulation_rate", LESS): "slow pulses",
+        ("modulation_rate", MORE): "fast pulses",
+        ("silence", LESS): "no silence",
+        ("silence", MORE): "silence",
+    }
+)
+"""The measured concepts: a name for little and for much of every quality."""
+
 SYNONYMS: Mapping[Side, tuple[str, ...]] = MappingProxyType(
     {
-        ("silence", MORE): ("silence", "silent", "digital silence", "padding", "padded"),
+        ("silence", MORE): ("silent", "digital silence", "padding", "padded"),
         ("loudness", MORE): ("loudness", "high level"),
         ("loudness", LESS): ("soft", "faint", "low level"),
         ("brightness", MORE): ("brightness",),
         ("brightness", LESS): ("dull", "muffled"),
-        ("lows", MORE): ("bass", "low frequencies", "rumble", "low rumble", "hum", "low hum", "energy below 300 hz"),
-        ("mids", MORE): ("mid frequencies", "middle frequencies"),
-        ("highs", MORE): ("treble", "high frequencies", "energy above 3000 hz"),
-        ("pitch", MORE): ("high pitch", "shrill", "high tone"),
-        ("pitch", LESS): ("low pitch", "deep", "low tone", "hum", "low hum"),
-        ("tonality", MORE): ("tone", "pure tone"),
-        ("tonality", LESS): ("noise", "broadband", "broadband noise"),
-        ("onset_rate", MORE): ("repeating", "repetitive", "repeated onsets"),
-        ("attack", MORE): ("sharp onset", "sudden", "abrupt", "abrupt onset"),
-        ("attack", LESS): ("soft onset", "gradual", "slow onset"),
+        ("lows", MORE): ("bass", "rumble", "low rumble", "hum", "low hum", "energy below 300 hz"),
+        ("mids", MORE): ("mid frequencies",),
+        ("highs", MORE): ("treble", "energy above 3000 hz"),
+        ("pitch", MORE): ("shrill", "high tone"),
+        ("pitch", LESS): ("deep", "low tone", "hum", "low hum"),
+        ("tonality", MORE): ("pure tone",),
+        ("tonality", LESS): ("broadband", "broadband noise"),
+        ("onset_rate", MORE): ("repeating", "repetitive"),
+        ("attack", MORE): ("sudden", "abrupt", "abrupt onset"),
+        ("attack", LESS): ("gradual", "slow onset"),
         ("duration", MORE): ("long", "continuous", "lasting"),
         ("duration", LESS): ("brief",),
-        ("decay", MORE): ("reverberant", "long decay"),
+        ("decay", MORE): ("reverberant",),
         ("decay", LESS): ("dry", "quickly fading"),
         ("modulation", MORE): ("pulsing", "unsteady"),
         ("modulation", LESS): ("constant", "unchanging"),
-        ("modulation_rate", MORE): ("fast pulses", "fluttering"),
-        ("modulation_rate", LESS): ("slow pulses",),
+        ("modulation_rate", MORE): ("fluttering",),
     }
 )  # fmt: skip
-"""What is said of a side besides its own words, those of `clips.qualities.Quality`."""
+"""What is said of a side besides its name and its own words, those of `clips.qualities.Quality`."""
 
 FILLERS = ("a", "an", "the", "very", "rather", "quite", "mostly", "clip", "clips", "sound", "sounds", "of")
 
@@ -65,6 +103,48 @@ class Columns(Protocol):
 def meant_sides(text: str) -> tuple[Side, ...]:
     """The sides of qualities that a text means, none for most texts."""
     return _SIDES.get(_plain(text), ())
+
+
+def side_of(preference: Preference) -> Side:
+    """What a preference is for."""
+    return preference.quality, MORE if preference.rho > 0 else LESS
+
+
+def measured_labels(preferences: Sequence[Preference], text: str | None = None) -> tuple[Label, ...]:
+    """The measured concepts that a unit follows as labels, each with the size of its rank correlation as score.
+
+    Args:
+        preferences: Of the unit, strongest first.
+        text: A label that the unit has already; the sides that it means come first.
+    """
+    meant = meant_sides(text or "")
+    ordered = sorted(preferences, key=lambda one: side_of(one) not in meant)
+    return tuple(Label(NAMES[side_of(one)], abs(one.rho), "measured") for one in ordered)
+
+
+def beside(measured: Sequence[Label], labels: Sequence[Label]) -> tuple[Label, ...]:
+    """The labels without those that name one of the measured concepts in other letters ("Silence")."""
+    names = {_plain(label.concept) for label in measured}
+    return tuple(label for label in labels if _plain(label.concept) not in names)
+
+
+def measured_predictions(concepts: Sequence[str | None], ranks: Doubles) -> Doubles:
+    """What measured concepts say of clips, float64 [concepts, clips]: the rank of the quality, or its reverse.
+
+    Args:
+        concepts: Of `NAMES`; None predicts 0 throughout.
+        ranks: float64 [clips, qualities], see `acoustics.filled_ranks`.
+    """
+    sides = [_SIDE_NAMED[concept] if concept else None for concept in concepts]
+    columns = [_COLUMNS[side[0]] if side else 0 for side in sides]
+    signs = np.array([side[1] if side else 0 for side in sides])
+    predictions: Doubles = signs[:, None] * ranks.T[columns]
+    return predictions
+
+
+def meant_names(text: str) -> tuple[str, ...]:
+    """The measured concepts that a text means, none for most texts."""
+    return tuple(NAMES[side] for side in meant_sides(text))
 
 
 def measured_units(explained: Columns, text: str, among: Mask | None = None) -> dict[int, Preference]:
@@ -87,7 +167,7 @@ def measured_units(explained: Columns, text: str, among: Mask | None = None) -> 
     preferred: list[list[dict[str, Any]]] = explained.column("preferences").take(rows).to_pylist()
     for row, preferences in zip(rows.tolist(), preferred, strict=True):
         unit_preferences = [Preference(**one) for one in preferences]
-        fitting = [one for one in unit_preferences if (one.quality, MORE if one.rho > 0 else LESS) in sides]
+        fitting = [one for one in unit_preferences if side_of(one) in sides]
         if fitting:
             best = max(fitting, key=lambda one: abs(one.rho))
             matched.append((-abs(best.rho), row, best))
@@ -103,9 +183,11 @@ def _sides() -> dict[str, tuple[Side, ...]]:
     sides: dict[str, tuple[Side, ...]] = {}
     for name, quality in QUALITIES.items():
         for side, word in (((name, LESS), quality.low), ((name, MORE), quality.high)):
-            for phrase in (word, *SYNONYMS.get(side, ())):
-                sides[_plain(phrase)] = (*sides.get(_plain(phrase), ()), side)
+            for phrase in {_plain(text): None for text in (word, NAMES[side], *SYNONYMS.get(side, ()))}:
+                sides[phrase] = (*sides.get(phrase, ()), side)
     return sides
 
 
 _SIDES: Mapping[str, tuple[Side, ...]] = MappingProxyType(_sides())
+_SIDE_NAMED: Mapping[str, Side] = MappingProxyType({name: side for side, name in NAMES.items()})
+_COLUMNS: Mapping[str, int] = MappingProxyType({name: column for column, name in enumerate(QUALITIES)})

@@ -14,17 +14,21 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save
 
 from ..errors import DamagedError, InputError, StaleError
 from ..recording.recording import Recording
 from ..shards.folder import ShardCount
 from ..store import Stored
-from ..types import Explanation
+from ..types import Explanation, Floats
 from . import columns
 from .manifest import ExplanationManifest, explanation_folder
+from .unit_map import placed
 
 UNITS = "units.parquet"
 PHRASES = "phrases.parquet"
+MAP = "map.safetensors"
 ROW_GROUP = 2048  # units that are read together
 CLIPS = ("top", "low")  # the large columns
 
@@ -85,6 +89,16 @@ class Explained(Sequence[Explanation]):
             read = columns.records(pq.read_table(path, schema=columns.schema(_Phrase)), _Phrase)
         return {clip.row: clip.phrase for clip in read}
 
+    @cached_property
+    def positions(self) -> Floats:
+        """The map, see `unit_map.placed`: float32 [units, 2] within -1..1; NaN for units that never responded."""
+        path = self.stored.file(MAP)
+        with _readable(path, self.recording):
+            positions: Floats = load_file(path)["positions"]
+            if positions.shape != (len(self), 2):
+                raise ValueError
+        return positions
+
     def at(self, rows: Sequence[int], clips: bool = False) -> list[Explanation]:
         """Some units by their rows in the unit index; their clips, the largest columns, only where they are wanted."""
         groups = self._file.metadata
@@ -128,10 +142,10 @@ class Explained(Sequence[Explanation]):
 
 @contextmanager
 def _readable(path: Path, recording: Recording) -> Iterator[None]:
-    """Turn what Arrow raises for a damaged file into an error that names it."""
+    """Turn what Arrow and safetensors raise for a damaged file into an error that names it."""
     try:
         yield
-    except (OSError, ValueError, KeyError, pa.ArrowException):
+    except (OSError, ValueError, KeyError, pa.ArrowException, SafetensorError):
         raise DamagedError(f"{path} is damaged; {_remedy(recording)}") from None
 
 
@@ -193,7 +207,7 @@ class ExplanationWriter:
         self._units.write_table(units, row_group_size=ROW_GROUP)
 
     def commit(self, phrases: Sequence[str], manifest: ExplanationManifest) -> Explained:
-        """Make the explanations those of the recording.
+        """Make the explanations those of the recording, with a map of its units.
 
         Args:
             phrases: Per clip of the index, the clip in words.
@@ -201,8 +215,18 @@ class ExplanationWriter:
         """
         self._units.close()
         words = columns.table([_Phrase(row, phrases[row]) for row in sorted(self._shown)], _Phrase)
+        positions = placed(self._recording.unit_index)
+
+        def write_map(path: Path) -> None:
+            path.write_bytes(save({"positions": positions}))
+
         self._folder.commit(
-            {UNITS: self._scratch, PHRASES: lambda path: pq.write_table(words, path)}, manifest
+            {
+                UNITS: self._scratch,
+                PHRASES: lambda path: pq.write_table(words, path),
+                MAP: write_map,
+            },
+            manifest,
         )
         return load_explained(self._recording)
 

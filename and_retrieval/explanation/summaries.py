@@ -89,7 +89,7 @@ def with_summaries(
     beyond = Summary(None, True, f"not among the {config.units} units asked for per layer")
 
     def summary(place: Place, described: Explanation | Meaning) -> Summary:
-        if isinstance(described, Explanation) and described.kind == "acoustic" and model is not None:
+        if model is not None and isinstance(described, Explanation) and _measured(described):
             return _acoustic_summary(described)
         if place in answers:
             return answers[place]
@@ -121,10 +121,14 @@ def _implication() -> Implies:
     return implication()
 
 
+def _measured(unit: Explanation) -> bool:
+    """Whether the unit's first label is a measured concept that did not fail."""
+    return bool(unit.labels) and _measures(unit.labels[0]) and unit.reliable != "fails"
+
+
 def _acoustic_summary(unit: Explanation) -> Summary:
     """A sentence about a unit that measured sound explains, made of the words of its qualities."""
-    if unit.acoustics is None:
-        return Summary(None, True, "measured sound explains it better than its label")
+    assert unit.acoustics is not None  # a unit that follows a quality has words for it
     words = re.sub(r" \(rho [^)]*\)", "", unit.acoustics)
     clauses = [re.sub(r"^prefers ", "responds to ", clause) for clause in words.split("; ")]
     text = "; ".join(clauses)
@@ -132,13 +136,19 @@ def _acoustic_summary(unit: Explanation) -> Summary:
 
 
 def _describable(described: Explanation | Meaning) -> bool:
-    return bool(described.labels) and described.reliable != "fails"
+    """Whether there is a first label that names a concept and did not fail."""
+    return bool(described.labels) and not _measures(described.labels[0]) and described.reliable != "fails"
+
+
+def _measures(label: Label) -> bool:
+    return label.evidence == "measured"
 
 
 def _brief(
     labels: Sequence[Label], top: Sequence[str], low: Sequence[str], acoustics: str | None = None
 ) -> UnitBrief:
-    return UnitBrief(tuple(label.concept for label in labels), tuple(top), tuple(low), acoustics)
+    concepts = tuple(label.concept for label in labels if not _measures(label))
+    return UnitBrief(concepts, tuple(top), tuple(low), acoustics)
 
 
 def _asked_units(units: Sequence[Explanation], most: int | None) -> list[int]:

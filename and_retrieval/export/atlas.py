@@ -18,7 +18,6 @@ import pyarrow.parquet as pq
 from ..clips.files import UnreadableAudioError
 from ..explanation.stored import ROW_GROUP, Explained
 from ..report.media import SAMPLE_RATE, encode_mp3
-from ..serve.layout import unit_map
 from ..types import Explanation, Floats, Shown
 
 EXCERPT = 3.0
@@ -45,7 +44,7 @@ SCHEMA = pa.schema(
 
 def write_atlas(explained: Explained, path: Path) -> None:
     """Write the map; a unit whose strongest clip cannot be read any more has no sound."""
-    places = unit_map(explained.recording)
+    places = explained.positions
     with pq.ParquetWriter(path, SCHEMA, compression="zstd") as writer:
         for start in range(0, len(explained), ROW_GROUP):
             units = explained[start : start + ROW_GROUP]

@@ -102,10 +102,11 @@ def _explanations(explained: Explained, unit: Explanation) -> list[dict[str, Any
         {
             "description": label.concept,
             "typeName": "label",
-            "explanationModelName": made.labelling.score,
-            "scores": [{"name": made.labelling.score, "value": label.score}],
+            "explanationModelName": scorer,
+            "scores": [{"name": scorer, "value": label.score}],
         }
         for label in unit.labels
+        for scorer in ("rank correlation" if label.evidence == "measured" else made.labelling.score,)
     ]
     if labels and unit.faithfulness:
         test = unit.faithfulness

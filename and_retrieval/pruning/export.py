@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 
 from ..errors import ChecksumError, InputError, StaleError
 from ..files import output_path, replacing, sha256, sort_header, write_text
@@ -82,7 +82,7 @@ def export_pruned(
         raise _not_the_mask(makers, difference, bool(constants))
     try:
         with replacing(path) as scratch:
-            save_file(_as_stored(target, state), scratch, {**FOR_TRANSFORMERS, MADE_BY: source})
+            scratch.write_bytes(save(_as_stored(target, state), {**FOR_TRANSFORMERS, MADE_BY: source}))
             sort_header(scratch)  # the metadata come in any order; the same export is to give the same bytes
             facts = {
                 "format": FORMAT,

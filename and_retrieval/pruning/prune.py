@@ -31,6 +31,7 @@ from ..targets import changed_entries, entry_hashes, is_code, load_target, weigh
 from ..types import Floats, Skipped, Target
 from ..vocabulary import plain, unknown_texts
 from .ablation import constants_of
+from .changes import ClipChange, changed_clips
 from .concept_clips import (
     EFFECT_CLIPS,
     KNEE_CLIPS,
@@ -118,12 +119,14 @@ def prune(
     constants = constants_of(ablate, recording, target, plans, device)
     measure = _Measure(recording, target, plans, constants, search.clips, device, progress)
     place, tried = 0, tuple(BudgetEffect.of(choice, sizes) for choice in chosen)
+    changed: tuple[ClipChange, ...] = ()
     if search.clips.unmeasured is None:
         controls = [[random_units(choice, sizes, rng) for _ in range(draws)] for choice in chosen]
         known = search.choices("oracle", sizes, counts, rng) if search.has_oracle() else []
         place = measure.knee(chosen)
-        tried = tuple(measure.effects(tried, chosen, controls, known))
+        tried, changed = measure.effects(tried, chosen, controls, known, place)
     result = search.result(concepts, selector, ablate, sizes, tried, place, source, measure.skipped)
+    result = replace(result, changed=changed)
     if search.clips.unmeasured is None and (doubt := doubt_of(plain_output(recording, target, device))):
         result = replace(result, notes=(doubt,))
     if export is not None:
@@ -249,17 +252,27 @@ class _Measure:
         chosen: Sequence[Choice],
         controls: Sequence[Sequence[Choice]],
         known: Sequence[Choice],
-    ) -> list[BudgetEffect]:
-        """The effect of every budget on the held-out clips, with the effects of its controls and of the oracle."""
+        place: int,
+    ) -> tuple[tuple[BudgetEffect, ...], tuple[ClipChange, ...]]:
+        """The effect of every budget on the held-out clips, with the effects of its controls and of the oracle.
+
+        And the clips that change most at the budget in `place`.
+        """
         masks = [*chosen, *(draw for draws in controls for draw in draws), *known]
-        effects = iter(self._effects(self.clips.sample(self.recording.held_out_rows, EFFECT_CLIPS), masks))
+        logits, order = self._logits(self.clips.sample(self.recording.held_out_rows, EFFECT_CLIPS), masks)
+        effects = iter(self._effects(logits, order))
         of_choice = [next(effects) for _ in chosen]
         at_random = [[next(effects) for _ in draws] for draws in controls]
         by_oracle: list[Effect | None] = [*effects] or [None] * len(chosen)
-        return [
+        measured = tuple(
             budget.measured(*figures)
             for budget, figures in zip(tried, zip(of_choice, at_random, by_oracle, strict=True), strict=True)
-        ]
+        )
+        truth, is_target = self.clips.truth[order], self.clips.is_target[order]
+        return measured, changed_clips(
+            self.recording.index.clips, order, logits[0], logits[1 + place], truth, is_target, self.clips.known,
+            self.target.class_names or (),
+        )  # fmt: skip
 
     def knee(self, chosen: Sequence[Choice]) -> int:
         """Place of the budget at the knee, measured on seen clips; on held-out clips if seen ones are not enough."""
@@ -269,9 +282,10 @@ class _Measure:
         is_target = self.clips.is_target[rows]
         if not is_target.any() or is_target.all():
             rows = self.clips.sample(self.recording.held_out_rows, EFFECT_CLIPS)
-        return knee([measured.gap for measured in self._effects(rows, chosen)])
+        return knee([measured.gap for measured in self._effects(*self._logits(rows, chosen))])
 
-    def _effects(self, rows: Sequence[int], masks: Sequence[Choice]) -> list[Effect]:
+    def _logits(self, rows: Sequence[int], masks: Sequence[Choice]) -> tuple[Floats, list[int]]:
+        """Logits without a mask and with each, see `run_logits`; clips that cannot be read go to `skipped`."""
         units = [{layer: numbers.tolist() for layer, numbers in mask.items()} for mask in masks]
         unreadable: list[Skipped] = []
         logits, order = run_logits(
@@ -288,6 +302,9 @@ class _Measure:
         missing = [row for row in rows if row not in set(order)]
         skipped = {clip.path: clip for clip in unreadable}
         self.skipped.update({row: skipped[clip_place(self.recording.index.clips[row])] for row in missing})
+        return logits, order
+
+    def _effects(self, logits: Floats, order: Sequence[int]) -> list[Effect]:
         truth, is_target = self.clips.truth[order], self.clips.is_target[order]
         return [effect(logits[0], after, truth, is_target, self.clips.known) for after in logits[1:]]
 

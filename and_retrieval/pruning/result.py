@@ -19,6 +19,7 @@ from ..recording.recording import Recording
 from ..store import SEAL, is_sealed, parsed
 from ..types import Skipped
 from ..vocabulary import plain
+from .changes import ClipChange
 from .effect import MEASURES, Choice, Effect
 
 _log = logging.getLogger(__name__)
@@ -125,6 +126,7 @@ class Pruned:
         source: Hash of the target's weights.
         skipped: Clips left out because they could not be read again, with the reason.
         notes: What to know of the measurement, a line each.
+        changed: Held-out clips to which the chosen budget changes the answer most, those of the concept first.
     """
 
     run: str
@@ -144,6 +146,7 @@ class Pruned:
     source: str
     skipped: tuple[Skipped, ...] = ()
     notes: tuple[str, ...] = ()
+    changed: tuple[ClipChange, ...] = ()
 
     @property
     def best(self) -> BudgetEffect:
@@ -195,6 +198,7 @@ class Pruned:
             "layers": dict(self.layers),
             "budgets": [budget.plain() for budget in self.budgets],
             "skipped": [asdict(clip) for clip in self.skipped],
+            "changed": [{k: _rounded(v) for k, v in asdict(clip).items()} for clip in self.changed],
             "knee": self.best.units,
         }
 

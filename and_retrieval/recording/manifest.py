@@ -6,8 +6,10 @@ from dataclasses import dataclass, replace
 
 from ..config import ClipConfig, MomentConfig, RecordConfig
 from ..network.plan import Calls
+from ..shards.plan import spans
 from ..store import Stored
 from ..types import AttachedDictionary, Pooling, Skipped
+from .activations import LEAST_HELD_OUT
 
 EVIDENCE = "evidence.safetensors"
 """The file of every unit's top and bottom clips."""
@@ -74,9 +76,11 @@ class RecordingManifest:
         skipped: Clips that could not be read, with the reason.
         layers: Recorded layers, in recorded order.
         seen_rows: Rows of the seen clips whose activations are kept, ascending; None if those of all clips are.
-        plan: Fingerprint of the plan by which it was recorded.
+        plan: Fingerprint of all but the clips that decided it, see `RecordPlan.decides`.
         response: Hash of the network's response to noise, to the last bit; so code that changed is noticed.
-        shards: Number of shards of that plan.
+        shards: In how many shards it was recorded.
+        grown: If clips were added to the index after it had been begun: how many clips there were each time before.
+        held_out_digest: Hash of the rows of all held-out clips, kept or not.
     """
 
     target: str
@@ -96,11 +100,18 @@ class RecordingManifest:
     plan: str = ""
     response: str = ""
     shards: int = 0
+    grown: tuple[int, ...] = ()
+    held_out_digest: str = ""
 
     @property
     def read_clips(self) -> int:
         """Number of clips that the network heard."""
         return self.index_clips - len(self.skipped)
+
+    @property
+    def cross_fitted(self) -> bool:
+        """Whether too few clips are held out to test labels on, so that all clips are, by cross-fitting."""
+        return len(self.held_out_rows) < LEAST_HELD_OUT
 
 
 def identity(recording: Stored[RecordingManifest]) -> str:
@@ -114,15 +125,35 @@ class RecordPlan:
 
     Attributes:
         manifest: Of the recording to be, without what only hearing the clips can tell.
-        sizes: Number of clips of every shard, in the order of the index.
         made_by: See `shards.plan.made_by`.
+        kept: Number of clips, the first of the index, of the recording that is there already and grows.
+        sizes: Number of clips of every shard, in the order of the index, behind these.
+        contents: Of every shard, a hash of its clips and of what becomes of each.
     """
 
     manifest: RecordingManifest
-    sizes: tuple[int, ...]
     made_by: str
+    kept: int = 0
+    sizes: tuple[int, ...] = ()
+    contents: tuple[str, ...] = ()
 
     @property
-    def decides(self) -> RecordPlan:
-        """See `shards.plan.Plan`: all but the response, whose last bits are others on other machines."""
-        return replace(self, manifest=replace(self.manifest, response=""))
+    def rows(self) -> tuple[range, ...]:
+        """Rows in the index of the clips of every shard."""
+        return tuple(range(self.kept + part.start, self.kept + part.stop) for part in spans(self.sizes))
+
+    @property
+    def decides(self) -> tuple[RecordingManifest, str]:
+        """See `shards.plan.Plan`: not the response, whose last bits are others on other machines, nor the store."""
+        manifest = replace(
+            self.manifest,
+            settings=replace(self.manifest.settings, store=RecordConfig.store),
+            response="",
+            index_clips=0,
+            index_digest="",
+            held_out_rows=(),
+            seen_rows=None,
+            grown=(),
+            held_out_digest="",
+        )
+        return manifest, self.made_by

@@ -1,4 +1,7 @@
-"""Makes a recording of its shards, in their order, so that the result does not depend on who did which when."""
+"""Makes a recording of its shards, in their order, so that the result does not depend on who did which when.
+
+A recording that grows stands for the shards of its clips.
+"""
 
 from __future__ import annotations
 
@@ -6,21 +9,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from .. import faiss_index
+import numpy as np
+
 from ..clips.index import ClipIndex
+from ..config import fingerprint
 from ..errors import InputError
 from ..shards.folder import Receipt, Shards
-from ..shards.plan import spans
 from ..shards.tensors import new_tensors, open_tensors
 from ..store import Folder, Stored, Writer
 from .activations import FILE as ACTIVATIONS
-from .activations import HELD_OUT, SEEN, activation_shapes
+from .activations import HELD_OUT, PARTS, PEAKS, SEEN, activation_shapes
 from .evidence import LayerTape, read_tape, save_evidence
 from .manifest import EVIDENCE, RecordedLayer, RecordPlan
-from .recording import QUALITIES_FILE
+from .recording import QUALITIES_FILE, Recording, seen_rows
 from .shard import measured_shapes
-from .unit_index import FILE as UNIT_INDEX
-from .unit_index import build_unit_index
+from .unit_index import unit_index_files
 
 
 def merge_recording(
@@ -35,9 +38,10 @@ def merge_recording(
         finished: All of them.
 
     Raises:
-        InputError: No clip could be heard.
+        InputError: No clip could be heard, or the recording that is to grow is another by now.
     """
     plan = shards.plan
+    before = _before(folder, index, plan) if plan.kept else None
     receipts = [finished[number] for number in range(len(plan.sizes))]
     skipped = tuple(miss for receipt in receipts for miss in receipt.manifest.skipped)
     if len(skipped) >= plan.manifest.index_clips:
@@ -45,26 +49,35 @@ def merge_recording(
         raise InputError(f"no clip can be recorded, the first is {skipped[0].path}: {skipped[0].reason}")
     files = [shards.file(receipt) for receipt in receipts]
     layers = plan.manifest.layers
-    tapes = _merged_tapes(files, len(layers))
+    evidence_files = [before.stored.file(EVIDENCE), *files] if before else files
+    tapes = _merged_tapes(evidence_files, len(layers))
     evidence = tuple(
         tape.evidence(layer.name, layer.pooling) for tape, layer in zip(tapes, layers, strict=True)
     )
-    unit_index = build_unit_index(evidence, index.vectors(), index.moments)
     manifest = replace(
         plan.manifest,
         skipped=skipped,
         layers=tuple(map(_with_counts, layers, tapes)),
-        plan=shards.fingerprint,
-        shards=len(plan.sizes),
+        plan=fingerprint(plan.decides),
+        shards=len(plan.sizes) + (before.manifest.shards if before else 0),
     )
     contents: dict[str, Writer | str | Path] = {
-        UNIT_INDEX: lambda path: faiss_index.save(unit_index.faiss, path),
-        QUALITIES_FILE: lambda path: _join_measured(files, plan, path),
+        QUALITIES_FILE: lambda path: _join_measured(before, files, plan, path),
         EVIDENCE: lambda path: save_evidence(tapes, path),
-        ACTIVATIONS: lambda path: _join_activations(files, plan, path),
+        ACTIVATIONS: lambda path: _join_activations(before, files, plan, path),
     }
-    folder.commit(contents, manifest)
+    store = plan.manifest.settings.store
+    with unit_index_files(folder, evidence, index.vectors(), index.moments, store) as units:
+        folder.commit({**units, **contents}, manifest)
     shards.remove()
+
+
+def _before(folder: Folder, index: ClipIndex, plan: RecordPlan) -> Recording:
+    """The recording that grows; nothing keeps its files from being removed when it is replaced."""
+    before = Recording.open(folder, index)
+    if before.manifest.index_clips != plan.kept:
+        raise InputError(f"{before.name} was recorded again meanwhile; {before.remedy}")
+    return replace(before, stored=before.stored.released())
 
 
 def _merged_tapes(files: Sequence[Path], layers: int) -> list[LayerTape]:
@@ -89,20 +102,34 @@ def _with_counts(layer: RecordedLayer, tape: LayerTape) -> RecordedLayer:
     )
 
 
-def _join_measured(files: Sequence[Path], plan: RecordPlan, path: Path) -> None:
+def _join_measured(before: Recording | None, files: Sequence[Path], plan: RecordPlan, path: Path) -> None:
     whole = new_tensors(path, measured_shapes(plan.manifest.index_clips))
-    for file, rows in zip(files, spans(plan.sizes), strict=True):
+    if before is not None:
+        whole["qualities"][: plan.kept], whole["bands"][: plan.kept] = before.qualities, before.bands
+    for file, rows in zip(files, plan.rows, strict=True):
         part = open_tensors(file)
         for name, array in whole.items():
             array[rows.start : rows.stop] = part[name]
 
 
-def _join_activations(files: Sequence[Path], plan: RecordPlan, path: Path) -> None:
+def _join_activations(before: Recording | None, files: Sequence[Path], plan: RecordPlan, path: Path) -> None:
     manifest = plan.manifest
-    held_out = len(manifest.held_out_rows)
-    seen = manifest.index_clips - held_out if manifest.seen_rows is None else len(manifest.seen_rows)
-    whole = new_tensors(path, activation_shapes([layer.units for layer in manifest.layers], seen, held_out))
-    begin = {SEEN: 0, HELD_OUT: 0}
+    kept_rows = {SEEN: seen_rows(manifest), HELD_OUT: np.array(manifest.held_out_rows, np.intp)}
+    units = [layer.units for layer in manifest.layers]
+    counts = len(kept_rows[SEEN]), len(kept_rows[HELD_OUT])
+    whole = new_tensors(path, activation_shapes(units, *counts, manifest.cross_fitted))
+    begin = dict.fromkeys((*PARTS, *PEAKS), 0)
+    if before is not None:  # of clips that were kept, some may not be among the sample any more
+        for side, peaks, rows in zip(PARTS, PEAKS, (before.seen_rows, before.held_out_rows), strict=True):
+            still = np.isin(rows, kept_rows[side])
+            begin[side] = int(still.sum())
+            begin[peaks] = begin[side] if len(whole[f"{peaks}/0"]) else 0
+            for number, layer in enumerate(manifest.layers):
+                whole_part = whole[f"{side}/{number}"][: begin[side]]
+                np.compress(still, before.activations(layer.name, side), axis=0, out=whole_part)
+                times = before.peaks(layer.name, side)
+                if begin[peaks] and len(times):
+                    np.compress(still, times, axis=0, out=whole[f"{peaks}/{number}"][: begin[peaks]])
     for file in files:
         part = open_tensors(file)
         for name in begin:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import logging
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -11,7 +9,6 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from ..checkpoints.devices import resolve_device
@@ -19,25 +16,23 @@ from ..clips.index import ClipIndex
 from ..config import RecordConfig
 from ..errors import AndRetrievalError, InputError
 from ..files import check_writable
+from ..neighbours import check_store
 from ..network.dictionary import attached
-from ..network.layers import TRIAL_SECONDS, match_layers, plan_layers
-from ..network.plan import LayerPlan, SteadySteps
-from ..network.probe import probed
-from ..network.trial import check_independent, check_repeatable
+from ..network.layers import match_layers
+from ..network.plan import LayerPlan
 from ..progress import Announce, Tally, no_progress
 from ..shards.folder import FOLDER, ShardCount, Shards
 from ..shards.lock import locked
-from ..shards.plan import made_by, shard_sizes
+from ..shards.plan import made_by
 from ..shards.workers import work
-from ..store import Folder, Stored
-from ..targets import changed_entries, entry_hashes, weights_hash
+from ..store import Folder
 from ..types import Target
-from .manifest import RecordedLayer, RecordingManifest, RecordPlan
+from .growth import planned
+from .manifest import RecordingManifest, RecordPlan
 from .merge import merge_recording
 from .recording import Recording
-from .shard import KeptRows, Recorder, RecordJob, kept_rows
-
-_log = logging.getLogger(__name__)
+from .shard import KeptRows, Recorder, RecordJob
+from .trials import tried
 
 
 def record(
@@ -70,15 +65,16 @@ def record(
         InputError: No layer matches, the network fails on every clip, its response to a clip depends on chance or on
             the other clips of the batch, no clip is left to explain with, or another program writes to the run.
     """
+    config = config or RecordConfig()
+    check_store(config.store)
     folder = index.folder.run(run or run_name(target.name))
     check_writable(folder.path)
     with locked(folder.path, "record"):
-        begun = _begin(target, index, folder, layers, config or RecordConfig())
-        done = _finished_before(folder, begun.shards)
-        if done is not None:
+        begun = _begin(target, index, folder, layers, config)
+        if not begun.shards.plan.sizes and _has_store(folder, config):
             begun.shards.remove()
             folder.tidy()
-            return replace(Recording.open(folder, index), shards=ShardCount(done, done))
+            return _counted(Recording.open(folder, index), 0)
         _forget_other_code(begun.shards)
         try:
             begun.shards.begin()
@@ -88,8 +84,18 @@ def record(
             merge_recording(folder, index, begun.shards, begun.shards.finished(known=finished))
         finally:
             begun.shards.tidy()
-        count = ShardCount(len(begun.shards.plan.sizes), len(finished))
-        return replace(Recording.open(folder, index), shards=count)
+        return _counted(Recording.open(folder, index), len(missing))
+
+
+def _has_store(folder: Folder, config: RecordConfig) -> bool:
+    """Whether the units of a finished recording are in the store that is asked for."""
+    return folder.open(RecordingManifest).manifest.settings.store == config.store
+
+
+def _counted(recording: Recording, done: int) -> Recording:
+    """The recording with the number of its shards, of which so many were done now."""
+    shards = recording.manifest.shards
+    return replace(recording, shards=ShardCount(shards, shards - done))
 
 
 def record_share(
@@ -134,8 +140,7 @@ def merge(index: ClipIndex, run: str) -> Recording:
         finished = shards.finished()
         shards.check_complete(finished)
         merge_recording(folder, index, shards, finished)
-        count = ShardCount(len(shards.plan.sizes), len(finished))
-        return replace(Recording.open(folder, index), shards=count)
+        return _counted(Recording.open(folder, index), 0)
 
 
 @dataclass(frozen=True)
@@ -162,65 +167,26 @@ def _begin(
 ) -> _Begun:
     """Plan a recording, after trials of the network."""
     device = resolve_device(config.device)
-    before = entry_hashes(target.module)
     names = match_layers(target.module, tuple(layers) or config.layers or target.layers, target.aliases)
-    plans = _plans(target, names, index, config, device)
-    changing = changed_entries(before, entry_hashes(target.module))
-    if changing:
-        _log.warning(
-            "target %r: %s changed while it ran and cannot tell these weights from others: left out of their hash",
-            target.name, ", ".join(changing),
-        )  # fmt: skip
-    kept = kept_rows(index, config)
-    rows_kept = kept.place >= 0
-    held_out = np.flatnonzero(kept.held_out & rows_kept)
-    seen = None if rows_kept.all() else tuple(np.flatnonzero(~kept.held_out & rows_kept).tolist())
+    trials = tried(target, names, _usual_duration(index), config, device)
     manifest = RecordingManifest(
         target=target.name,
-        weights=weights_hash(target.module, changing),
+        weights=trials.weights,
         aliases={alias: layer for alias, layer in target.aliases.items() if layer in names},
         dictionaries=attached(target),
-        index_clips=len(index.clips),
-        index_digest=index.digest(),
-        held_out_rows=tuple(held_out.tolist()),
+        index_clips=0,
+        index_digest="",
+        held_out_rows=(),
         cut=index.cut,
         moments=index.moment_config,
         settings=replace(config, layers=names, device=device.type),
         skipped=(),
-        layers=tuple(map(_recorded, plans)),
-        changing=changing,
-        seen_rows=seen,
-        response=_response(target, plans, index, device),
+        layers=trials.layers,
+        changing=trials.changing,
+        response=trials.response,
     )
-    sizes = shard_sizes([clip.duration for clip in index.clips], config.shard_seconds)
-    plan = RecordPlan(manifest, sizes, made_by())
-    return _Begun(target, plans, kept, index, Shards(folder.path / FOLDER, plan), device)
-
-
-def _finished_before(folder: Folder, shards: Shards[RecordPlan]) -> int | None:
-    """Number of shards of the recording in the folder, if it is of this plan, complete and undamaged."""
-    if not folder.exists():
-        return None
-    try:
-        stored: Stored[RecordingManifest] = folder.open(RecordingManifest)
-        for name in stored.files:
-            stored.file(name)
-    except AndRetrievalError:
-        return None
-    manifest, planned = stored.manifest, shards.plan.manifest
-    same = (manifest.plan, manifest.response) == (shards.fingerprint, planned.response)
-    return manifest.shards if same and not manifest.skipped else None
-
-
-def _response(target: Target, plans: Sequence[LayerPlan], index: ClipIndex, device: torch.device) -> str:
-    """Hash of all layers' response to noise as long as most clips are; of nothing if the network cannot hear that."""
-    samples = max(1, round(_usual_duration(index) * target.sample_rate))
-    noise = np.random.default_rng(0).uniform(-0.3, 0.3, samples).astype(np.float32)
-    digest = hashlib.sha256()
-    with suppress(InputError):
-        for values, peaks in probed(target, plans, [noise], device).values():
-            digest.update(values.tobytes() + peaks.tobytes())
-    return digest.hexdigest()[:16]
+    plan, kept = planned(RecordPlan(manifest, made_by()), index, folder)
+    return _Begun(target, trials.plans(target), kept, index, Shards(folder.path / FOLDER, plan), device)
 
 
 def _forget_other_code(shards: Shards[RecordPlan]) -> None:
@@ -244,41 +210,10 @@ def _record_shards(
     work(job, missing, workers, lambda number: tally.add(sizes[number]), recorder.record)
 
 
-def _plans(
-    target: Target, names: Sequence[str], index: ClipIndex, config: RecordConfig, device: torch.device
-) -> tuple[LayerPlan, ...]:
-    """How to read the layers, after trials that the network's response to a clip depends on that clip alone."""
-    usual = _usual_duration(index)
-    lengths = (*TRIAL_SECONDS, usual)
-    tried = (usual, *TRIAL_SECONDS)
-    check_repeatable(target, names, device, tried)
-    plans = plan_layers(target, names, config.pooling, device, lengths)
-    check_independent(target, plans, device, config.batch, tried)
-    return plans
-
-
 def _usual_duration(index: ClipIndex) -> float:
     """The length in seconds that most clips of an index have."""
     [(seconds, _)] = Counter(clip.duration for clip in index.clips).most_common(1)
     return seconds
-
-
-def _recorded(plan: LayerPlan) -> RecordedLayer:
-    steady = plan.step_seconds if isinstance(plan.step_seconds, SteadySteps) else None
-    return RecordedLayer(
-        name=plan.name,
-        units=plan.units,
-        pooling=plan.pooling,
-        output=plan.shape,
-        unit_axis=plan.unit_axis,
-        time_axis=plan.time_axis,
-        batch_axis=plan.batch_axis,
-        overlap=plan.overlap,
-        clips=0,
-        calls=plan.calls,
-        step=steady.step if steady else None,
-        side=steady.side if steady else 0.0,
-    )
 
 
 def run_name(target: str) -> str:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from ..clips.bands import BANDS
 from ..clips.index import ClipIndex
+from ..clips.moments import Halves
 from ..clips.qualities import QUALITIES
 from ..errors import StaleError, unknown_name
 from ..network.names import recorded_layers
@@ -23,10 +24,18 @@ from .activations import FILE as ACTIVATIONS
 from .activations import SEEN, Activations, Part, open_activations
 from .evidence import damaged_file, load_evidence
 from .manifest import EVIDENCE, RecordingManifest, identity
-from .unit_index import FILE as UNIT_INDEX
 from .unit_index import UnitIndex, load_unit_index
 
 QUALITIES_FILE = "qualities.safetensors"
+
+
+def seen_rows(manifest: RecordingManifest) -> npt.NDArray[np.intp]:
+    """See `Recording.seen_rows`."""
+    if manifest.seen_rows is not None:
+        return np.array(manifest.seen_rows, np.intp)
+    seen = np.ones(manifest.index_clips, bool)
+    seen[list(manifest.held_out_rows)] = False
+    return np.flatnonzero(seen)
 
 
 @dataclass(frozen=True)
@@ -104,7 +113,7 @@ class Recording:
     @cached_property
     def unit_index(self) -> UnitIndex:
         """The neuron vectors of all units."""
-        return load_unit_index(self.stored.file(UNIT_INDEX), self.manifest.layers)
+        return load_unit_index(self.stored)
 
     @cached_property
     def qualities(self) -> Floats:
@@ -122,11 +131,7 @@ class Recording:
 
         Those are all clips that may serve as evidence, unless there are more than `RecordConfig.kept_seen`.
         """
-        if self.manifest.seen_rows is not None:
-            return np.array(self.manifest.seen_rows, np.intp)
-        seen = np.ones(self.manifest.index_clips, bool)
-        seen[list(self.manifest.held_out_rows)] = False
-        return np.flatnonzero(seen)
+        return seen_rows(self.manifest)
 
     @cached_property
     def held_out_rows(self) -> npt.NDArray[np.intp]:
@@ -147,10 +152,24 @@ class Recording:
         Raises:
             InputError: The layer was not recorded.
         """
+        return self._activations.layer(self._number(layer), part)
+
+    def peaks(self, layer: str, part: Part) -> Halves:
+        """When the units of a layer were strongest in these clips, memory-mapped float16 [clips, units].
+
+        Seconds from the start of each clip. Rows are those of `activations`; there are none of the seen clips unless
+        tests are cross-fitted.
+
+        Raises:
+            InputError: The layer was not recorded.
+        """
+        return self._activations.peaks(self._number(layer), part)
+
+    def _number(self, layer: str) -> int:
         names = [layer.name for layer in self.manifest.layers]
         if layer not in names:
             raise unknown_name("recorded layer", layer, names)
-        return self._activations.layer(names.index(layer), part)
+        return names.index(layer)
 
     def seen_activations(self, layer: str) -> tuple[npt.NDArray[np.intp], Floats]:
         """Activations of a layer on the seen clips that could be read, and the rows of these clips.
@@ -187,7 +206,8 @@ class Recording:
     def _activations(self) -> Activations:
         path = self.stored.file(ACTIVATIONS)
         activations, seen, held = open_activations(path), len(self.seen_rows), len(self.held_out_rows)
+        timed = seen if self.manifest.cross_fitted else 0
         for number, layer in enumerate(self.manifest.layers):
-            if activations.shapes(number) != ((seen, layer.units), (held, layer.units)):
+            if activations.shapes(number) != tuple((rows, layer.units) for rows in (seen, held, timed, held)):
                 raise damaged_file(path, f"layer {layer.name!r} has activations of other clips or units")
         return activations

@@ -86,7 +86,7 @@ class Recorder:
 
     def record(self, number: int) -> None:
         """Record the shard of a number."""
-        rows = self.shards.rows[number]
+        rows = self.shards.plan.rows[number]
         self.shards.leave(number, lambda path: self._write(rows, path))
 
     def _write(self, rows: range, path: Path) -> list[Skipped]:
@@ -95,7 +95,7 @@ class Recorder:
         units, top_k = [plan.units for plan in self.plans], manifest.settings.top_k
         shapes = {
             **tape_shapes(units, top_k),
-            **activation_shapes(units, *self.kept.counts(rows)),
+            **activation_shapes(units, *self.kept.counts(rows), manifest.cross_fitted),
             **measured_shapes(len(rows)),
         }
         tensors = new_tensors(path, shapes)
@@ -112,12 +112,14 @@ class Recorder:
     def _batches(
         self, clips: Sequence[Clip], tensors: Tensors, skipped: list[Skipped]
     ) -> Iterator[tuple[Ints, list[Floats]]]:
-        """Batches of equally long clips, by their places, as the network hears them; each is measured."""
+        """Batches of equally long clips, by their places, as the network hears them; each is measured beside that."""
         rate, batch, cut = self.target.sample_rate, self.shards.plan.manifest.settings.batch, self.index.cut
-        for places, sounds in read_batches(clips, rate, batch, cut, skipped, self.progress):
-            for place, sound in zip(places, sounds, strict=True):
-                tensors["qualities"][place] = measure(sound, rate)
-                tensors["bands"][place] = band_levels(sound, rate)
+
+        def measured(place: int, sound: Floats) -> None:
+            tensors["qualities"][place] = measure(sound, rate)
+            tensors["bands"][place] = band_levels(sound, rate)
+
+        for places, sounds in read_batches(clips, rate, batch, cut, skipped, self.progress, measured):
             yield np.array(places, np.int32), sounds
 
     def _heard(
@@ -140,13 +142,18 @@ class Recorder:
             skipped.append(Skipped(clip_place(self.index.clips[rows.start + place]), str(error)))
 
 
-def kept_rows(index: ClipIndex, config: RecordConfig) -> KeptRows:
+def kept_rows(index: ClipIndex, config: RecordConfig, grown: Sequence[int] = ()) -> KeptRows:
     """Which clips are held out, and which are kept: as many of either part as `config` says, those with the lowest ids.
+
+    Args:
+        index: The clips.
+        config: What is held out, and how many clips are kept.
+        grown: See `RecordingManifest.grown`.
 
     Raises:
         InputError: No clip is left to explain with.
     """
-    held = held_out(index.clips, config.hold_out)
+    held = held_out(index.clips, config.hold_out, grown)
     place = np.full(len(held), -1, np.int32)
     for part, most in ((~held, config.kept_seen), (held, config.kept_held_out)):
         rows = np.flatnonzero(part)
@@ -197,5 +204,5 @@ class RecordJob:
                 "record it; save its weights and load them, or use one worker"
             )
         plans = recorded_plans(manifest.layers, target, [layer.name for layer in manifest.layers])
-        kept = kept_rows(index, manifest.settings)
+        kept = kept_rows(index, manifest.settings, manifest.grown)
         return Recorder(target, plans, index, shards, kept, resolve_device(self.device)).record

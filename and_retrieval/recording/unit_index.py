@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,12 +15,16 @@ import numpy as np
 from .. import faiss_index
 from ..clips.moments import ClipMoments
 from ..errors import DamagedError, InputError, unknown_name
-from ..faiss_index import Mask, Rows
+from ..faiss_index import Finder, Mask, Rows
+from ..neighbours import STORES
+from ..store import Folder, Stored, Writer
 from ..types import Floats, LayerEvidence
-from .manifest import RecordedLayer
+from .manifest import RecordedLayer, RecordingManifest
 from .peaks import evidence_vectors
 
 FILE = "unit_index.faiss"
+LISTS = "unit_lists"
+"""Of the file that finds units among very many; its ending is that of the store."""
 
 
 @dataclass(frozen=True)
@@ -27,12 +32,14 @@ class UnitIndex:
     """FAISS inner-product index over the neuron vectors of all layers of a recording, layer after layer.
 
     Attributes:
-        faiss: The index; a unit that never responded has the zero vector and scores 0.
+        faiss: The vectors; a unit that never responded has the zero vector and scores 0.
         layers: (name, units) in row order.
+        finder: Finds candidates, where there are very many units.
     """
 
-    faiss: faiss.Index
+    faiss: faiss.IndexFlat
     layers: tuple[tuple[str, int], ...]
+    finder: Finder | None = None
 
     def search(self, query: Floats, k: int = 10) -> list[tuple[str, int, float]]:
         """The units nearest to one unit-length vector [dim]: (layer, unit, cosine), best first."""
@@ -41,8 +48,12 @@ class UnitIndex:
 
     def nearest(self, query: Floats, k: int, among: Mask | None = None) -> tuple[Floats, Rows]:
         """Cosines and rows of the units nearest to one unit-length vector [dim], best first."""
-        scores, rows = faiss_index.search(self.faiss, query[None], k, among)
+        scores, rows = self.nearest_to_all(query[None], k, among)
         return scores[0], rows[0]
+
+    def nearest_to_all(self, queries: Floats, k: int, among: Mask | None = None) -> tuple[Floats, Rows]:
+        """The same of several vectors, [queries, dim]: both [queries, at most k]."""
+        return faiss_index.search(self.faiss, queries, k, among, self.finder)
 
     def vectors(self, rows: Rows) -> Floats:
         """Neuron vectors of the given rows, float32 [rows, dim]."""
@@ -124,20 +135,58 @@ def clip_weights(evidence: LayerEvidence) -> Floats:
 def build_unit_index(
     layers: Sequence[LayerEvidence], clip_vectors: Floats, moments: ClipMoments | None = None
 ) -> UnitIndex:
-    """The index over all units of all layers; exact for fewer units than `faiss_index.APPROXIMATE_FROM`."""
+    """The index over all units of all layers, in memory; all of them are compared in a search."""
     vectors = np.concatenate([neuron_vectors(layer, clip_vectors, moments) for layer in layers])
-    sizes = tuple((layer.name, layer.units) for layer in layers)
-    large = len(vectors) >= faiss_index.APPROXIMATE_FROM
-    return UnitIndex((faiss_index.build_approximate if large else faiss_index.build)(vectors), sizes)
+    return UnitIndex(faiss_index.build(vectors), _sizes(layers))
 
 
-def load_unit_index(path: Path, layers: Sequence[RecordedLayer]) -> UnitIndex:
-    """The unit index of a recording, from its file and the layers of its manifest.
+@contextmanager
+def unit_index_files(
+    folder: Folder,
+    layers: Sequence[LayerEvidence],
+    clip_vectors: Floats,
+    moments: ClipMoments | None,
+    store: str,
+) -> Iterator[dict[str, Writer | Path]]:
+    """The files of the index over all units, to be committed within the block; one layer is held in memory.
+
+    Args:
+        folder: Of the recording.
+        layers: Its layers.
+        clip_vectors, moments: See `neuron_vectors`.
+        store: What finds units, from `faiss_index.APPROXIMATE_FROM` units on.
+    """
+    scratch = folder.scratch(FILE)
+    try:
+        units = sum(layer.units for layer in layers)
+        blocks = (neuron_vectors(layer, clip_vectors, moments) for layer in layers)
+        faiss_index.save_blocks(blocks, units, clip_vectors.shape[1], scratch)
+        files: dict[str, Writer | Path] = {FILE: scratch}
+        if units >= faiss_index.APPROXIMATE_FROM:
+            index = faiss_index.load(scratch)
+            files[LISTS + STORES[store].file] = lambda to: STORES[store].write(faiss_index.stored(index), to)
+        yield files
+    finally:
+        scratch.unlink(missing_ok=True)
+
+
+def load_unit_index(stored: Stored[RecordingManifest]) -> UnitIndex:
+    """The unit index of a recording.
 
     Raises:
-        DamagedError: The file is damaged or holds another number of units.
+        DamagedError: A file is damaged or holds another number of units.
+        MissingExtraError: Its store needs a package that is not installed.
     """
+    manifest, path = stored.manifest, stored.file(FILE)
     vectors = faiss_index.load(path)
-    if vectors.ntotal != sum(layer.units for layer in layers):
-        raise DamagedError(f"{path} is damaged (it holds {vectors.ntotal} units); make the recording again")
-    return UnitIndex(vectors, tuple((layer.name, layer.units) for layer in layers))
+    store = STORES[manifest.settings.store]
+    lists = LISTS + store.file
+    finder = store.open(stored.file(lists)) if lists in stored.files else None
+    for file, count in ((path, vectors.ntotal), (lists, finder.count if finder else vectors.ntotal)):
+        if count != sum(layer.units for layer in manifest.layers):
+            raise DamagedError(f"{file} is damaged (it holds {count} units); make the recording again")
+    return UnitIndex(vectors, _sizes(manifest.layers), finder)
+
+
+def _sizes(layers: Sequence[RecordedLayer | LayerEvidence]) -> tuple[tuple[str, int], ...]:
+    return tuple((layer.name, layer.units) for layer in layers)

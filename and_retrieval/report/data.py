@@ -68,7 +68,8 @@ class ReportData:
         layers: Names of the layers, in the order in which the page shows them.
         explanations: One per unit; a `Shown.row` below 0 has no sound.
         clips: Row -> facts of the clip, for every row that the explanations show.
-        concept_hits: Concept -> (index into `explanations`, score) pairs, best first.
+        concept_hits: Concept -> (index into `explanations`, score) pairs, best first; the score is None for a unit that
+            measured sound explains by the concept.
         layer_facts: Layer -> (name, value) pairs shown in its overview.
         random_polysemanticity: Polysemanticity of random clips, shown beside that of every unit; None if unknown.
         sections: Further parts of the page.
@@ -80,7 +81,7 @@ class ReportData:
     layers: tuple[str, ...]
     explanations: Sequence[Explanation]
     clips: Mapping[int, ClipFacts]
-    concept_hits: Mapping[str, Sequence[tuple[int, float]]]
+    concept_hits: Mapping[str, Sequence[tuple[int, float | None]]]
     layer_facts: Mapping[str, Sequence[tuple[str, str]]] = field(default_factory=dict)
     random_polysemanticity: float | None = None
     sections: Sequence[Section] = ()
@@ -134,7 +135,8 @@ def text_tables(data: ReportData) -> dict[str, Any]:
         "clips": [_clip(row, data.clips[row]) for row in numbers.clips],
         "units": units,
         "hits": [
-            [name, [[i, _number(score)] for i, score in hits]] for name, hits in data.concept_hits.items()
+            [name, [[i, None if score is None else _number(score)] for i, score in hits]]
+            for name, hits in data.concept_hits.items()
         ],
     }
 
@@ -183,6 +185,7 @@ def _unit(unit: Explanation, layer: int, numbers: _Numbers) -> dict[str, Any]:
         "kind": unit.kind,
         "faithfulness": _figures(unit.faithfulness),
         "byCaptions": _figures(unit.caption_faithfulness),
+        "overTime": None if unit.over_time is None else list(astuple(unit.over_time)),
         "acoustics": unit.acoustics,
         "tuning": [numbers.curve(tuning) for tuning in unit.tuning if tuning.centres],
         "profile": _profile(unit.profile),
@@ -218,13 +221,18 @@ def best_score(unit: Explanation) -> float:
     return score if math.isfinite(score) else -math.inf
 
 
+def _scored(labels: Sequence[Label]) -> list[Label]:
+    """The labels whose scores are on the scale of the run, which those of measured concepts are not."""
+    return [label for label in labels if label.evidence != "measured" and math.isfinite(label.score)]
+
+
 def layer_overview(
     name: str, explanations: Sequence[Explanation], facts: Sequence[tuple[str, str]]
 ) -> dict[str, Any]:
     """Counts of a layer's units, its most frequent first labels and the distribution of their scores."""
     verdicts = [e.reliable for e in explanations]
     frequent = Counter(e.labels[0].concept for e in explanations if e.labels)
-    scores = np.array([s for s in map(best_score, explanations) if math.isfinite(s)])
+    scores = np.array([e.labels[0].score for e in explanations if _scored(e.labels[:1])])
     spread = [e.polysemanticity for e in explanations if e.polysemanticity is not None]
     return {
         "name": name,
@@ -302,7 +310,7 @@ def _distribution(scores: npt.NDArray[np.float64]) -> dict[str, Any]:
 
 def _score_range(explanations: Sequence[Explanation]) -> list[float]:
     """Ends of the score bars: the lowest score or 0, whichever is lower, and the highest score."""
-    scores = [x.score for e in explanations for x in e.labels if math.isfinite(x.score)]
+    scores = [label.score for e in explanations for label in _scored(e.labels)]
     return [min([0.0, *scores]), max(scores, default=1.0)]
 
 

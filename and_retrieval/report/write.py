@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from .. import faiss_index
 from ..choices import MEGABYTES
 from ..clips.index import ClipIndex
 from ..config import REPORT_MEGABYTES
 from ..embed import shared_networks
+from ..explanation.measured_concepts import NAMES, measured_units
 from ..explanation.space import concept_directions
 from ..explanation.stored import Explained, load_explained
 from ..files import output_path, writing
@@ -17,6 +17,7 @@ from ..progress import Progress, silent
 from ..recording.recording import Recording
 from ..store import REPORT
 from ..types import Clip, Floats
+from ..vocabulary import plain
 from .data import ClipFacts, ReportData
 from .media import SAMPLE_RATE
 from .page import build_report
@@ -73,7 +74,7 @@ def report_data(recording: Recording) -> ReportData:
         layers=tuple(layer.name for layer in recorded.layers),
         explanations=explained,
         clips=_clip_facts(recording.index, explained.phrases),
-        concept_hits=_concept_hits(recording, explanation.concepts),
+        concept_hits=_concept_hits(recording, explained),
         layer_facts={
             layer: [("R² by measured sound", f"{share.r2:.2f}, shuffled {share.shuffled:.2f}")]
             for layer, share in explanation.acoustics.items()
@@ -113,14 +114,27 @@ def _captions(clip: Clip, phrase: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(text for text in (phrase, *others) if text))
 
 
-def _concept_hits(recording: Recording, concepts: Sequence[str]) -> dict[str, list[tuple[int, float]]]:
-    scores, rows = faiss_index.search(
-        recording.unit_index.faiss, concept_directions(recording.index, concepts), HITS
-    )
-    return {
-        concept: [(int(row), round(float(score), 4)) for row, score in zip(rows[i], scores[i], strict=True)]
-        for i, concept in enumerate(concepts)
+def _concept_hits(recording: Recording, explained: Explained) -> dict[str, list[tuple[int, float | None]]]:
+    """The units listed for every concept of the bank and every measured one, best first, as `search` gives them.
+
+    Units that measured sound explains by the concept come first and have no score.
+    """
+    bank = explained.manifest.concepts
+    measured = {
+        name: units for name in (*bank, *NAMES.values()) if (units := measured_units(explained, name))
     }
+    concepts = list({plain(name): name for name in (*measured, *bank)}.values())
+    scores, rows = recording.unit_index.nearest_to_all(concept_directions(recording.index, concepts), HITS)
+    hits: dict[str, list[tuple[int, float | None]]] = {}
+    for concept, near, values in zip(concepts, rows, scores, strict=True):
+        first = measured.get(concept, {})
+        rest = zip(near.tolist(), values.tolist(), strict=True)
+        found = [
+            *((row, None) for row in first),
+            *((row, round(x, 4)) for row, x in rest if row not in first),
+        ]
+        hits[concept] = found[:HITS]
+    return hits
 
 
 def _notes(recording: Recording, explained: Explained) -> tuple[str, ...]:

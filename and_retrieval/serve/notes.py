@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import threading
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from ..errors import InputError
 from ..store import Folder
+from .kept import read_kept, write_kept
 
-FILE = "notes.json"
-FORMAT = 1
+FILE, FIELD = "notes.json", "units"
 MOST_UNITS = 10_000
 LABEL_LENGTH, NOTE_LENGTH = 200, 4_000  # characters
 _lock = threading.Lock()
@@ -43,18 +42,9 @@ def read_notes(folder: Folder) -> dict[str, UnitNote]:
     """LAYER:UNIT -> what is said of it; empty where there are no notes.
 
     Raises:
-        InputError: The file is damaged.
+        InputError: The file is damaged or of another format.
     """
-    path = folder.path / FILE
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        if content["format"] != FORMAT:
-            raise InputError(f"{path} has another format than {FORMAT}; move it away to begin new notes")
-        return {str(unit): UnitNote(**note) for unit, note in content["units"].items()}
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        raise InputError(f"{path} cannot be read as notes; mend it, or move it away") from None
+    return read_kept(folder, FILE, FIELD, lambda _, note: UnitNote(**note))
 
 
 def write_note(folder: Folder, unit: str, note: UnitNote) -> UnitNote:
@@ -74,11 +64,7 @@ def write_note(folder: Folder, unit: str, note: UnitNote) -> UnitNote:
             notes[unit] = note
         if len(notes) > MOST_UNITS:
             raise InputError(f"there are notes on {MOST_UNITS} units already; remove some first")
-        content = {"format": FORMAT, "units": {unit: asdict(notes[unit]) for unit in sorted(notes)}}
-        try:
-            folder.write_text(FILE, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
-        except OSError as error:
-            raise InputError(f"{folder.path / FILE} cannot be written ({error.strerror})") from None
+        write_kept(folder, FILE, FIELD, {name: asdict(kept) for name, kept in notes.items()})
     return note
 
 

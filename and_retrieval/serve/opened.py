@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TypeVar
+
+import numpy as np
 
 from ..checkpoints.devices import resolve_device
 from ..clips.index import ClipIndex
 from ..errors import InputError, StaleError
 from ..explanation.manifest import explanation_folder
 from ..explanation.stored import Explained, is_explained, load_explained
+from ..faiss_index import Mask
 from ..network.plan import LayerPlan
 from ..recording.recording import Recording
 from ..recording.target import load_recorded_target, recorded_plans
@@ -59,6 +62,25 @@ class OpenRun:
     def table(self) -> UnitTable:
         """Its units as columns."""
         return UnitTable.of(self.recording, self.explained)
+
+    def mask_of(self, units: Iterable[str]) -> Mask:
+        """Which of its units are among LAYER:UNIT, bool [units]; those that it does not have now are left out."""
+        table, mask = self.table, np.zeros(len(self.table), bool)
+        place = {name: (int(table.starts[i]), size) for i, (name, size) in enumerate(table.layers)}
+        for unit in units:
+            layer, _, number = unit.rpartition(":")
+            start, size = place.get(layer, (0, 0))
+            if number.isdecimal() and int(number) < size:
+                mask[start + int(number)] = True
+        return mask
+
+    def require_explained(self) -> Explained:
+        """What is said of its units.
+
+        Raises:
+            InputError: It is not explained, or its explanations cannot be used.
+        """
+        return self.explained if self.explained is not None else load_explained(self.recording)
 
     @cached_property
     def _network(self) -> Network:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from fastapi import Depends, Path, Query
+from pydantic import BaseModel, ConfigDict
 
+from .lists import known_list
 from .notes import read_notes
-from .served import Served
 
 if TYPE_CHECKING:
     from ..faiss_index import Mask
+    from ..search.query import Query as SearchQuery
     from .opened import OpenRun
 
 MOST = 500  # units or clips in one answer
@@ -35,6 +37,44 @@ Sort = Literal[
 ]  # fmt: skip
 
 
+class Problem(BaseModel):
+    """Why something was not done."""
+
+    error: str
+
+
+_PROBLEMS = {
+    400: "What was asked for cannot be done",
+    401: "The token is missing",
+    403: "The request comes from elsewhere",
+    404: "There is nothing of this name",
+    409: "What was asked of was made again, or has changed, since",
+    413: "Too much was sent",
+    415: "What was sent is no sound",
+    422: "A parameter or a field has another form",
+    429: "As many are at work as are allowed at a time",
+}
+EVERYWHERE = (400, 403, 404, 409, 413, 422)
+WITH_TOKEN = (401, 429)
+
+
+def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """What a schema says of answers that tell in one line why something was not done."""
+    return {status: {"model": Problem, "description": _PROBLEMS[status]} for status in statuses}
+
+
+def problems_as_json(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """The same for a route whose other answers are not JSON."""
+    content = {"application/json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    return {status: {"description": _PROBLEMS[status], "content": content} for status in statuses}
+
+
+class Body(BaseModel):
+    """A body as JSON, with no other fields than it names."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
 class _Filters:
     """Which units are listed or searched; empty values let all pass."""
 
@@ -47,30 +87,50 @@ class _Filters:
             str, Query(max_length=TEXT, description="Words that the labels or the sentence contain.")
         ] = "",
         starred: Annotated[bool, Query(description="Only units with a star, a label or a note.")] = False,
+        listed: Annotated[
+            str, Query(alias="list", max_length=TEXT, description="Only units of the list of this name.")
+        ] = "",
         lasso: Annotated[
             str,
             Query(max_length=LOOP, pattern=CORNERS, description="Only units inside this loop on the map."),
         ] = "",
     ) -> None:
         self.layer, self.reliable, self.kind = given(layer), given(reliable), given(kind)
-        self.words, self.starred, self.lasso = words, starred, lasso
+        self.words, self.starred, self.listed, self.lasso = words, starred, listed, lasso
 
-    def mask(self, served: Served, opened: OpenRun) -> Mask:
+    def mask(self, opened: OpenRun) -> Mask:
         """The units of a run that pass, bool [units]."""
-        among = None
+        mask = opened.table.chosen(self.layer, self.reliable, self.kind, self.words)
+        folder = opened.recording.folder
         if self.starred:
-            noted = read_notes(opened.recording.folder)
-            among = [row for unit in noted if (row := served.noted_row(opened, unit)) is not None]
-        mask = opened.table.chosen(self.layer, self.reliable, self.kind, self.words, among)
+            mask &= opened.mask_of(read_notes(folder))
+        if self.listed:
+            mask &= opened.mask_of(known_list(folder, self.listed).units)
         if self.lasso:
-            from .layout import inside, unit_map
+            from ..explanation.unit_map import inside
 
             corners = [tuple(map(float, corner.split(","))) for corner in self.lasso.split(";")]
-            mask &= inside(unit_map(opened.recording), corners)
+            mask &= inside(opened.require_explained().positions, corners)
         return mask
 
 
+class _Asked:
+    """What units are searched by; without any of it all are listed."""
+
+    def __init__(self, q: Texts = None, minus: Texts = None, like: Units = None) -> None:
+        self._texts, self._minus, self._like = given(q), given(minus), given(like)
+
+    def query(self) -> SearchQuery | None:
+        """The query, or None where nothing is asked for."""
+        from ..search.query import Query as SearchQuery
+
+        if not (self._texts or self._minus or self._like):
+            return None
+        return SearchQuery(tuple(self._texts), tuple(self._minus), (), tuple(self._like))
+
+
 Filters = Annotated[_Filters, Depends()]
+Asked = Annotated[_Asked, Depends()]
 
 
 def given(values: Sequence[str] | None) -> list[str]:

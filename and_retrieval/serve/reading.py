@@ -10,8 +10,9 @@ from fastapi import APIRouter, Header, Query, Response
 from fastapi.responses import FileResponse
 
 from .guard import RefusedError
+from .lists import read_lists
 from .notes import plain, read_notes
-from .parameters import Filters, Limit, Offset, Run, Sort, Texts, Unit, Units, given
+from .parameters import Asked, Filters, Limit, Offset, Run, Sort, Texts, Unit, given
 from .served import Server
 
 if TYPE_CHECKING:
@@ -63,9 +64,7 @@ def units(
     served: Server,
     run: Run,
     filters: Filters,
-    q: Texts = None,
-    minus: Texts = None,
-    like: Units = None,
+    asked: Asked,
     sort: Sort = "",
     offset: Offset = 0,
     limit: Limit = PAGE,
@@ -74,19 +73,27 @@ def units(
 
     A query gives the fields of `and-retrieval search --json`. The first 1,000 matches can be paged through.
     """
-    from ..search.query import Query as Asked
-
     opened = served.run(run)
-    texts, without, units = given(q), given(minus), given(like)
-    mask = filters.mask(served, opened)
-    if not (texts or without or units):
+    mask = filters.mask(opened)
+    query = asked.query()
+    if query is None:
         ordered = opened.table.ordered(mask, sort or "clear")
         results = opened.table.rows(ordered[offset : offset + limit].tolist())
         return _answered(
             opened, {"query": "", "for": "neurons", "nothing": False}, results, len(ordered), offset
         )
-    asked = Asked(tuple(texts), tuple(without), (), tuple(units))
-    return searched_units(opened, asked, mask, offset, limit)
+    return searched_units(opened, query, mask, offset, limit)
+
+
+def shown_rows(opened: OpenRun, filters: Filters, asked: Asked) -> list[int]:
+    """Rows of all units that pass the filters, in layer and unit order; or of those that match a query, best first."""
+    mask = filters.mask(opened)
+    query = asked.query()
+    if query is None:
+        return [int(row) for row in mask.nonzero()[0]]
+    row = opened.recording.unit_index.row
+    results = searched_units(opened, query, mask, 0, FOUND)["results"]
+    return [row(f"{unit['layer']}:{unit['unit']}") for unit in results]
 
 
 def searched_units(opened: OpenRun, asked: Any, mask: Any, offset: int, limit: int) -> dict[str, Any]:
@@ -136,8 +143,12 @@ def unit(served: Server, unit: Unit, run: Run) -> dict[str, Any]:
 
     opened = served.run(run)
     page = unit_page(opened, served.unit_row(opened, unit))
-    notes = read_notes(opened.recording.folder)
-    return {**page, "note": plain(notes.get(unit), opened.recording.identity)}
+    folder = opened.recording.folder
+    return {
+        **page,
+        "note": plain(read_notes(folder).get(unit), opened.recording.identity),
+        "lists": [kept.name for kept in read_lists(folder).values() if unit in kept.units],
+    }
 
 
 @routes.get("/clips")
@@ -180,17 +191,16 @@ def searched_clips(opened: Any, asked: Any, offset: int, limit: int) -> dict[str
 
 @routes.get("/map")
 def unit_map(served: Server, run: Run) -> dict[str, Any]:
-    """Where units lie in two dimensions; made at the first call, which takes seconds, then stored with the run.
+    """Where units lie in two dimensions, as `explain` placed them.
 
     Columns, one value a unit in layer and unit order: `x` and `y` within -1..1, null for units that never responded;
-    `layer` and `kind` as places in `layers` and `kinds`.
+    `layer`, `kind` and `label` (the first one) as places in `layers`, `kinds` and `labels`; -1 without a label.
     """
-    from .layout import METHOD
-    from .layout import unit_map as positions_of
+    from ..explanation.unit_map import METHOD
     from .table import KINDS
 
     opened = served.run(run)
-    positions = positions_of(opened.recording)
+    positions = opened.require_explained().positions
     columns = [
         [None if value != value else round(value, 4) for value in positions[:, axis].tolist()]
         for axis in (0, 1)
@@ -204,6 +214,8 @@ def unit_map(served: Server, run: Run) -> dict[str, Any]:
         "layer": opened.table.layer.tolist(),
         "kinds": list(KINDS),
         "kind": opened.table.kind.tolist(),
+        "labels": opened.table.concepts[0],
+        "label": opened.table.concepts[1].tolist(),
     }
 
 
@@ -214,6 +226,14 @@ def notes(served: Server, run: Run) -> dict[str, Any]:
     identity = opened.recording.identity
     notes = read_notes(opened.recording.folder)
     return {"run": run, "units": {unit: plain(note, identity) for unit, note in notes.items()}}
+
+
+@routes.get("/lists")
+def lists(served: Server, run: Run) -> dict[str, Any]:
+    """The lists of a run; their units are those of `GET /api/units` with `list`."""
+    recording = served.run(run).recording
+    kept = read_lists(recording.folder)
+    return {"run": run, "lists": [one.plain(recording.identity) for one in kept.values()]}
 
 
 @media.get(

@@ -79,13 +79,6 @@ class Served:
             self.home.require_index(name)
         return self.runs().index(name)
 
-    def noted_row(self, run: OpenRun, unit: str) -> int | None:
-        """Row of a unit that a note names; None where the run has no such unit now."""
-        try:
-            return run.recording.unit_index.row(unit)
-        except InputError:
-            return None
-
     def unit_row(self, run: OpenRun, unit: str) -> int:
         """Row of LAYER:UNIT; raises `RefusedError` where there is none."""
         with _known():

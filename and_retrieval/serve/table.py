@@ -109,7 +109,6 @@ class UnitTable:
         reliable: Sequence[str] = (),
         kind: Sequence[str] = (),
         words: str = "",
-        among: Sequence[int] | None = None,
     ) -> Mask:
         """The units that pass filters, bool [units]; an empty filter lets all pass.
 
@@ -118,7 +117,6 @@ class UnitTable:
             reliable: Of `RELIABILITY`.
             kind: Of `KINDS`.
             words: Each of these words is part of a label, of the sentence, or of the open concepts.
-            among: Rows to choose from.
         """
         mask = np.ones(len(self), bool)
         if layers:
@@ -129,8 +127,6 @@ class UnitTable:
             mask &= np.isin(self.kind, [KINDS.index(name) for name in kind])
         for word in words.split():
             mask &= self._mentions(word)
-        if among is not None:
-            mask &= np.isin(np.arange(len(self)), among)
         return mask
 
     def ordered(self, mask: Mask, sort: str) -> Rows:

@@ -1,4 +1,4 @@
-"""Routes that compute or change something; all of them need the token."""
+"""Routes that compute something; all of them need the token."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import FileResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from starlette.concurrency import run_in_threadpool
 
 from ..choices import ABLATIONS, SELECTORS, known_name
@@ -20,8 +20,7 @@ from ..errors import InputError
 from ..progress import Progress
 from .guard import RefusedError, needs_token
 from .jobs import FINISHED, Job
-from .notes import UnitNote, plain, write_note
-from .parameters import Filters, Limit, Offset, Run, Unit
+from .parameters import WITH_TOKEN, Body, Filters, Limit, Offset, Run, problems, problems_as_json
 from .reading import PAGE, searched_clips, searched_units
 from .served import Served, Server
 
@@ -36,14 +35,10 @@ SOUND = {
 }
 """The body of an upload, for the schema."""
 
-routes = APIRouter(prefix="/api", dependencies=[Depends(needs_token)])
+routes = APIRouter(prefix="/api", dependencies=[Depends(needs_token)], responses=problems(*WITH_TOKEN))
 
 
-class _Body(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-
-class PruneOrder(_Body):
+class PruneOrder(Body):
     """What to prune: the options of the verb `prune`."""
 
     run: str = Field(max_length=300)
@@ -56,21 +51,13 @@ class PruneOrder(_Body):
     export: bool = False
 
 
-class ScaleOrder(_Body):
+class ScaleOrder(Body):
     """Which units are multiplied by which factor, and the clip that the network hears."""
 
     run: str = Field(max_length=300)
     units: list[Annotated[str, Field(max_length=500)]] = Field(min_length=1, max_length=5_000)
     factor: float = Field(ge=0, le=3)
     row: int = Field(ge=0)
-
-
-class NoteOrder(_Body):
-    """What someone says of a unit; a note that says nothing is removed."""
-
-    star: bool = False
-    label: str = Field("", max_length=200)
-    note: str = Field("", max_length=4_000)
 
 
 @routes.get("/activations")
@@ -84,7 +71,7 @@ def activations(
     return activation_curve(opened, served.unit_row(opened, unit), row)
 
 
-@routes.post("/hear", openapi_extra=SOUND)
+@routes.post("/hear", openapi_extra=SOUND, responses=problems(415))
 async def hear(served: Server, run: Run, request: Request) -> dict[str, Any]:
     """Which units fire for a sound, and when; and what the network answers."""
 
@@ -96,7 +83,7 @@ async def hear(served: Server, run: Run, request: Request) -> dict[str, Any]:
     return await _with_sound(served, request, work)
 
 
-@routes.post("/units", openapi_extra=SOUND)
+@routes.post("/units", openapi_extra=SOUND, responses=problems(415))
 async def units_like_sound(
     served: Server, run: Run, filters: Filters, request: Request, offset: Offset = 0, limit: Limit = PAGE
 ) -> dict[str, Any]:
@@ -107,13 +94,13 @@ async def units_like_sound(
 
         opened = served.run(run)
         asked = Asked(sounds=(str(path),))
-        answer = searched_units(opened, asked, filters.mask(served, opened), offset, limit)
+        answer = searched_units(opened, asked, filters.mask(opened), offset, limit)
         return {**answer, "query": "the sound"}
 
     return await _with_sound(served, request, work)
 
 
-@routes.post("/clips", openapi_extra=SOUND)
+@routes.post("/clips", openapi_extra=SOUND, responses=problems(415))
 async def clips_like_sound(
     served: Server,
     index: Annotated[str, Query(max_length=200)],
@@ -203,7 +190,7 @@ def job_state(job: KnownJob) -> dict[str, Any]:
     return job.plain()
 
 
-@routes.get("/jobs/{job}/events", response_class=EventSourceResponse)
+@routes.get("/jobs/{job}/events", response_class=EventSourceResponse, responses=problems_as_json(401, 404))
 async def events(job: KnownJob) -> AsyncIterator[ServerSentEvent]:
     """The same as server-sent events, one whenever something changes; the last one has the result."""
     last: tuple[str, int, int] | None = None
@@ -252,14 +239,3 @@ def compare(
     from ..comparison.compare import compare as compare_runs
 
     return as_json(compare_runs(served.run(a).recording, served.run(b).recording))
-
-
-@routes.put("/notes/{unit:path}")
-def note(served: Server, unit: Unit, run: Run, order: NoteOrder) -> dict[str, Any]:
-    """Star a unit, give it a label of your own, or write a note; stored with the run."""
-    opened = served.run(run)
-    layer, number = opened.table.place(served.unit_row(opened, unit))
-    identity = opened.recording.identity
-    note = UnitNote(identity, order.star, order.label, order.note)
-    written = write_note(opened.recording.folder, f"{layer}:{number}", note)
-    return {"unit": f"{layer}:{number}", "note": plain(written, identity)}

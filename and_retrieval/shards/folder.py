@@ -30,13 +30,13 @@ class Receipt:
     """What a finished shard leaves besides its file, which the receipt lists with size and hash.
 
     Attributes:
-        plan: Fingerprint of the plan.
+        key: Identifies what decides the shard, and what it is about.
         number: Place of the shard in the plan, from 0.
         seconds: How long the work took.
         skipped: Clips that could not be used, with the reason.
     """
 
-    plan: str
+    key: str
     number: int
     seconds: float
     skipped: tuple[Skipped, ...] = ()
@@ -74,10 +74,19 @@ class Shards(Generic[AnyPlan]):
         """
         return cls(path, Folder(path, "plan", PLAN).open(plan).manifest)
 
+    @classmethod
+    def begun(cls, path: Path, plan: type[AnyPlan]) -> Shards[AnyPlan] | None:
+        """As `open`, but None where there is no plan, or a damaged one."""
+        try:
+            return cls.open(path, plan)
+        except AndRetrievalError:
+            return None
+
     @cached_property
-    def fingerprint(self) -> str:
-        """Identifies what decides the shards."""
-        return fingerprint(self.plan.decides)
+    def keys(self) -> tuple[str, ...]:
+        """Identifies what decides each shard, and what it is about."""
+        common = fingerprint(self.plan.decides)
+        return tuple(fingerprint(common, content) for content in self.plan.contents)
 
     @cached_property
     def rows(self) -> tuple[range, ...]:
@@ -85,30 +94,24 @@ class Shards(Generic[AnyPlan]):
         return spans(self.plan.sizes)
 
     def begin(self, alone: bool = True, files: Mapping[str, Writer | str | Path] | None = None) -> None:
-        """Write the plan; finished shards stay where the plan that is there decides the same.
+        """Write the plan.
 
         Args:
             files: What the work needs besides the plan, see `store.Folder.commit`.
-            alone: Whether nobody else works here. Then shards of another plan are removed, and so is what a killed
-                process left behind; otherwise another plan is refused.
+            alone: Whether nobody else works here. Then another plan is replaced, and `finished` removes those of its
+                shards that do not belong to this one; otherwise another plan is refused.
 
         Raises:
             InputError: Others work on another plan.
         """
         folder = Folder(self.path, "plan", PLAN)
-        if folder.exists():
-            try:
-                known = Shards.open(self.path, type(self.plan)).fingerprint
-            except AndRetrievalError:
-                known = None
-            if known == self.fingerprint and not alone:
-                return
-            if not alone:
+        if folder.exists() and not alone:
+            known = Shards.begun(self.path, type(self.plan))
+            if known is None or known.keys != self.keys:
                 raise InputError(
                     f"{self.path} holds shards of other settings or clips; merge them, or remove that folder"
                 )
-            if known != self.fingerprint:
-                self.remove()
+            return
         folder.commit(files or {}, self.plan)
 
     def planned_file(self, name: str) -> Path:
@@ -188,7 +191,7 @@ class Shards(Generic[AnyPlan]):
 
     def commit(self, number: int, content: Path, seconds: float, skipped: tuple[Skipped, ...] = ()) -> None:
         """Make a finished scratch file the file of a shard, and write the receipt."""
-        receipt = Receipt(self.fingerprint, number, round(seconds, 3), skipped)
+        receipt = Receipt(self.keys[number], number, round(seconds, 3), skipped)
         self._shard(number).commit({self.file_name(number): content}, receipt)
 
     def file(self, receipt: Stored[Receipt]) -> Path:
@@ -225,5 +228,5 @@ class Shards(Generic[AnyPlan]):
             self.file(stored)
         except AndRetrievalError:
             return None
-        of_plan = stored.manifest.plan == self.fingerprint and stored.manifest.number == number
+        of_plan = (stored.manifest.key, stored.manifest.number) == (self.keys[number], number)
         return stored.released() if of_plan else None

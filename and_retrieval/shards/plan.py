@@ -20,13 +20,17 @@ class Plan(Protocol):
 
     Attributes:
         sizes: Number of clips (or whatever the work is about) of every shard, in a fixed order.
-        decides: Everything that decides what the shards are. Shards that were made under equal ones can be used.
+        decides: Everything that decides what all shards are, besides what they are about.
+        contents: What each shard is about, one value a shard. A shard that was made under an equal plan, or under
+            another one that decides the same and has equal content at that place, can be used.
     """
 
     @property
     def sizes(self) -> tuple[int, ...]: ...
     @property
     def decides(self) -> Any: ...
+    @property
+    def contents(self) -> Sequence[Any]: ...
 
 
 def made_by() -> str:
@@ -38,19 +42,22 @@ def made_by() -> str:
     return f"code {digest.hexdigest()[:16]}, torch {version('torch')}"
 
 
-def shard_sizes(seconds: Sequence[float], most: float | None = None) -> tuple[int, ...]:
+def shard_sizes(
+    seconds: Sequence[float], most: float | None = None, begun: Sequence[int] = ()
+) -> tuple[int, ...]:
     """Number of clips of every shard; a shard is a run of successive clips.
 
     Args:
         seconds: Length of every clip.
         most: Seconds of sound of a shard, unless a single clip is longer; by default `SHORTEST`, or more where that
             would give more than `MOST_SHARDS` shards.
+        begun: Sizes of the first shards, which stay as they are.
     """
     if most is None:
         most = max(SHORTEST, sum(seconds) / MOST_SHARDS)
-    sizes: list[int] = []
+    sizes = list(begun)
     length = float("inf")
-    for clip in seconds:
+    for clip in seconds[sum(begun) :]:
         length += clip
         if length > most:
             sizes.append(0)

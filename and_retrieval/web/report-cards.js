@@ -32,7 +32,7 @@ function summaryOf(unit) {
     const made = unit.origin === "composed" ? "composed" : "automatic";
     return el("div", {}, kind("Summary", made), el("p", { class: "sentence" }, ...marked(unit.text)), raw);
   }
-  if (unit.kind === "acoustic" && unit.acoustics !== null) {
+  if (unit.kind === "acoustic" && unit.reliable !== "fails" && unit.acoustics !== null) {
     return el("div", { class: "unsaid" }, el("b", {}, "Measured sound explains it"), `: ${signed(unit.acoustics)}`, raw);
   }
   const failed = unit.reliable === "fails" && !unit.meanings.some((meaning) => meaning.reliable === "holds");
@@ -48,7 +48,7 @@ const VERDICTS = [
 
 const KINDS = {
   concept: "Its label says more of it than measured sound does.",
-  acoustic: "Measured sound explains it better than its label.",
+  acoustic: "Qualities of sound explain it, whatever makes the sound.",
   both: "Its label and measured sound explain it equally well.",
 };
 
@@ -58,16 +58,28 @@ function trustOf(unit) {
   return el("div", { class: "trust" }, el("p", { class: `badge ${style}`, title: "Verdict on the first label" }, text),
     unit.kind && el("p", { class: "muted" }, KINDS[unit.kind]),
     unit.faithfulness && el("p", { class: "muted" }, ...figuresOf(unit)),
-    unit.byCaptions && el("p", { class: "muted" }, "By their captions. ", ...figuresOf({ faithfulness: unit.byCaptions })));
+    unit.byCaptions && el("p", { class: "muted" }, "By their captions. ", ...figuresOf({ faithfulness: unit.byCaptions })),
+    unit.overTime && el("p", { class: "muted" }, ...overTimeOf(unit.overTime)));
 }
+
+const FOLLOWS = new Map([
+  [true, "the concept is there when the unit fires"],
+  [false, "the concept is there at other times than those at which the unit fires"],
+  [null, "it is not shown that the concept is there just when the unit fires"],
+]);
+
+function overTimeOf([clips, score, q, follows]) {
+  return [`Within ${count(clips, "clip")}: ${FOLLOWS.get(follows)} (score `, el("b", {}, fixed(score)), ` of 1, chance 0, ${chanceOf(q)})`];
+}
+
+const chanceOf = (q) => (q !== null && q < 0.001 ? "q < 0.001" : `q\u00a0${q === null ? "–" : q.toFixed(3)}`).replaceAll(" ", "\u00a0");
 
 function figuresOf({ faithfulness }) {
   const [clips, correlation, random, best, auprc, base, q] = faithfulness;
-  const chance = q !== null && q < 0.001 ? "q < 0.001" : `q\u00a0${q === null ? "–" : q.toFixed(3)}`;
   return [
     `On ${count(clips, "unseen clip")}: correlation `, el("b", {}, fixed(correlation)),
     ` (random label ${fixed(random)}, best of ten ${fixed(best)}), AUPRC `, el("b", {}, fixed(auprc)),
-    ` (base rate ${fixed(base)}), ${chance.replaceAll(" ", "\u00a0")}`,
+    ` (base rate ${fixed(base)}), ${chanceOf(q)}`,
   ];
 }
 
@@ -145,7 +157,7 @@ function profileOf(unit) {
 const inUnit = (axis, value) => `${minus(String(Number(value.toPrecision(2))))}\u00a0${axis.unit}`;
 
 // Where labels come from more than one source each says which; otherwise the heading does.
-const SOURCES = { audio: "by sound", captions: "by captions", both: "by both" };
+const SOURCES = { audio: "by sound", captions: "by captions", both: "by both", measured: "measured" };
 const sources = new Set(units.flatMap((unit) => unit.labels.map(([, , source]) => source)));
 const sourceOf = (source) => (sources.size > 1 ? SOURCES[source] : null);
 const labelsTitle = sources.size === 1 ? `Labels ${SOURCES[[...sources][0]]}` : "Labels and scores";
@@ -153,7 +165,7 @@ const labelsTitle = sources.size === 1 ? `Labels ${SOURCES[[...sources][0]]}` : 
 function labelsOf(unit) {
   if (!unit.labels.length) return el("p", { class: "muted" }, "No label.");
   return el("div", {}, kind(labelsTitle), el("ol", { class: "bars" }, ...unit.labels.map(([concept, score, source]) =>
-    bar(data.concepts[concept], figure(score), scoreShare(score), "Find units for this label", sourceOf(source)))));
+    bar(data.concepts[concept], figure(score), source === "measured" ? score : scoreShare(score), "Find units for this label", sourceOf(source)))));
 }
 
 const besideRandom = data.randomSpread === null ? "" : ` (random clips ${fixed(data.randomSpread)})`;
@@ -213,9 +225,11 @@ function strongest(unit) {
 
 const anchor = (unit) => `${encodeURIComponent(data.layers[unit.layer].name)}/${unit.unit}`;
 
+const hitWords = (score) => (score === null ? "explained by this measured quality" : `vector score ${figure(score)}`);
+
 function card(i) {
   const unit = units[i];
-  const hit = state.scores.has(i) ? el("p", { class: "hit" }, `vector score ${figure(state.scores.get(i))}`) : null;
+  const hit = state.scores.has(i) ? el("p", { class: "hit" }, hitWords(state.scores.get(i))) : null;
   const heading = el("h3", {}, el("a", { href: `#${anchor(unit)}`, title: "Link to this unit" },
     `${data.layers[unit.layer].name} `, el("b", {}, `unit\u00a0${unit.unit}`)));
   return el("article", { class: "card", "data-unit": i, tabindex: "-1",

@@ -38,7 +38,8 @@ function showStatus(known, byVectors, asked) {
   const status = byId("status");
   const shown = count(state.listed.length, "unit");
   if (byVectors) {
-    status.replaceChildren(el("b", {}, "Ranked by vector score"), ` for “${known.concept}”: ${shown}, the best the run kept for this concept`);
+    const ranked = known.list.some(([, score]) => score === null) ? "Ranked by measured sound, then by vector score" : "Ranked by vector score";
+    status.replaceChildren(el("b", {}, ranked), ` for “${known.concept}”: ${shown}, the best the run kept for this concept`);
   } else if (asked) {
     status.replaceChildren(el("b", {}, "Matched by words"), ` in labels, summaries and captions of top clips: ${shown}`);
   } else {

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from torch import nn
@@ -40,3 +42,23 @@ def load(depth: int = 60) -> Target:
 def three() -> Target:
     """The network with three layers, for programs that load it by name."""
     return load(3)
+
+
+class Wide(nn.Module):
+    """Waveforms [n, samples] -> 300 functions of their root mean square, [n, 300]."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.units = nn.Linear(1, 300)
+        with torch.no_grad():
+            self.units.weight[:, 0] = torch.linspace(-3, 3, 300)
+            self.units.bias[:] = torch.linspace(-1, 1, 300).sin()
+
+    def forward(self, waveforms: torch.Tensor) -> torch.Tensor:
+        """[n, samples] -> [n, 300]."""
+        return self.units(waveforms.square().mean(1, keepdim=True).sqrt()).tanh()
+
+
+def wide() -> Target:
+    """A network of many units in one layer."""
+    return replace(load(1), module=Wide().eval().requires_grad_(False), aliases={}, name="wide")

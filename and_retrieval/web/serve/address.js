@@ -7,7 +7,7 @@ export function state() {
   const asked = new URLSearchParams(location.search);
   const values = {
     view: "overview", run: "", for: "neurons", layer: "", reliable: "", kind: "", words: "", starred: "", sort: "",
-    unit: "", lasso: "", a: "", b: "", concept: "", scroll: "",
+    unit: "", lasso: "", list: "", a: "", b: "", concept: "", job: "", scroll: "",
   };
   for (const name of Object.keys(values)) values[name] = asked.get(name) ?? values[name];
   for (const name of MANY) values[name] = asked.getAll(name).filter(Boolean);

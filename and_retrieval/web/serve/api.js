@@ -1,7 +1,9 @@
 // Requests to the server of this page. The token comes with the printed address, after the #, and is kept for this
 // origin; it is sent as a header, never in an address.
 
+const LARGEST = 128 * 2 ** 20; // bytes of a sound; the server takes no more
 const KEPT = "and_retrieval token";
+const GONE = "The server does not answer. It may have been stopped; start it again: and-retrieval serve";
 
 function takeToken() {
   const given = new URLSearchParams(location.hash.slice(1)).get("token") ?? new URLSearchParams(location.search).get("token");
@@ -31,7 +33,7 @@ async function answered(path, settings = {}) {
     response = await fetch(path, { ...settings, headers: { ...(token ? { Authorization: `Bearer ${token}` } : {}), ...settings.headers } });
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    throw new ServerError("The server does not answer. It may have been stopped; start it again: and-retrieval serve", 0);
+    throw new ServerError(GONE, 0);
   }
   if (response.ok) return response;
   let message = `${response.status} ${response.statusText}`;
@@ -53,9 +55,11 @@ export const send = async (method, path, body, parameters = {}) => (await answer
   method, body: body === undefined ? undefined : JSON.stringify(body), headers: { "Content-Type": "application/json" },
 })).json();
 
-export const sendSound = async (path, sound, parameters = {}) => (await answered(addressOf(path, parameters), {
-  method: "POST", body: sound, headers: { "Content-Type": /^audio\//.test(sound.type) ? sound.type : "audio/unknown" },
-})).json();
+export async function sendSound(path, sound, parameters = {}) {
+  if (sound.size > LARGEST) throw new ServerError(`${sound.name} has more than 128 MiB. Choose a shorter sound, or a compressed one.`, 413);
+  const headers = { "Content-Type": /^audio\//.test(sound.type) ? sound.type : "audio/unknown" };
+  return (await answered(addressOf(path, parameters), { method: "POST", body: sound, headers })).json();
+}
 
 export const unitPath = (layer, unit) => `/api/units/${encodeURIComponent(layer)}:${unit}`;
 export const clipPath = (index, row, kind) => `/clip/${encodeURIComponent(index)}/${row}.${kind}`;
@@ -66,7 +70,7 @@ export async function watch(path, seen) {
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
   let rest = "";
   for (;;) {
-    const { value, done } = await reader.read();
+    const { value, done } = await reader.read().catch(() => { throw new ServerError(GONE, 0); });
     if (done) return;
     const lines = (rest + value).split("\n");
     rest = lines.pop();
@@ -74,8 +78,8 @@ export async function watch(path, seen) {
   }
 }
 
-export async function download(path, name) {
-  const blob = await (await answered(path)).blob();
+export async function download(path, name, parameters = {}) {
+  const blob = await (await answered(addressOf(path, parameters))).blob();
   const link = document.createElement("a");
   link.href = URL.createObjectURL(blob);
   link.download = name;

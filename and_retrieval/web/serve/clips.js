@@ -7,8 +7,8 @@ import { fromPeak, play, toggle } from "./player.js";
 const WIDTH = 200;
 const HEIGHT = 100;
 
-// `activation` and `peak` may be null; `unit` is LAYER:UNIT whose activation is drawn, or null.
-export function clipTile({ run, index, unit, clip, note = null }) {
+// `activation` and `peak` may be null; `unit` is LAYER:UNIT whose activation is drawn, or null; `facts` stand below.
+export function clipTile({ run, index, unit, clip, note = null, facts = null }) {
   const name = clip.caption ?? clip.label ?? clip.path.split("/").pop();
   const peak = clip.peak ?? null;
   const head = el("span", { class: "head" });
@@ -52,7 +52,7 @@ export function clipTile({ run, index, unit, clip, note = null }) {
     clip.activation === null || clip.activation === undefined ? null : el("span", { class: "strength", title: "Activation" }, figure(clip.activation)),
     note && el("span", { class: "muted" }, note),
     peak === null ? null : el("span", { class: "at" }, `peak ${seconds(peak)}`)),
-  el("span", { class: "caption" }, name), pathLine(clip));
+  el("span", { class: "caption" }, name), ...(facts ? [facts] : []), pathLine(clip));
   if (unit && hasToken()) whenSeen(tile, () => drawActivation(picture, run, unit, clip));
   return tile;
 }

@@ -56,7 +56,7 @@ export const VERDICTS = {
 export const KINDS = { concept: "concept", acoustic: "acoustic", both: "both", none: "nothing reliable" };
 export const KIND_WORDS = {
   concept: "Its label says more of it than measured sound does.",
-  acoustic: "Measured sound explains it better than its label.",
+  acoustic: "Qualities of sound explain it, whatever makes the sound.",
   both: "Its label and measured sound explain it equally well.",
 };
 

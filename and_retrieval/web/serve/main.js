@@ -22,7 +22,7 @@ const VIEWS = {
 };
 const KEYS = [
   ["/", "search"], ["j, k", "next and previous unit"], ["Space", "play or pause"], ["← →", "seek by half a second"],
-  ["s", "star the unit"], ["Esc", "close the unit, or leave the search box"], ["?", "these keys"],
+  ["x", "choose the unit, to add it to a list"], ["s", "star the unit"], ["Esc", "close the unit, or leave the search box"], ["?", "these keys"],
 ];
 const LOOK = 700; // milliseconds between two looks at what is loading
 const LOOK_LATER = 15_000; // and at whether a run was recorded anew
@@ -121,7 +121,7 @@ function listen() {
     draw();
     if (link.closest("nav")) byId("view").focus({ preventScroll: true });
   });
-  byId("run").addEventListener("change", () => go({ run: byId("run").value, unit: "", layer: "", lasso: "", scroll: "" }));
+  byId("run").addEventListener("change", () => go({ run: byId("run").value, unit: "", layer: "", lasso: "", list: "", job: "", scroll: "" }));
   byId("search").addEventListener("submit", (event) => {
     event.preventDefault();
     const query = parsed(byId("box").value);
@@ -145,7 +145,7 @@ function listen() {
 function pressed(event) {
   const { target } = event;
   const typing = target.matches("input:not([type=checkbox]):not([type=range]), select, textarea");
-  if (event.ctrlKey || event.metaKey || event.altKey || byId("keys").open) return;
+  if (event.ctrlKey || event.metaKey || event.altKey || document.querySelector("dialog[open]")) return;
   if (event.key === "Escape") {
     if (typing) target.blur();
     else if (state().unit) go({ unit: "" });
@@ -155,6 +155,7 @@ function pressed(event) {
   if (event.key === "/") byId("box").focus();
   else if (event.key === "?") showKeys();
   else if (event.key === "j" || event.key === "k") document.dispatchEvent(new CustomEvent("step", { detail: event.key === "j" ? 1 : -1 }));
+  else if (event.key === "x") document.dispatchEvent(new CustomEvent("tick"));
   else if (event.key === "s") document.querySelector(".star")?.click();
   else if (target.matches("[role=listbox], [type=range]") || !key(event.key)) return;
   event.preventDefault();

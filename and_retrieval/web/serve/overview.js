@@ -29,7 +29,7 @@ export async function overviewView({ run }, { again }) {
 }
 
 function layerRow(layer, most, chance) {
-  const to = (changes) => addressWith({ view: "units", layer: layer.layer, q: [], minus: [], like: [], words: "", kind: "", reliable: "", unit: "", lasso: "", ...changes });
+  const to = (changes) => addressWith({ view: "units", layer: layer.layer, q: [], minus: [], like: [], words: "", kind: "", reliable: "", unit: "", lasso: "", starred: "", list: "", ...changes });
   const shares = el("div", { class: "shares" });
   shares.style.width = `${Math.max(12, 100 * Math.sqrt(layer.units / most))}%`;
   for (const kind of ORDER) {

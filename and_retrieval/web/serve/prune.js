@@ -1,14 +1,18 @@
-// Prune a concept: choose how, watch the progress, see the curve and what else is lost, take the weights along.
+// Prune a concept: choose how, watch the progress, see the curve and what else is lost, hear what changes, take the
+// weights along.
 
+import { go } from "./address.js";
 import { download, get, hasToken, send, watch } from "./api.js";
 import { lines } from "./charts.js";
+import { clipTile } from "./clips.js";
 import { count, el, failed, fixed, frame, percent } from "./elements.js";
 import { scaleBox } from "./scale.js";
 
 const SELECTORS = ["selective", "soft-wpmi", "cos-cubed", "captions", "retrieval", "open", "oracle", "random"];
+const FINISHED = ["done", "failed", "cancelled"];
 let open = null; // the job of this page, with the box it is shown in
 
-export function pruneView({ run, concept }, { run: facts, again }) {
+export function pruneView({ run, concept, job }, { run: facts, again }) {
   if (again && document.getElementById("pruned")) return;
   const concepts = el("input", { type: "text", required: true, maxlength: 400, value: concept, placeholder: "dog bark, siren" });
   const selector = el("select", {}, SELECTORS.map((name) => el("option", { value: name }, name)));
@@ -19,29 +23,35 @@ export function pruneView({ run, concept }, { run: facts, again }) {
   const field = (label, control, hint = null) => el("label", { class: "field" }, el("span", {}, label), control, hint && el("small", { class: "muted" }, hint));
   const form = el("form", { class: "order", onsubmit: (event) => {
     event.preventDefault();
-    start(out, {
+    const order = {
       run, concepts: concepts.value.split(",").map((text) => text.trim()).filter(Boolean), selector: selector.value,
       layers: layer.value ? [layer.value] : [], budget: budgets.value.split(/[,\s]+/).filter(Boolean).map(Number), export: weights.checked,
-    });
+    };
+    follow(out, run, () => send("POST", "/api/prune", order));
   } },
-  field("Concepts", concepts, "separated by commas; several are removed together"), field("Units found by", selector),
+  field("Concepts", concepts, "separated by commas"), field("Units found by", selector),
   field("Layers", layer), field("Budgets", budgets, "numbers of units, or shares below 1"),
   el("label", { class: "check" }, weights, "write the weights without these units"),
   el("button", { disabled: !hasToken() }, "Prune"));
   frame(el("h1", {}, "Prune a concept"), el("p", { class: "muted" }, "The concept's units are set to zero, and what the concept and everything else lose is measured on held-out clips. The recorded network stays as it is."),
     hasToken() ? null : el("p", { class: "note" }, "Open the address that and-retrieval serve printed to prune."), form, out);
-  if (open?.run === run) show(out, open.job);
+  if (open?.run === run && (!job || open.job.job === job)) show(out, open.job);
+  else if (job && hasToken()) follow(out, run, () => get(`/api/jobs/${job}`));
 }
 
-async function start(out, order) {
+// Shows a job until it ends; its name is in the address, so that a page that is loaded again goes on with it.
+async function follow(out, run, begin) {
   out.replaceChildren(el("p", { class: "waiting" }, "Starting…"));
   try {
-    open = { run: order.run, job: await send("POST", "/api/prune", order) };
-    show(out, open.job);
-    await watch(`/api/jobs/${open.job.job}/events`, (job) => {
-      open.job = job;
+    const mine = { run, job: await begin() };
+    open = mine;
+    go({ job: mine.job.job }, { quiet: true });
+    show(out, mine.job);
+    if (FINISHED.includes(mine.job.state)) return;
+    await watch(`/api/jobs/${mine.job.job}/events`, (job) => {
+      mine.job = job;
       const box = document.getElementById("pruned");
-      if (box) show(box, job);
+      if (box && open === mine) show(box, job);
     });
   } catch (error) {
     out.replaceChildren(failed(error));
@@ -83,13 +93,32 @@ function result(job) {
       el("button", { type: "button", onclick: () => download(`/api/jobs/${job.job}/export`, `without-${told.concept.replace(/\W+/g, "-")}.safetensors`) }, "Download the weights"),
       el("button", { type: "button", onclick: () => download(`/api/jobs/${job.job}/card`, `without-${told.concept.replace(/\W+/g, "-")}.json`) }, "Download the card")));
   }
+  if (!told.unmeasured) parts.push(changes(told));
   const turn = el("div");
   parts.push(turn);
-  get("/api/clips", { index: told.run.split("/")[0], q: told.concepts, limit: 20 }).then((answer) => {
-    if (answer.results.length) turn.append(scaleBox(told.run, chosen, answer.results));
-  }, () => {});
+  if (told.changed.length) turn.append(scaleBox(told.run, chosen, told.changed));
+  else {
+    get("/api/clips", { index: told.run.split("/")[0], q: told.concepts, limit: 20 }).then((answer) => {
+      if (answer.results.length) turn.append(scaleBox(told.run, chosen, answer.results));
+    }, () => {});
+  }
   return parts;
 }
+
+function changes(told) {
+  const list = (title, clips, none) => [el("h4", {}, title), clips.length
+    ? el("ol", { class: "clips" }, clips.map((clip) => clipTile({
+      run: told.run, index: told.run.split("/")[0], unit: null, clip: { ...clip, peak: null, activation: null }, facts: answers(clip) })))
+    : el("p", { class: "none" }, none)];
+  return el("section", { class: "part changes" }, el("h3", {}, "Listen to what changes"),
+    el("p", { class: "muted" }, "The held-out clips whose answer changes most, with the probability of their class and the network's first answer, before and after."),
+    ...list("Clips of the concept", told.changed.filter((clip) => clip.of_concept), "The network answers the same to every clip of the concept."),
+    ...list("Other clips (side effects)", told.changed.filter((clip) => !clip.of_concept), "The network answers the same to every other clip."));
+}
+
+const answers = (clip) => el("dl", { class: "answers" },
+  el("div", {}, el("dt", {}, clip.class_name), el("dd", {}, `${fixed(clip.before, 3)} → ${fixed(clip.after, 3)}`)),
+  el("div", {}, el("dt", {}, "first answer"), el("dd", {}, clip.answer_before === clip.answer_after ? `still ${clip.answer_after}` : `${clip.answer_before} → ${clip.answer_after}`)));
 
 function curve(told) {
   const x = told.budgets.map((budget) => 100 * budget.share);

@@ -6,6 +6,8 @@ import { byId, el, failed, frame, waiting } from "./elements.js";
 import { clipResults, unitResults } from "./results.js";
 
 const RECORDED = 5; // seconds
+const BITS = 256_000; // a second
+const AS_IT_IS = { echoCancellation: false, noiseSuppression: false, autoGainControl: false }; // made for speech, they remove sounds
 
 export async function soundSearch(sound) {
   const { run, for: want } = state();
@@ -26,13 +28,14 @@ export async function soundSearch(sound) {
 export async function recordSound(button, done) {
   const text = button.textContent;
   try {
-    const stream = await navigator.mediaDevices.getUserMedia({ audio: true });
-    const recorder = new MediaRecorder(stream);
+    const stream = await navigator.mediaDevices.getUserMedia({ audio: AS_IT_IS });
+    const recorder = new MediaRecorder(stream, { audioBitsPerSecond: BITS });
     const parts = [];
     recorder.addEventListener("dataavailable", (event) => parts.push(event.data));
     const stopped = new Promise((resolve) => { recorder.addEventListener("stop", resolve, { once: true }); });
     recorder.start();
     button.disabled = true;
+    button.style.minWidth = `${button.offsetWidth}px`; // what stands beside it stays in place
     for (let left = RECORDED; left > 0; left -= 1) {
       button.textContent = `${left} s`;
       await new Promise((resolve) => { setTimeout(resolve, 1000); });

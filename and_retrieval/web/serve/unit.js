@@ -5,6 +5,7 @@ import { get, hasToken, send, unitPath } from "./api.js";
 import { histogram, profile, tuningCurve } from "./charts.js";
 import { clipList } from "./clips.js";
 import { badge, count, el, failed, figure, fixed, KIND_WORDS, percent, track, waiting } from "./elements.js";
+import { listBoxes } from "./lists.js";
 import { scaleBox } from "./scale.js";
 
 const FIRST = 6; // clips shown at once
@@ -80,7 +81,10 @@ function ownWords(unit, { unit: name, run }) {
     status.textContent = await save(unit, run, name, { label: label.value, note: note.value }) ? "Saved" : "";
   } }, el("label", { class: "field" }, el("span", {}, "Your label"), label), el("label", { class: "field" }, el("span", {}, "Your note"), note),
   el("div", { class: "buttons" }, el("button", { disabled: !hasToken() }, "Save"), status));
-  const box = el("details", { open: Boolean(unit.note?.label || unit.note?.note) }, el("summary", {}, "Your label and note"), form);
+  const lists = el("fieldset", { class: "buttons in-lists" });
+  const draw = async () => lists.replaceChildren(el("legend", {}, "Lists"), ...await listBoxes(run, Object.assign(unit, { name }), draw));
+  const box = el("details", { open: Boolean(unit.note?.label || unit.note?.note || unit.lists.length), ontoggle: () => { if (box.open) draw(); } },
+    el("summary", {}, "Your label, note and lists"), form, lists);
   if (unit.note?.earlier) form.prepend(el("p", { class: "note" }, "This was written of an earlier recording of this run; its unit may have been another."));
   return box;
 }
@@ -102,22 +106,38 @@ async function save(unit, run, name, changes, star = null) {
   }
 }
 
+// The score of a measured label is a rank correlation, that of others is on the scale of the run.
+const isMeasured = (label) => label.evidence === "measured";
+const SOURCES = { captions: "by captions", both: "by both", measured: "measured" };
+
 function labels(unit) {
   if (!unit.labels.length) return el("p", { class: "muted" }, "No label.");
-  const best = Math.max(...unit.labels.map((label) => label.score), 1e-9);
+  const best = Math.max(...unit.labels.filter((label) => !isMeasured(label)).map((label) => label.score), 1e-9);
   return section("Labels", el("ol", { class: "bars" }, unit.labels.map((label) => el("li", {}, el("a", {
     class: "bar-link", title: "Units for this label", href: addressWith({ view: "units", q: [label.concept], minus: [], like: [], unit: "", words: "", lasso: "" }),
-  }, el("span", { class: "name" }, label.concept, label.evidence === "audio" ? null : el("span", { class: "source" }, `by ${label.evidence}`)),
-  el("span", { class: "value" }, figure(label.score)), track(label.score / best))))),
+  }, el("span", { class: "name" }, label.concept, SOURCES[label.evidence] && el("span", { class: "source" }, SOURCES[label.evidence])),
+  el("span", { class: "value" }, figure(label.score)), track(isMeasured(label) ? label.score : label.score / best))))),
   el("p", { class: "buttons" }, el("a", { href: addressWith({ view: "prune", concept: unit.labels[0].concept }) }, `Prune “${unit.labels[0].concept}”`)));
 }
 
 const figures = (test) => `On ${count(test.clips, "unseen clip")}: correlation ${fixed(test.correlation)} (random label ${fixed(test.random_correlation)}, `
   + `best of ten ${fixed(test.best_correlation)}), AUPRC ${fixed(test.auprc)} (base rate ${fixed(test.base_rate)}), `
-  + `q ${test.q_value < 0.001 ? "< 0.001" : test.q_value.toFixed(3)}.`;
+  + `${chance(test.q_value)}.`;
+
+const chance = (q) => `q ${q < 0.001 ? "< 0.001" : q.toFixed(3)}`;
+
+const FOLLOWS = new Map([
+  [true, "the concept is there when the unit fires"],
+  [false, "the concept is there at other times than those at which the unit fires"],
+  [null, "it is not shown that the concept is there just when the unit fires"],
+]);
+
+const overTime = (test) => `Within ${count(test.clips, "clip")}: ${FOLLOWS.get(test.follows)} `
+  + `(score ${fixed(test.score)} of 1, chance 0, ${chance(test.q_value)}).`;
 
 function test(unit) {
   const lines = [unit.faithfulness && figures(unit.faithfulness), unit.caption_faithfulness && `By their captions. ${figures(unit.caption_faithfulness)}`,
+    unit.over_time && overTime(unit.over_time),
     unit.polysemanticity === null || unit.polysemanticity === undefined ? null
       : `Polysemanticity ${fixed(unit.polysemanticity)}${unit.chance === null ? "" : ` (random clips ${fixed(unit.chance)})`}.`].filter(Boolean);
   return lines.length ? section("Tests, with chance", ...lines.map((line) => el("p", { class: "muted" }, line))) : null;
@@ -146,7 +166,7 @@ function curves(unit) {
     unit.activations && histogram(unit.activations),
     ...drawn.map((tuning) => tuningCurve(tuning, unit.axes[tuning.quality])),
     unit.profile?.length ? profile(unit.profile) : null,
-    unit.acoustics && el("p", {}, unit.acoustics),
+    unit.acoustics && el("p", { class: "muted" }, unit.acoustics.replaceAll(/ -(?=\d)/g, " −")),
   ].filter(Boolean);
   return parts.length ? section("Measured", el("div", { class: "charts" }, parts)) : null;
 }

@@ -4,22 +4,28 @@ import { asks, go, state } from "./address.js";
 import { get } from "./api.js";
 import { sparkline } from "./charts.js";
 import { byId, count, el, failed, fixed, frame, KINDS, options, waiting } from "./elements.js";
+import { listBar, readLists } from "./lists.js";
 import { clipResults, labelOf, unitName, verdict } from "./results.js";
 import { showUnit } from "./unit.js";
 
 const ROW = 60; // pixels
 const PAGE = 100;
+const STARRED = "starred";
+const LIST = "list:";
 const MATCHES = 1000; // of a query that the server pages through
 const TALLEST = 15_000_000; // pixels that browsers draw; beyond it rows are reached through filters
 const SORTS = [["", "Clearest first"], ["unit", "Layer and unit"], ["score", "Label score"], ["faithfulness", "Faithfulness"],
   ["-polysemanticity", "Most alike clips"], ["polysemanticity", "Most varied clips"]];
-const FILTERS = ["run", "q", "minus", "like", "layer", "reliable", "kind", "words", "starred", "sort", "lasso"];
+const FILTERS = ["run", "q", "minus", "like", "layer", "reliable", "kind", "words", "starred", "list", "sort", "lasso"];
 
 let shown = "";
 let pages = new Map();
 let total = 0;
 let active = 0;
 let asked = null;
+let chosen = new Set(); // units that are ticked
+let ticked = 0; // the row that was ticked last
+let news = ""; // what the last change of a list came to
 
 export async function unitsView(now, { run, again }) {
   if (now.for === "clips" && asks(now)) {
@@ -58,6 +64,8 @@ function layOut(now, run) {
   let typing = 0;
   const words = el("input", { type: "search", "data-filter": "words", value: now.words, placeholder: "in labels and sentences", maxlength: 200,
     oninput: () => { clearTimeout(typing); typing = setTimeout(() => go({ words: words.value, scroll: "" }, { replace: true }), 200); } });
+  const kept = el("select", { id: "kept", onchange: () => go({
+    starred: kept.value === STARRED ? "true" : "", list: kept.value.startsWith(LIST) ? kept.value.slice(LIST.length) : "", scroll: "" }) });
   frame(el("h1", { class: "sr" }, "Units"), el("div", { id: "split", class: "split" },
     el("section", { class: "list", "aria-label": "Units" },
       el("div", { class: "filters" },
@@ -65,13 +73,54 @@ function layOut(now, run) {
         field("Layer", select("layer", [["", "all"], ...run.layers.map(({ name, units }) => [name, `${name} (${units})`])])),
         field("Explained by", select("kind", [["", "anything"], ...Object.entries(KINDS)])),
         field("Label", select("reliable", [["", "any"], ["holds", "holds"], ["fails", "fails"], ["untested", "untested"]])),
-        field("Notes", select("starred", [["", "all units"], ["true", "with a star or note"]])),
+        field("Kept", kept),
         field("Order", select("sort", SORTS))),
       el("p", { id: "count", class: "muted", role: "status" }),
+      el("div", { id: "list-bar", class: "buttons small" }),
       el("div", { id: "said" }),
-      el("div", { id: "rows", class: "rows", role: "listbox", tabindex: "0", "aria-label": "Units", onscroll: drawRows, onkeydown: stepped },
+      el("div", { class: "row-heads", "aria-hidden": "true" }, el("span", {}, "unit"), el("span", {}, "explained by"), el("span", { class: "row-spark" }, "tuning"), el("span", { class: "row-figure" }, "")),
+      el("div", { id: "rows", class: "rows", role: "listbox", "aria-multiselectable": "true", tabindex: "0", "aria-label": "Units", onscroll: drawRows, onkeydown: stepped },
         el("div", { id: "space", role: "presentation" }))),
     el("section", { id: "unit", class: "unit", "aria-label": "Unit", tabindex: "-1" })));
+}
+
+// What was kept of units: the choices of the filter, read anew after each change.
+async function drawKept(now) {
+  const lists = await readLists(now.run).catch(() => []);
+  const select = byId("kept");
+  if (!select) return;
+  options(select, [["", "all units"], [STARRED, "star, label or note"], ...lists.map(({ name, units }) => [LIST + name, `list: ${name} (${units})`])],
+    now.list ? LIST + now.list : now.starred ? STARRED : "");
+}
+
+function drawBar() {
+  const now = state();
+  const bar = byId("list-bar");
+  if (!bar) return;
+  const shown = Object.fromEntries(FILTERS.filter((name) => name !== "sort").map((name) => [name, now[name]]));
+  const matches = asks(now) && total === MATCHES;
+  const of = matches ? `The ${total.toLocaleString("en")} best matches` : count(total, "unit");
+  byId("count").textContent = [total ? of : "", chosen.size ? `${chosen.size.toLocaleString("en")} chosen` : "", news].filter(Boolean).join(" · ");
+  document.querySelector(".row-heads").hidden = !total;
+  document.querySelector(".row-heads .row-figure").textContent = asks(now) ? "match" : "faithful";
+  bar.replaceChildren(...(total || now.list ? listBar({ run: now.run, shown, total, chosen, done: listChanged, failed: (error) => byId("said").replaceChildren(failed(error)) }) : []));
+}
+
+// After a change of lists: `list` is the one to show now, if it was renamed or deleted.
+function listChanged(said, list = state().list) {
+  if (list !== state().list) go({ list }, { replace: true });
+  else if (list) restart(state());
+  else {
+    chosen = new Set();
+    drawKept(state());
+  }
+  news = said; // what is drawn anew begins without any
+  markChosen();
+}
+
+function markChosen() {
+  for (const node of byId("space").children) node.setAttribute("aria-selected", String(chosen.has(node.dataset.unit)));
+  drawBar();
 }
 
 document.addEventListener("step", (event) => { if (byId("rows")) choose(active + event.detail); });
@@ -84,8 +133,11 @@ async function restart(now) {
   asked?.abort();
   asked = new AbortController();
   pages = new Map();
+  chosen = new Set();
+  news = "";
   active = 0;
   byId("rows").scrollTop = 0;
+  drawKept(now);
   await fetchPage(0);
 }
 
@@ -101,7 +153,7 @@ async function fetchPage(page) {
   } catch (error) {
     if (error.name === "AbortError" || !byId("rows")) return;
     total = 0;
-    byId("count").textContent = "";
+    drawBar();
     byId("said").replaceChildren(failed(error));
     drawRows();
     return;
@@ -111,7 +163,7 @@ async function fetchPage(page) {
   if (page === 0) {
     ({ total } = answer);
     byId("space").style.height = `${Math.min(TALLEST, total * ROW)}px`;
-    byId("count").textContent = !total ? "" : asks(now) && total === MATCHES ? `The ${total.toLocaleString("en")} best matches` : count(total, "unit");
+    drawBar();
     byId("said").replaceChildren(...[verdict(answer), total ? null : el("p", { class: "none" }, emptyWords(now))].filter(Boolean));
   }
   drawRows();
@@ -119,6 +171,7 @@ async function fetchPage(page) {
 }
 
 function emptyWords(now) {
+  if (now.list) return "No unit of this list is in this run and passes the filters. Add units from the table, the map, or a unit's page.";
   if (now.starred) return "No unit has a star, a label or a note of yours yet. Open a unit and star it.";
   return "No unit passes these filters. Loosen one of them.";
 }
@@ -145,18 +198,21 @@ function drawRows() {
 
 function unitRow(place, unit) {
   const node = el("div", { class: "row", role: "option", id: `row-${place}`, "data-place": place, "data-unit": unit ? unitName(unit) : "",
-    "aria-posinset": place + 1, "aria-setsize": total, "aria-selected": "false", onclick: () => choose(place) });
+    "aria-posinset": place + 1, "aria-setsize": total, "aria-selected": String(Boolean(unit) && chosen.has(unitName(unit))), onclick: (event) => {
+      if (event.target.closest(".row-tick")) tick(place, event.shiftKey);
+      else choose(place);
+    } });
   node.style.top = `${place * ROW}px`;
   if (!unit) return node;
   const label = labelOf(unit);
   const kind = unit.label_kind ?? "none";
   node.append(
+    el("span", { class: "row-tick", title: "Choose, to add to a list (x)" }),
     el("span", { class: "row-star", "aria-hidden": unit.note?.star ? null : "true" }, unit.note?.star ? "★" : ""),
     el("span", { class: "row-main" },
       el("b", { class: label ? "" : "muted" }, label ?? "no label"),
       el("span", { class: "muted row-place" }, el("span", {}, unit.layer), `:${unit.unit}`)),
-    el("span", { class: `dot-kind kind-${kind}` }, KINDS[kind]),
-    el("span", { class: `row-verdict ${unit.verdict}` }, { holds: "holds", fails: "fails", untested: "untested" }[unit.verdict]),
+    el("span", { class: "row-facts" }, el("span", { class: `dot-kind kind-${kind}` }, KINDS[kind]), el("span", { class: `row-verdict ${unit.verdict}` }, unit.verdict)),
     unit.tuning ? el("span", { class: "row-spark", title: `${unit.tuning.quality}: ${unit.tuning.shape}` }, sparkline(unit.tuning.means)) : el("span", { class: "row-spark" }),
     el("span", { class: "row-figure" }, unit.z === null ? fixed(unit.faithfulness) : `z ${fixed(unit.z, 1)}`));
   return node;
@@ -173,6 +229,22 @@ function stepped(event) {
   event.preventDefault();
   event.stopPropagation();
 }
+
+// Chooses a row, or no longer; with `range` all rows from the one before. Rows that were never loaded are left out.
+function tick(place, range = false) {
+  const at = (row) => pages.get(Math.floor(row / PAGE))?.[row % PAGE];
+  if (!at(place)) return;
+  const on = !chosen.has(unitName(at(place)));
+  const [first, last] = range ? [Math.min(ticked, place), Math.max(ticked, place)] : [place, place];
+  for (let row = first; row <= last; row += 1) {
+    if (at(row)) chosen[on ? "add" : "delete"](unitName(at(row)));
+  }
+  ticked = place;
+  news = "";
+  markChosen();
+}
+
+document.addEventListener("tick", () => { if (byId("rows")) tick(active); });
 
 let opening = 0;
 
@@ -206,10 +278,13 @@ function markActive(name) {
 
 function setActive() {
   const rows = byId("rows");
+  const opened = state().unit;
   for (const node of rows.querySelectorAll(".row")) {
     const on = Number(node.dataset.place) === active;
     node.classList.toggle("active", on);
-    node.setAttribute("aria-selected", String(on));
+    node.classList.toggle("open", node.dataset.unit === opened);
+    if (on) node.setAttribute("aria-current", "true");
+    else node.removeAttribute("aria-current");
     if (on) rows.setAttribute("aria-activedescendant", node.id);
   }
 }

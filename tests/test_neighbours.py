@@ -1,0 +1,294 @@
+"""Stores of vectors held against brute force: one suite over all of them."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+from command_line import Answer
+from embedders import FakeEmbedder
+from planting import recorded_layer, recording_manifest
+from sounds import WriteSound, tone
+
+from and_retrieval import ClipIndex, faiss_index
+from and_retrieval.cli import main
+from and_retrieval.errors import ChecksumError, DamagedError
+from and_retrieval.faiss_index import Finder, brute_force, build, search
+from and_retrieval.neighbours import STORES, temporary_store
+from and_retrieval.recording.manifest import EVIDENCE, RecordingManifest
+from and_retrieval.recording.recording import Recording
+from and_retrieval.recording.unit_index import FILE, LISTS, load_unit_index
+from and_retrieval.search.search import Filters, search_neurons
+from and_retrieval.store import Writer
+from and_retrieval.types import Floats
+
+HERE = Path(__file__).parent
+COUNT = 20_000
+
+
+def clustered(n: int, dim: int = 160, seed: int = 0) -> Floats:
+    """Unit vectors around 300 centres whose variance decays over the dimensions, as neuron vectors' does."""
+    scale = 0.97 ** np.arange(dim)
+    centres = np.random.default_rng(9).standard_normal((300, dim)) * scale
+    random = np.random.default_rng(seed)
+    rows = centres[random.integers(300, size=n)] + 0.5 * random.standard_normal((n, dim)) * scale
+    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+
+
+class Made(NamedTuple):
+    """A store of `COUNT` vectors, and the vectors."""
+
+    name: str
+    path: Path
+    finder: Finder
+    vectors: Floats
+
+
+@pytest.fixture(scope="module", params=STORES, name="made")
+def _made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Made:
+    if request.param == "lance":
+        pytest.importorskip("lance")
+    store = STORES[request.param]
+    path = tmp_path_factory.mktemp("store") / f"x{store.file}"
+    path.touch()  # as scratch files are
+    vectors = clustered(COUNT)
+    store.write(vectors, path)
+    return Made(request.param, path, store.open(path), vectors)
+
+
+class TestEveryStore:
+    def test_nearly_all_is_found_and_scores_are_exact(self, made: Made) -> None:
+        queries = clustered(60, seed=1)
+        index = build(made.vectors)
+        assert made.finder.count == COUNT
+        for k, among in ((10, None), (100, None), (10, np.arange(COUNT) % 3 != 0)):
+            scores, rows = search(index, queries, k, among, made.finder)
+            expected, best = brute_force(made.vectors, queries, k, among)
+            recall = np.mean([np.isin(a, b).mean() for a, b in zip(rows, best, strict=True)])
+            assert recall >= 0.99
+            np.testing.assert_allclose(
+                np.einsum("qd,qkd->qk", queries, made.vectors[rows]), scores, atol=1e-5
+            )
+            assert (np.diff(scores, axis=1) <= 0).all()
+            assert (scores.dtype, rows.dtype) == (np.float32, np.int64)
+            assert scores.sum() <= expected.sum() + 1e-2
+            if among is not None:
+                assert among[rows].all()
+
+    def test_scores_do_not_depend_on_the_store(self, made: Made) -> None:
+        """To the bit: those of a search that compares all vectors."""
+        index = build(made.vectors)
+        for query in clustered(20, seed=2):
+            scores, rows = search(index, query[None], 30, finder=made.finder)
+            every, order = search(index, query[None], COUNT)
+            place = np.argsort(order[0])[rows[0]]
+            np.testing.assert_array_equal(scores[0], every[0][place])
+
+    def test_a_filter_that_leaves_few_is_exact(self, made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+        queries, index = clustered(5, seed=1), build(made.vectors)
+        among = np.zeros(COUNT, bool)
+        among[7::2_000] = True
+        for scanned in (0, faiss_index.SCANNED):  # by the store, and one by one
+            monkeypatch.setattr(faiss_index, "SCANNED", scanned)
+            scores, rows = search(index, queries, 15, among, made.finder)
+            assert rows.shape == (5, 10)
+            np.testing.assert_array_equal(rows, brute_force(made.vectors, queries, 15, among)[1])
+            assert (np.diff(scores, axis=1) <= 0).all()
+
+    def test_more_than_the_lists_hold(self, made: Made) -> None:
+        queries, index = clustered(2, seed=1), build(made.vectors)
+        rows = search(index, queries, COUNT - 3, finder=made.finder)[1]
+        assert all(len(set(row)) == COUNT - 3 for row in rows.tolist())
+
+    def test_a_store_that_finds_too_few_is_not_believed(self, made: Made) -> None:
+        class Poor:
+            count = COUNT
+
+            def near(self, queries: Floats, k: int, among: Any) -> Any:
+                rows = made.finder.near(queries, k, among)
+                return np.where(np.arange(rows.shape[1]) < k - 1, rows, -1)
+
+        queries = clustered(3, seed=1)
+        _, rows = search(build(made.vectors), queries, 10, finder=Poor())
+        np.testing.assert_array_equal(rows, brute_force(made.vectors, queries, 10)[1])
+
+    @pytest.mark.parametrize("dim", [3, 17])
+    def test_few_dimensions(self, made: Made, dim: int) -> None:
+        vectors = clustered(1_000, dim)
+        with temporary_store(made.name, vectors) as finder:
+            rows = search(build(vectors), vectors[:50], 5, finder=finder)[1]
+        found = [
+            np.isin(a, b).mean() for a, b in zip(rows, brute_force(vectors, vectors[:50], 5)[1], strict=True)
+        ]
+        assert np.mean(found) >= 0.98
+
+    def test_units_without_a_vector_score_zero(self, made: Made) -> None:
+        vectors = clustered(1_000)
+        vectors[300:] = 0
+        with temporary_store(made.name, vectors) as finder:
+            scores, rows = search(build(vectors), vectors[:1], 320, finder=finder)
+        assert rows[0, 0] == 0
+        np.testing.assert_array_equal(scores[0][rows[0] >= 300], 0)
+
+    def test_the_mean_is_not_taken_off(self, made: Made) -> None:
+        """FAISS's own PCA does, which ranks vectors that share a direction differently from their inner products."""
+        shared = np.full(200, 3.0)
+        rows = clustered(COUNT, dim=200) + 0.2 * shared / np.linalg.norm(shared)
+        vectors = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+        queries = clustered(40, dim=200, seed=1)
+        with temporary_store(made.name, vectors) as finder:
+            nearest = search(build(vectors), queries, 10, finder=finder)[1]
+        best = brute_force(vectors, queries, 10)[1]
+        assert np.mean([np.isin(a, b).mean() for a, b in zip(nearest, best, strict=True)]) >= 0.97
+
+    def test_what_is_none(self, made: Made, tmp_path: Path) -> None:
+        store = STORES[made.name]
+        for number, content in enumerate((b"", b"not a store", b"IxPT" + bytes(10))):
+            path = tmp_path / f"{number}{store.file}"
+            path.write_bytes(content)
+            with pytest.raises(DamagedError, match="make it again"):
+                store.open(path)
+        (tmp_path / "empty").mkdir()
+        with pytest.raises(DamagedError, match="make it again"):
+            store.open(tmp_path / "nothing")
+
+
+class TestFaissLists:
+    def test_the_file_is_what_faiss_writes(self, tmp_path: Path) -> None:
+        import faiss
+
+        vectors = clustered(5_000)
+        STORES["faiss"].write(vectors, tmp_path / "mine")
+        index = STORES["faiss"].open(tmp_path / "mine").index
+        again = faiss.read_index(str(tmp_path / "mine"))  # loaded, not mapped
+        inverted = faiss.downcast_index(again.index)
+        inverted.reset()
+        again.ntotal = 0
+        again.add(vectors)
+        faiss.write_index(again, str(tmp_path / "its"))
+        assert (tmp_path / "mine").read_bytes() == (tmp_path / "its").read_bytes()
+        assert index.ntotal == 5_000
+
+    def test_the_same_vectors_give_the_same_bytes(self, tmp_path: Path) -> None:
+        import faiss
+
+        vectors, threads = clustered(3_000), faiss.omp_get_max_threads()
+        try:
+            for number in (1, 2):
+                faiss.omp_set_num_threads(number)
+                STORES["faiss"].write(vectors, tmp_path / str(number))
+        finally:
+            faiss.omp_set_num_threads(threads)
+        assert (tmp_path / "1").read_bytes() == (tmp_path / "2").read_bytes()
+
+
+class TestRuns:
+    """Units of a run, in a store."""
+
+    UNITS = 4_000
+
+    @pytest.fixture
+    def index(self, tmp_path: Path, write_sound: WriteSound, home: Path) -> ClipIndex:
+        for number in range(6):
+            write_sound(f"sounds/{number}.wav", tone(200 + 80 * number, 0.5, 8_000), 8_000)
+        return ClipIndex.build(tmp_path / "sounds", FakeEmbedder(), home / "s")
+
+    def files(self, vectors: Floats, store: str | None) -> Iterator[tuple[str, Writer | str]]:
+        units = build(vectors)
+        yield FILE, lambda path: faiss_index.save(units, path)
+        yield EVIDENCE, "stands in"
+        if store is not None:
+            yield LISTS + STORES[store].file, lambda path: STORES[store].write(vectors, path)
+
+    def stored(self, index: ClipIndex, store: str | None, run: str) -> Recording:
+        vectors = clustered(self.UNITS, index.dim)
+        manifest = recording_manifest(
+            [recorded_layer("a", 3_000), recorded_layer("b", 1_000)],
+            index_clips=len(index.clips),
+            index_digest=index.digest(),
+        )
+        manifest = replace(manifest, settings=replace(manifest.settings, store=store or "faiss"))
+        folder = index.folder.run(run)
+        folder.commit(dict(self.files(vectors, store)), manifest)
+        return Recording.open(folder, index)
+
+    def test_search_answers_alike(
+        self, index: ClipIndex, made: Made, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(faiss_index, "SCANNED", 100)
+        run, plain = self.stored(index, made.name, "run"), self.stored(index, None, "plain")
+        assert run.unit_index.finder is not None
+        assert plain.unit_index.finder is None
+        for query in ("dog", ["rain", "-wind"]):
+            for filters in (Filters(), Filters(layers=("a",))):
+                mine, other = (search_neurons(one, query, 5, filters) for one in (run, plain))
+                assert mine == other
+
+    def test_damage_is_noticed_and_what_was_before_goes(self, index: ClipIndex, made: Made) -> None:
+        run = self.stored(index, made.name, "run")
+        path = run.stored.file(LISTS + STORES[made.name].file)
+        del run
+        again = self.stored(index, made.name, "run")
+        names = {p.name.partition("-")[0] for p in again.folder.path.iterdir()}
+        assert names == {"manifest.json", "unit_index", "evidence", "unit_lists"}
+        assert len(list(again.folder.path.iterdir())) == 4
+        path = again.stored.file(LISTS + STORES[made.name].file)
+        file = path if path.is_file() else max(path.rglob("*.lance"), key=lambda p: p.stat().st_size)
+        content = bytearray(file.read_bytes())
+        content[len(content) // 2] ^= 1
+        file.write_bytes(content)
+        with pytest.raises(ChecksumError, match="was changed; make the recording again"):
+            _ = Recording.open(again.folder, index).unit_index
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+        with pytest.raises(ChecksumError, match="is missing"):
+            _ = Recording.open(again.folder, index).unit_index
+
+    def test_a_store_of_other_units_is_refused(self, index: ClipIndex, made: Made) -> None:
+        run = self.stored(index, made.name, "run")
+        few = clustered(600, index.dim)
+        files = dict(self.files(clustered(self.UNITS, index.dim), None))
+        files[LISTS + STORES[made.name].file] = lambda path: STORES[made.name].write(few, path)
+        run.folder.commit(files, run.manifest)
+        with pytest.raises(DamagedError, match="it holds 600 units"):
+            load_unit_index(run.folder.open(RecordingManifest))
+
+    def test_while_a_state_is_read_its_store_stays(self, index: ClipIndex, made: Made) -> None:
+        run = self.stored(index, made.name, "run")
+        path = run.stored.file(LISTS + STORES[made.name].file)
+        run.folder.commit(dict(self.files(clustered(self.UNITS, index.dim), None)), run.manifest)
+        assert path.exists()
+        assert len(run.unit_index.search(clustered(1, index.dim)[0], 3)) == 3
+
+
+def test_the_command_line(
+    tmp_path: Path,
+    write_sound: WriteSound,
+    home: Path,
+    answer: Answer,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A run that changes its store is not recorded again; the store is made from 50,000 units on, here from 1."""
+    for number in range(6):
+        sound = tone(200 + 80 * number, 0.5, 8_000, 0.1 + 0.1 * number)
+        write_sound(f"sounds/{number}.wav", sound, 8_000)
+    ClipIndex.build(tmp_path / "sounds", FakeEmbedder(), home / "s")
+    monkeypatch.setattr(faiss_index, "APPROXIMATE_FROM", 1)
+    command = ["record", "s", "--target", f"{HERE / 'targets/deep.py'}:wide", "--run", "r", "--device", "cpu"]
+    for name in STORES:
+        if name == "lance":
+            pytest.importorskip("lance")
+        result = answer(*command, "--store", name)
+        assert result["resumed"] == (0 if name == "faiss" else result["shards"])
+        endings = {path.suffix for path in (home / "s/runs/r").glob("unit_lists-*")}
+        assert endings == {STORES[name].file}
+    assert main([*command, "--store", "other"]) == 2
+    assert "unknown store 'other'; known: faiss, lance" in capsys.readouterr().err
+    monkeypatch.setattr("and_retrieval.neighbours.find_spec", lambda _: None)
+    assert main([*command, "--store", "lance"]) == 2
+    assert "pip install 'and-retrieval[lance]'" in capsys.readouterr().err

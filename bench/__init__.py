@@ -47,6 +47,8 @@ SUITES = (
     "search",
     "serve",
     "speed",
+    "overhead",
+    "cost",
     "topk",
 )
 

@@ -258,6 +258,16 @@ def write_bytes(path: Path, content: bytes) -> Path:
     return path
 
 
+def forget_oldest(folder: Path, most: int) -> None:
+    """Remove the files that were used longest ago, beyond `most` bytes in all, and what killed processes left."""
+    files = sorted(((path.stat(), path) for path in folder.iterdir()), key=lambda file: -file[0].st_mtime)
+    total = 0
+    for state, path in files:
+        total += state.st_size
+        if total > most or is_abandoned(path):
+            path.unlink(missing_ok=True)
+
+
 def sort_header(path: Path) -> None:
     """Rewrite the header of a safetensors file with its entries in order; what it says stays the same."""
     with path.open("r+b") as stream:

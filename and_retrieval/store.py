@@ -38,7 +38,7 @@ from .files import (
     write_text,
 )
 
-FORMAT = 3
+FORMAT = 4
 HOME_VARIABLE = "AND_RETRIEVAL_HOME"
 DEFAULT_HOME = "index"
 MANIFEST = "manifest.json"

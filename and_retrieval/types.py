@@ -335,6 +335,25 @@ class UnitFaithfulness:
     reliable: bool
 
 
+@dataclass(frozen=True, slots=True)
+class OverTime:
+    """Whether a unit's first label is there when the unit fires, see `explanation.over_time`.
+
+    Attributes:
+        clips: Number of held-out clips in which the unit fires and the concept changes over time.
+        score: 1 if the concept is nearest at every peak of the unit, 0 by chance, below 0 if it is nearer at other
+            times of the same clips.
+        q_value: False discovery rate of the two-sided permutation test over the layer's units, 0..1.
+        follows: Whether the concept is nearer when the unit fires than at other times (True) or farther (False); None
+            if neither could be shown.
+    """
+
+    clips: int
+    score: float
+    q_value: float
+    follows: bool | None
+
+
 def reliability(test: UnitFaithfulness | None) -> Reliability:
     """Result of a test: the label `holds` or `fails` on clips it was not made from; without a test it is `untested`."""
     if test is None:
@@ -419,9 +438,13 @@ class Explanation:
             `acoustic`, and the strongest of them comes second where it is `both`.
         faithfulness: Test of the first label on held-out clips, by the source that labels were made from (sound
             by default), or by the measured quality. None if there is no label, or too few clips to test it on.
-        reliable: Whether the first label passed this test.
+        reliable: Whether the first label passed this test, and is not nearer at other times than those at which the
+            unit fires.
         kind: What explains the unit best, see `explanation.kinds`: a concept (`concept`), qualities of the sound
             (`acoustic`), or each as well as the other (`both`); None if nothing does, or it was not tested.
+        over_time: Test of whether the first label's concept is there when the unit fires, within held-out clips. None
+            if the layer has no time axis, the index no moments, the label is measured, or too few clips change over
+            time.
         caption_faithfulness: Test of the same label by the captions of the held-out clips: a second opinion if the
             label came from sound. None if the clips have no captions, or the label is measured.
         acoustics: Measured qualities that the unit's activation follows, in words, or None.
@@ -446,6 +469,7 @@ class Explanation:
     faithfulness: UnitFaithfulness | None = None
     reliable: Reliability = "untested"
     kind: Kind | None = None
+    over_time: OverTime | None = None
     caption_faithfulness: UnitFaithfulness | None = None
     acoustics: str | None = None
     preferences: tuple[Preference, ...] = ()

@@ -33,7 +33,7 @@ from and_retrieval.numerics import centred
 from and_retrieval.recording.recording import Recording
 from and_retrieval.recording.unit_index import neuron_vectors
 from and_retrieval.run import record
-from and_retrieval.search.thresholds import Thresholds, best_z, thresholds
+from and_retrieval.search.thresholds import Thresholds, best_z, made_up_words, thresholds
 from and_retrieval.targets import load_target
 from and_retrieval.types import Embedder, Floats
 from bench import Announce, Figures, markdown, nameless
@@ -171,7 +171,7 @@ def heard_row(recorded: Recording, space: Space, chosen: str) -> dict[str, Any]:
     classes = classes_of(index.clips, recorded.name)
     units = np.concatenate([neuron_vectors(layer, index.vectors()) for layer in recorded.layers])
     texts, clips = centred_background(index), clip_directions(index)
-    needs = thresholds(units, texts, clips[recorded.seen_rows])
+    needs = thresholds(units, texts, clips[recorded.seen_rows], made_up_words(index))
     names = own_names(classes).names
     class_directions = concept_directions(index, names)
     truth = np.array([classes.index(clip.label or "") for clip in index.clips])
@@ -189,6 +189,8 @@ def heard_row(recorded: Recording, space: Space, chosen: str) -> dict[str, Any]:
         "zero-shot": float(((clips @ class_directions.T).argmax(axis=1) == truth).mean()),
         "chance": 1 / len(classes),
         "z needed": needs.text,
+        "made-up": needs.made_up,
+        "tells": needs.tells,
         "found": float((there >= needs.text).mean()),
         "absent": float((none >= needs.text).mean()),
         "nonsense": float((nonsense >= needs.text).mean()),

@@ -3,9 +3,10 @@
 YAMNet is recorded on the source. Of queries for its classes, by name and by held-out clips, some unit should listen;
 for sounds that the source does not hold, and for words that are no sound, none should. `heard` is the share of
 queries for which any of the ten units found listens, at the package's thresholds and around them; `auc` the area
-under the ROC curve of the largest z, 0.5 by chance. Beside it stands the share of the background's own texts (the
-names of AudioSet) that are heard: of names drawn without regard to what the source holds. Absent sounds and
-words are listed in `absent.csv`; a class that the embedder cannot hear counts as a miss, too.
+under the ROC curve of the largest z, 0.5 by chance. The same is asked of the clips in place of units. Beside it stands
+the share of the background's own texts (the names of AudioSet) that are heard: of names drawn without regard to what
+the source holds. Absent sounds and words are listed in `absent.csv`; a class that the embedder cannot hear counts as a
+miss, too.
 
 How terms are joined is judged by the ten units found first: the mean area under the ROC curve of their activations on
 held-out clips. For `A and B` it is the lesser of A's and B's, both against the clips of neither; for `A without B`
@@ -35,7 +36,12 @@ from and_retrieval.numerics import centred
 from and_retrieval.recording.activations import HELD_OUT
 from and_retrieval.recording.recording import Recording
 from and_retrieval.run import record
-from and_retrieval.search.thresholds import run_thresholds, unit_deviations
+from and_retrieval.search.thresholds import (
+    clip_deviations,
+    index_thresholds,
+    run_thresholds,
+    unit_deviations,
+)
 from and_retrieval.targets import load_target
 from and_retrieval.types import Floats
 from bench import Announce, Figures, markdown
@@ -72,15 +78,19 @@ def run(
     held = index.vectors()[recorded.held_out_rows]
     needs, of_clips = run_thresholds(recorded), clip_centre(index)
     asked = {
-        "texts: classes": (concept_directions(index, names), needs.text),
-        "texts: absent": (concept_directions(index, texts["text"]), needs.text),
-        "texts: nonsense": (concept_directions(index, texts["nonsense"]), needs.text),
-        "texts: background": (centred_background(index), needs.text),
-        "sounds: held-out clips": (centred(held, of_clips), needs.sound),
+        "classes": concept_directions(index, names),
+        "absent": concept_directions(index, texts["text"]),
+        "nonsense": concept_directions(index, texts["nonsense"]),
+        "background": centred_background(index),
     }
+    sounds = {"held-out clips": centred(held, of_clips)}
     if absent is not None:
-        asked["sounds: absent"] = (centred(absent, of_clips), needs.sound)
-    best = {name: best_share(recorded, vectors, needs) for name, (vectors, needs) in asked.items()}
+        sounds["absent"] = centred(absent, of_clips)
+    best = {
+        **{f"texts: {name}": best_share(recorded, of, needs.text) for name, of in asked.items()},
+        **{f"sounds: {name}": best_share(recorded, of, needs.sound) for name, of in sounds.items()},
+        **{f"clips by texts: {name}": best_clip_share(index, of) for name, of in asked.items()},
+    }
     return {
         "settings": {
             **embedder_of(index), "set": set, "seed": seed,
@@ -102,6 +112,13 @@ def best_share(run: Recording, vectors: Floats, needs: float) -> Floats:
         z = unit_deviations(run.unit_index.vectors(rows), vector[None], texts)
         shares.append(float(z.max()) / needs)
     return np.array(shares, np.float32)
+
+
+def best_clip_share(index: ClipIndex, vectors: Floats) -> Floats:
+    """The same of the clips of an index in place of units, all of which are looked at."""
+    z = clip_deviations(index, vectors, np.arange(len(index.clips)))
+    shares: Floats = z.max(axis=0) / np.float32(index_thresholds(index).text)
+    return shares
 
 
 def heard_figures(shares: Floats, name: str, best: dict[str, Floats]) -> dict[str, Any]:

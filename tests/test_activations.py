@@ -16,12 +16,13 @@ from safetensors.numpy import load_file
 from and_retrieval.errors import InputError
 from and_retrieval.recording.activations import (
     HELD_OUT,
+    LATEST,
+    LEAST_HELD_OUT,
+    PARTS,
     SEEN,
     new_activations,
     open_activations,
 )
-
-PARTS = (SEEN, HELD_OUT)
 
 
 def fill(path: Path, units: list[int], seen: int, held_out: int) -> dict[str, np.ndarray]:
@@ -30,9 +31,11 @@ def fill(path: Path, units: list[int], seen: int, held_out: int) -> dict[str, np
     wrote = {}
     for number in range(len(units)):
         for sign, part in ((1, SEEN), (-1, HELD_OUT)):
-            layer = made.layer(number, part)
+            layer, peaks = made.layer(number, part), made.peaks(number, part)
             layer[:] = sign * (np.arange(layer.size).reshape(layer.shape) % 1000 + number)
+            peaks[:] = np.arange(peaks.size).reshape(peaks.shape) / 4
             wrote[f"{part}/{number}"] = np.array(layer)
+            wrote[f"{part}_peaks/{number}"] = np.array(peaks)
     return wrote
 
 
@@ -56,6 +59,7 @@ def test_what_is_written_is_read_by_us_and_by_safetensors(
             assert not layer.flags.writeable or not layer.size
             assert layer.flags.c_contiguous
             np.testing.assert_array_equal(layer, wrote[f"{part}/{number}"])
+            np.testing.assert_array_equal(ours.peaks(number, part), wrote[f"{part}_peaks/{number}"])
             np.testing.assert_array_equal(layer, theirs[f"{part}/{number}"])
     with safe_open(path, framework="np") as stored:
         assert stored.get_tensor(f"{SEEN}/0").shape == (seen, units[0])
@@ -95,7 +99,7 @@ def test_a_full_disk_is_noticed_before_anything_is_written(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "posix_fallocate", full)
-    with pytest.raises(InputError, match=r"no room for 4\.0 GB \(No space left on device\); free"):
+    with pytest.raises(InputError, match=r"no room for 4\.4 GB \(No space left on device\); free"):
         new_activations(tmp_path / "a", [1_000], 800_000, 200_000)
 
 
@@ -128,3 +132,19 @@ def test_values_of_any_size_are_kept_as_they_are(tmp_path: Path) -> None:
     made.layer(0, SEEN)[:] = values
     del made
     np.testing.assert_array_equal(open_activations(tmp_path / "a").layer(0, SEEN), values)
+
+
+@pytest.mark.parametrize("held_out", [LEAST_HELD_OUT - 1, LEAST_HELD_OUT])
+def test_peaks_of_seen_clips_are_kept_where_too_few_are_held_out(held_out: int, tmp_path: Path) -> None:
+    made = new_activations(tmp_path / "a", [2], 30, held_out)
+    places, values = np.array([4, 2], np.int32), np.array([[1, 2], [3, 4]], np.float32)
+    late = np.array([[0.5, 1e6], [3.25, 9]], np.float32)
+    for part in PARTS:
+        made.keep(0, part, places, values, late)
+    assert made.layer(0, SEEN)[[4, 2]].tolist() == values.tolist()
+    for part, kept in ((SEEN, held_out < LEAST_HELD_OUT), (HELD_OUT, True)):
+        peaks = made.peaks(0, part)
+        assert len(peaks) == (len(made.layer(0, part)) if kept else 0)
+        if kept:
+            assert peaks[[4, 2]].tolist() == [[0.5, LATEST], [3.25, 9]]
+            assert np.isnan(np.delete(peaks, [4, 2], axis=0)).all()

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from and_retrieval.explanation import columns
-from and_retrieval.types import Explanation, Label, Meaning, Shown, Summary, UnitFaithfulness
+from and_retrieval.types import Explanation, Label, Meaning, OverTime, Shown, Summary, UnitFaithfulness
 
 TEXT = st.text(max_size=8)
 NUMBER = st.floats(allow_nan=False)
@@ -39,6 +39,7 @@ EXPLANATION = st.builds(
     labels=LABELS.map(tuple),
     faithfulness=TEST,
     reliable=st.sampled_from(["holds", "fails", "untested"]),
+    over_time=st.none() | st.builds(OverTime, WHOLE, NUMBER, NUMBER, st.none() | st.booleans()),
     caption_faithfulness=TEST,
     acoustics=st.none() | TEXT,
     meanings=st.lists(MEANING, max_size=2).map(tuple),

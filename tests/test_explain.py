@@ -217,4 +217,5 @@ def test_every_field_is_filled_by_some_step(recording: Recording) -> None:
     }
     assert never <= {
         "caption_faithfulness", "acoustics", "preferences", "meanings", "open_concepts", "kind", "tuning", "profile",
+        "over_time",
     }  # fmt: skip

@@ -127,6 +127,26 @@ def test_a_label_whose_effect_goes_when_padding_is_set_aside_makes_no_concept(
     assert world.kinds(units.astype(np.float32), cross_fitted=cross_fitted)["concept"] <= 0.1 * UNITS
 
 
+@pytest.mark.parametrize("clips", [SEEN + TESTED, 60])
+def test_a_label_that_says_no_more_than_silence_leaves_silence_as_the_plainer_explanation(clips: int) -> None:
+    """Label and silence predict equally well, which is `both` for other qualities, see below."""
+    world = World(6)
+    world.similarity = world.quality + 0.1 * world.random.standard_normal(len(world.quality))
+    units = (world.quality / world.quality.std())[:, None] + world.noise(0.5)
+    small = clips < SEEN
+    counts = world.small(clips).kinds(units[:clips].astype(np.float32), cross_fitted=small)
+    assert counts["acoustic"] >= 0.8 * UNITS
+
+
+def test_nothing_is_set_aside_where_hardly_a_clip_is_without_silence() -> None:
+    world = World(6)
+    world.quality = world.random.uniform(0.2, 0.9, len(world.quality))
+    world.qualities[:, NAMES.index("silence")] = world.quality
+    world.similarity = world.quality + 0.02 * world.random.standard_normal(len(world.quality))
+    units = (world.quality / world.quality.std())[:, None] + world.noise(0.5)
+    assert world.kinds(units.astype(np.float32))["both"] >= 0.7 * UNITS
+
+
 @pytest.mark.parametrize("cross_fitted", [False, True])
 def test_a_class_of_which_some_clips_are_padded_keeps_its_effect(cross_fitted: bool) -> None:
     world = World(5)

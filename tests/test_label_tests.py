@@ -12,9 +12,8 @@ from targets.planted import BANDS
 from and_retrieval import ClipIndex, ConceptBank, Run, explain, load_embedder, load_target, record, soundbank
 from and_retrieval.clips.qualities import QUALITIES
 from and_retrieval.config import LabelConfig, RecordConfig, SummaryConfig
-from and_retrieval.explanation.label_tests import LEAST_HELD_OUT
 from and_retrieval.recording.activations import FILE as ACTIVATIONS
-from and_retrieval.recording.activations import HELD_OUT, Activations
+from and_retrieval.recording.activations import HELD_OUT, LEAST_HELD_OUT, Activations
 from and_retrieval.shards.tensors import open_tensors
 
 CONCEPTS = (*BANDS, "birds chirping", "car horn", "church bell", "clock ticking", "dog bark", "siren")

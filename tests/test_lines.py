@@ -24,7 +24,7 @@ from and_retrieval.explanation.lines import unit_lines
 from and_retrieval.explanation.stored import Explained
 from and_retrieval.export.formats import FORMATS, export_units
 from and_retrieval.recording.recording import Recording
-from and_retrieval.types import Explanation, Label, Meaning, Shown, Summary, UnitFaithfulness
+from and_retrieval.types import Explanation, Label, Meaning, OverTime, Shown, Summary, UnitFaithfulness
 
 HOLDS = UnitFaithfulness(9, 0.5, 0.1, 0.2, 0.75, 0.2, 0.01, True)
 NASTY = 'rain, "heavy"; \u2028 näss\n=1+1'
@@ -37,6 +37,7 @@ TOLD = (
         labels=(Label("rain", 0.5), Label(NASTY, -1 / 3, "both")),
         faithfulness=HOLDS,
         reliable="holds",
+        over_time=OverTime(16, 0.75, 0.001, True),
         caption_faithfulness=replace(HOLDS, reliable=False, correlation=0.25),
         acoustics="high sounds",
         meanings=(
@@ -80,6 +81,7 @@ def expected() -> list[dict[str, Any]]:
         "faithfulness": test,
         "reliable": "holds",
         "kind": None,
+        "over_time": {"clips": 16, "score": 0.75, "q_value": 0.001, "follows": True},
         "preferences": [],
         "tuning": [],
         "profile": [],
@@ -155,6 +157,7 @@ def expected() -> list[dict[str, Any]]:
         "layer": "conv", "unit": 1, "labels": [], "faithfulness": None, "reliable": "untested",
         "kind": None, "preferences": [], "tuning": [], "profile": [],
         "caption_faithfulness": None, "acoustics": None, "polysemanticity": None, "open_concepts": [],
+        "over_time": None,
         "summary": None, "summary_origin": None, "abstained": True, "reason": "no sentence was asked for",
         "raw": None, "meanings": [], "top": [], "low": [],
     }  # fmt: skip
@@ -202,6 +205,8 @@ def test_csv(explained: Explained) -> None:
     assert first["reliable"] == "holds"
     assert first["faithfulness_correlation"] == "0.5"
     assert first["caption_faithfulness_correlation"] == "0.25"
+    assert (first["over_time_score"], first["over_time_follows"]) == ("0.75", "True")
+    assert (second["over_time_score"], second["over_time_follows"]) == ("", "")
     assert first["meanings"] == "rain | dog; cat"
     assert first["open_concepts"] == "rain; roof"
     assert [Path(path).name for path in first["top"].split("; ")] == ["1.wav", "0.wav"]

@@ -174,6 +174,29 @@ class TestThresholds:
         values = np.concatenate([random.normal(0, 1, 400), random.normal(12, 1, 60)])
         assert 3 < split(values) < 10
 
+    @settings(max_examples=30, deadline=None)
+    @given(st.integers(0, 1000), st.integers(2, 60), st.floats(0, 1))
+    def test_made_up_words_pass_for_a_twentieth_at_most(self, seed: int, dim: int, share: float) -> None:
+        random = np.random.default_rng(seed)
+        units, texts, made_up = (unit(random.standard_normal((n, dim))) for n in (40, 200, 200))
+        there = random.random(len(texts)) < share
+        texts[there] = unit(units[random.integers(len(units), size=there.sum())] + texts[there])
+        needed = thresholds(units, texts, units, made_up)
+        passed = best_z(units, made_up, texts) >= needed.text
+        assert passed.mean() <= 0.05
+        assert passed.mean() <= needed.made_up
+
+    @pytest.mark.parametrize(("dim", "tells"), [(200, True), (60, True), (4, False), (3, False)])
+    def test_it_can_be_told_where_names_stand_out(self, dim: int, tells: bool) -> None:
+        """A tenth of the texts name what a unit hears, made-up words name nothing; in few dimensions all are near."""
+        random = np.random.default_rng(dim)
+        units, texts, made_up = (unit(random.standard_normal((n, dim))) for n in (300, 500, 400))
+        texts[:50] = unit(units[:50] + 0.5 * texts[:50])
+        needed = thresholds(units, texts, units, made_up)
+        assert needed.tells == tells
+        if tells:
+            assert (best_z(units, texts[:50], texts) >= needed.text).all()
+
     def test_the_best_z_is_that_of_calibrated(self) -> None:
         random = np.random.default_rng(0)
         units, texts, queries = (unit(random.standard_normal((n, 20))) for n in (70, 50, 9))
@@ -189,7 +212,7 @@ class TestThresholds:
         verdicts = []
         for a, b in ((clips, texts), (unit(clips + away), unit(texts + other))):
             sounds, words = centred(a, a.mean(axis=0)), centred(b, b.mean(axis=0))
-            needed = thresholds(sounds[:200], words, sounds[200:]).text
+            needed = thresholds(sounds[:200], words, sounds[200:], words[40:]).text
             verdicts.append(best_z(sounds[:200], words, words) >= needed)
         assert np.mean(verdicts[0] == verdicts[1]) >= 0.96
 

@@ -34,7 +34,9 @@ from and_retrieval.report.data import (
     text_tables,
 )
 from and_retrieval.report.page import build_report
+from and_retrieval.report.write import _captions
 from and_retrieval.types import (
+    Clip,
     Explanation,
     Floats,
     Label,
@@ -58,7 +60,7 @@ def read_clip(row: int) -> tuple[Floats, int]:
 
 
 FACTS = {
-    row: ClipFacts(f"water/{row}.wav", 0.0, "Water drips in a cave" if row % 2 else None)
+    row: ClipFacts(f"water/{row}.wav", 0.0, ("Water drips in a cave",) if row % 2 else ())
     for row in range(CLIPS)
 }
 
@@ -372,7 +374,7 @@ def test_hostile_text_stays_text() -> None:
         facts=facts,
         notes=(HOSTILE,),
         explanations=units,
-        clips={**FACTS, 0: ClipFacts(HOSTILE, 0.0, HOSTILE)},
+        clips={**FACTS, 0: ClipFacts(HOSTILE, 0.0, (HOSTILE, HOSTILE))},
         concept_hits={HOSTILE: [(0, 1.0)]},
         layer_facts={"conv": [(HOSTILE, HOSTILE)]},
     )
@@ -388,7 +390,7 @@ def test_hostile_text_stays_text() -> None:
     assert content["layers"][0]["facts"] == [[HOSTILE, HOSTILE]]
     assert content["units"][-1]["raw"] == content["units"][-1]["acoustics"] == HOSTILE
     (clip,) = (clip for clip in content["clips"] if clip["row"] == 0)
-    assert clip["path"] == clip["caption"] == HOSTILE
+    assert clip["path"] == clip["captions"][0] == clip["captions"][1] == HOSTILE
 
 
 @given(st.recursive(st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)))
@@ -621,6 +623,33 @@ def test_paths_are_shown_short_and_copied_whole_in_a_browser(browser: Any, tmp_p
     path.click(click_count=3)
     page.keyboard.press("Control+c")
     assert page.evaluate("copied").strip() == "/sounds/far away/water/drop.wav"
+
+
+def test_all_captions_of_a_clip_come_the_typical_one_first() -> None:
+    clip = Clip(
+        "0", "/", "a.wav", 0, 1, captions=("A cat.", "The sound of rain\non a roof", "rain", "A cat.")
+    )
+    assert _captions(clip, "rain on a roof") == (
+        "rain on a roof",
+        "A cat.",
+        "rain",
+    )  # without a shared template
+    assert _captions(clip, "rain") == ("rain", "A cat.", "The sound of rain on a roof")
+    assert _captions(clip, "wind, water") == ("wind, water", "A cat.", "The sound of rain on a roof", "rain")
+    assert _captions(replace(clip, captions=()), "wind") == ("wind",)
+    assert _captions(replace(clip, captions=("rain",)), "") == ("rain",)
+
+
+@pytest.mark.slow
+def test_several_captions_are_shown_and_found_in_a_browser(browser: Any, tmp_path: Path) -> None:
+    unit = replace(explain("conv", 0), top=(Shown(-1, 0.25, 1.0),), low=())
+    clips = {-1: ClipFacts("/sounds/a.wav", 0.0, ("Rain on a roof", "It pours", "Zebras wade"))}
+    page = opened(browser, tmp_path, small(explanations=[unit], clips=clips, concept_hits={}))
+    shown = page.locator("[data-unit='0'] .clip").first.locator(".caption")
+    assert shown.all_inner_texts() == ["Rain on a roof", "It pours", "Zebras wade"]
+    page.fill("#query", "zebras")
+    page.wait_for_selector("mark")
+    assert page.locator("mark").all_inner_texts() == ["Zebras"]
 
 
 @pytest.mark.slow

@@ -20,8 +20,8 @@ from and_retrieval.recording.manifest import EVIDENCE
 from and_retrieval.recording.recording import Recording
 from and_retrieval.recording.unit_index import FILE
 from and_retrieval.search.query import Query
-from and_retrieval.search.search import Filters, search_clips, search_neurons
-from and_retrieval.search.thresholds import run_thresholds
+from and_retrieval.search.search import Filters, search_clips, search_neurons, verdict
+from and_retrieval.search.thresholds import Thresholds, run_thresholds
 from and_retrieval.types import Embedder, Explanation, Floats, Label, Meaning, Summary, UnitFaithfulness
 
 AXES = {"dog": 1, "rain": 2, "siren": 3, "indoor": 4}
@@ -115,7 +115,8 @@ class TestQueries:
         results = search_units(run, "dog", 5)
         assert set(names(results[:2])) == {"conv.0:0", "head:1"}
         assert set(names(results[2:4])) == {"conv.0:2", "conv.1:0"}
-        assert [result["listens"] for result in results] == [True] * 4 + [False]
+        # All texts but these lie anywhere, made-up ones too, so that nothing is ruled out.
+        assert [result["listens"] for result in results] == [True] * 4 + [None]
         assert results[0]["score"] == pytest.approx(
             1, abs=0.01
         )  # what all texts share is taken off the query
@@ -129,6 +130,24 @@ class TestQueries:
         results = search_units(run, "philosophy")
         assert len(results) == 7
         assert not any(result["listens"] for result in results)
+
+    def test_what_is_not_found_where_made_up_words_come_as_near(
+        self, run: Recording, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        assert not run_thresholds(run).tells
+        query = Query(("philosophy",))
+        answer = verdict(query, "neurons", search_neurons(run, query), ())
+        assert answer["nothing"] is None
+        assert "made-up words come as near" in answer["reason"]
+        found = search_neurons(run, "dog")
+        assert verdict(Query(("dog",)), "neurons", found, ())["nothing"] is False
+        sure = Thresholds(6.0, 6.0)
+        monkeypatch.setattr("and_retrieval.search.search.run_thresholds", lambda _: sure)
+        assert verdict(query, "neurons", search_neurons(run, query), ())["nothing"] is True
+
+    def test_sounds_and_units_are_told_all_the_same(self, run: Recording) -> None:
+        results = search_units(run, Query(units=("head:1",)))
+        assert {result["listens"] for result in results} == {True, False}
 
     def test_both_and_without(self, run: Recording) -> None:
         assert names(search_units(run, ["dog", "+rain"], 1)) == ["conv.0:2"]

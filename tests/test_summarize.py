@@ -12,7 +12,15 @@ from hypothesis import strategies as st
 
 from and_retrieval.config import SummaryConfig
 from and_retrieval.language.brief import UnitBrief, contrast
-from and_retrieval.language.checks import FEW, MAX_REPEATS, MAX_WORDS, SEVERAL, check_answer, ungrounded_words
+from and_retrieval.language.checks import (
+    FEW,
+    MAX_REPEATS,
+    MAX_WORDS,
+    MIXED,
+    SEVERAL,
+    check_answer,
+    ungrounded_words,
+)
 from and_retrieval.language.compose import compose
 from and_retrieval.language.prompt import EXAMPLES, OPENING, build_prompt, build_repair_prompt
 from and_retrieval.language.summarize import summarize
@@ -112,6 +120,32 @@ def test_a_worked_examples_answer_passes_only_where_it_is_true() -> None:
     assert check_answer(f" {answer}", partly).reason == (
         "the answer says what the evidence does not: church, ringing"
     )
+
+
+@pytest.mark.parametrize(
+    ("answer", "stands"),
+    [
+        ("a saxophone playing low notes", True),
+        (
+            "a drum kit playing a rhythm",
+            True,
+        ),  # all of it is said of one clip; the label is named nowhere else
+        ("a saxophone and a drum kit", True),
+        ("a drum kit playing low notes", False),
+        ("a drum kit playing slowly", False),
+        ("the saxophone of a drum kit", True),  # the label may stand beside anything
+    ],
+)
+def test_a_phrase_joins_nothing_that_no_clip_has_together(answer: str, stands: bool) -> None:
+    top = (
+        "a saxophone playing low notes fast",
+        "a saxophone playing low notes slowly",
+        "a saxophone playing middle notes slowly",
+        "a drum kit playing a rhythm fast",
+    )
+    brief = UnitBrief(("Saxophone",), top, ("a dog barking",))
+    checked = check_answer(answer, brief)
+    assert (checked.reason != MIXED) == stands
 
 
 @pytest.mark.parametrize(("brief", "answer"), EXAMPLES)

@@ -1,4 +1,9 @@
-"""Figures with 95 % intervals: percentile bootstrap over files, as the queries of one file depend on each other."""
+"""Figures with 95 % intervals: percentile bootstrap over files, as the queries of one file depend on each other.
+
+Where the clips are the items that are searched, a bootstrap sample is not like the whole: it lacks a third of the items
+and holds others several times, so that ranks in it are off to one side. There the samples tell how far a figure varies,
+and the interval is laid around the figure itself.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +22,10 @@ CHUNK = 2**22  # numbers held at a time
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """A figure, what chance scores, and the interval that 95 % of bootstrap samples of the files lie in."""
+    """A figure, what chance scores, and the interval that 95 % of bootstrap samples of the files lie in.
+
+    The figure lies in its interval.
+    """
 
     value: float
     chance: float
@@ -69,23 +77,25 @@ class Files:
         return Figure.of(float(np.mean(values)), chance, np.concatenate(drawn))
 
     def median(self, values: Doubles, clips: Places, chance: float) -> Figure:
-        """The median of float [queries]; in a sample the least value that half of the queries do not exceed."""
+        """The median of float [queries], the mean of the two in the middle where their number is even."""
         order = np.argsort(values, kind="stable")
         files, ordered = self.of_clip[clips][order], values[order]
         drawn = []
         for sample in self.samples():
             reached = sample[:, files].cumsum(axis=1)
-            half = (reached < reached[:, -1:] / 2).sum(axis=1)
-            drawn.append(ordered[np.minimum(half, len(ordered) - 1)])
+            half = reached[:, -1:] / 2
+            places = [(reached < half).sum(axis=1), (reached <= half).sum(axis=1)]
+            drawn.append(np.mean([ordered[np.minimum(place, len(ordered) - 1)] for place in places], axis=0))
         return Figure.of(float(np.median(values)), chance, np.concatenate(drawn))
 
     def of_items(
         self, statistics: Callable[[Doubles | None], Mapping[str, float]], chance: Mapping[str, float]
     ) -> dict[str, Figure]:
-        """Figures of which the clips are the items.
+        """Figures of which the clips are the items; the median of the samples is moved to the figure.
 
         Args:
-            statistics: How often each clip counts (None: once), float64 [clips] -> name of a figure and its value.
+            statistics: How often each clip counts, float64 [clips], or None for once -> name of a figure and its value,
+                0 to 1.
             chance: What chance scores, of the same names.
         """
         drawn = [
@@ -94,4 +104,7 @@ class Files:
             for weights in sample
         ]
         values = zip(statistics(None).items(), np.array(drawn, np.float64).T, strict=True)
-        return {name: Figure.of(value, chance[name], column) for (name, value), column in values}
+        return {
+            name: Figure.of(value, chance[name], (value + column - np.nanmedian(column)).clip(0, 1))
+            for (name, value), column in values
+        }

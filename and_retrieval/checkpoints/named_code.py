@@ -22,7 +22,7 @@ ARCHIVE = "torch:"
 
 def note(spec: str) -> None:
     """Note that the user has named this code; where the cache cannot be written, it has to be named again."""
-    fingerprint = _fingerprint(spec)
+    fingerprint = code_fingerprint(spec)
     if fingerprint is not None:
         with suppress(OSError):
             write_text(_noted(fingerprint), spec + "\n")
@@ -30,7 +30,7 @@ def note(spec: str) -> None:
 
 def is_noted(spec: str) -> bool:
     """Whether the code was named on this machine before, at the same place and with the same content."""
-    fingerprint = _fingerprint(spec)
+    fingerprint = code_fingerprint(spec)
     return fingerprint is not None and _noted(fingerprint).is_file()
 
 
@@ -59,7 +59,7 @@ def _noted(fingerprint: str) -> Path:
     return cache_folder() / "named_code" / f"{fingerprint[:32]}.txt"
 
 
-def _fingerprint(spec: str) -> str | None:
+def code_fingerprint(spec: str) -> str | None:
     """Hash of the spec, the place of its file and that file's content; None if there is no such file."""
     path = _named_file(spec) or _module_file(spec.rpartition(":")[0])
     try:

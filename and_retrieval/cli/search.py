@@ -114,8 +114,9 @@ def _answered(
     from ..search.search import verdict
 
     answer = verdict(query, want, results, unknown)
-    if answer["nothing"]:
-        return answer, _nothing(query, want, results, answer["reason"] if unknown else "")
+    if answer["nothing"] is not False:
+        reason = answer["reason"] if unknown or answer["nothing"] is None else ""
+        return answer, _nothing(query, want, results, reason, told=answer["nothing"] is not None)
     line = _unit_line if want == "neurons" else _clip_line
     return answer, "\n".join(map(line, results))
 
@@ -151,7 +152,7 @@ def _range(text: str) -> tuple[float, float]:
     return bounds
 
 
-def _nothing(query: Query, want: str, results: list[Result], reason: str) -> str:
+def _nothing(query: Query, want: str, results: list[Result], reason: str, told: bool) -> str:
     def name(result: Result) -> str:
         if want == "neurons":
             return f"{result['layer']}:{result['unit']}{_labels(result, ' ')}"
@@ -161,7 +162,8 @@ def _nothing(query: Query, want: str, results: list[Result], reason: str) -> str
         f"{name(near)}, z {near['z']:.1f} of {near['needed']:.1f}" for near in results[:NEAREST_NAMED]
     )
     verb = "listens for" if want == "neurons" else "sounds like"
-    return f'nothing here {verb} "{query}"{": " + reason if reason else ""} (nearest: {nearest})'
+    start = "nothing here" if told else "it cannot be told whether anything here"
+    return f'{start} {verb} "{query}"{": " + reason if reason else ""} (nearest: {nearest})'
 
 
 def _unit_line(unit: Result) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
@@ -329,11 +329,23 @@ class ClipIndex:
 
 
 def read_in_order(
-    clips: Sequence[Clip], rows: Iterable[Sequence[int]], sample_rate: int, config: ClipConfig
+    clips: Sequence[Clip],
+    rows: Iterable[Sequence[int]],
+    sample_rate: int,
+    config: ClipConfig,
+    measure: Callable[[int, Floats], None] | None = None,
 ) -> Iterator[tuple[list[int], list[Floats], list[Skipped]]]:
-    """Read groups of clips, one group ahead of the work, decoding beside it.
+    """Read groups of clips, one group ahead of the work: a thread decodes and measures beside it.
 
-    Yields for each group the rows that could be read, their waveforms at `sample_rate`, and the misses.
+    Args:
+        clips: All clips.
+        rows: Groups of them.
+        sample_rate: Hz.
+        config: How they were cut.
+        measure: Is called with the row and the waveform of every clip that could be read, in that thread.
+
+    Yields:
+        For each group the rows that could be read, their waveforms at `sample_rate`, and the misses.
     """
 
     def read(group: Sequence[int]) -> tuple[list[int], list[Floats], list[Skipped]]:
@@ -342,10 +354,14 @@ def read_in_order(
         misses: list[Skipped] = []
         for row in group:
             try:
-                sounds.append(read_clip(clips[row], sample_rate, config))
-                good.append(row)
+                sound = read_clip(clips[row], sample_rate, config)
             except UnreadableAudioError as error:
                 misses.append(Skipped(clip_place(clips[row]), str(error)))
+                continue
+            sounds.append(sound)
+            good.append(row)
+            if measure is not None:
+                measure(row, sound)
         return good, sounds, misses
 
     with ThreadPoolExecutor(max_workers=1) as pool:

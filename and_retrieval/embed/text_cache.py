@@ -16,7 +16,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from ..files import cache_folder, is_abandoned, replacing
+from ..files import cache_folder, forget_oldest, replacing
 from ..types import Floats
 
 DIGEST = "sha256"
@@ -50,7 +50,7 @@ def cached_vectors(
     with contextlib.suppress(OSError, SafetensorError):  # without the cache, only time is lost
         with replacing(path) as scratch:
             scratch.write_bytes(save({"vectors": vectors}, {DIGEST: _digest(vectors)}))
-        _forget_oldest(path.parent)
+        forget_oldest(path.parent, LARGEST)
     return vectors
 
 
@@ -62,13 +62,3 @@ def _read(path: Path) -> tuple[Floats, str]:
 
 def _digest(vectors: Floats) -> str:
     return hashlib.sha256(np.ascontiguousarray(vectors, np.float32).tobytes()).hexdigest()
-
-
-def _forget_oldest(folder: Path) -> None:
-    """Remove the files that were used longest ago, and what killed processes left, beyond `LARGEST` bytes."""
-    files = sorted(((path.stat(), path) for path in folder.iterdir()), key=lambda file: -file[0].st_mtime)
-    total = 0
-    for state, path in files:
-        total += state.st_size
-        if total > LARGEST or is_abandoned(path):
-            path.unlink(missing_ok=True)

@@ -8,16 +8,27 @@ pooled and tested like those of held-out clips. The labels that are shown stay t
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from ..concepts import ConceptBank
 from ..config import LabelConfig
-from ..numerics import Array
-from ..recording.activations import HELD_OUT, SEEN
+from ..numerics import Array, standardised
+from ..recording.activations import LEAST_HELD_OUT, PARTS
 from ..recording.recording import Recording
-from ..types import Floats, Ints, Kept, Kind, Label, LayerEvidence, UnitFaithfulness, UnitStatistics
+from ..types import (
+    Floats,
+    Ints,
+    Kept,
+    Kind,
+    Label,
+    LayerEvidence,
+    OverTime,
+    UnitFaithfulness,
+    UnitStatistics,
+)
 from .acoustics import filled_ranks
 from .kinds import cross_fitted_rivals, kinds
 from .label_tests import (
@@ -30,26 +41,43 @@ from .label_tests import (
     unit_tests,
 )
 from .labels import DescribedClips, labels_of
+from .over_time import Fired, labels_over_time
 
 FOLDS = 5
-LEAST_CLIPS = 20  # with fewer no test could tell a label from chance
 
 Rows = npt.NDArray[np.intp]
 
 
-def all_activations(recording: Recording, layer: str) -> tuple[Rows, Floats]:
-    """Activations of a layer on all clips that could be read, and the rows of these clips, ascending.
+@dataclass(frozen=True)
+class CrossFitted:
+    """What labels made without a clip say of it, for every clip and every unit of a layer.
 
-    Returns:
-        int [clips], and float32 [clips, units], NaN where a unit gave no finite number for the clip.
+    Attributes:
+        fired: What the units did, on all clips that could be read.
+        fold: int32 [clips], in which fold each clip was tested.
+        labels: int [folds, units], column of the label that tested a fold; -1 for none.
+        predictions: float32 [units, clips], the standardised similarity of each clip to the label.
     """
+
+    fired: Fired
+    fold: Ints
+    labels: Rows
+    predictions: Floats
+
+
+def all_fired(recording: Recording, layer: str) -> Fired:
+    """What the units of a layer did on all clips that could be read, in the order of the index."""
     rows = np.concatenate([recording.seen_rows, recording.held_out_rows])
-    parts = [recording.activations(layer, part) for part in (SEEN, HELD_OUT)]
-    activations = np.concatenate(parts).astype(np.float32)
+    activations = np.concatenate([recording.activations(layer, part) for part in PARTS])
+    peaks = np.concatenate([recording.peaks(layer, part) for part in PARTS])
     order = np.argsort(rows)
-    rows, activations = rows[order], activations[order]
-    read = np.isfinite(activations).any(axis=1)
-    return rows[read], activations[read]
+    order = order[np.isfinite(activations[order]).any(axis=1)]
+    return Fired(
+        activations[order].astype(np.float32),
+        peaks[order].astype(np.float32),
+        rows[order],
+        recording.files_of(rows[order]),
+    )
 
 
 def folds_of(recording: Recording, rows: Rows) -> Ints:
@@ -63,36 +91,28 @@ def folds_of(recording: Recording, rows: Rows) -> Ints:
     return np.array([fold[clip.sha256] for clip in clips], np.int32)
 
 
-def cross_fitted_predictions(
+def cross_fitted(
     recording: Recording,
     layer: LayerEvidence,
     clips: DescribedClips,
     bank: ConceptBank,
     config: LabelConfig,
-) -> tuple[Rows, Ints, Floats, Floats] | None:
-    """What labels made without a clip say of it, for every clip and every unit of a layer.
-
-    Returns:
-        Rows of the clips, int [clips]; their folds, int32 [clips]; the activations, float32 [clips, units]; the
-        predictions, float32 [units, clips], the standardised similarity of each clip to the label. None with fewer than
-        `LEAST_CLIPS` clips or fewer than `FOLDS` files.
-    """
+) -> CrossFitted | None:
+    """Label the units of a layer once without every fold; None as `_folded`."""
     folded = _folded(recording, layer.name)
     if folded is None:
         return None
-    rows, fold, activations = folded
-    similarity = clips.similarity(config.evidence)[rows]
-    spread = similarity.std(axis=0)
-    standard = (similarity - similarity.mean(axis=0)) / np.where(spread > 0, spread, 1)
-    column = {concept: number for number, concept in enumerate(bank.concepts)}
-    predictions = np.zeros((layer.units, len(rows)), np.float32)
+    fired, fold = folded
+    standard = standardised(clips.similarity(config.evidence)[fired.rows])
+    chosen = np.full((FOLDS, layer.units), -1, np.intp)
+    predictions = np.zeros((layer.units, len(fold)), np.float32)
     for number in range(FOLDS):
         out = fold == number
-        evidence = _evidence(layer, rows[~out], activations[~out])
-        labels = labels_of(evidence, rows[~out], activations[~out], clips, bank, config)
-        chosen = np.array([column[unit[0].concept] if unit else -1 for unit in labels])
-        predictions[:, out] = np.where(chosen[:, None] >= 0, standard[out][:, chosen].T, 0)
-    return rows, fold, activations, predictions
+        evidence = _evidence(layer, fired, ~out)
+        labels = labels_of(evidence, fired.rows[~out], fired.activations[~out], clips, bank, config)
+        chosen[number] = first_columns(bank.concepts, labels)
+        predictions[:, out] = np.where(chosen[number][:, None] >= 0, standard[out][:, chosen[number]].T, 0)
+    return CrossFitted(fired, fold, chosen, predictions)
 
 
 def cross_fitted_tests(
@@ -103,20 +123,27 @@ def cross_fitted_tests(
     config: LabelConfig,
     labels: Sequence[Sequence[Label]],
     against: Against = OWN_BANK,
-) -> tuple[list[UnitFaithfulness | None], list[Kind | None]]:
-    """As `label_tests.sound_tests` and `label_tests.unit_kinds`, by cross-fitting over all clips."""
-    fitted = cross_fitted_predictions(recording, layer, clips, bank, config)
+) -> tuple[list[UnitFaithfulness | None], list[Kind | None], list[OverTime | None]]:
+    """As `label_tests.sound_tests`, `label_tests.unit_kinds` and `over_time.held_out_over_time`, over all clips."""
+    fitted = cross_fitted(recording, layer, clips, bank, config)
     if fitted is None:
-        return [None] * len(labels), [None] * len(labels)
-    rows, fold, activations, predictions = fitted
-    groups = recording.files_of(rows)
+        return [None] * len(labels), [None] * len(labels), [None] * len(labels)
+    fired, fold, predictions = fitted.fired, fitted.fold, fitted.predictions
     chosen, similarity = first_columns(bank.concepts, labels), clips.similarity(config.evidence)
     tests = unit_tests(
-        label_faithfulness(activations, similarity, chosen, rows, groups, against, predictions), activations
+        label_faithfulness(
+            fired.activations, similarity, chosen, fired.rows, fired.files, against, predictions
+        ),
+        fired.activations,
     )
-    figures = cross_fitted_rivals(activations, recording.qualities[rows], fold, predictions, groups)
+    qualities = recording.qualities[fired.rows]
+    figures = cross_fitted_rivals(fired.activations, qualities, fold, predictions, fired.files)
     holds = np.array([test is not None and test.reliable for test in tests], bool)
-    return tests, kinds(holds, figures, name_qualities(labels))
+    return (
+        tests,
+        kinds(holds, figures, name_qualities(labels)),
+        labels_over_time(layer, clips.moments, fired, fitted.labels, fold),
+    )
 
 
 def cross_fitted_measured_tests(
@@ -130,31 +157,40 @@ def cross_fitted_measured_tests(
     folded = _folded(recording, layer)
     if folded is None:
         return [None] * len(measured)
-    rows, fold, activations = folded
-    ranks = filled_ranks(recording.qualities[rows])
-    predictions = np.zeros(activations.T.shape)
+    fired, fold = folded
+    ranks = filled_ranks(recording.qualities[fired.rows])
+    predictions = np.zeros(fired.activations.T.shape)
     for number in range(FOLDS):
         out = fold == number
-        rho = filled_ranks(activations[~out]).T @ ranks[~out]
+        rho = filled_ranks(fired.activations[~out]).T @ ranks[~out]
         followed = np.abs(rho).argmax(axis=1)
         sign = np.sign(np.take_along_axis(rho, followed[:, None], axis=1))
         predictions[:, out] = sign * ranks[out].T[followed]
-    labelled, groups = labelled_columns(measured), recording.files_of(rows)
-    figures = label_faithfulness(activations, similarity, labelled, rows, groups, against, predictions)
-    return unit_tests(figures, activations)
+    labelled = labelled_columns(measured)
+    figures = label_faithfulness(
+        fired.activations, similarity, labelled, fired.rows, fired.files, against, predictions
+    )
+    return unit_tests(figures, fired.activations)
 
 
-def _folded(recording: Recording, layer: str) -> tuple[Rows, Ints, Floats] | None:
-    """Rows, folds and activations of the clips; None with fewer than `LEAST_CLIPS` clips or `FOLDS` files."""
-    rows, activations = all_activations(recording, layer)
-    fold = folds_of(recording, rows)
-    if len(rows) < LEAST_CLIPS or len(set(fold.tolist())) < FOLDS:
+def _folded(recording: Recording, layer: str) -> tuple[Fired, Ints] | None:
+    """What the units did on the clips, and the clips' folds; None with too few clips (`LEAST_HELD_OUT`) or files."""
+    fired = all_fired(recording, layer)
+    fold = folds_of(recording, fired.rows)
+    if len(fold) < LEAST_HELD_OUT or len(set(fold.tolist())) < FOLDS:
         return None
-    return rows, fold, activations
+    return fired, fold
 
 
-def _evidence(layer: LayerEvidence, rows: Rows, activations: Array) -> LayerEvidence:
-    """The evidence of some clips alone, as many top clips as were recorded; NaN clips of a unit are left out."""
+def _evidence(layer: LayerEvidence, fired: Fired, chosen: npt.NDArray[np.bool_]) -> LayerEvidence:
+    """The evidence of some clips alone, as many top clips as were recorded; NaN clips of a unit are left out.
+
+    Args:
+        layer: The layer.
+        fired: What its units did.
+        chosen: bool [clips].
+    """
+    rows, activations, peaks = fired.rows[chosen], fired.activations[chosen], fired.peaks[chosen]
     k = min(layer.top.rows.shape[1], len(rows))
     finite = np.isfinite(activations)
     there = finite.sum(axis=0)
@@ -164,8 +200,8 @@ def _evidence(layer: LayerEvidence, rows: Rows, activations: Array) -> LayerEvid
     return LayerEvidence(
         layer.name,
         layer.pooling,
-        _kept(rows, activations, order[:k], rank < there),
-        _kept(rows, activations, low, rank < there),
+        _kept(rows, activations, peaks, order[:k], rank < there),
+        _kept(rows, activations, peaks, low, rank < there),
         _statistics(activations, finite),
     )
 
@@ -184,7 +220,9 @@ def _statistics(activations: Array, finite: npt.NDArray[np.bool_]) -> UnitStatis
     return UnitStatistics(len(activations), *(np.where(known, x, np.nan).astype(np.float32) for x in columns))
 
 
-def _kept(rows: Rows, activations: Array, places: Rows, there: npt.NDArray[np.bool_]) -> Kept:
-    values = np.where(there, np.take_along_axis(activations, places, axis=0), np.float32(np.nan)).T
-    kept = np.where(there, rows[places], -1).T.astype(np.int32)
-    return Kept(kept, values, np.full(values.shape, np.nan, np.float32))
+def _kept(rows: Rows, activations: Array, peaks: Array, places: Rows, there: npt.NDArray[np.bool_]) -> Kept:
+    values, times = (
+        np.where(there, np.take_along_axis(of, places, axis=0), np.float32(np.nan)).T
+        for of in (activations, peaks)
+    )
+    return Kept(np.where(there, rows[places], -1).T.astype(np.int32), values, times)

@@ -13,6 +13,7 @@ units of a layer:
     label       does the label predict the unit?                       (the verdict of the label's own test)
     rival       do the qualities predict the unit?
     adds        does the label predict what the qualities leave?       partial correlation, label given qualities
+                and what the one quality leaves that the unit goes with most? (a plainer fit, with less noise in it)
     rival adds  do the qualities predict what the label leaves?        partial correlation, qualities given label
 
 and the answers give the kind:
@@ -21,12 +22,13 @@ and the answers give the kind:
                 not predict at all
     both        the label predicts and adds nothing, and neither do the qualities add to it, or they predict hardly
                 better (the label reaches 0.8 of their correlation)
-    acoustic    the qualities predict, and the label fails its test or adds nothing while they add to it; or the label
-                predicts, and is itself a word for a measured quality ("Silence"), which is no concept beyond sound
+    acoustic    the qualities predict, and the label fails its test or adds nothing while they add to it
     none        neither predicts
 
-The partial correlations set silent and padded stretches aside: given the ranks of a clip's share of silence, what is
-left of a label is what it says of clips with as much silence as each other.
+Two sorts of labels never make a unit *both*, but *acoustic*. The effect of one goes when silent and padded clips are
+set aside: silence alone predicts the unit as well as the qualities do (0.8 of their correlation), and on the clips
+without any the label predicts nothing. The other is itself a word for a measured quality ("Silence"): it is no concept
+beyond sound, and does not make a unit a *concept* either.
 """
 
 from __future__ import annotations
@@ -52,14 +54,20 @@ LEAST_PARTIAL = 0.1
 LEAST_BESIDE = 0.4
 """Partial correlation of the label, as a share of that of the qualities, below which the qualities are the better
 explanation: of units driven by silence alone, ranks that do not fit exactly leave a trace for the label."""
+SILENCE = tuple(QUALITIES).index("silence")
 LEAST_CLIPS = 2  # on which a unit is finite, to fit on and to test on
 EVEN = 0.8
 """Correlation of the label, as a share of that of the qualities, from which either explains a unit as well: in a small
 set of classes few qualities tell the classes apart, and the label is right all the same. (Of units of silence that
 are called sneezes it is 0.6.)"""
 CHUNK_BYTES = 32 * 2**20
-FIGURES = 7
-"""Of a unit: the fields of `Rivals` in order, p-values in place of verdicts."""
+SILENT = 0.01
+"""Share of silence from which a clip is set aside."""
+LEAST_APART = 10  # clips without silence; with fewer, none are set aside
+TESTED = ("qualities", "label_adds", "qualities_add", "label_adds_to_one", "label_apart")
+MEASURED = ("label", "silence", *TESTED)
+FIGURES = (*MEASURED, *(f"p of {figure}" for figure in TESTED))
+"""What is known of a unit before the verdicts: the numbers of `Rivals`, and a p-value for those that are tested."""
 
 
 @dataclass(frozen=True)
@@ -69,19 +77,27 @@ class Rivals:
     Attributes:
         label, qualities: float64 [units], correlation of either with the unit's exponential scores, -1..1; NaN where
             too few clips are left to test.
-        label_adds: float64 [units], partial correlation of the label given the qualities.
-        qualities_add: float64 [units], the reverse.
-        qualities_hold, label_helps, qualities_help: bool [units], whether the permutation test of `qualities`,
-            `label_adds` and `qualities_add` is passed.
+        silence: float64 [units], size of the correlation of the clips' share of silence with the same scores.
+        label_adds, label_adds_to_one: float64 [units], partial correlation of the label given the qualities, and given
+            the one quality alone that the unit goes with most.
+        qualities_add: float64 [units], partial correlation of the qualities given the label.
+        label_apart: float64 [units], correlation of the label on the clips without silence.
+        qualities_hold, qualities_help, label_stays: bool [units], whether the permutation test of `qualities`,
+            `qualities_add` and `label_apart` is passed.
+        label_helps: bool [units], whether those of `label_adds` and `label_adds_to_one` are.
     """
 
     label: Doubles
+    silence: Doubles
     qualities: Doubles
     label_adds: Doubles
     qualities_add: Doubles
+    label_adds_to_one: Doubles
+    label_apart: Doubles
     qualities_hold: Bools
     label_helps: Bools
     qualities_help: Bools
+    label_stays: Bools
 
 
 def rivals(
@@ -96,7 +112,7 @@ def rivals(
         groups: int [tested], the file of each clip.
     """
     units = len(predictions)
-    columns = np.full((FIGURES, units), np.nan)
+    columns = np.full((len(FIGURES), units), np.nan)
     for part in chunks(units, len(seen[0]) + len(groups), CHUNK_BYTES):
         both = np.concatenate([seen[0][:, part], tested[0][:, part]])
         for clips, members in by_presence(both):
@@ -107,7 +123,7 @@ def rivals(
                     (both[clips][: fit.sum(), members], seen[1][fit]), (activations, tested[1][test])
                 )
                 columns[:, part.start + members] = _compared(
-                    activations, predictions[part][members][:, test], fitted, groups[test]
+                    activations, predictions[part][members][:, test], fitted, tested[1][test], groups[test]
                 )
     return _rivals(columns)
 
@@ -125,62 +141,74 @@ def cross_fitted_rivals(
         groups: int [clips], the file of each clip.
     """
     units = len(predictions)
-    columns = np.full((FIGURES, units), np.nan)
+    columns = np.full((len(FIGURES), units), np.nan)
     for part in chunks(units, len(groups), CHUNK_BYTES):
         for clips, members in by_presence(activations[:, part]):
             numbers = fold[clips]
             if min(np.sum(numbers != number) for number in np.unique(fold)) < LEAST_CLIPS:
                 continue
             x, y = qualities[clips], activations[clips, part][:, members]
-            fitted = np.zeros((len(members), len(y)))
+            fitted = np.zeros((2, len(members), len(y)))
             for number in np.unique(numbers):
                 out = numbers == number
-                fitted[:, out] = _predicted((y[~out], x[~out]), (y[out], x[out]))
+                fitted[:, :, out] = _predicted((y[~out], x[~out]), (y[out], x[out]))
             columns[:, part.start + members] = _compared(
-                y, predictions[part][members][:, clips], fitted, groups[clips]
+                y, predictions[part][members][:, clips], fitted, x, groups[clips]
             )
     return _rivals(columns)
 
 
 def _rivals(columns: Doubles) -> Rivals:
     """The figures of every unit with verdicts in place of p-values, one false discovery rate per question."""
-    known = np.isfinite(columns[0])
-    verdicts = np.zeros((3, columns.shape[1]), np.bool_)
-    if known.any():
-        verdicts[:, known] = [stats.false_discovery_control(p) <= LEVEL for p in columns[4:, known]]
-    holds, helps, other_helps = verdicts
-    label, qualities, label_adds, qualities_add = columns[:4]
+    of = dict(zip(FIGURES, columns, strict=True))
+    known = np.isfinite(of["label"])
+
+    def passed(figure: str, least: float) -> Bools:
+        """Where the permutation test of a figure is passed, and the figure is as large as is worth saying."""
+        passes: Bools = of[figure] >= least
+        if known.any():
+            passes[known] &= stats.false_discovery_control(of[f"p of {figure}"][known]) <= LEVEL
+        return passes
+
     return Rivals(
-        label,
-        qualities,
-        label_adds,
-        qualities_add,
-        qualities_hold=holds & (columns[1] > 0),
-        label_helps=helps & (columns[2] >= LEAST_PARTIAL),
-        qualities_help=other_helps & (columns[3] >= LEAST_PARTIAL),
+        **{figure: of[figure] for figure in MEASURED},
+        qualities_hold=passed("qualities", 0),
+        label_helps=passed("label_adds", LEAST_PARTIAL) & passed("label_adds_to_one", LEAST_PARTIAL),
+        qualities_help=passed("qualities_add", LEAST_PARTIAL),
+        label_stays=passed("label_apart", LEAST_PARTIAL),
     )
 
 
-def _compared(activations: Array, predictions: Array, fitted: Doubles, groups: Array) -> list[Doubles]:
-    """The fields of `Rivals` in order, p-values in place of verdicts, of units that are finite on all clips.
+def _compared(
+    activations: Array, predictions: Array, fitted: Doubles, qualities: Array, groups: Array
+) -> list[Doubles]:
+    """The `FIGURES` of units that are finite on all clips.
 
     Args:
         activations: float [clips, units].
-        predictions, fitted: float [units, clips], what the labels and what the qualities say of the clips.
+        predictions: float [units, clips], what the labels say of the clips.
+        fitted: float [2, units, clips], what several qualities say, and what one does.
+        qualities: float [clips, qualities].
         groups: int [clips].
     """
     permutations = GroupPermutations(groups)
     y = _standard(exponential_scores(activations.T.astype(np.float64)))
-    label, quality = _standard(predictions.astype(np.float64)), _standard(fitted)
-    r = [_correlation(y, label), _correlation(y, quality)]
-    adds = _partial(y, label, quality)
-    qualities_add = _partial(y, quality, label)
-    p = [
-        permutations.p_values(y, quality, r[1]),
-        permutations.p_values(*adds),
-        permutations.p_values(*qualities_add),
+    label, several, one = (_standard(x.astype(np.float64)) for x in (predictions, *fitted))
+    share = np.nan_to_num(qualities[:, SILENCE].astype(np.float64))
+    apart = share < SILENT
+    if apart.sum() < LEAST_APART:
+        apart[:] = True
+    together = y, several, _correlation(y, several)
+    left = _standard(y[:, apart]), _standard(label[:, apart])
+    on_left = *left, _correlation(*left)
+    partial = _partial(y, label, several), _partial(y, several, label), _partial(y, label, one)
+    return [
+        _correlation(y, label),
+        np.abs(_correlation(y, _standard(exponential_scores(share[None])))),
+        *(compared[2] for compared in (together, *partial, on_left)),
+        *(permutations.p_values(*compared) for compared in (together, *partial)),
+        GroupPermutations(groups[apart]).p_values(*on_left),
     ]
-    return [*r, adds[2], qualities_add[2], *p]
 
 
 def kinds(label_holds: Bools, figures: Rivals, names_quality: Bools) -> list[Kind | None]:
@@ -196,7 +224,8 @@ def kinds(label_holds: Bools, figures: Rivals, names_quality: Bools) -> list[Kin
     helps = figures.label_helps & (figures.label_adds >= LEAST_BESIDE * figures.qualities_add)
     concept = beyond & (helps | ~figures.qualities_hold)
     even = ~figures.qualities_help | (figures.label >= EVEN * figures.qualities)
-    both = beyond & ~concept & even
+    by_silence = ~figures.label_stays & (figures.silence >= EVEN * figures.qualities)
+    both = beyond & ~concept & even & ~by_silence
     acoustic = (figures.qualities_hold | (label_holds & names_quality)) & ~concept & ~both
     names: list[Kind | None] = [None] * len(label_holds)
     kind_of: dict[Kind, Bools] = {"concept": concept, "both": both, "acoustic": acoustic}
@@ -207,14 +236,17 @@ def kinds(label_holds: Bools, figures: Rivals, names_quality: Bools) -> list[Kin
 
 
 def _predicted(seen: tuple[Array, Array], tested: tuple[Array, Array]) -> Doubles:
-    """What the qualities say of the tested clips, chosen and fitted on the seen ones: float64 [units, tested]."""
+    """What the qualities say of the tested clips, chosen and fitted on the seen ones: float64 [2, units, tested].
+
+    First what several say together, then what the one says that the unit goes with most.
+    """
     ranks = filled_ranks(np.concatenate([seen[1], tested[1]])).T  # [qualities, clips]
     count = len(seen[1])
     x = _standard(ranks[:, :count])
     # Of a unit that measures a quality, ranks alone would leave the label what exponential scores have beyond them: of
     # planted units that follow one quality of the clips of ESC-10, 10 of 60 were called concepts, with scores none.
     scores = {direction: exponential_scores(direction * ranks) for direction in (1, -1)}
-    predicted = np.empty((seen[0].shape[1], len(tested[1])))
+    predicted = np.empty((2, seen[0].shape[1], len(tested[1])))
     for part in chunks(seen[0].shape[1], 2 * ranks.shape[1] * QUALITIES_NAMED, CHUNK_BYTES):
         y = _standard(exponential_scores(seen[0][:, part].T.astype(np.float64)))
         rho = y @ x.T / count
@@ -222,12 +254,19 @@ def _predicted(seen: tuple[Array, Array], tested: tuple[Array, Array]) -> Double
         rising = np.take_along_axis(rho, chosen, axis=1)[:, :, None] > 0
         exponential = np.where(rising, scores[1][chosen], scores[-1][chosen])
         features = np.concatenate([ranks[chosen], exponential], axis=1)  # [units, features, clips]
-        features -= features[:, :, :count].mean(axis=2, keepdims=True)
-        fitted = features[:, :, :count]
-        gram = fitted @ fitted.transpose(0, 2, 1) + RIDGE * count * np.eye(fitted.shape[1])
-        weights = np.linalg.solve(gram, np.einsum("ufc,uc->uf", fitted, y)[:, :, None])[:, :, 0]
-        predicted[part] = np.einsum("uf,ufc->uc", weights, features[:, :, count:])
+        predicted[0, part] = _ridge(features, y)
+        predicted[1, part] = _ridge(features[:, ::QUALITIES_NAMED], y)
     return predicted
+
+
+def _ridge(features: Doubles, y: Doubles) -> Doubles:
+    """What features [units, features, clips] say of the clips beyond the first, which y [units, first] covers."""
+    count = y.shape[1]
+    features = features - features[:, :, :count].mean(axis=2, keepdims=True)
+    fitted = features[:, :, :count]
+    gram = fitted @ fitted.transpose(0, 2, 1) + RIDGE * count * np.eye(fitted.shape[1])
+    weights = np.linalg.solve(gram, np.einsum("ufc,uc->uf", fitted, y)[:, :, None])[:, :, 0]
+    return np.asarray(np.einsum("uf,ufc->uc", weights, features[:, :, count:]))
 
 
 def _strongest_kinds(rho: Doubles) -> npt.NDArray[np.intp]:

@@ -9,15 +9,13 @@ import numpy as np
 import numpy.typing as npt
 
 from ..numerics import Array
-from ..recording.activations import HELD_OUT, SEEN
+from ..recording.activations import HELD_OUT, LEAST_HELD_OUT, SEEN
 from ..recording.recording import Recording
 from ..types import Floats, Kind, Label, UnitFaithfulness
 from .acoustics import filled_ranks
 from .faithfulness import Faithfulness, faithfulness, left_over
 from .kinds import kinds, rivals
 from .measured_concepts import meant_sides, measured_predictions
-
-LEAST_HELD_OUT = 20  # clips; with fewer no test could tell a label from chance
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ..types import Explanation, Label, Meaning, Shown, Summary, UnitFaithfulness
+from ..types import Explanation, Label, Meaning, OverTime, Shown, Summary, UnitFaithfulness
 from .columns import schema
 from .stored import ROW_GROUP, Explained
 
@@ -118,6 +118,8 @@ def _flat(line: Mapping[str, Any]) -> dict[str, Any]:
             row["scores"] = "; ".join(f"{label['score']:.6g}" for label in value)
         elif name in ("faithfulness", "caption_faithfulness"):
             row |= {f"{name}_{measure}": (value or {}).get(measure) for measure in TESTED}
+        elif name == "over_time":
+            row |= {f"{name}_{field.name}": (value or {}).get(field.name) for field in fields(OverTime)}
         elif name == "meanings":
             row["meanings"] = " | ".join("; ".join(label["concept"] for label in m["labels"]) for m in value)
         elif name in ("top", "low"):

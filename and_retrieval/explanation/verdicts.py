@@ -10,11 +10,21 @@ import numpy as np
 from ..concepts import ConceptBank
 from ..config import LabelConfig
 from ..recording.recording import Recording
-from ..types import Explanation, Kind, Label, LayerEvidence, UnitFaithfulness, reliability
+from ..types import (
+    Explanation,
+    Kind,
+    Label,
+    LayerEvidence,
+    OverTime,
+    Reliability,
+    UnitFaithfulness,
+    reliability,
+)
 from .cross_fit import cross_fitted_measured_tests, cross_fitted_tests
-from .label_tests import LEAST_HELD_OUT, caption_tests, measured_tests, sound_tests, unit_kinds
+from .label_tests import caption_tests, measured_tests, sound_tests, unit_kinds
 from .labels import DescribedClips
 from .measured_concepts import beside, meant_sides, measured_labels
+from .over_time import held_out_over_time
 
 Tests = list[UnitFaithfulness | None]
 
@@ -28,6 +38,8 @@ def with_verdicts(
     config: LabelConfig,
 ) -> list[Explanation]:
     """The units of a layer with their tests, verdicts and kinds, and with measured concepts among their labels.
+
+    A label that holds fails where its concept is nearer at other times of the clips than those at which the unit fires.
 
     Where qualities of sound explain a unit, the measured concepts that it follows come first, and the test is theirs.
     A label that is itself a word for a quality stays first if it holds and the measured concept does not: it may hear
@@ -43,7 +55,9 @@ def with_verdicts(
         bank: The concepts of the labels.
         config: How they were made; as many labels are kept as it says.
     """
-    by_sound, kinds = _concept_tests([unit.labels for unit in units], recording, layer, clips, bank, config)
+    by_sound, kinds, over_time = _concept_tests(
+        [unit.labels for unit in units], recording, layer, clips, bank, config
+    )
     measured = [
         measured_labels(unit.preferences, _first(unit)) if kind in ("acoustic", "both") else ()
         for unit, kind in zip(units, kinds, strict=True)
@@ -63,12 +77,13 @@ def with_verdicts(
     )
     return [
         _concluded(
-            replace(unit, kind=kind, caption_faithfulness=captions), labels, sound, quality, config.count
+            replace(unit, kind=kind, caption_faithfulness=captions, over_time=time),
+            labels, sound, quality, config.count,
         )
-        for unit, kind, captions, labels, sound, quality in zip(
-            units, kinds, by_captions, measured, by_sound, by_quality, strict=True
+        for unit, kind, captions, time, labels, sound, quality in zip(
+            units, kinds, by_captions, over_time, measured, by_sound, by_quality, strict=True
         )
-    ]
+    ]  # fmt: skip
 
 
 def _concept_tests(
@@ -78,15 +93,16 @@ def _concept_tests(
     clips: DescribedClips,
     bank: ConceptBank,
     config: LabelConfig,
-) -> tuple[Tests, list[Kind | None]]:
-    """The tests of the first labels, which name concepts, and the kinds of the units."""
+) -> tuple[Tests, list[Kind | None], list[OverTime | None]]:
+    """The tests of the first labels, which name concepts, the kinds of the units, and the labels' tests over time."""
     against = clips.against(config.evidence)
-    if len(recording.held_out_rows) < LEAST_HELD_OUT:
+    if recording.manifest.cross_fitted:
         return cross_fitted_tests(recording, layer, clips, bank, config, labels, against)
     similarity = clips.similarity(config.evidence)
     tests = sound_tests(recording, layer.name, similarity, bank.concepts, labels, against)
     holds = np.array([test is not None and test.reliable for test in tests], bool)
-    return tests, unit_kinds(recording, layer.name, similarity, bank.concepts, labels, holds)
+    kinds = unit_kinds(recording, layer.name, similarity, bank.concepts, labels, holds)
+    return tests, kinds, held_out_over_time(recording, layer, clips.moments, bank.concepts, labels)
 
 
 def _measured_tests(
@@ -98,7 +114,7 @@ def _measured_tests(
 ) -> Tests:
     """The tests of first labels that are measured concepts; None for a unit without."""
     names = [unit[0].concept if unit else None for unit in labels]
-    tests = cross_fitted_measured_tests if len(recording.held_out_rows) < LEAST_HELD_OUT else measured_tests
+    tests = cross_fitted_measured_tests if recording.manifest.cross_fitted else measured_tests
     similarity, against = clips.similarity(config.evidence), clips.against(config.evidence)
     return tests(recording, layer.name, similarity, names, against)
 
@@ -120,6 +136,7 @@ def _concluded(
             faithfulness=by_quality,
             reliable=reliability(by_quality),
             caption_faithfulness=None,
+            over_time=None,
         )
     kind = unit.kind
     if (
@@ -127,7 +144,16 @@ def _concluded(
     ):  # several qualities together, none of which the unit follows by itself
         kind = "both" if passed else None
     labels = (*unit.labels[:1], *measured[:1], *beside(measured, unit.labels[1:]))[:count]
-    return replace(unit, labels=labels, faithfulness=by_sound, reliable=reliability(by_sound), kind=kind)
+    return replace(
+        unit, labels=labels, faithfulness=by_sound, reliable=verdict(by_sound, unit.over_time), kind=kind
+    )
+
+
+def verdict(test: UnitFaithfulness | None, over_time: OverTime | None) -> Reliability:
+    """The result of a label's test; a label that holds fails where its test over time contradicts it."""
+    tested = reliability(test)
+    contradicted = over_time is not None and over_time.follows is False
+    return "fails" if tested == "holds" and contradicted else tested
 
 
 def _first(unit: Explanation) -> str | None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 from ..types import Summary
-from .brief import UnitBrief, evidence_of
+from .brief import UnitBrief, evidence_of, phrases_of
 from .prompt import OPENING
 from .words import FUNCTION_WORDS, GENERIC_STEMS, PLAIN, WORD, specific_stems, stem, words_of
 
@@ -23,6 +23,7 @@ FEW = 3
 """Descriptions up to which one of them is enough."""
 
 REPEATS = "the answer repeats itself"
+MIXED = "the answer joins what no clip has together"
 OFF_THE_POINT = "the answer names neither the label nor what several of the strongest clips are said to be"
 
 Implies = Callable[[str, Sequence[str]], bool]
@@ -48,6 +49,7 @@ def check_answer(raw: str, brief: UnitBrief, implies: Implies = nothing_implied)
     content word, not repeat itself, hold nothing of the prompt's template, name something that the labels
     or top clips name and nothing that they do not (`ungrounded_words`), and deny nothing. What it names must be
     the first label, or said of several of the strongest clips. A word that they all imply counts as named by them.
+    What is said of a single clip must not be joined in a phrase with what is said of other clips only.
     """
     text = _sentence(raw)
     if text is None:
@@ -124,6 +126,8 @@ def _content_complaint(text: str, brief: UnitBrief, implies: Implies) -> str | N
         return f"the answer says what the evidence does not: {', '.join(unknown)}"
     if not implied and not _to_the_point(text, brief):
         return OFF_THE_POINT
+    if _mixed(text, brief):
+        return MIXED
     # The weak clips' words are not grounded, so what is denied here is what the unit responds to.
     if _DENIAL.search(text) and not _DENIAL.search(" ".join(evidence)):
         return "the answer denies what the evidence names"
@@ -140,3 +144,17 @@ def _to_the_point(text: str, brief: UnitBrief) -> bool:
     return any(sum(word in words for words in stems) >= needed for word in named_stems) or not (
         stems or brief.labels
     )
+
+
+def _mixed(text: str, brief: UnitBrief) -> bool:
+    """Whether a phrase joins what one clip alone is said to be with what others are: "a drum kit playing low notes"."""
+    labels = specific_stems(brief.labels)
+    clips = [specific_stems([caption]) for caption in brief.strongest or brief.top]
+    return any(_joins(specific_stems([phrase]) - labels, clips) for phrase in phrases_of(text))
+
+
+def _joins(words: set[str], clips: Sequence[set[str]]) -> bool:
+    said = {word: [place for place, stems in enumerate(clips) if word in stems] for word in words}
+    lone = {places[0] for places in said.values() if len(places) == 1}
+    together = {word for word, places in said.items() if places}
+    return any(not together <= clips[place] for place in lone)

@@ -7,7 +7,7 @@ that the network pads or cuts clips inside.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,6 +63,7 @@ def read_batches(
     cut: ClipConfig,
     skipped: list[Skipped],
     progress: Progress,
+    measure: Callable[[int, Floats], None] | None = None,
 ) -> Iterator[tuple[list[int], list[Floats]]]:
     """Read clips in batches of equal length, so that no pooled mean ever counts padding.
 
@@ -73,6 +74,7 @@ def read_batches(
         cut: How the clips were cut, see `ClipIndex.cut`.
         skipped: Filled with the clips that cannot be read.
         progress: Called with clips done and in all.
+        measure: See `read_in_order`; of clips by their places.
 
     Yields:
         Places in `clips`, and their waveforms.
@@ -80,7 +82,7 @@ def read_batches(
     # Grouped by duration first, to read each clip once; clips that differ by a sample part afterwards.
     groups = equal_length_batches([round(clip.duration * sample_rate) for clip in clips], batch)
     done = 0
-    for places, sounds, misses in read_in_order(clips, groups, sample_rate, cut):
+    for places, sounds, misses in read_in_order(clips, groups, sample_rate, cut, measure):
         skipped += misses
         for same in equal_length_batches([len(sound) for sound in sounds], batch):
             yield [places[i] for i in same], [sounds[i] for i in same]

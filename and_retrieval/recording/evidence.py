@@ -107,16 +107,13 @@ def gather(
     """
     tapes = {plan.name: LayerTape(plan.units, top_k) for plan in plans}
     places = np.where(held, np.cumsum(held), np.cumsum(~held)) - 1 if places is None else places
-    parts = {
-        plan.name: (activations.layer(number, SEEN), activations.layer(number, HELD_OUT))
-        for number, plan in enumerate(plans)
-    }
+    numbers = {plan.name: number for number, plan in enumerate(plans)}
     for rows, recorded in batches:
         place, out = places[rows - first], held[rows - first]
         for name, (values, peaks) in recorded.items():
             finite = tapes[name].add(rows, out, values, peaks)
-            for part, chosen in zip(parts[name], (~out & (place >= 0), out & (place >= 0)), strict=True):
-                part[place[chosen]] = finite[chosen]
+            for part, chosen in ((SEEN, ~out & (place >= 0)), (HELD_OUT, out & (place >= 0))):
+                activations.keep(numbers[name], part, place[chosen], finite[chosen], peaks[chosen])
     return tuple(tapes.values())
 
 

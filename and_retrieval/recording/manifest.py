@@ -9,6 +9,7 @@ from ..network.plan import Calls
 from ..shards.plan import spans
 from ..store import Stored
 from ..types import AttachedDictionary, Pooling, Skipped
+from .activations import LEAST_HELD_OUT
 
 EVIDENCE = "evidence.safetensors"
 """The file of every unit's top and bottom clips."""
@@ -106,6 +107,11 @@ class RecordingManifest:
     def read_clips(self) -> int:
         """Number of clips that the network heard."""
         return self.index_clips - len(self.skipped)
+
+    @property
+    def cross_fitted(self) -> bool:
+        """Whether too few clips are held out to test labels on, so that all clips are, by cross-fitting."""
+        return len(self.held_out_rows) < LEAST_HELD_OUT
 
 
 def identity(recording: Stored[RecordingManifest]) -> str:

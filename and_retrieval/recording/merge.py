@@ -18,7 +18,7 @@ from ..shards.folder import Receipt, Shards
 from ..shards.tensors import new_tensors, open_tensors
 from ..store import Folder, Stored, Writer
 from .activations import FILE as ACTIVATIONS
-from .activations import HELD_OUT, SEEN, activation_shapes
+from .activations import HELD_OUT, PARTS, PEAKS, SEEN, activation_shapes
 from .evidence import LayerTape, read_tape, save_evidence
 from .manifest import EVIDENCE, RecordedLayer, RecordPlan
 from .recording import QUALITIES_FILE, Recording, seen_rows
@@ -116,15 +116,20 @@ def _join_activations(before: Recording | None, files: Sequence[Path], plan: Rec
     manifest = plan.manifest
     kept_rows = {SEEN: seen_rows(manifest), HELD_OUT: np.array(manifest.held_out_rows, np.intp)}
     units = [layer.units for layer in manifest.layers]
-    whole = new_tensors(path, activation_shapes(units, len(kept_rows[SEEN]), len(kept_rows[HELD_OUT])))
-    begin = {SEEN: 0, HELD_OUT: 0}
+    counts = len(kept_rows[SEEN]), len(kept_rows[HELD_OUT])
+    whole = new_tensors(path, activation_shapes(units, *counts, manifest.cross_fitted))
+    begin = dict.fromkeys((*PARTS, *PEAKS), 0)
     if before is not None:  # of clips that were kept, some may not be among the sample any more
-        for name, rows in ((SEEN, before.seen_rows), (HELD_OUT, before.held_out_rows)):
-            still = np.isin(rows, kept_rows[name])
-            begin[name] = int(still.sum())
+        for side, peaks, rows in zip(PARTS, PEAKS, (before.seen_rows, before.held_out_rows), strict=True):
+            still = np.isin(rows, kept_rows[side])
+            begin[side] = int(still.sum())
+            begin[peaks] = begin[side] if len(whole[f"{peaks}/0"]) else 0
             for number, layer in enumerate(manifest.layers):
-                whole_part = whole[f"{name}/{number}"][: begin[name]]
-                np.compress(still, before.activations(layer.name, name), axis=0, out=whole_part)
+                whole_part = whole[f"{side}/{number}"][: begin[side]]
+                np.compress(still, before.activations(layer.name, side), axis=0, out=whole_part)
+                times = before.peaks(layer.name, side)
+                if begin[peaks] and len(times):
+                    np.compress(still, times, axis=0, out=whole[f"{peaks}/{number}"][: begin[peaks]])
     for file in files:
         part = open_tensors(file)
         for name in begin:

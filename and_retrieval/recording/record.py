@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import logging
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -11,7 +9,6 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from ..checkpoints.devices import resolve_device
@@ -21,25 +18,21 @@ from ..errors import AndRetrievalError, InputError
 from ..files import check_writable
 from ..neighbours import check_store
 from ..network.dictionary import attached
-from ..network.layers import TRIAL_SECONDS, match_layers, plan_layers
-from ..network.plan import LayerPlan, SteadySteps
-from ..network.probe import probed
-from ..network.trial import check_independent, check_repeatable
+from ..network.layers import match_layers
+from ..network.plan import LayerPlan
 from ..progress import Announce, Tally, no_progress
 from ..shards.folder import FOLDER, ShardCount, Shards
 from ..shards.lock import locked
 from ..shards.plan import made_by
 from ..shards.workers import work
 from ..store import Folder
-from ..targets import changed_entries, entry_hashes, weights_hash
 from ..types import Target
 from .growth import planned
-from .manifest import RecordedLayer, RecordingManifest, RecordPlan
+from .manifest import RecordingManifest, RecordPlan
 from .merge import merge_recording
 from .recording import Recording
 from .shard import KeptRows, Recorder, RecordJob
-
-_log = logging.getLogger(__name__)
+from .trials import tried
 
 
 def record(
@@ -174,18 +167,11 @@ def _begin(
 ) -> _Begun:
     """Plan a recording, after trials of the network."""
     device = resolve_device(config.device)
-    before = entry_hashes(target.module)
     names = match_layers(target.module, tuple(layers) or config.layers or target.layers, target.aliases)
-    plans = _plans(target, names, index, config, device)
-    changing = changed_entries(before, entry_hashes(target.module))
-    if changing:
-        _log.warning(
-            "target %r: %s changed while it ran and cannot tell these weights from others: left out of their hash",
-            target.name, ", ".join(changing),
-        )  # fmt: skip
+    trials = tried(target, names, _usual_duration(index), config, device)
     manifest = RecordingManifest(
         target=target.name,
-        weights=weights_hash(target.module, changing),
+        weights=trials.weights,
         aliases={alias: layer for alias, layer in target.aliases.items() if layer in names},
         dictionaries=attached(target),
         index_clips=0,
@@ -195,28 +181,12 @@ def _begin(
         moments=index.moment_config,
         settings=replace(config, layers=names, device=device.type),
         skipped=(),
-        layers=tuple(map(_recorded, plans)),
-        changing=changing,
-        response=_response(target, plans, index, device),
+        layers=trials.layers,
+        changing=trials.changing,
+        response=trials.response,
     )
     plan, kept = planned(RecordPlan(manifest, made_by()), index, folder)
-    return _Begun(target, plans, kept, index, Shards(folder.path / FOLDER, plan), device)
-
-
-def _response(target: Target, plans: Sequence[LayerPlan], index: ClipIndex, device: torch.device) -> str:
-    """Hash of all layers' response to noise: the shortest of some usual lengths that the network can hear.
-
-    Clips that are added to the index change it only where the network hears none but the length of most clips.
-    """
-    digest = hashlib.sha256()
-    for seconds in (*TRIAL_SECONDS, _usual_duration(index)):
-        samples = max(1, round(seconds * target.sample_rate))
-        noise = np.random.default_rng(0).uniform(-0.3, 0.3, samples).astype(np.float32)
-        with suppress(InputError):
-            for values, peaks in probed(target, plans, [noise], device).values():
-                digest.update(values.tobytes() + peaks.tobytes())
-            break
-    return digest.hexdigest()[:16]
+    return _Begun(target, trials.plans(target), kept, index, Shards(folder.path / FOLDER, plan), device)
 
 
 def _forget_other_code(shards: Shards[RecordPlan]) -> None:
@@ -240,41 +210,10 @@ def _record_shards(
     work(job, missing, workers, lambda number: tally.add(sizes[number]), recorder.record)
 
 
-def _plans(
-    target: Target, names: Sequence[str], index: ClipIndex, config: RecordConfig, device: torch.device
-) -> tuple[LayerPlan, ...]:
-    """How to read the layers, after trials that the network's response to a clip depends on that clip alone."""
-    usual = _usual_duration(index)
-    lengths = (*TRIAL_SECONDS, usual)
-    tried = (usual, *TRIAL_SECONDS)
-    check_repeatable(target, names, device, tried)
-    plans = plan_layers(target, names, config.pooling, device, lengths)
-    check_independent(target, plans, device, config.batch, tried)
-    return plans
-
-
 def _usual_duration(index: ClipIndex) -> float:
     """The length in seconds that most clips of an index have."""
     [(seconds, _)] = Counter(clip.duration for clip in index.clips).most_common(1)
     return seconds
-
-
-def _recorded(plan: LayerPlan) -> RecordedLayer:
-    steady = plan.step_seconds if isinstance(plan.step_seconds, SteadySteps) else None
-    return RecordedLayer(
-        name=plan.name,
-        units=plan.units,
-        pooling=plan.pooling,
-        output=plan.shape,
-        unit_axis=plan.unit_axis,
-        time_axis=plan.time_axis,
-        batch_axis=plan.batch_axis,
-        overlap=plan.overlap,
-        clips=0,
-        calls=plan.calls,
-        step=steady.step if steady else None,
-        side=steady.side if steady else 0.0,
-    )
 
 
 def run_name(target: str) -> str:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from ..clips.bands import BANDS
 from ..clips.index import ClipIndex
+from ..clips.moments import Halves
 from ..clips.qualities import QUALITIES
 from ..errors import StaleError, unknown_name
 from ..network.names import recorded_layers
@@ -151,10 +152,24 @@ class Recording:
         Raises:
             InputError: The layer was not recorded.
         """
+        return self._activations.layer(self._number(layer), part)
+
+    def peaks(self, layer: str, part: Part) -> Halves:
+        """When the units of a layer were strongest in these clips, memory-mapped float16 [clips, units].
+
+        Seconds from the start of each clip. Rows are those of `activations`; there are none of the seen clips unless
+        tests are cross-fitted.
+
+        Raises:
+            InputError: The layer was not recorded.
+        """
+        return self._activations.peaks(self._number(layer), part)
+
+    def _number(self, layer: str) -> int:
         names = [layer.name for layer in self.manifest.layers]
         if layer not in names:
             raise unknown_name("recorded layer", layer, names)
-        return self._activations.layer(names.index(layer), part)
+        return names.index(layer)
 
     def seen_activations(self, layer: str) -> tuple[npt.NDArray[np.intp], Floats]:
         """Activations of a layer on the seen clips that could be read, and the rows of these clips.
@@ -191,7 +206,8 @@ class Recording:
     def _activations(self) -> Activations:
         path = self.stored.file(ACTIVATIONS)
         activations, seen, held = open_activations(path), len(self.seen_rows), len(self.held_out_rows)
+        timed = seen if self.manifest.cross_fitted else 0
         for number, layer in enumerate(self.manifest.layers):
-            if activations.shapes(number) != ((seen, layer.units), (held, layer.units)):
+            if activations.shapes(number) != tuple((rows, layer.units) for rows in (seen, held, timed, held)):
                 raise damaged_file(path, f"layer {layer.name!r} has activations of other clips or units")
         return activations

@@ -95,7 +95,7 @@ class Recorder:
         units, top_k = [plan.units for plan in self.plans], manifest.settings.top_k
         shapes = {
             **tape_shapes(units, top_k),
-            **activation_shapes(units, *self.kept.counts(rows)),
+            **activation_shapes(units, *self.kept.counts(rows), manifest.cross_fitted),
             **measured_shapes(len(rows)),
         }
         tensors = new_tensors(path, shapes)
@@ -112,12 +112,14 @@ class Recorder:
     def _batches(
         self, clips: Sequence[Clip], tensors: Tensors, skipped: list[Skipped]
     ) -> Iterator[tuple[Ints, list[Floats]]]:
-        """Batches of equally long clips, by their places, as the network hears them; each is measured."""
+        """Batches of equally long clips, by their places, as the network hears them; each is measured beside that."""
         rate, batch, cut = self.target.sample_rate, self.shards.plan.manifest.settings.batch, self.index.cut
-        for places, sounds in read_batches(clips, rate, batch, cut, skipped, self.progress):
-            for place, sound in zip(places, sounds, strict=True):
-                tensors["qualities"][place] = measure(sound, rate)
-                tensors["bands"][place] = band_levels(sound, rate)
+
+        def measured(place: int, sound: Floats) -> None:
+            tensors["qualities"][place] = measure(sound, rate)
+            tensors["bands"][place] = band_levels(sound, rate)
+
+        for places, sounds in read_batches(clips, rate, batch, cut, skipped, self.progress, measured):
             yield np.array(places, np.int32), sounds
 
     def _heard(

@@ -50,11 +50,11 @@ class Section:
 
 @dataclass(frozen=True, slots=True)
 class ClipFacts:
-    """What the page says about a clip: its file, its start in the file (seconds), and its caption, if known."""
+    """What the page says about a clip: file, start in the file (seconds), and its captions, the typical one first."""
 
     path: str
     start: float
-    caption: str | None = None
+    captions: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -185,6 +185,7 @@ def _unit(unit: Explanation, layer: int, numbers: _Numbers) -> dict[str, Any]:
         "kind": unit.kind,
         "faithfulness": _figures(unit.faithfulness),
         "byCaptions": _figures(unit.caption_faithfulness),
+        "overTime": None if unit.over_time is None else list(astuple(unit.over_time)),
         "acoustics": unit.acoustics,
         "tuning": [numbers.curve(tuning) for tuning in unit.tuning if tuning.centres],
         "profile": _profile(unit.profile),
@@ -261,7 +262,7 @@ def _sentence(summary: Summary) -> dict[str, Any]:
 
 
 def _clip(row: int, clip: ClipFacts) -> dict[str, Any]:
-    return {"row": row, "path": clip.path, "start": round(float(clip.start), 3), "caption": clip.caption}
+    return {"row": row, "path": clip.path, "start": round(float(clip.start), 3), "captions": clip.captions}
 
 
 def _figures(test: UnitFaithfulness | None) -> list[float | None] | None:

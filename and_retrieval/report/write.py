@@ -16,7 +16,7 @@ from ..files import output_path, writing
 from ..progress import Progress, silent
 from ..recording.recording import Recording
 from ..store import REPORT
-from ..types import Floats
+from ..types import Clip, Floats
 from ..vocabulary import plain
 from .data import ClipFacts, ReportData
 from .media import SAMPLE_RATE
@@ -99,7 +99,19 @@ def _scored_clips(k: int | None) -> str:
 
 def _clip_facts(index: ClipIndex, phrases: Mapping[int, str]) -> dict[int, ClipFacts]:
     clips = {row: index.clips[row] for row in phrases}
-    return {row: ClipFacts(clip.file, clip.start, phrases[row]) for row, clip in clips.items()}
+    return {
+        row: ClipFacts(clip.file, clip.start, _captions(clip, phrases[row])) for row, clip in clips.items()
+    }
+
+
+def _captions(clip: Clip, phrase: str) -> tuple[str, ...]:
+    """The clip in words, which is its typical caption or what it is near to, and its other captions."""
+    captions = [" ".join(caption.split()) for caption in clip.captions]
+    same = [caption for caption in captions if caption.lower() == phrase.lower()]
+    longer = [caption for caption in captions if phrase and phrase.lower() in caption.lower()]
+    typical = (same or longer)[:1]  # a phrase lacks the words that all captions of a set begin with
+    others = [caption for caption in captions if caption not in typical]
+    return tuple(dict.fromkeys(text for text in (phrase, *others) if text))
 
 
 def _concept_hits(recording: Recording, explained: Explained) -> dict[str, list[tuple[int, float | None]]]:

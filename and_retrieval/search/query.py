@@ -106,6 +106,7 @@ class Terms:
         needs: float32 [plus terms], the z from which a unit listens for each, see `thresholds`.
         text_needs: The same for texts, those to lack included.
         unknown: Texts, to have or to lack, that the embedder does not know; nothing matches such a query.
+        told: Whether what falls short of the thresholds does not listen, see `thresholds.Thresholds.tells`.
     """
 
     plus: Floats
@@ -113,6 +114,7 @@ class Terms:
     needs: Floats
     text_needs: float = np.inf
     unknown: tuple[str, ...] = ()
+    told: bool = True
 
     @property
     def vector(self) -> Floats:
@@ -163,7 +165,12 @@ def embed_query(query: Query, index: ClipIndex, units: Floats, needs: Thresholds
     needed = [needs.text] * len(plus) + [needs.sound] * (len(heard) + len(units))
     unknown = unknown_texts(index, texts)
     return Terms(
-        np.concatenate([plus, heard, units]), minus, np.array(needed, np.float32), needs.text, unknown
+        np.concatenate([plus, heard, units]),
+        minus,
+        np.array(needed, np.float32),
+        needs.text,
+        unknown,
+        told=needs.tells or not texts or bool(unknown),
     )
 
 
@@ -226,7 +233,7 @@ class Calibrated:
     Attributes:
         z: float32 [units], of the term to have that falls shortest of what it needs: how many standard deviations
             its cosine is above the mean cosine of the unit with the background's texts; 0 for a unit without vector.
-            Of a clip whose index holds moments, that of the moment in which it is largest.
+            Of a clip whose index holds moments, by the largest cosine of any of them.
         needed: float32 [units], what that term needs.
         listens: bool [units], whether every term to have reaches what it needs and no text to lack does, and the
             embedder knows all texts.

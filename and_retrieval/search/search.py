@@ -51,6 +51,11 @@ class Filters:
 
 
 NO_FILTERS = Filters()
+CANNOT_TELL = (
+    "nothing comes near enough to be found, but many made-up words come as near as names of sounds do, "
+    "so nothing can be ruled out with this embedder"
+)
+"""Why it cannot be told whether anything matches a text."""
 HOLDS: Mapping[Reliability, bool | None] = {"holds": True, "fails": False, "untested": None}
 """A unit's reliability as search results give it."""
 
@@ -73,7 +78,8 @@ def search_neurons(
         {layer, unit, score, z, needed, listens, measured, labels, summary, reliable, label_kind, acoustics,
         polysemanticity, open_concepts} per unit. `score` is the cosine with the unit's neuron vector, see `query` for
         several terms; it compares within a query only. `z` compares between queries, see `query.Calibrated`; when no
-        unit `listens`, nothing here listens for the query.
+        unit `listens`, nothing here listens for the query. `listens` is None where that cannot be told, see
+        `thresholds`.
         Where the query is one text that means a measured quality ("silence", "high-pitched"), units that measured
         sound explains by this quality come first and listen: `measured` is {quality, word, rho} of such a unit, with
         the rank correlation of its activation and the quality, and None for others. `acoustics` says in words what
@@ -151,7 +157,7 @@ def best_units(
             "score": float(scores[place]),
             "z": float(worth.z[place]),
             "needed": float(worth.needed[place]),
-            "listens": bool(worth.listens[place]) or row in measured,
+            "listens": row in measured or told(terms, worth.listens[place]),
             "measured": {**asdict(measured[row]), "word": NAMES[side_of(measured[row])]}
             if row in measured
             else None,
@@ -173,7 +179,7 @@ def search_clips(
         clip's row in the index. `moment` is the second of the clip at which the moment begins that matches best,
         `duration` its length, and `time` the second of the file; in an index without moments, the moment is the whole
         clip. `score` is how near the clip is to the query, see `explanation.space`. `z`, `needed` are as those of
-        units; when no clip `matches`, nothing here sounds like the query.
+        units; when no clip `matches`, nothing here sounds like the query. `matches` is None where that cannot be told.
 
     Raises:
         InputError: The query names units, or a sound that cannot be read or is silent.
@@ -198,12 +204,17 @@ def search_clips(
             "score": float(scores[row]),
             "z": float(worth.z[place]),
             "needed": float(worth.needed[place]),
-            "matches": bool(worth.listens[place]),
+            "matches": told(terms, worth.listens[place]),
             "label": index.clips[row].label,
             "captions": list(index.clips[row].captions),
         }
         for place, (row, (start, end)) in enumerate(zip(rows, moments, strict=True))
     ]
+
+
+def told(terms: Terms, listens: bool | np.bool_) -> bool | None:
+    """What is said of a unit or a clip that listens or does not: None where it cannot be told that it does not."""
+    return True if listens else False if terms.told else None
 
 
 def best_moments(index: ClipIndex, terms: Terms, rows: Rows) -> list[tuple[float, float]]:
@@ -226,15 +237,20 @@ def verdict(
 ) -> dict[str, Any]:
     """Results as the verb `search` gives them with --json: whether nothing here matches the query, and why.
 
+    `nothing` is None where that cannot be told.
+
     Args:
         query: What was searched for.
         want: What was searched.
         results: Of `search_neurons` or `search_clips`.
         unknown: Of `unknown_texts`.
     """
-    nothing = not any(result["listens" if want == "neurons" else "matches"] for result in results)
+    matches = [result["listens" if want == "neurons" else "matches"] for result in results]
+    nothing = None if None in matches and True not in matches else not any(matches)
     answer: dict[str, Any] = {"query": str(query), "for": want, "nothing": nothing, "results": results}
-    if nothing:
+    if nothing is None:
+        answer["reason"] = CANNOT_TELL
+    elif nothing:
         answer["reason"] = (
             f"the embedder does not know {', '.join(map(repr, unknown))}"
             if unknown

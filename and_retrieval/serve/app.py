@@ -17,6 +17,7 @@ from starlette.staticfiles import StaticFiles
 from ..errors import AndRetrievalError, StaleError, defect
 from . import keeping, reading, working
 from .guard import Guard, RefusedError, refused
+from .parameters import EVERYWHERE, problems
 from .served import Served
 
 PAGES = Path(str(resources.files("and_retrieval") / "web" / "serve"))
@@ -41,7 +42,7 @@ def application(served: Served, port: int) -> FastAPI:
         docs_url=None,  # its page loads scripts from elsewhere; /docs is our own
         redoc_url=None,
         lifespan=lifespan,
-        responses={400: {"description": "What was asked for cannot be done; `error` says why, in one line"}},
+        responses=problems(*EVERYWHERE),
     )
     app.state.served = served
     app.include_router(reading.routes)

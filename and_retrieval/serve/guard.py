@@ -7,7 +7,7 @@ site's Origin, or, after a name of that site was made to point here (DNS rebindi
 from __future__ import annotations
 
 import secrets
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import Query, Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
@@ -28,6 +28,11 @@ HEADERS = {
     "cross-origin-resource-policy": "same-origin",
     "cross-origin-opener-policy": "same-origin",
     "permissions-policy": "microphone=(self), camera=(), geolocation=()",
+}
+
+_MORE = {
+    401: {"WWW-Authenticate": "Bearer"},
+    413: {"Connection": "close"},  # otherwise the rest of a body would still be read, to the last byte
 }
 
 _bearer = HTTPBearer(auto_error=False, description="The token of the printed address.")
@@ -123,5 +128,4 @@ def too_large(most: int) -> RefusedError:
 
 def refused(refusal: RefusedError) -> JSONResponse:
     """The answer to a request that is not carried out."""
-    extra: dict[str, Any] = {"WWW-Authenticate": "Bearer"} if refusal.status == 401 else {}
-    return JSONResponse({"error": str(refusal)}, refusal.status, headers=extra)
+    return JSONResponse({"error": str(refusal)}, refusal.status, headers=_MORE.get(refusal.status))

@@ -14,7 +14,7 @@ from ..errors import InputError
 from .guard import needs_token
 from .lists import NAME_LENGTH, change_list, create_list, delete_list, read_lists
 from .notes import UnitNote, plain, read_notes, write_note
-from .parameters import Asked, Body, Filters, Run, Unit
+from .parameters import WITH_TOKEN, Asked, Body, Filters, Run, Unit, problems
 from .reading import shown_rows
 from .served import Server
 
@@ -27,7 +27,7 @@ ListName = Annotated[str, Path(description="Name of a list", max_length=4 * NAME
 NewName = Annotated[str, Field(max_length=4 * NAME_LENGTH)]
 UnitName = Annotated[str, Field(max_length=500)]
 
-routes = APIRouter(prefix="/api", dependencies=[Depends(needs_token)])
+routes = APIRouter(prefix="/api", dependencies=[Depends(needs_token)], responses=problems(*WITH_TOKEN))
 
 
 class NoteOrder(Body):

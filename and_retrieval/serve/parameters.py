@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from fastapi import Depends, Path, Query
 from pydantic import BaseModel, ConfigDict
@@ -35,6 +35,38 @@ Sort = Literal[
     "", "clear", "unit", "score", "faithfulness", "polysemanticity",
     "-clear", "-unit", "-score", "-faithfulness", "-polysemanticity",
 ]  # fmt: skip
+
+
+class Problem(BaseModel):
+    """Why something was not done."""
+
+    error: str
+
+
+_PROBLEMS = {
+    400: "What was asked for cannot be done",
+    401: "The token is missing",
+    403: "The request comes from elsewhere",
+    404: "There is nothing of this name",
+    409: "What was asked of was made again, or has changed, since",
+    413: "Too much was sent",
+    415: "What was sent is no sound",
+    422: "A parameter or a field has another form",
+    429: "As many are at work as are allowed at a time",
+}
+EVERYWHERE = (400, 403, 404, 409, 413, 422)
+WITH_TOKEN = (401, 429)
+
+
+def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """What a schema says of answers that tell in one line why something was not done."""
+    return {status: {"model": Problem, "description": _PROBLEMS[status]} for status in statuses}
+
+
+def problems_as_json(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """The same for a route whose other answers are not JSON."""
+    content = {"application/json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    return {status: {"description": _PROBLEMS[status], "content": content} for status in statuses}
 
 
 class Body(BaseModel):

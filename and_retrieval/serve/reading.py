@@ -194,7 +194,7 @@ def unit_map(served: Server, run: Run) -> dict[str, Any]:
     """Where units lie in two dimensions, as `explain` placed them.
 
     Columns, one value a unit in layer and unit order: `x` and `y` within -1..1, null for units that never responded;
-    `layer` and `kind` as places in `layers` and `kinds`.
+    `layer`, `kind` and `label` (the first one) as places in `layers`, `kinds` and `labels`; -1 without a label.
     """
     from ..explanation.unit_map import METHOD
     from .table import KINDS
@@ -214,6 +214,8 @@ def unit_map(served: Server, run: Run) -> dict[str, Any]:
         "layer": opened.table.layer.tolist(),
         "kinds": list(KINDS),
         "kind": opened.table.kind.tolist(),
+        "labels": opened.table.concepts[0],
+        "label": opened.table.concepts[1].tolist(),
     }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import logging
 import socket
 import threading
 from dataclasses import dataclass
@@ -82,8 +83,18 @@ class PageServer:
 
     def run(self) -> None:
         """Answer requests until interrupted (Ctrl-C) or told to stop."""
-        with contextlib.suppress(KeyboardInterrupt):  # uvicorn ends cleanly and raises it again
-            self._server.run(sockets=[self.socket])
+        log = logging.getLogger("uvicorn.error")
+
+        def until_the_end(_: logging.LogRecord) -> bool:
+            """Answers that are cut off when the server ends are no errors."""
+            return not self._server.should_exit
+
+        log.addFilter(until_the_end)
+        try:
+            with contextlib.suppress(KeyboardInterrupt):  # uvicorn ends cleanly and raises it again
+                self._server.run(sockets=[self.socket])
+        finally:
+            log.removeFilter(until_the_end)
         interruption.forget()
 
     def start(self) -> PageServer:

@@ -20,7 +20,7 @@ from ..errors import InputError
 from ..progress import Progress
 from .guard import RefusedError, needs_token
 from .jobs import FINISHED, Job
-from .parameters import Body, Filters, Limit, Offset, Run
+from .parameters import WITH_TOKEN, Body, Filters, Limit, Offset, Run, problems, problems_as_json
 from .reading import PAGE, searched_clips, searched_units
 from .served import Served, Server
 
@@ -35,7 +35,7 @@ SOUND = {
 }
 """The body of an upload, for the schema."""
 
-routes = APIRouter(prefix="/api", dependencies=[Depends(needs_token)])
+routes = APIRouter(prefix="/api", dependencies=[Depends(needs_token)], responses=problems(*WITH_TOKEN))
 
 
 class PruneOrder(Body):
@@ -71,7 +71,7 @@ def activations(
     return activation_curve(opened, served.unit_row(opened, unit), row)
 
 
-@routes.post("/hear", openapi_extra=SOUND)
+@routes.post("/hear", openapi_extra=SOUND, responses=problems(415))
 async def hear(served: Server, run: Run, request: Request) -> dict[str, Any]:
     """Which units fire for a sound, and when; and what the network answers."""
 
@@ -83,7 +83,7 @@ async def hear(served: Server, run: Run, request: Request) -> dict[str, Any]:
     return await _with_sound(served, request, work)
 
 
-@routes.post("/units", openapi_extra=SOUND)
+@routes.post("/units", openapi_extra=SOUND, responses=problems(415))
 async def units_like_sound(
     served: Server, run: Run, filters: Filters, request: Request, offset: Offset = 0, limit: Limit = PAGE
 ) -> dict[str, Any]:
@@ -100,7 +100,7 @@ async def units_like_sound(
     return await _with_sound(served, request, work)
 
 
-@routes.post("/clips", openapi_extra=SOUND)
+@routes.post("/clips", openapi_extra=SOUND, responses=problems(415))
 async def clips_like_sound(
     served: Server,
     index: Annotated[str, Query(max_length=200)],
@@ -190,7 +190,7 @@ def job_state(job: KnownJob) -> dict[str, Any]:
     return job.plain()
 
 
-@routes.get("/jobs/{job}/events", response_class=EventSourceResponse)
+@routes.get("/jobs/{job}/events", response_class=EventSourceResponse, responses=problems_as_json(401, 404))
 async def events(job: KnownJob) -> AsyncIterator[ServerSentEvent]:
     """The same as server-sent events, one whenever something changes; the last one has the result."""
     last: tuple[str, int, int] | None = None

@@ -58,16 +58,28 @@ function trustOf(unit) {
   return el("div", { class: "trust" }, el("p", { class: `badge ${style}`, title: "Verdict on the first label" }, text),
     unit.kind && el("p", { class: "muted" }, KINDS[unit.kind]),
     unit.faithfulness && el("p", { class: "muted" }, ...figuresOf(unit)),
-    unit.byCaptions && el("p", { class: "muted" }, "By their captions. ", ...figuresOf({ faithfulness: unit.byCaptions })));
+    unit.byCaptions && el("p", { class: "muted" }, "By their captions. ", ...figuresOf({ faithfulness: unit.byCaptions })),
+    unit.overTime && el("p", { class: "muted" }, ...overTimeOf(unit.overTime)));
 }
+
+const FOLLOWS = new Map([
+  [true, "the concept is there when the unit fires"],
+  [false, "the concept is there at other times than those at which the unit fires"],
+  [null, "it is not shown that the concept is there just when the unit fires"],
+]);
+
+function overTimeOf([clips, score, q, follows]) {
+  return [`Within ${count(clips, "clip")}: ${FOLLOWS.get(follows)} (score `, el("b", {}, fixed(score)), ` of 1, chance 0, ${chanceOf(q)})`];
+}
+
+const chanceOf = (q) => (q !== null && q < 0.001 ? "q < 0.001" : `q\u00a0${q === null ? "–" : q.toFixed(3)}`).replaceAll(" ", "\u00a0");
 
 function figuresOf({ faithfulness }) {
   const [clips, correlation, random, best, auprc, base, q] = faithfulness;
-  const chance = q !== null && q < 0.001 ? "q < 0.001" : `q\u00a0${q === null ? "–" : q.toFixed(3)}`;
   return [
     `On ${count(clips, "unseen clip")}: correlation `, el("b", {}, fixed(correlation)),
     ` (random label ${fixed(random)}, best of ten ${fixed(best)}), AUPRC `, el("b", {}, fixed(auprc)),
-    ` (base rate ${fixed(base)}), ${chance.replaceAll(" ", "\u00a0")}`,
+    ` (base rate ${fixed(base)}), ${chanceOf(q)}`,
   ];
 }
 

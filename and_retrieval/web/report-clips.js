@@ -46,7 +46,7 @@ function icon() {
 }
 
 function clipWithSound(clip, sound, peak, activation) {
-  const name = clip.caption ?? clip.path;
+  const name = clip.captions[0] ?? clip.path;
   const line = el("span", { class: "peak" });
   const head = el("span", { class: "head" });
   const picture = el("div", {
@@ -96,9 +96,9 @@ const strength = (activation) => el("span", { class: "strength", title: "Activat
 
 function clipText(clip) {
   return [
-    clip.caption === null ? null : el("span", { class: "caption" }, ...marked(clip.caption)),
+    ...clip.captions.map((caption, i) => el("span", { class: i ? "caption muted" : "caption" }, ...marked(caption))),
     pathLine(clip),
-  ].filter(Boolean);
+  ];
 }
 
 // The last two parts of the path; the whole of it is the tooltip and what is copied.

@@ -5,7 +5,7 @@ const words = (text) => fold(text).match(/[\p{L}\p{N}]+/gu) ?? [];
 const sameConcept = (text) => fold(text).replace(/_/g, " ").replace(/\s+/g, " ").trim();
 
 // Word -> [unit, weight, unit, weight, ...] for what is said about a unit, and word -> clips for
-// captions: a caption is shared by many units, so it is indexed once.
+// captions: a clip is shared by many units, so its captions are indexed once.
 function buildIndex() {
   const said = new Map();
   const heard = new Map();
@@ -32,7 +32,7 @@ function buildIndex() {
     for (const [clip] of unit.top) clipUnits[clip].push(i);
   });
   data.clips.forEach((clip, i) => {
-    if (clip.caption) for (const word of new Set(words(clip.caption))) put(heard, word, i);
+    for (const word of new Set(words(clip.captions.join(" ")))) put(heard, word, i);
   });
   const vocabulary = [...new Set([...said.keys(), ...heard.keys()])].sort();
   return { said, heard, clipUnits, vocabulary };

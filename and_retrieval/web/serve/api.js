@@ -1,6 +1,7 @@
 // Requests to the server of this page. The token comes with the printed address, after the #, and is kept for this
 // origin; it is sent as a header, never in an address.
 
+const LARGEST = 128 * 2 ** 20; // bytes of a sound; the server takes no more
 const KEPT = "and_retrieval token";
 const GONE = "The server does not answer. It may have been stopped; start it again: and-retrieval serve";
 
@@ -54,9 +55,11 @@ export const send = async (method, path, body, parameters = {}) => (await answer
   method, body: body === undefined ? undefined : JSON.stringify(body), headers: { "Content-Type": "application/json" },
 })).json();
 
-export const sendSound = async (path, sound, parameters = {}) => (await answered(addressOf(path, parameters), {
-  method: "POST", body: sound, headers: { "Content-Type": /^audio\//.test(sound.type) ? sound.type : "audio/unknown" },
-})).json();
+export async function sendSound(path, sound, parameters = {}) {
+  if (sound.size > LARGEST) throw new ServerError(`${sound.name} has more than 128 MiB. Choose a shorter sound, or a compressed one.`, 413);
+  const headers = { "Content-Type": /^audio\//.test(sound.type) ? sound.type : "audio/unknown" };
+  return (await answered(addressOf(path, parameters), { method: "POST", body: sound, headers })).json();
+}
 
 export const unitPath = (layer, unit) => `/api/units/${encodeURIComponent(layer)}:${unit}`;
 export const clipPath = (index, row, kind) => `/clip/${encodeURIComponent(index)}/${row}.${kind}`;

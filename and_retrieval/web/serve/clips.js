@@ -52,7 +52,7 @@ export function clipTile({ run, index, unit, clip, note = null, facts = null }) 
     clip.activation === null || clip.activation === undefined ? null : el("span", { class: "strength", title: "Activation" }, figure(clip.activation)),
     note && el("span", { class: "muted" }, note),
     peak === null ? null : el("span", { class: "at" }, `peak ${seconds(peak)}`)),
-  el("span", { class: "caption" }, name), facts, pathLine(clip));
+  el("span", { class: "caption" }, name), ...(facts ? [facts] : []), pathLine(clip));
   if (unit && hasToken()) whenSeen(tile, () => drawActivation(picture, run, unit, clip));
   return tile;
 }

@@ -22,9 +22,10 @@ export async function mapView({ run }, { again }) {
   const left = map.x.length - places.length;
   const colour = el("select", { "aria-label": "Colour by" }, el("option", { value: "kind" }, "what explains them"), el("option", { value: "layer" }, "layer"));
   const canvas = el("canvas", { class: "map", role: "img", "aria-label": `Map of ${count(places.length, "unit")}; the list under Units holds the same units` });
-  const tip = el("p", { class: "muted", role: "status" }, "Click a unit to open it; drag a loop around some to list them.");
+  const tip = el("p", { class: "tip", role: "status" });
   const legend = el("p", { class: "legend" });
   const starts = map.layers.reduce((all, layer) => [...all, all.at(-1) + layer.units], [0]);
+  const labelOf = (row) => map.labels[map.label[row]] ?? "no label";
   const nameOf = (row) => `${map.layers[map.layer[row]].name}:${row - starts[map.layer[row]]}`;
   const style = getComputedStyle(document.documentElement);
   const ofKind = map.kinds.map((kind) => style.getPropertyValue(`--${kind}`));
@@ -53,7 +54,7 @@ export async function mapView({ run }, { again }) {
   canvas.addEventListener("pointermove", (event) => {
     if (!loop.length) {
       const near = nearest(at(event));
-      if (near) tip.textContent = nameOf(near.row);
+      if (near) tip.replaceChildren(el("b", {}, labelOf(near.row)), el("span", { class: "muted" }, nameOf(near.row)));
       return;
     }
     loop.push(at(event));
@@ -73,8 +74,10 @@ export async function mapView({ run }, { again }) {
     const near = nearest(at(event));
     if (near) go({ view: "units", unit: nameOf(near.row), lasso: "", list: "" });
   });
-  frame(el("h1", {}, "Map"), el("p", { class: "muted" }, `Units whose strongest clips are alike lie near each other (${map.method}).${left ? ` ${count(left, "unit")} that never responded ${left === 1 ? "is" : "are"} left out.` : ""}`),
-    el("label", { class: "field inline" }, el("span", {}, "Colour by"), colour), legend, canvas, tip);
+  frame(el("h1", {}, "Map"), el("div", { class: "map-page" }, canvas, el("div", { class: "map-side" },
+    el("p", { class: "muted" }, `Units whose strongest clips are alike lie near each other (${map.method}).${left ? ` ${count(left, "unit")} that never responded ${left === 1 ? "is" : "are"} left out.` : ""}`),
+    el("label", { class: "field inline" }, el("span", {}, "Colour by"), colour), legend,
+    el("p", { class: "muted" }, "Click a unit to open it; drag a loop around some to list them."), tip)));
   draw();
   new ResizeObserver(draw).observe(canvas);
 }

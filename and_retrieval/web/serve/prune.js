@@ -29,7 +29,7 @@ export function pruneView({ run, concept, job }, { run: facts, again }) {
     };
     follow(out, run, () => send("POST", "/api/prune", order));
   } },
-  field("Concepts", concepts, "separated by commas; several are removed together"), field("Units found by", selector),
+  field("Concepts", concepts, "separated by commas"), field("Units found by", selector),
   field("Layers", layer), field("Budgets", budgets, "numbers of units, or shares below 1"),
   el("label", { class: "check" }, weights, "write the weights without these units"),
   el("button", { disabled: !hasToken() }, "Prune"));

@@ -9,8 +9,9 @@ export const labelOf = (unit) => unit.note?.label || unit.labels?.[0]?.concept |
 
 // What a search says of itself, where it says anything.
 export function verdict(answer) {
-  if (!answer.query || !answer.nothing) return null;
-  const what = answer.for === "clips" ? "Nothing here sounds like" : "No unit here listens for";
+  if (!answer.query || answer.nothing === false) return null;
+  const whole = answer.for === "clips" ? ["Nothing here sounds like", "any clip here sounds like"] : ["No unit here listens for", "any unit here listens for"];
+  const what = answer.nothing ? whole[0] : `It cannot be told whether ${whole[1]}`;
   return el("p", { class: "note" }, `${what} “${answer.query}”: ${answer.reason}. The nearest are listed.`);
 }
 

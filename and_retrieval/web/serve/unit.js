@@ -122,10 +122,22 @@ function labels(unit) {
 
 const figures = (test) => `On ${count(test.clips, "unseen clip")}: correlation ${fixed(test.correlation)} (random label ${fixed(test.random_correlation)}, `
   + `best of ten ${fixed(test.best_correlation)}), AUPRC ${fixed(test.auprc)} (base rate ${fixed(test.base_rate)}), `
-  + `q ${test.q_value < 0.001 ? "< 0.001" : test.q_value.toFixed(3)}.`;
+  + `${chance(test.q_value)}.`;
+
+const chance = (q) => `q ${q < 0.001 ? "< 0.001" : q.toFixed(3)}`;
+
+const FOLLOWS = new Map([
+  [true, "the concept is there when the unit fires"],
+  [false, "the concept is there at other times than those at which the unit fires"],
+  [null, "it is not shown that the concept is there just when the unit fires"],
+]);
+
+const overTime = (test) => `Within ${count(test.clips, "clip")}: ${FOLLOWS.get(test.follows)} `
+  + `(score ${fixed(test.score)} of 1, chance 0, ${chance(test.q_value)}).`;
 
 function test(unit) {
   const lines = [unit.faithfulness && figures(unit.faithfulness), unit.caption_faithfulness && `By their captions. ${figures(unit.caption_faithfulness)}`,
+    unit.over_time && overTime(unit.over_time),
     unit.polysemanticity === null || unit.polysemanticity === undefined ? null
       : `Polysemanticity ${fixed(unit.polysemanticity)}${unit.chance === null ? "" : ` (random clips ${fixed(unit.chance)})`}.`].filter(Boolean);
   return lines.length ? section("Tests, with chance", ...lines.map((line) => el("p", { class: "muted" }, line))) : null;
@@ -154,7 +166,7 @@ function curves(unit) {
     unit.activations && histogram(unit.activations),
     ...drawn.map((tuning) => tuningCurve(tuning, unit.axes[tuning.quality])),
     unit.profile?.length ? profile(unit.profile) : null,
-    unit.acoustics && el("p", {}, unit.acoustics),
+    unit.acoustics && el("p", { class: "muted" }, unit.acoustics.replaceAll(/ -(?=\d)/g, " −")),
   ].filter(Boolean);
   return parts.length ? section("Measured", el("div", { class: "charts" }, parts)) : null;
 }

@@ -278,9 +278,11 @@ function markActive(name) {
 
 function setActive() {
   const rows = byId("rows");
+  const opened = state().unit;
   for (const node of rows.querySelectorAll(".row")) {
     const on = Number(node.dataset.place) === active;
     node.classList.toggle("active", on);
+    node.classList.toggle("open", node.dataset.unit === opened);
     if (on) node.setAttribute("aria-current", "true");
     else node.removeAttribute("aria-current");
     if (on) rows.setAttribute("aria-activedescendant", node.id);

@@ -36,6 +36,7 @@ SUITES = (
     "dictionary",
     "meanings",
     "moments",
+    "over_time",
     "summaries",
     "sentences",
     "implied",

@@ -139,9 +139,11 @@ def answer(args: argparse.Namespace) -> tuple[Result, str]:
 
 
 def _example(explained: Sequence[Explanation]) -> str:
-    """Something to search for that is found: the first label of the first reliable unit, else of any."""
+    """Something to search for that is found: a label that holds, rather a concept than a measured one, else any."""
     labelled = [unit for unit in explained if unit.labels]
-    best = next((unit for unit in labelled if unit.reliable == "holds"), labelled[0] if labelled else None)
+    holding = [unit for unit in labelled if unit.reliable == "holds"]
+    heard = [unit for unit in holding if unit.labels[0].evidence != "measured"]
+    best = next(iter(heard or holding or labelled), None)
     return best.labels[0].concept if best else "dog bark"
 
 

@@ -168,4 +168,10 @@ def test_the_command_line_says_why(
         "word": "silence",
     }
     assert main(["search", "s/meters", "silence"]) == 0
-    assert "measured: silence, rho " in capsys.readouterr().out.splitlines()[0]
+    line = capsys.readouterr().out.splitlines()[0]
+    assert "measured: silence, rho " in line
+    concepts = [label["concept"] for label in first["labels"]]
+    measured = sum(label["evidence"] == "measured" for label in first["labels"])
+    assert measured
+    assert f"  {', '.join(concepts[: min(measured, 3)])} (measured)" in line
+    assert line.count("(measured)") == 1

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -389,3 +392,92 @@ class TestRay:
     def test_a_cluster_that_is_not_there(self, shards: Shards[Squares]) -> None:
         with pytest.raises(InputError, match=r"no Ray cluster can be used at 127\.0\.0\.1:1"):
             work(SquareJob(shards.path), [0], "ray:127.0.0.1:1", nothing)
+
+    def test_the_head_of_the_cluster_is_restarted(
+        self, shards: Shards[Squares], tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """Shards that were done before are not done again, and the others go on when it is back."""
+        port = free_port()
+        head = [started_head(port, tmp_path)]
+        done: list[int] = []
+
+        def restart() -> None:
+            while not done or not list(tmp_path.glob("3.*.begun")):
+                time.sleep(0.2)
+            end(head.pop())
+            head.append(started_head(port, tmp_path))
+
+        restarter = threading.Thread(target=restart)
+        restarter.start()
+        try:
+            work(SquareJob(shards.path, hangs_at=3), [0, 1, 2, 3], f"ray:127.0.0.1:{port}", done.append)
+        finally:
+            restarter.join()
+            end(head.pop())
+        assert sorted(done) == [0, 1, 2, 3]
+        assert content(shards) == WHOLE
+        assert f"the Ray cluster at 127.0.0.1:{port} was lost; waiting for it" in caplog.text
+        begun = [path.name.partition(".")[0] for path in tmp_path.glob("*.begun")]
+        assert begun.count("3") == 2
+        assert len(begun) <= 6  # at most one shard of either worker was done twice
+
+    def test_a_head_that_does_not_come_back(
+        self, shards: Shards[Squares], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """One line, and the same call goes on where it was."""
+        from and_retrieval.shards import cluster
+
+        monkeypatch.setattr(cluster, "BACK_WITHIN", 2.0)
+        port = free_port()
+        head = started_head(port, tmp_path)
+        done: list[int] = []
+
+        def stop() -> None:
+            while len(done) < 3 or not list(tmp_path.glob("3.*.begun")):
+                time.sleep(0.2)
+            end(head)
+
+        stopper = threading.Thread(target=stop)
+        stopper.start()
+        with pytest.raises(
+            InputError, match=r"no Ray cluster can be used at .*; what is finished is kept: run the"
+        ):
+            work(SquareJob(shards.path, hangs_at=3), [0, 1, 2, 3], f"ray:127.0.0.1:{port}", done.append)
+        stopper.join()
+        again = shards.finished()
+        assert len(again) == 3
+        work(SquareJob(shards.path), shards.missing(again), 1, nothing)
+        assert content(shards) == WHOLE
+
+
+def free_port() -> int:
+    """A port of this machine on which nobody listens."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+def started_head(port: int, folder: Path) -> subprocess.Popen[bytes]:
+    """The head of a Ray cluster of two workers, which listens on this machine alone."""
+    command = [
+        str(Path(sys.executable).with_name("ray")), "start", "--head", "--block", f"--port={port}", "--num-cpus=2",
+        "--node-ip-address=127.0.0.1", "--include-dashboard=false", "--disable-usage-stats",
+    ]  # fmt: skip
+    with (folder / "head.log").open("ab") as log:
+        return subprocess.Popen(command, stdout=log, stderr=log)
+
+
+def end(head: subprocess.Popen[bytes]) -> None:
+    """Kill the head and all that it has started, at once."""
+    for process in (*descendants(head.pid), head.pid):
+        with suppress(ProcessLookupError):
+            os.kill(process, signal.SIGKILL)
+    head.wait()
+
+
+def descendants(process: int) -> list[int]:
+    """Processes that a process has started, and those that they have."""
+    listed = [path.read_text().split() for path in Path(f"/proc/{process}/task").glob("*/children")]
+    return [
+        each for of_thread in listed for child in map(int, of_thread) for each in (child, *descendants(child))
+    ]

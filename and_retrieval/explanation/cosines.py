@@ -24,61 +24,84 @@ BLOCK_BYTES = 2**18  # of what is cubed at a time
 
 def cos(similarity: Array, activations: Array) -> Floats:
     """Cosine over clips of activation and similarity, neither of them centred."""
-    squares = _sums(activations, _squares)
 
     def shaped(part: slice) -> tuple[Floats, Floats, Bools]:
         columns = activations[:, part].astype(np.float32, copy=False)
-        return columns, squares[part], _outside(squares[part], *USUAL_SQUARES)
+        squares = _squares(columns)
+        return columns, squares, _outside(squares, *USUAL_SQUARES)
 
-    return _cosine(similarity, activations, shaped, _at_most_one)
+    def carefully(part: slice, odd: Bools) -> Floats:
+        return _at_most_one(activations[:, part][:, odd].astype(np.float32, copy=False))
+
+    return _cosine(_at_most_one(similarity.astype(np.float32, copy=False)), activations, shaped, carefully)
 
 
 def cos_cubed(similarity: Array, activations: Array) -> Floats:
     """Cosine over clips of the cubes of activation and similarity, both centred first."""
-    means = _sums(activations, lambda block: block.sum(axis=0)) / max(len(activations), 1)
-    least, most = USUAL_SIXTH_POWERS
+    means = _sums(activations) / np.float32(max(len(activations), 1))
 
     def shaped(part: slice) -> tuple[Floats, Floats, Bools]:
-        mean = means[part].astype(np.float32)
-        cubes = np.empty((len(activations), len(mean)), np.float32)
-        for rows in chunks(len(cubes), len(mean), BLOCK_BYTES, itemsize=4):
-            centred = np.subtract(activations[rows, part], mean, dtype=np.float32, casting="same_kind")
-            np.multiply(centred, centred, out=cubes[rows])
-            cubes[rows] *= centred
+        cubes = _cubes(activations[:, part], means[part])
         sixth_powers = _squares(cubes)
-        varied = np.maximum(least, len(cubes) * (LEAST_SPREAD * mean) ** 6)
-        return cubes, sixth_powers, _outside(sixth_powers, varied, most)
+        return cubes, sixth_powers, _varies_little(sixth_powers, means[part], len(cubes))
 
-    return _cosine(similarity, activations, shaped, _cubed)
+    def carefully(part: slice, odd: Bools) -> Floats:
+        columns = activations[:, part][:, odd].astype(np.float32, copy=False)
+        largest = _largest(columns)
+        columns, mean = (_at_most_one(x, largest) for x in (columns, means[part][odd]))
+        cubes = _cubes(columns, mean)
+        little = _varies_little(_squares(cubes), mean, len(cubes))
+        if little.any():
+            cubes[:, little] = _cubed(columns[:, little])
+        return cubes
+
+    return _cosine(_cubed(similarity.astype(np.float32, copy=False)), activations, shaped, carefully)
 
 
 def _cosine(
-    similarity: Array,
+    directions: Floats,
     activations: Array,
     shaped: Callable[[slice], tuple[Floats, Floats, Bools]],
-    carefully: Callable[[Floats], Floats],
+    carefully: Callable[[slice, Bools], Floats],
 ) -> Floats:
     """Cosines of shaped columns, float32 [units, concepts].
 
     Args:
-        similarity, activations: float [clips, concepts], float [clips, units].
+        directions: Shaped similarities, float32 [clips, concepts].
+        activations: float [clips, units].
         shaped: For some units, their shaped columns, the squares of these columns' lengths, and which of them left the
             range of float32.
-        carefully: From columns to shaped columns, whatever their numbers.
+        carefully: For some units and those of them that left it, these columns shaped within it. A power of two
+            changes no digit of a column, so a unit's scores are the same to the last bit on any such scale.
     """
-    directions = carefully(similarity.astype(np.float32, copy=False))
     directions = directions / np.maximum(np.linalg.norm(directions, axis=0), LEAST_NORM)
-    scores = np.empty((activations.shape[1], similarity.shape[1]), dtype=np.float32)
+    scores = np.empty((activations.shape[1], directions.shape[1]), dtype=np.float32)
     for part in chunks(activations.shape[1], len(activations), itemsize=4):
         with np.errstate(over="ignore", invalid="ignore"):  # what that leaves is odd
             columns, squares, odd = shaped(part)
-        if odd.any():
-            mended = carefully(activations[:, part][:, odd].astype(np.float32, copy=False))
-            columns, squares = columns.copy(), squares.copy()
-            columns[:, odd], squares[odd] = mended, _squares(mended)
+            if odd.any():
+                columns = columns.copy(order="K")  # sums along another layout would round otherwise
+                columns[:, odd] = carefully(part, odd)
+                squares = _squares(columns)
         np.matmul(columns.T, directions, out=scores[part])
         scores[part] /= np.sqrt(np.maximum(squares, np.finfo(np.float32).tiny))[:, None]
     return scores
+
+
+def _cubes(columns: Array, means: Floats) -> Floats:
+    """Cubes of what columns are above these means."""
+    cubes = np.empty(columns.shape, np.float32)
+    for rows in chunks(len(cubes), len(means), BLOCK_BYTES, itemsize=4):
+        centred = np.subtract(columns[rows], means, dtype=np.float32, casting="same_kind")
+        np.multiply(centred, centred, out=cubes[rows])
+        cubes[rows] *= centred
+    return cubes
+
+
+def _varies_little(sixth_powers: Floats, means: Floats, clips: int) -> Bools:
+    """Where sums of sixth powers are out of range, or so small beside the mean that it needs more digits."""
+    least, most = USUAL_SIXTH_POWERS
+    return _outside(sixth_powers, np.maximum(least, clips * (LEAST_SPREAD * means) ** 6), most)
 
 
 def _outside(values: Floats, least: Array | float, most: float) -> Bools:
@@ -90,22 +113,26 @@ def _squares(columns: Floats) -> Floats:
     return np.asarray(np.einsum("cu,cu->u", columns, columns))
 
 
-def _sums(x: Array, of: Callable[[Floats], Floats]) -> Floats:
-    """The sums of `of` over blocks of rows; float32 within a block, float64 across them."""
+def _sums(x: Array) -> Floats:
+    """Sums of columns: float32 within a block of rows, float64 across blocks."""
     total = np.zeros(x.shape[1])
     with np.errstate(over="ignore", invalid="ignore"):
         for start in range(0, len(x), ROWS):
-            total += of(x[start : start + ROWS].astype(np.float32, copy=False))
+            total += x[start : start + ROWS].astype(np.float32, copy=False).sum(axis=0)
         return total.astype(np.float32)
 
 
-def _at_most_one(x: Array, largest: Array | None = None) -> Array:
+def _largest(x: Floats) -> Floats:
+    """The largest absolute value of every column."""
+    return np.asarray(np.maximum(x.max(axis=0, initial=0), -x.min(axis=0, initial=0)))
+
+
+def _at_most_one(x: Floats, largest: Floats | None = None) -> Floats:
     """Columns divided by the power of two next to their largest value, where that is very large or very small.
 
     So no unit leaves the range of float32, whatever its scale; a power of two changes no digit of a score.
     """
-    if largest is None:
-        largest = np.maximum(x.max(axis=0, initial=0), -x.min(axis=0, initial=0))
+    largest = _largest(x) if largest is None else largest
     _, exponent = np.frexp(largest)
     if (np.abs(exponent) <= USUAL_EXPONENTS).all():
         return x

@@ -239,7 +239,7 @@ def pruned(server: Server) -> str:
     """The name of a job that pruned a concept."""
     headers = {"Authorization": f"Bearer {server.token}"}
     order = {"run": RUN, "concepts": ["heartbeat"], "export": True}
-    job = httpx.post(f"{server.url}/api/prune", json=order, headers=headers).json()["job"]
+    job = httpx.post(f"{server.url}/api/prune", json=order, headers=headers, timeout=120).json()["job"]
     with httpx.stream("GET", f"{server.url}/api/jobs/{job}/events", headers=headers, timeout=120) as events:
         *_, last = (line for line in events.iter_lines() if line.startswith("data:"))
     assert json.loads(last[5:])["state"] == "done"

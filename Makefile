@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 TORCH := torch==2.13.0
 
-.PHONY: help setup demo test test-slow parity docs check format clean
+.PHONY: help setup demo test test-slow extras parity docs check format clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -28,6 +28,13 @@ test: setup  ## the tests, without the slow ones, on all cores
 
 test-slow: setup  ## the slow tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist load -m slow
+
+# Not part of `setup`: the two wheels of 150 MB are needed only by the tests of these extras, which are skipped without.
+.venv/.extras: $(READY)
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[lance,ray]'
+	touch $@
+
+extras: .venv/.extras  ## Lance and Ray, for their tests
 
 # laion-clap asks for other versions than ours, so nothing it depends on is resolved; the rest comes from .venv.
 PARITY := .venv-parity/bin

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import csv
 import io
+from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from sounds import WriteSound, noise
+from sounds import WriteSound, noise, tone
 
+from and_retrieval.clips import files
 from and_retrieval.clips.source import load_clips, read_clip
 from and_retrieval.clips.table import read_table
 from and_retrieval.config import ClipConfig
@@ -295,3 +298,23 @@ class TestAnyTable:
         for number, line in enumerate(lines, 2):
             if line.strip(' ,"') and number not in numbers:  # within the quotes of a row that began before
                 assert any('"' in earlier for earlier in lines[: number - 2])
+
+
+def test_a_file_of_many_rows_is_hashed_and_looked_through_once(
+    tmp_path: Path, write_sound: WriteSound, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_sound("a.wav", tone(300, 4.0, 8_000), 8_000)
+    rows = 2_000
+    lines = [f"a.wav,{place / 1000:.3f},{place / 1000 + 1:.3f}" for place in range(rows)]
+    (tmp_path / "t.csv").write_text("path,start,end\n" + "\n".join(lines) + "\n")
+    counted = Counter[str]()
+    for name in ("sha256", "_looked_through"):
+        real = getattr(files, name)
+
+        def count(*given: Any, name: str = name, real: Any = real) -> Any:
+            counted[name] += 1
+            return real(*given)
+
+        monkeypatch.setattr(files, name, count)
+    assert len(load_clips(tmp_path / "t.csv").clips) == rows
+    assert counted == {"sha256": 1, "_looked_through": 1}

@@ -12,6 +12,7 @@ import pytest
 from and_retrieval.checkpoints.bundled import locate
 from and_retrieval.config import SummaryConfig
 from and_retrieval.errors import InputError
+from and_retrieval.language import answers as answers_module
 from and_retrieval.language.answers import KeptAnswers
 from and_retrieval.language.brief import UnitBrief
 from and_retrieval.language.checks import check_answer
@@ -198,6 +199,19 @@ class TestAnswers:
         assert answers.complete(["a"], 5, []) == ["a 5 []"]
         assert answers.complete(["a"], 5, []) == ["a 5 []"]
         assert model.asked == ["a", "a"]
+
+    def test_the_file_does_not_grow_for_ever(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(answers_module, "LARGEST", 200_000)
+        answers, _ = kept(tmp_path)
+        sizes = []
+        for number in range(60):
+            answers.complete([f"{number} {place} {'x' * 100}" for place in range(100)], 5, [])
+            sizes.append((tmp_path / "answers.sqlite").stat().st_size)
+        assert max(sizes) < 300_000
+        assert max(sizes[30:]) <= 1.2 * max(sizes[:30])
+        again, other = kept(tmp_path)
+        again.complete([f"59 {place} {'x' * 100}" for place in range(100)], 5, [])
+        assert other.asked == []  # those of now are kept
 
     def test_nowhere_to_keep_them(self, tmp_path: Path) -> None:
         (tmp_path / "file").write_text("x")

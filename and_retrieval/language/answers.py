@@ -21,6 +21,7 @@ from .llm import Likelihood, LlamaModel
 
 FILE = "answers.sqlite"
 TABLE = "create table if not exists answers (question text primary key, answer text not null) without rowid"
+LARGEST = 256 << 20  # bytes of answers; about a million
 PATIENCE = 10.0  # seconds to wait for another process that writes
 
 Question = TypeVar("Question")
@@ -104,6 +105,8 @@ class KeptAnswers:
         rows = [(key, json.dumps(answer)) for key, answer in answered.items()]
         try:
             with self._file() as file:
+                if _bytes_of(file) > LARGEST:  # half of them, drawn by chance, make room
+                    file.execute("delete from answers where random() < 0")
                 file.executemany("insert or replace into answers values (?, ?)", rows)
         except (sqlite3.OperationalError, OSError):
             return  # locked, read-only, no room
@@ -117,3 +120,11 @@ class KeptAnswers:
         with contextlib.closing(sqlite3.connect(self._path, timeout=PATIENCE)) as connection, connection:
             connection.execute(TABLE)
             yield connection
+
+
+def _bytes_of(file: sqlite3.Connection) -> int:
+    """Bytes of a database that hold something; those of what was removed are used again."""
+    pages, free, size = (
+        file.execute(f"pragma {name}").fetchone()[0] for name in ("page_count", "freelist_count", "page_size")
+    )
+    return int((pages - free) * size)

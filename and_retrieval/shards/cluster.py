@@ -1,21 +1,32 @@
 """Workers on a Ray cluster: actors that load what the work needs once, and only numbers go through Ray.
 
-The shards themselves are written to the folder of the run, which all machines have to share.
+The shards themselves are written to the folder of the run, which all machines have to share. Ray ends a process that
+loses the head of its cluster; so a process of its own asks Ray, and another one takes its place when the head is back.
 """
 
 from __future__ import annotations
 
+import logging
+import os
+import pickle
+import signal
 import socket
 import sys
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
 from typing import Any
 
 from ..errors import AndRetrievalError, InputError, MissingExtraError
-from .workers import TRIES, Job, died
+from .workers import TRIES, Job, died, packed
 
 ANSWERS_WITHIN = 10.0  # seconds
+BACK_WITHIN = 600.0  # seconds that a cluster may be gone
+_log = logging.getLogger(__name__)
 PATIENCE = 6 * 3600.0
 """Seconds after which a shard that is not finished is given to another worker."""
 
@@ -38,35 +49,120 @@ def work_on_ray(
 
     Raises:
         MissingExtraError: Ray is not installed.
-        InputError: There is no cluster at that address, a shard cannot be done, or its workers died `TRIES` times.
+        InputError: There is no cluster at that address, it was lost and did not come back, a shard cannot be done, or
+            its workers died `TRIES` times.
     """
+    if find_spec("ray") is None:
+        raise MissingExtraError("--workers ray", "ray")
+    content = packed(job)
+    flaw = _flaw(address)
+    left = dict.fromkeys(numbers)
+
+    def one_less(number: int) -> None:
+        del left[number]
+        done(number)
+
+    for _ in range(TRIES):
+        if flaw is not None:
+            raise InputError(f"no Ray cluster can be used at {address}: {flaw}")
+        try:
+            _work_in_a_process(_Asked(content, tuple(left), address, patience), one_less)
+            return
+        except EOFError:
+            _log.warning("the Ray cluster at %s was lost; waiting for it", address or "this machine")
+            flaw = _flaw(address, BACK_WITHIN)
+    raise InputError(
+        f"the Ray cluster at {address or 'this machine'} was lost {TRIES} times; what is finished is kept: run the "
+        "same command again"
+    )
+
+
+def _flaw(address: str | None, seconds: float = 0.0) -> str | None:
+    """Why nothing answers at an address, for so many seconds; Ray itself would try for minutes. None if it does."""
+    host, _, port = (address or "").rpartition("://")[2].rpartition(":")
+    if not host or not port.isdecimal():
+        return None  # `auto`, or something else that Ray has names for
+    end = time.monotonic() + seconds
+    while True:
+        try:
+            socket.create_connection((host, int(port)), timeout=ANSWERS_WITHIN).close()
+            return None
+        except (OSError, OverflowError) as error:
+            if time.monotonic() >= end:
+                return (
+                    f"{error}; what is finished is kept: run the same command again"
+                    if seconds
+                    else str(error)
+                )
+        time.sleep(1)
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What the process that asks Ray is given, see `work_on_ray`."""
+
+    job: bytes
+    numbers: tuple[int, ...]
+    address: str | None
+    patience: float
+
+
+def _work_in_a_process(asked: _Asked, done: Callable[[int], None]) -> None:
+    """Do shards by way of a process that asks Ray.
+
+    Raises:
+        EOFError: It has died.
+        InputError: A shard cannot be done, or there is no cluster.
+    """
+    context = get_context("spawn")
+    mine, its = context.Pipe()
+    process = context.Process(target=_ask_ray, args=(its, asked))
+    process.start()
+    its.close()  # so that the end of the process is the end of the pipe
     try:
-        import ray
-    except ImportError:
-        raise MissingExtraError("--workers ray", "ray") from None
-    if address is not None:
-        _check_address(address)
+        while True:
+            word, content = mine.recv()
+            if word == "finished":
+                process.join()
+                return
+            if word == "refused":
+                raise InputError(content)
+            if word == "failed":
+                raise RuntimeError(content)
+            done(content)
+    except ConnectionError:
+        raise EOFError from None
+    finally:
+        mine.close()
+        process.terminate()
+        process.join()
+
+
+def _ask_ray(pipe: Connection, asked: _Asked) -> None:
+    """The life of the process that asks Ray."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent to anybody
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends it
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # a cluster that was started here ends with it
+    import ray
+
     # Workers import what the caller can import, and no working folder is copied.
     environment = {"env_vars": {"PYTHONPATH": ":".join(path for path in sys.path if path)}}
     try:
-        ray.init(address, runtime_env=environment, log_to_driver=False, include_dashboard=False)
+        ray.init(asked.address, runtime_env=environment, log_to_driver=False, include_dashboard=False)
     except (ConnectionError, ValueError, RuntimeError) as error:
-        raise InputError(f"no Ray cluster can be used at {address or 'this machine'}: {error}") from None
+        place = asked.address or "this machine"
+        pipe.send(("refused", f"no Ray cluster can be used at {place}: {error}"))
+        return
     try:
-        _Cluster(ray, job, patience).work(numbers, done)
+        cluster = _Cluster(ray, pickle.loads(asked.job), asked.patience)
+        cluster.work(asked.numbers, lambda number: pipe.send(("done", number)))
+        pipe.send(("finished", None))
+    except InputError as error:
+        pipe.send(("refused", str(error)))
+    except RuntimeError as error:
+        pipe.send(("failed", str(error)))
     finally:
         ray.shutdown()
-
-
-def _check_address(address: str) -> None:
-    """Raise InputError unless something answers there; Ray itself would try for minutes."""
-    host, _, port = address.rpartition("://")[2].rpartition(":")
-    if not host or not port.isdecimal():
-        return  # `auto`, or something else that Ray has names for
-    try:
-        socket.create_connection((host, int(port)), timeout=ANSWERS_WITHIN).close()
-    except (OSError, OverflowError) as error:
-        raise InputError(f"no Ray cluster can be used at {address}: {error}") from None
 
 
 class _Worker:

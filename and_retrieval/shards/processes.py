@@ -14,7 +14,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 
 from ..errors import AndRetrievalError, InputError
-from .workers import TRIES, Job, died, threads_of
+from .workers import TRIES, Job, died, packed, threads_of
 
 
 class _Crew:
@@ -77,11 +77,7 @@ def work_in_processes(job: Job, numbers: Sequence[int], workers: int, done: Call
     Raises:
         InputError: A shard cannot be done, the workers of one died `TRIES` times, or the job cannot be sent.
     """
-    try:
-        packed = pickle.dumps(job)
-    except (pickle.PicklingError, AttributeError, TypeError) as error:
-        raise InputError(f"other processes cannot be given this work ({error}); use one worker") from None
-    crew = _Crew(packed, workers)
+    crew = _Crew(packed(job), workers)
     waiting, tries = deque(numbers), Counter[int | None]()
     left = set(numbers)
     try:
@@ -110,7 +106,7 @@ def work_in_processes(job: Job, numbers: Sequence[int], workers: int, done: Call
             crew.leave(worker)
 
 
-def _worker(pipe: Connection, packed: bytes, threads: int) -> None:
+def _worker(pipe: Connection, job: bytes, threads: int) -> None:
     """The life of a worker: load, then do the shards it is given, until the pipe or the parent ends.
 
     The job comes packed, because unpacking it loads torch, which reads the number of threads once.
@@ -119,7 +115,7 @@ def _worker(pipe: Connection, packed: bytes, threads: int) -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
     os.environ["OMP_NUM_THREADS"] = str(threads)
     try:
-        do = pickle.loads(packed).start()
+        do = pickle.loads(job).start()
         pipe.send(("ready", None))
         while True:
             number = pipe.recv()

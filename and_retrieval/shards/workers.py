@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
@@ -29,6 +30,18 @@ class Job(Protocol):
     def start(self) -> Do:
         """Load what the work needs, once for each worker; returns the function that does a shard."""
         ...
+
+
+def packed(job: Job) -> bytes:
+    """A job as it is sent to other processes.
+
+    Raises:
+        InputError: It cannot be sent.
+    """
+    try:
+        return pickle.dumps(job)
+    except (pickle.PicklingError, AttributeError, TypeError) as error:
+        raise InputError(f"other processes cannot be given this work ({error}); use one worker") from None
 
 
 def check_workers(workers: int | str) -> None:

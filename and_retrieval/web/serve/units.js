@@ -10,6 +10,7 @@ import { showUnit } from "./unit.js";
 
 const ROW = 60; // pixels
 const PAGE = 100;
+const KEPT_PAGES = 40; // that the tab holds; others are asked for again
 const STARRED = "starred";
 const LIST = "list:";
 const MATCHES = 1000; // of a query that the server pages through
@@ -160,6 +161,9 @@ async function fetchPage(page) {
   }
   if (signal.aborted || !byId("rows")) return;
   pages.set(page, answer.results);
+  for (const old of [...pages.keys()]) {
+    if (pages.size > KEPT_PAGES && Math.abs(old - page) > KEPT_PAGES / 2) pages.delete(old);
+  }
   if (page === 0) {
     ({ total } = answer);
     byId("space").style.height = `${Math.min(TALLEST, total * ROW)}px`;

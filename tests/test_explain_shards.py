@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from and_retrieval import ClipIndex, ConceptBank, Run
 from and_retrieval.config import OpenConceptConfig, SummaryConfig
 from and_retrieval.errors import InputError
 from and_retrieval.explanation import explain as stage
+from and_retrieval.explanation import stored
 from and_retrieval.explanation.shard import FOLDER
 from and_retrieval.explanation.stored import Explained
 from and_retrieval.shards.folder import ShardCount
@@ -183,3 +185,15 @@ def test_two_writers(index: ClipIndex, home: Path) -> None:
     folder = planted(index, "whole")
     with locked(folder, "record"), pytest.raises(InputError, match=r"whole is in use: .* runs `record`"):
         explained(home, "whole")
+
+
+def test_units_are_read_part_by_part(index: ClipIndex, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stored, "ROW_GROUP", 2)
+    planted(index, "whole")
+    units = explained(home, "whole")
+    parts = list(units.in_parts(clips=True))
+    assert [len(part) for part in parts] == [2, 2, 1] * LAYERS
+    assert "units" not in vars(units)  # nothing was kept
+    assert [unit for part in parts for unit in part] == list(units)
+    bare = [replace(unit, top=(), low=()) for unit in units]
+    assert [unit for part in units.in_parts() for unit in part] == bare

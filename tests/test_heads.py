@@ -342,9 +342,9 @@ def test_fused_attention_is_refused_in_one_line(model: Saved) -> None:
 
 def test_what_only_looks_like_attention_is_left_alone() -> None:
     class Odd(nn.Module):
-        def __init__(self, **facts: Any) -> None:
+        def __init__(self, made: int = 36, **facts: Any) -> None:
             super().__init__()
-            self.out_proj = nn.Linear(12, 12)
+            self.qkv, self.out_proj = nn.Linear(12, made), nn.Linear(12, 12)
             for name, value in facts.items():
                 setattr(self, name, value)
 
@@ -353,6 +353,8 @@ def test_what_only_looks_like_attention_is_left_alone() -> None:
 
     assert found(num_heads=3, head_dim=4) == ["a"]
     assert found(num_heads=3) == ["a"]
+    assert found(num_heads=3, made=12) == ["a"]
+    assert found(num_heads=3, made=7) == []  # a projection of something else
     for facts in (
         {"num_heads": 5},
         {"num_heads": 3, "head_dim": 5},

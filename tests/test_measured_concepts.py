@@ -19,6 +19,7 @@ from and_retrieval.clips.qualities import QUALITIES
 from and_retrieval.config import RecordConfig, SummaryConfig
 from and_retrieval.explanation.measured_concepts import LESS, MORE, SYNONYMS, meant_sides
 from and_retrieval.report.data import kind_counts
+from and_retrieval.report.write import report_data
 from and_retrieval.search.search import Filters, search_neurons
 from and_retrieval.store import HOME_VARIABLE
 
@@ -136,6 +137,16 @@ def test_filters_hold_for_measured_units(run: Run) -> None:
     if holds.any():
         results = search_neurons(run, "silence", filters=Filters(reliable=True))
         assert {one["unit"] for one in results} <= set(np.flatnonzero(holds).tolist())
+
+
+def test_the_report_lists_measured_units_first(run: Run) -> None:
+    hits = report_data(run).concept_hits
+    assert "silence" not in hits  # the bank has the same concept as "Silence"
+    for concept, unit in (("Silence", "silence"), ("loud sound", "loudness"), ("high pitch", "height")):
+        row, score = hits[concept][0]
+        assert (UNITS[row], score) == (unit, None)
+        assert len({row for row, _ in hits[concept]}) == len(hits[concept]) == len(UNITS)
+    assert all(score is not None for _, score in hits["Dog"])
 
 
 def test_a_small_set_has_kinds_too(tmp_path: Path) -> None:

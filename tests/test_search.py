@@ -19,6 +19,7 @@ from and_retrieval.explanation.stored import load_explained
 from and_retrieval.recording.manifest import EVIDENCE
 from and_retrieval.recording.recording import Recording
 from and_retrieval.recording.unit_index import FILE
+from and_retrieval.search import thresholds
 from and_retrieval.search.query import Query
 from and_retrieval.search.search import Filters, search_clips, search_neurons, verdict
 from and_retrieval.search.thresholds import Thresholds, run_thresholds
@@ -287,3 +288,24 @@ def test_after_the_first_a_search_embeds_its_query_alone(
     assert set(embedded) == {"a cat"}
     search_neurons(explained, "a cat")
     assert len(embedded) <= 3  # as a concept, and as a text that the embedder may not know
+
+
+def test_thresholds_of_very_many_units_are_found_once(
+    run: Recording, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AND_RETRIEVAL_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(thresholds, "_known", {})
+    few = run_thresholds(run)
+    assert not (tmp_path / "cache/thresholds").exists()
+    monkeypatch.setattr(faiss_index, "APPROXIMATE_FROM", 1)
+    found, real = [], thresholds._found
+    monkeypatch.setattr(thresholds, "_found", lambda recording: found.append(recording) or real(recording))
+    for _ in range(2):
+        monkeypatch.setattr(thresholds, "_known", {})
+        assert run_thresholds(run) == few
+    assert len(found) == 1
+    [file] = (tmp_path / "cache/thresholds").iterdir()
+    file.write_text(file.read_text().replace('"text"', '"test"'))  # damage costs time only
+    monkeypatch.setattr(thresholds, "_known", {})
+    assert run_thresholds(run) == few
+    assert len(found) == 2

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
+import secrets
 import signal
 import socket
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -366,7 +367,9 @@ class TestRay:
     """A Ray cluster on this machine; Ray is an extra."""
 
     @pytest.fixture(autouse=True)
-    def ray(self) -> object:
+    def ray(self, monkeypatch: pytest.MonkeyPatch) -> object:
+        monkeypatch.setenv("RAY_AUTH_MODE", "token")
+        monkeypatch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
         return pytest.importorskip("ray")
 
     def test_all_shards_are_done_though_a_worker_is_killed(
@@ -397,26 +400,18 @@ class TestRay:
         self, shards: Shards[Squares], tmp_path: Path, caplog: pytest.LogCaptureFixture
     ) -> None:
         """Shards that were done before are not done again, and the others go on when it is back."""
-        port = free_port()
-        head = [started_head(port, tmp_path)]
+        head = Head(tmp_path)
         done: list[int] = []
 
         def restart() -> None:
-            while not done or not list(tmp_path.glob("3.*.begun")):
-                time.sleep(0.2)
-            end(head.pop())
-            head.append(started_head(port, tmp_path))
+            head.end()
+            head.start()
 
-        restarter = threading.Thread(target=restart)
-        restarter.start()
-        try:
-            work(SquareJob(shards.path, hangs_at=3), [0, 1, 2, 3], f"ray:127.0.0.1:{port}", done.append)
-        finally:
-            restarter.join()
-            end(head.pop())
+        with head, once(lambda: bool(done) and any(tmp_path.glob("3.*.begun")), restart):
+            work(SquareJob(shards.path, hangs_at=3), [0, 1, 2, 3], f"ray:{head.address}", done.append)
         assert sorted(done) == [0, 1, 2, 3]
         assert content(shards) == WHOLE
-        assert f"the Ray cluster at 127.0.0.1:{port} was lost; waiting for it" in caplog.text
+        assert f"the Ray cluster at {head.address} was lost; waiting for it" in caplog.text
         begun = [path.name.partition(".")[0] for path in tmp_path.glob("*.begun")]
         assert begun.count("3") == 2
         assert len(begun) <= 6  # at most one shard of either worker was done twice
@@ -428,56 +423,89 @@ class TestRay:
         from and_retrieval.shards import cluster
 
         monkeypatch.setattr(cluster, "BACK_WITHIN", 2.0)
-        port = free_port()
-        head = started_head(port, tmp_path)
+        head = Head(tmp_path)
         done: list[int] = []
-
-        def stop() -> None:
-            while len(done) < 3 or not list(tmp_path.glob("3.*.begun")):
-                time.sleep(0.2)
-            end(head)
-
-        stopper = threading.Thread(target=stop)
-        stopper.start()
-        with pytest.raises(
-            InputError, match=r"no Ray cluster can be used at .*; what is finished is kept: run the"
+        with (
+            head,
+            once(lambda: len(done) == 3 and any(tmp_path.glob("3.*.begun")), head.end),
+            pytest.raises(
+                InputError, match=r"no Ray cluster can be used at .*; what is finished is kept: run"
+            ),
         ):
-            work(SquareJob(shards.path, hangs_at=3), [0, 1, 2, 3], f"ray:127.0.0.1:{port}", done.append)
-        stopper.join()
+            work(SquareJob(shards.path, hangs_at=3), [0, 1, 2, 3], f"ray:{head.address}", done.append)
         again = shards.finished()
         assert len(again) == 3
         work(SquareJob(shards.path), shards.missing(again), 1, nothing)
         assert content(shards) == WHOLE
 
 
-def free_port() -> int:
-    """A port of this machine on which nobody listens."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
+class Head:
+    """The head of a Ray cluster of two workers, which can be killed and started again at the same address."""
+
+    def __init__(self, folder: Path) -> None:
+        import ray.util
+
+        with socket.socket() as listener:
+            listener.bind(("", 0))
+            self._port = listener.getsockname()[1]
+        self.address = f"{ray.util.get_node_ip_address()}:{self._port}"
+        self._log = folder / "head.log"
+
+    def __enter__(self) -> None:
+        self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.end()
+
+    def start(self) -> None:
+        """Start it, and wait until it answers."""
+        command = [
+            str(Path(sys.executable).with_name("ray")), "start", "--head", "--block", f"--port={self._port}",
+            "--num-cpus=2", "--include-dashboard=false", "--disable-usage-stats",
+        ]  # fmt: skip
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(command, stdout=log, stderr=log)
+        host, _, port = self.address.partition(":")
+        for _ in range(120):
+            with suppress(OSError):
+                socket.create_connection((host, int(port)), 1).close()
+                return
+            time.sleep(1)
+        raise TimeoutError(self._log.read_text())
+
+    def end(self) -> None:
+        """Kill it and all that it has started, at once."""
+        for process in (*descendants(self._process.pid), self._process.pid):
+            with suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
+        self._process.wait()
 
 
-def started_head(port: int, folder: Path) -> subprocess.Popen[bytes]:
-    """The head of a Ray cluster of two workers, which listens on this machine alone."""
-    command = [
-        str(Path(sys.executable).with_name("ray")), "start", "--head", "--block", f"--port={port}", "--num-cpus=2",
-        "--node-ip-address=127.0.0.1", "--include-dashboard=false", "--disable-usage-stats",
-    ]  # fmt: skip
-    with (folder / "head.log").open("ab") as log:
-        return subprocess.Popen(command, stdout=log, stderr=log)
+@contextmanager
+def once(happened: Callable[[], bool], then: Callable[[], None]) -> Iterator[None]:
+    """Do something beside the block as soon as something has happened."""
+    ended = threading.Event()
 
+    def watch() -> None:
+        while not ended.wait(0.2):
+            if happened():
+                then()
+                return
 
-def end(head: subprocess.Popen[bytes]) -> None:
-    """Kill the head and all that it has started, at once."""
-    for process in (*descendants(head.pid), head.pid):
-        with suppress(ProcessLookupError):
-            os.kill(process, signal.SIGKILL)
-    head.wait()
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        watcher.join()
 
 
 def descendants(process: int) -> list[int]:
     """Processes that a process has started, and those that they have."""
-    listed = [path.read_text().split() for path in Path(f"/proc/{process}/task").glob("*/children")]
-    return [
-        each for of_thread in listed for child in map(int, of_thread) for each in (child, *descendants(child))
-    ]
+    found: list[int] = []
+    for path in Path(f"/proc/{process}/task").glob("*/children"):
+        with suppress(OSError):  # it has just ended
+            for child in map(int, path.read_text().split()):
+                found += [child, *descendants(child)]
+    return found

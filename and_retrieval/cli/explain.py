@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -26,13 +27,10 @@ from .options import (
 )
 
 if TYPE_CHECKING:
-    from ..types import Explanation
+    from ..explanation.stored import Explained
 
 UNKNOWN_TOLD = 5
 """Concepts named that the embedder does not know."""
-
-if TYPE_CHECKING:
-    from ..types import Explanation
 
 
 def add(verbs: Any) -> None:
@@ -106,43 +104,56 @@ def answer(args: argparse.Namespace) -> tuple[Result, str]:
         OpenConceptConfig(wanted=args.open_concepts, ask_adjectives=args.ask_adjectives),
         args.workers,
     )
-    units, labelled = len(explained), sum(bool(unit.labels) for unit in explained)
-    abstained = sum(unit.summary.abstained for unit in explained)
-    composed = sum(unit.summary.origin == "composed" for unit in explained)
-    reliable = sum(unit.reliable == "holds" for unit in explained)
-    by_captions = [
-        unit.caption_faithfulness.reliable for unit in explained if unit.caption_faithfulness is not None
-    ]
+    counts, example = _counted(explained)
+    units, composed = len(explained), counts["composed"]
     result = {
         "run": run.name,
         "units": units,
-        "labelled": labelled,
-        "abstained": abstained,
+        "labelled": counts["labelled"],
+        "abstained": counts["abstained"],
         "composed": composed,
         "llm": llm,
-        "several_meanings": sum(bool(unit.meanings) for unit in explained),
-        "reliable": reliable if any(unit.reliable != "untested" for unit in explained) else None,
-        "reliable_by_captions": sum(by_captions) if by_captions else None,
+        "several_meanings": counts["several meanings"],
+        "reliable": counts["reliable"] if counts["tested"] else None,
+        "reliable_by_captions": counts["reliable by captions"] if counts["tested by captions"] else None,
         "unknown_concepts": list(explained.manifest.unknown_concepts),
         **asdict(explained.shards),
     }
     unknown = explained.manifest.unknown_concepts
-    trusted = f"{reliable} of them reliably, " if result["reliable"] is not None else ""
-    sentences = f"{units - abstained - composed} sentences by {llm} and {composed} composed by rule"
+    trusted = f"{counts['reliable']} of them reliably, " if result["reliable"] is not None else ""
+    sentences = f"{units - counts['abstained'] - composed} sentences by {llm} and {composed} composed by rule"
     text = (
-        f"{labelled} of {units} units labelled, {trusted}"
+        f"{counts['labelled']} of {units} units labelled, {trusted}"
         f"{'no sentences' if llm == 'none' else sentences} ({run.folder.path})\n{_left_out(unknown)}"
-        f'next     and-retrieval report {run.name}, and-retrieval search {run.name} "{_example(explained)}",'
+        f'next     and-retrieval report {run.name}, and-retrieval search {run.name} "{example}",'
         f" and-retrieval export {run.name}"
     )
     return result, text
 
 
-def _example(explained: Sequence[Explanation]) -> str:
-    """Something to search for that is found: the first label of the first reliable unit, else of any."""
-    labelled = [unit for unit in explained if unit.labels]
-    best = next((unit for unit in labelled if unit.reliable == "holds"), labelled[0] if labelled else None)
-    return best.labels[0].concept if best else "dog bark"
+def _counted(explained: Explained) -> tuple[Counter[str], str]:
+    """Of how many units what is true, and something to search for that is found.
+
+    That is the first label that holds, rather a concept than a measured one; else the first label.
+    """
+    counts, examples = Counter[str](), dict[int, str]()
+    for unit in (unit for part in explained.in_parts() for unit in part):
+        holds, by_captions = unit.reliable == "holds", unit.caption_faithfulness
+        facts = {
+            "labelled": bool(unit.labels),
+            "abstained": unit.summary.abstained,
+            "composed": unit.summary.origin == "composed",
+            "several meanings": bool(unit.meanings),
+            "tested": unit.reliable != "untested",
+            "reliable": holds,
+            "tested by captions": by_captions is not None,
+            "reliable by captions": by_captions is not None and by_captions.reliable,
+        }
+        counts.update(name for name, is_true in facts.items() if is_true)
+        for label in unit.labels[:1]:
+            choice = (0 if label.evidence != "measured" else 1) if holds else 2
+            examples.setdefault(choice, label.concept)
+    return counts, examples[min(examples)] if examples else "dog bark"
 
 
 def _left_out(unknown: Sequence[str]) -> str:

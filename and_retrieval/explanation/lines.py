@@ -27,7 +27,7 @@ SPECIAL = ("summary", "meanings", "top", "low")
 
 def unit_lines(explained: Explained) -> Iterator[dict[str, Any]]:
     """One JSON-able dict per unit, in layer and unit order, see `unit_line`."""
-    return (unit_line(unit, explained) for unit in explained)
+    return (unit_line(unit, explained) for part in explained.in_parts(clips=True) for unit in part)
 
 
 def unit_line(unit: Explanation, explained: Explained) -> dict[str, Any]:

@@ -78,6 +78,12 @@ class Explained(Sequence[Explanation]):
         """All units, in layer and unit order."""
         return tuple(columns.records(self._file.read(), Explanation))
 
+    def in_parts(self, clips: bool = False) -> Iterator[list[Explanation]]:
+        """All units in their order, at most `ROW_GROUP` at a time; none is kept. Their clips come only where wanted."""
+        names = [name for name in self._file.schema_arrow.names if clips or name not in CLIPS]
+        for group in range(self._file.metadata.num_row_groups):
+            yield columns.records(self._file.read_row_group(group, columns=names), Explanation)
+
     @cached_property
     def phrases(self) -> Mapping[int, str]:
         """Row of a clip -> the clip in words: its caption, else the concepts nearest to its sound.

@@ -36,12 +36,11 @@ export async function unitsView(now, { run, again }) {
   }
   const key = JSON.stringify(FILTERS.map((name) => now[name]));
   if (!again || !byId("rows")) layOut(now, run);
-  if (key !== shown || !again) {
-    shown = key;
-    await restart(now);
-  }
-  byId("split")?.classList.toggle("one-unit", Boolean(now.unit));
-  showUnit(byId("unit"), now.run, now.unit);
+  const other = key !== shown || !again;
+  shown = key;
+  byId("split").classList.toggle("one-unit", Boolean(now.unit));
+  showUnit(byId("unit"), now.run, now.unit); // its unit need not wait for the list
+  if (other) await restart(now);
   markActive(now.unit);
 }
 
@@ -282,6 +281,7 @@ function markActive(name) {
 
 function setActive() {
   const rows = byId("rows");
+  if (!rows) return; // another view was opened meanwhile
   const opened = state().unit;
   for (const node of rows.querySelectorAll(".row")) {
     const on = Number(node.dataset.place) === active;

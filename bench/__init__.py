@@ -36,6 +36,7 @@ SUITES = (
     "dictionary",
     "meanings",
     "moments",
+    "over_time",
     "summaries",
     "sentences",
     "implied",
@@ -46,6 +47,8 @@ SUITES = (
     "search",
     "serve",
     "speed",
+    "overhead",
+    "cost",
     "topk",
 )
 

@@ -100,7 +100,7 @@ def run(
         made = glued(class_of, count, random)
         units = planted(made, class_of, sounds, loaded.sample_rate, random)
         with tempfile.TemporaryDirectory() as folder:
-            index = _indexed(Path(folder), made.members, sounds, loaded, windows)
+            index = indexed(Path(folder), made.members, sounds, loaded, windows)
             figures[str(count)] = {
                 "clip": _measured(
                     replace(index, moments=None), made, units, class_of, class_names, wide, seconds
@@ -192,7 +192,7 @@ def planted(
     answers = (class_of[made.members][:, :, None] == classes) * strength  # [clips, sounds, units]
     values = (answers.sum(axis=1) + random.normal(0, NOISE, (clips, len(classes)))) / count
     seconds = len(sounds[0]) / rate
-    loud = np.array([_loud_time(sound, rate) for sound in sounds])[made.members] + seconds * np.arange(count)
+    loud = np.array([loud_time(sound, rate) for sound in sounds])[made.members] + seconds * np.arange(count)
     place = np.where(answers.any(axis=1), answers.argmax(axis=1), -1)
     peaks = np.where(
         place >= 0,
@@ -202,14 +202,14 @@ def planted(
     return Planted(values.astype(np.float32), peaks.astype(np.float32), classes)
 
 
-def _loud_time(sound: Floats, rate: int) -> float:
+def loud_time(sound: Floats, rate: int) -> float:
     """When a sound is loudest, seconds."""
     step = round(STEP * rate)
     energy = np.square(sound[: len(sound) // step * step].reshape(-1, step)).sum(axis=1)
     return float((energy.argmax() + 0.5) * STEP)
 
 
-def _indexed(
+def indexed(
     folder: Path, members: Rows, sounds: Sequence[Floats], embedder: Embedder, windows: MomentConfig
 ) -> ClipIndex:
     """The index of the clips, row by row as in `members`."""

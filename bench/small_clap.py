@@ -7,6 +7,7 @@ trained on and no others: it is a measuring instrument, not an embedder to expla
 
     python -m bench.small_clap SOURCE [SOURCE ...]
     and-retrieval index sounds/ --name mine --embedder clap:index/small_clap
+    python -m bench.small_clap --held-out SOURCE > held_out.csv    # the clips it was not trained on
 
 Every step sees one clip of each of several labels, so that no two clips of a step fit the same text, and one text of
 each clip: its caption, its label, or the label in the sentence that LAION's CLAP is evaluated with. The last fold of
@@ -17,21 +18,23 @@ load it. The network lies in AND_RETRIEVAL_SMALL_CLAP, else in the folder small_
 from __future__ import annotations
 
 import argparse
+import csv
 import json
 import math
+import sys
 import tempfile
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 import torch
 from torch import nn
 
 from and_retrieval.checkpoints import torchaudio_shim  # noqa: F401  (transformers' CLAP imports torchaudio)
-from and_retrieval.clips.source import read_clip
+from and_retrieval.clips.source import held_out, read_clip
 from and_retrieval.config import fingerprint
 from and_retrieval.embed import load_embedder
 from and_retrieval.embed.clap_mel import MelFrontEnd
@@ -375,13 +378,31 @@ def _save(network: Any, extractor: Any, tokenizer: Any, place: Path) -> None:
             path.replace(place / path.name)
 
 
+def write_held_out(source: str | Path, stream: TextIO) -> None:
+    """Write a table of the clips of a source that training keeps out; its place is the folder of the source."""
+    clips = plan_lesson(source, TrainConfig()).clips
+    rows = [clip for clip, out in zip(clips, held_out(clips), strict=True) if out]
+    table = csv.writer(stream, lineterminator="\n")
+    table.writerow(["path", "label", "caption", "start", "duration"])
+    table.writerows([clip.path, clip.label, clip.caption or "", clip.start, clip.duration] for clip in rows)
+
+
 def main() -> None:
     """Train from the command line."""
     parser = argparse.ArgumentParser(prog="python -m bench.small_clap", description="Train the small CLAP.")
     parser.add_argument(
         "sources", nargs="+", metavar="SOURCE", help="labelled folder of folders, glob or CSV"
     )
+    parser.add_argument(
+        "--held-out",
+        action="store_true",
+        help="print a table of the clips that are kept out, and train nothing",
+    )
     args = parser.parse_args()
+    if args.held_out:
+        for source in args.sources:
+            write_held_out(source, sys.stdout)
+        return
     place = folder()
     facts = train(args.sources, place, progress=terminal_progress("training", "steps"))
     for source, tested in zip(args.sources, facts.zero_shot, strict=True):

@@ -32,14 +32,14 @@ class Server:
 
 
 @contextmanager
-def serving(home: Path) -> Iterator[Server]:
+def serving(home: Path, run: str = RUN) -> Iterator[Server]:
     """A server on a home; it must end cleanly."""
     command = [
         sys.executable,
         "-m",
         "and_retrieval",
         "serve",
-        RUN,
+        run,
         "--home",
         str(home),
         "--port",

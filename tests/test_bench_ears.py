@@ -14,7 +14,7 @@ import bench
 from and_retrieval import ClipIndex, soundbank
 from and_retrieval.benchmark.names import Names, own_names
 from and_retrieval.types import Embedder
-from bench import ears, grid, small_cnn
+from bench import ears, grid, over_time, small_cnn
 from bench.grid import UNBALANCED
 
 CONCEPTS = ("church bell", "dog bark", "rain", "siren", "white noise")
@@ -113,3 +113,38 @@ class TestEars:
             assert row["z needed"] > 0
         assert whole["z needed"] != eight["z needed"]
         assert "| bench/small_cnn.py:load | embedded | 521 |" in text
+
+
+class TestOverTime:
+    def test_partners_are_each_other_s(self) -> None:
+        for classes in (2, 5, 10):
+            partner = over_time.partners(classes, np.random.default_rng(classes))
+            assert (partner[partner] == np.arange(classes)).all()
+            assert (partner == np.arange(classes)).sum() == classes % 2
+
+    def test_clips_hold_both_partners_and_share_no_recording_across_the_hold_out(self) -> None:
+        class_of = np.repeat(np.arange(4), 15)
+        partner = np.array([1, 0, 3, 2])
+        made = over_time.paired(class_of, partner, 3, np.random.default_rng(0))
+        held, seen = (set(made.members[of].ravel().tolist()) for of in (made.held, ~made.held))
+        assert held
+        assert not held & seen
+        for members in class_of[made.members]:
+            assert len(set(members.tolist())) == 3
+            assert any({number, partner[number]} <= set(members.tolist()) for number in (0, 2))
+
+    def test_as_typed(self, tmp_path: Path) -> None:
+        source = soundbank.render(tmp_path / "sounds", 26, CONCEPTS[:4])
+        result, text = bench.run("over_time", [str(source)], quiet=True)
+        rows = {(row["sounds a clip"], row["peaks"]): row for row in result["figures"]["rows"]}
+        assert set(rows) == {
+            (count, kind)
+            for count in (2, 3, 4)
+            for kind in ("own", "0.5 s late", "1 s late", "2 s late", "partner", "random")
+        }
+        for count in (2, 3, 4):
+            own, partner = rows[count, "own"], rows[count, "partner"]
+            assert own["score"] > 0.3 > partner["score"]
+            assert own["contradicted"] == partner["follows"] == 0
+            assert own["holds"] == partner["holds"]
+        assert "| 2 | own |" in text

@@ -213,7 +213,7 @@ class TestDirections:
 
 
 WRITTEN = Path(__file__).parent / "dictionaries"
-"""Folders that SAELens 6.54 and sparsify 1.3 wrote, see `dictionaries/write.py`."""
+"""Folders that SAELens 6.54 and 3.22 and sparsify 1.3 wrote, see `dictionaries/write.py`."""
 
 
 class TestWrittenByTheLibraries:

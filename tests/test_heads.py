@@ -27,6 +27,7 @@ from and_retrieval.network.hooks import forward
 from and_retrieval.network.layers import LayerPlan, match_layers, plan_layers
 from and_retrieval.network.mask import masked, scaled
 from and_retrieval.network.probe import probed
+from and_retrieval.network.replay import recorded_prefix, replayed
 from and_retrieval.pruning.export import export_pruned, load_pruned
 from and_retrieval.targets import load_target, weights_hash
 from and_retrieval.targets.heads import attentions
@@ -241,6 +242,22 @@ def test_a_head_held_at_a_length_or_turned_down_keeps_its_direction() -> None:
         assert changed[..., [0, 2], :].equal(before[..., [0, 2], :])
 
 
+@pytest.mark.parametrize("block", range(audio_models.BLOCKS))
+def test_replayed_passes_are_masked_alike(model: Saved, block: int) -> None:
+    target = load_target(f"hf:{model('ast')}")
+    layer = target.aliases[f"block{block}.heads"]
+    plans = planned(target)
+    output, prefix = recorded_prefix(target.module, [layer], lambda: logits(target, waves()))
+    assert prefix
+    for heads in ([0], [1], [0, 1]):
+        with masked(target, {layer: heads}, plans):
+            expected = logits(target, waves())
+            with replayed(target.module, prefix):
+                assert logits(target, waves()).equal(expected)
+        assert not expected.equal(output)
+    assert logits(target, waves()).equal(output)
+
+
 def test_heads_that_put_out_nothing_or_no_numbers() -> None:
     target = small()
     plans = plan_layers(target, ("attention.heads",))
@@ -325,9 +342,9 @@ def test_fused_attention_is_refused_in_one_line(model: Saved) -> None:
 
 def test_what_only_looks_like_attention_is_left_alone() -> None:
     class Odd(nn.Module):
-        def __init__(self, **facts: Any) -> None:
+        def __init__(self, made: int = 36, **facts: Any) -> None:
             super().__init__()
-            self.out_proj = nn.Linear(12, 12)
+            self.qkv, self.out_proj = nn.Linear(12, made), nn.Linear(12, 12)
             for name, value in facts.items():
                 setattr(self, name, value)
 
@@ -336,6 +353,8 @@ def test_what_only_looks_like_attention_is_left_alone() -> None:
 
     assert found(num_heads=3, head_dim=4) == ["a"]
     assert found(num_heads=3) == ["a"]
+    assert found(num_heads=3, made=12) == ["a"]
+    assert found(num_heads=3, made=7) == []  # a projection of something else
     for facts in (
         {"num_heads": 5},
         {"num_heads": 3, "head_dim": 5},

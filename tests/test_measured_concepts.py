@@ -19,6 +19,7 @@ from and_retrieval.clips.qualities import QUALITIES
 from and_retrieval.config import RecordConfig, SummaryConfig
 from and_retrieval.explanation.measured_concepts import LESS, MORE, SYNONYMS, meant_sides
 from and_retrieval.report.data import kind_counts
+from and_retrieval.report.write import report_data
 from and_retrieval.search.search import Filters, search_neurons
 from and_retrieval.store import HOME_VARIABLE
 
@@ -138,6 +139,16 @@ def test_filters_hold_for_measured_units(run: Run) -> None:
         assert {one["unit"] for one in results} <= set(np.flatnonzero(holds).tolist())
 
 
+def test_the_report_lists_measured_units_first(run: Run) -> None:
+    hits = report_data(run).concept_hits
+    assert "silence" not in hits  # the bank has the same concept as "Silence"
+    for concept, unit in (("Silence", "silence"), ("loud sound", "loudness"), ("high pitch", "height")):
+        row, score = hits[concept][0]
+        assert (UNITS[row], score) == (unit, None)
+        assert len({row for row, _ in hits[concept]}) == len(hits[concept]) == len(UNITS)
+    assert all(score is not None for _, score in hits["Dog"])
+
+
 def test_a_small_set_has_kinds_too(tmp_path: Path) -> None:
     small = recorded(tmp_path, 50, "0.1")
     assert len(small.held_out_rows) < 20
@@ -168,4 +179,10 @@ def test_the_command_line_says_why(
         "word": "silence",
     }
     assert main(["search", "s/meters", "silence"]) == 0
-    assert "measured: silence, rho " in capsys.readouterr().out.splitlines()[0]
+    line = capsys.readouterr().out.splitlines()[0]
+    assert "measured: silence, rho " in line
+    concepts = [label["concept"] for label in first["labels"]]
+    measured = sum(label["evidence"] == "measured" for label in first["labels"])
+    assert measured
+    assert f"  {', '.join(concepts[: min(measured, 3)])} (measured)" in line
+    assert line.count("(measured)") == 1

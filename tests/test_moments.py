@@ -21,9 +21,16 @@ from and_retrieval.clips.moments import ClipMoments, moment_counts, moment_spans
 from and_retrieval.config import ClipConfig, MomentConfig
 from and_retrieval.embed.user import checked_embedder
 from and_retrieval.errors import ChecksumError, InputError
-from and_retrieval.explanation.space import clip_centre, clip_similarity, moment_centre
+from and_retrieval.explanation.space import (
+    centred_background,
+    clip_centre,
+    clip_similarity,
+    concept_directions,
+    moment_centre,
+)
 from and_retrieval.numerics import centred
 from and_retrieval.search.search import search_clips
+from and_retrieval.search.thresholds import clip_deviations
 from and_retrieval.soundbank import clip as rendered
 from and_retrieval.types import Embedder, Floats, Spans
 
@@ -337,6 +344,18 @@ class TestSearch:
         np.testing.assert_allclose(
             clip_similarity(index, queries, some), clip_similarity(index, queries)[some], atol=1e-6
         )
+
+    def test_z_of_a_clip_compares_the_largest_cosines_of_its_moments(self, index: ClipIndex) -> None:
+        moments, texts = index.moments, centred_background(index)
+        assert moments is not None
+        queries = concept_directions(index, ["siren", "dog bark", "trumpet"])
+        z = clip_deviations(index, queries, np.arange(len(index.clips)))
+        vectors = centred(moments.take(slice(None)), moment_centre(index))
+        for row in range(len(index.clips)):
+            of_clip = vectors[moments.clips == row]
+            usual = (of_clip @ texts.T).max(axis=0)
+            largest = (of_clip @ queries.T).max(axis=0)
+            np.testing.assert_allclose(z[row], (largest - usual.mean()) / usual.std(), atol=1e-3)
 
     def test_several_texts_may_be_heard_in_turn(self, index: ClipIndex) -> None:
         both = search_clips(index, ["siren", "dog bark"], 3)

@@ -7,10 +7,13 @@ import re
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from browsing import Server, late, opened, shot
 from served import OTHER, RUN
 
+FORM = "units&layer=head"
+"""The view on which the form for a list is opened."""
 VIEWS = ("overview", "units", "map", "hear", "prune", "compare")
 
 
@@ -221,27 +224,64 @@ def test_what_goes_wrong_is_said_in_words(browser: Any, server: Server) -> None:
     page.context.close()
 
 
+SHIFTS = """
+    window.shifted = 0;
+    new PerformanceObserver((list) => {
+        for (const shift of list.getEntries()) if (!shift.hadRecentInput) window.shifted += shift.value;
+    }).observe({ type: "layout-shift", buffered: true });
+"""
+"""Adds up how far what is already seen moves while a view loads."""
+JUMP = 0.1  # the largest shift that counts as good, by https://web.dev/articles/cls
+
+
+@pytest.fixture(scope="module")
+def pruned(server: Server) -> str:
+    """The name of a job that pruned a concept."""
+    headers = {"Authorization": f"Bearer {server.token}"}
+    order = {"run": RUN, "concepts": ["heartbeat"], "export": True}
+    job = httpx.post(f"{server.url}/api/prune", json=order, headers=headers, timeout=120).json()["job"]
+    with httpx.stream("GET", f"{server.url}/api/jobs/{job}/events", headers=headers, timeout=120) as events:
+        *_, last = (line for line in events.iter_lines() if line.startswith("data:"))
+    assert json.loads(last[5:])["state"] == "done"
+    return str(job)
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize(("device", "width", "height"), [("laptop", 1280, 800), ("phone", 390, 844)])
 def test_every_view_is_accessible(
-    browser: Any, server: Server, scheme: str, device: str, width: int, height: int
+    browser: Any, server: Server, pruned: str, scheme: str, device: str, width: int, height: int
 ) -> None:
     axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs axe").Axe()
     context = browser.new_context(
         color_scheme=scheme, viewport={"width": width, "height": height}, bypass_csp=True
     )
     page = context.new_page()
+    page.add_init_script(SHIFTS)
     page.goto(f"{server.url}/#token={server.token}")
     page.wait_for_selector(".layer-row")
-    for view in (*VIEWS, "units&unit=relu:4", "units&q=dog&for=clips"):
+    for view in (
+        *VIEWS,
+        "units&unit=relu:4",
+        "units&q=dog&for=clips",
+        "units&words=zxqv",
+        f"prune&job={pruned}",
+        FORM,
+    ):
         opened(page, server, view)
+        if "job=" in view:
+            page.wait_for_selector(".changes .clip")
+        if view == FORM:
+            page.get_by_role("button", name="Add all to a list").click()
+            page.get_by_role("dialog").wait_for()
+        shifted = page.evaluate("() => window.shifted")
+        assert shifted < JUMP, f"{view} jumps by {shifted:.2f} on a {device}"
         if "unit=" in view:
             page.wait_for_selector(".unit-page")
             page.evaluate("() => document.querySelectorAll('details').forEach((box) => { box.open = true })")
         if view == "hear":
             page.locator("main input[type=file]").set_input_files(late())
             page.wait_for_selector(".strips")
-        name = re.sub(r"\W+", "-", view)
+        name = re.sub(r"\W+", "-", view.replace(pruned, "done"))
         shot(page, f"{device}-{scheme}-{name}")
         flaws = axe.run(page).response["violations"]
         assert [(flaw["id"], [node["html"][:120] for node in flaw["nodes"]][:3]) for flaw in flaws] == [], (
@@ -251,6 +291,8 @@ def test_every_view_is_accessible(
             "() => document.documentElement.scrollWidth - document.documentElement.clientWidth"
         )
         assert wide <= 0, f"{view} is wider than a {device}"
+    page.evaluate("() => { document.querySelector('.top').style.height = '500px' }")  # a jump is seen
+    page.wait_for_function(f"() => window.shifted > {JUMP}")
     context.close()
 
 

@@ -13,6 +13,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from and_retrieval import ClipIndex, load_embedder, soundbank
+from and_retrieval.clips.source import load_clips
 from and_retrieval.errors import InputError
 from and_retrieval.search.search import search_clips
 from bench import small_clap
@@ -97,3 +98,16 @@ def test_damaged_facts(tmp_path: Path) -> None:
     (tmp_path / small_clap.FACTS).write_text("{}")
     with pytest.raises(InputError, match=r"train it again: python -m bench\.small_clap SOURCE"):
         small_clap.trained(tmp_path)
+
+
+def test_the_clips_that_it_did_not_learn_from_are_listed(place: Path, sounds: Path) -> None:
+    table = sounds.parent / "held_out.csv"
+    with table.open("w", encoding="utf-8") as stream:
+        small_clap.write_held_out(sounds, stream)
+    listed = load_clips(table).clips
+    table.unlink()
+    kept_out = [clip for clip in load_clips(sounds).clips if clip.fold == "4"]
+    assert [(clip.sha256, clip.label, clip.captions, clip.duration) for clip in listed] == [
+        (clip.sha256, clip.label, clip.captions, clip.duration) for clip in kept_out
+    ]
+    assert len(listed) == small_clap.trained(place).zero_shot[0].held_out  # type: ignore[union-attr]

@@ -55,11 +55,10 @@ def changed(sound: Floats, confound: str, rng: np.random.Generator) -> Floats:
     return (np.where(np.arange(len(sound)) < part, sound, 0) + hiss).astype(np.float32)
 
 
-def confounded(folder: Path, confound: str) -> Explained:
+def confounded(rendered: Path, folder: Path, confound: str) -> Explained:
     """Explanations of planted units on sounds all of whose first class is changed, and two fifths of every other."""
     rng = np.random.default_rng(7)
-    source = soundbank.render(folder / "rendered", CLIPS, CLASSES)
-    for path in sorted(Path(source).parent.rglob("*.flac")):
+    for path in sorted(rendered.rglob("*.flac")):
         sound, rate = soundfile.read(path, dtype="float32")
         sound *= rng.uniform(0.05, 0.12) / np.abs(sound).max()
         label = path.parent.name.replace("_", " ")
@@ -84,11 +83,16 @@ def confounded(folder: Path, confound: str) -> Explained:
     return explain(recording, ["labels"], LabelConfig(), SummaryConfig(llm="none"), opened=opened)
 
 
+@pytest.fixture(scope="module")
+def rendered(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return soundbank.render(tmp_path_factory.mktemp("rendered"), CLIPS, CLASSES).parent
+
+
 @pytest.fixture(scope="module", params=CONFOUNDS)
 def planted(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest, rendered: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[str, Explained]:
-    return request.param, confounded(tmp_path_factory.mktemp(request.param), request.param)
+    return request.param, confounded(rendered, tmp_path_factory.mktemp(request.param), request.param)
 
 
 def of_sort(explained: Explained, sort: str) -> list[Explanation]:

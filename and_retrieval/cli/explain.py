@@ -134,9 +134,9 @@ def answer(args: argparse.Namespace) -> tuple[Result, str]:
 def _counted(explained: Explained) -> tuple[Counter[str], str]:
     """Of how many units what is true, and something to search for that is found.
 
-    That is the first label of the first reliable unit, else of the first unit with one.
+    That is a label that holds, rather a concept than a measured one, else any.
     """
-    counts, first, reliable = Counter[str](), "", ""
+    counts, examples = Counter[str](), dict[int, str]()
     for unit in (unit for part in explained.in_parts() for unit in part):
         holds, by_captions = unit.reliable == "holds", unit.caption_faithfulness
         facts = {
@@ -151,9 +151,9 @@ def _counted(explained: Explained) -> tuple[Counter[str], str]:
         }
         counts.update(name for name, is_true in facts.items() if is_true)
         if unit.labels:
-            first = first or unit.labels[0].concept
-            reliable = reliable or (unit.labels[0].concept if holds else "")
-    return counts, reliable or first or "dog bark"
+            worth = holds + (holds and unit.labels[0].evidence != "measured")
+            examples.setdefault(worth, unit.labels[0].concept)
+    return counts, examples[max(examples)] if examples else "dog bark"
 
 
 def _left_out(unknown: Sequence[str]) -> str:

@@ -178,9 +178,12 @@ def _unit_line(unit: Result) -> str:
 
 
 def _labels(unit: Result, before: str) -> str:
+    """The first labels; "(measured)" after those, one after the other, that are measured concepts."""
+    shown = [(label["concept"], label["evidence"] == "measured") for label in unit["labels"][:3]]
+    following = [*(measured for _, measured in shown[1:]), False]
     labels = ", ".join(
-        f"{label['concept']}{' (measured)' * (label['evidence'] == 'measured')}"
-        for label in unit["labels"][:3]
+        f"{concept} (measured)" if measured and not goes_on else concept
+        for (concept, measured), goes_on in zip(shown, following, strict=True)
     )
     return before + labels if labels else ""
 

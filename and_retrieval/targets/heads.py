@@ -2,10 +2,11 @@
 
     unit h of the layer `heads` = || x[..., h d : (h + 1) d] ||     x: what the output projection takes in, [..., n d]
 
-Attention modules are found by their structure: they say how many heads they have, and a linear layer in them, or beside
-them as in BERT, takes in what all heads put out, one after the other. Each gets a submodule `heads` without weights,
-which sees the lengths. As long as nobody changes them, the projection takes in the very same bits; a head that is
-masked (length 0) contributes nothing, a head that is scaled or held at a length keeps its direction.
+Attention modules are found by their structure: they say how many heads they have, make queries, keys and values, and a
+linear layer in them, or beside them as in BERT, takes in what all heads put out, one after the other. Each gets a
+submodule `heads` without weights, which sees the lengths. As long as nobody changes them, the projection takes in the
+very same bits; a head that is masked (length 0) contributes nothing, a head that is scaled or held at a length keeps
+its direction.
 """
 
 from __future__ import annotations
@@ -113,7 +114,7 @@ def attentions(network: nn.Module) -> Iterator[Attention]:
             places.append(f"{parent}.{OUTSIDE[last]}".removeprefix("."))
         for place in places:
             projection = modules.get(place)
-            if isinstance(projection, nn.Linear) and _fits(module, count, projection.in_features):
+            if isinstance(projection, nn.Linear) and _takes_in_heads(projection, module, count):
                 yield Attention(name, place, count)
                 break
 
@@ -128,8 +129,15 @@ def _count(module: nn.Module) -> int | None:
     return next((n for n in counts if isinstance(n, int) and not isinstance(n, bool) and n > 0), None)
 
 
-def _fits(module: nn.Module, count: int, width: int) -> bool:
-    """Whether a width is that of all heads, by the size of a head where the module says it."""
-    sizes = (getattr(module, name, None) for name in ("head_dim", "attention_head_size", "head_size"))
+def _takes_in_heads(projection: nn.Linear, attention: nn.Module, count: int) -> bool:
+    """Whether a layer is as wide as all heads, and the attention makes queries, keys or values of that width."""
+    width = projection.in_features
+    sizes = (getattr(attention, name, None) for name in ("head_dim", "attention_head_size", "head_size"))
     size = next((size for size in sizes if isinstance(size, int)), None)
-    return width % count == 0 and (size is None or size * count == width)
+    made = [
+        inner.out_features
+        for inner in attention.children()
+        if isinstance(inner, nn.Linear) and inner is not projection
+    ]
+    fits = width % count == 0 and (size is None or size * count == width)
+    return fits and any(wide in (width, 2 * width, 3 * width) for wide in made)

@@ -3,7 +3,9 @@
     pip install sae-lens==6.54.12 eai-sparsify==1.3.3; python tests/dictionaries/write.py
 
 Each folder is what the library saves, with random weights, and `expected.safetensors`: some inputs, the features that
-the library makes of them, and, where features go back to the same layer, what it makes of the features.
+the library makes of them, and, where features go back to the same layer, what it makes of the features. The folders
+`sae_lens_3_*` were written in the same way by SAELens 3.22, with its `SAE` and `SAEConfig`; 4.4 and 5.11 were compared
+once and write the same.
 """
 
 from __future__ import annotations

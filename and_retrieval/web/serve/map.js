@@ -5,6 +5,7 @@ import { get } from "./api.js";
 import { count, el, failed, frame, KINDS, waiting } from "./elements.js";
 
 const FEW = 20_000; // units drawn as circles; of more, each colours one pixel
+const SPARSE = 500; // units drawn as larger circles
 const MOST_POINTS = 60; // corners of a loop in the address
 const COLOURS = ["#b83280", "#2b6cb0", "#2f855a", "#b7791f", "#6b46c1", "#c05621", "#2c7a7b", "#9b2c2c", "#4a5568", "#97266d"];
 
@@ -97,7 +98,7 @@ function paint(canvas, places, colourOf, loop) {
   const to = (value) => ((value + 1.05) / 2.1) * size;
   const many = places.length > FEW;
   context.globalAlpha = many ? 0.35 : 0.75;
-  const radius = many ? 0 : Math.max(1.5, 3.2 - places.length / 8000) * scale;
+  const radius = many ? 0 : Math.max(1.5, (places.length < SPARSE ? 5 : 3.2) - places.length / 8000) * scale;
   for (const place of places) {
     context.fillStyle = colourOf(place.row);
     if (many) context.fillRect(to(place.x), to(place.y), scale, scale);

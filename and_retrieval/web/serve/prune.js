@@ -81,7 +81,8 @@ function result(job) {
   if (told.unmeasured) parts.push(el("p", { class: "note" }, `The effect is not measured: ${told.unmeasured}.`));
   else {
     parts.push(el("p", {}, `On ${told.clips[0]} held-out clips of the concept the mean probability of its class changes by ${fixed(best.delta_target, 3)}, on ${told.clips[1]} others by ${fixed(best.delta_rest, 3)}. `,
-      best.beats_random === false ? "Random units do as much: the network does not keep this concept in these layers alone." : `As many random units: gap ${fixed(best.random_gap, 3)}.`));
+      `The gap between the two is ${fixed(best.gap, 3)}; with as many random units it is ${fixed(best.random_gap, 3)}.`,
+      best.beats_random === false ? " That is no less: the network does not keep this concept in these layers alone." : ""));
     if (told.budgets.length > 1) parts.push(curve(told));
     parts.push(table(told));
   }

@@ -8,7 +8,7 @@ const WAIT = 150; // milliseconds after the slider last moved
 export function scaleBox(run, units, clips) {
   const value = el("output", {}, "1.0");
   const slider = el("input", { type: "range", min: 0, max: 3, step: 0.1, value: 1, "aria-label": "Factor" });
-  const clip = el("select", { "aria-label": "Clip" }, clips.slice(0, 20).map((one) => el("option", { value: one.row }, one.caption ?? one.label ?? one.path.split("/").pop())));
+  const clip = el("select", { "aria-label": "Clip" }, clips.slice(0, 20).map((one) => el("option", { value: one.row }, [one.caption ?? one.label, one.path.split("/").pop()].filter(Boolean).join(" · "))));
   const answer = el("div", { "aria-live": "polite" });
   let timer = 0;
   let latest = 0;

@@ -134,7 +134,7 @@ def answer(args: argparse.Namespace) -> tuple[Result, str]:
 def _counted(explained: Explained) -> tuple[Counter[str], str]:
     """Of how many units what is true, and something to search for that is found.
 
-    That is a label that holds, rather a concept than a measured one, else any.
+    That is the first label that holds, rather a concept than a measured one; else the first label.
     """
     counts, examples = Counter[str](), dict[int, str]()
     for unit in (unit for part in explained.in_parts() for unit in part):
@@ -150,10 +150,10 @@ def _counted(explained: Explained) -> tuple[Counter[str], str]:
             "reliable by captions": by_captions is not None and by_captions.reliable,
         }
         counts.update(name for name, is_true in facts.items() if is_true)
-        if unit.labels:
-            worth = holds + (holds and unit.labels[0].evidence != "measured")
-            examples.setdefault(worth, unit.labels[0].concept)
-    return counts, examples[max(examples)] if examples else "dog bark"
+        for label in unit.labels[:1]:
+            choice = (0 if label.evidence != "measured" else 1) if holds else 2
+            examples.setdefault(choice, label.concept)
+    return counts, examples[min(examples)] if examples else "dog bark"
 
 
 def _left_out(unknown: Sequence[str]) -> str:

@@ -22,27 +22,29 @@ ROWS = 64  # that are added up in float32 before they are added in float64
 BLOCK_BYTES = 2**18  # of what is cubed at a time
 
 
+Shaped = tuple[Floats, Floats, Bools]
+"""Columns, the squares of their lengths, and which columns left the range of float32."""
+
+
 def cos(similarity: Array, activations: Array) -> Floats:
     """Cosine over clips of activation and similarity, neither of them centred."""
-    squares = _sums(activations, _squares)
 
-    def shaped(part: slice) -> tuple[Floats, Floats, Bools]:
-        columns = activations[:, part].astype(np.float32, copy=False)
-        return columns, squares[part], _outside(squares[part], *USUAL_SQUARES)
+    def shaped(columns: Floats) -> Shaped:
+        squares = _sums(columns, _squares)
+        return columns, squares, _outside(squares, *USUAL_SQUARES)
 
     return _cosine(similarity, activations, shaped, _at_most_one)
 
 
 def cos_cubed(similarity: Array, activations: Array) -> Floats:
     """Cosine over clips of the cubes of activation and similarity, both centred first."""
-    means = _sums(activations, lambda block: block.sum(axis=0)) / max(len(activations), 1)
     least, most = USUAL_SIXTH_POWERS
 
-    def shaped(part: slice) -> tuple[Floats, Floats, Bools]:
-        mean = means[part].astype(np.float32)
-        cubes = np.empty((len(activations), len(mean)), np.float32)
+    def shaped(columns: Floats) -> Shaped:
+        mean = (_sums(columns, lambda block: block.sum(axis=0)) / max(len(columns), 1)).astype(np.float32)
+        cubes = np.empty(columns.shape, np.float32)
         for rows in chunks(len(cubes), len(mean), BLOCK_BYTES, itemsize=4):
-            centred = np.subtract(activations[rows, part], mean, dtype=np.float32, casting="same_kind")
+            centred = columns[rows] - mean
             np.multiply(centred, centred, out=cubes[rows])
             cubes[rows] *= centred
         sixth_powers = _squares(cubes)
@@ -55,25 +57,27 @@ def cos_cubed(similarity: Array, activations: Array) -> Floats:
 def _cosine(
     similarity: Array,
     activations: Array,
-    shaped: Callable[[slice], tuple[Floats, Floats, Bools]],
+    shaped: Callable[[Floats], Shaped],
     carefully: Callable[[Floats], Floats],
 ) -> Floats:
     """Cosines of shaped columns, float32 [units, concepts].
 
     Args:
         similarity, activations: float [clips, concepts], float [clips, units].
-        shaped: For some units, their shaped columns, the squares of these columns' lengths, and which of them left the
-            range of float32.
+        shaped: Shapes columns, as fast as can be.
         carefully: From columns to shaped columns, whatever their numbers.
     """
     directions = carefully(similarity.astype(np.float32, copy=False))
     directions = directions / np.maximum(np.linalg.norm(directions, axis=0), LEAST_NORM)
     scores = np.empty((activations.shape[1], similarity.shape[1]), dtype=np.float32)
     for part in chunks(activations.shape[1], len(activations), itemsize=4):
+        x = activations[:, part].astype(np.float32, copy=False)
         with np.errstate(over="ignore", invalid="ignore"):  # what that leaves is odd
-            columns, squares, odd = shaped(part)
+            columns, squares, odd = shaped(x)
+            if odd.any():
+                columns, squares, odd = shaped(_at_most_one(x))
         if odd.any():
-            mended = carefully(activations[:, part][:, odd].astype(np.float32, copy=False))
+            mended = carefully(x[:, odd])
             columns, squares = columns.copy(), squares.copy()
             columns[:, odd], squares[odd] = mended, _squares(mended)
         np.matmul(columns.T, directions, out=scores[part])

@@ -57,14 +57,15 @@ def work_on_ray(
     """
     if find_spec("ray") is None:
         raise MissingExtraError("--workers ray", "ray")
-    content = packed(job)
-    flaw = _flaw(address)
+    content, flaw = packed(job), _flaw(address)
     left = dict.fromkeys(numbers)
 
     def one_less(number: int) -> None:
         del left[number]
         done(number)
 
+    if not numbers:
+        return
     for _ in range(TRIES):
         if flaw is not None:
             raise InputError(f"no Ray cluster can be used at {address}: {flaw}")

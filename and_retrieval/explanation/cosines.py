@@ -22,86 +22,67 @@ ROWS = 64  # that are added up in float32 before they are added in float64
 BLOCK_BYTES = 2**18  # of what is cubed at a time
 
 
+Shaped = tuple[Floats, Floats, Bools]
+"""Columns, the squares of their lengths, and which columns left the range of float32."""
+
+
 def cos(similarity: Array, activations: Array) -> Floats:
     """Cosine over clips of activation and similarity, neither of them centred."""
 
-    def shaped(part: slice) -> tuple[Floats, Floats, Bools]:
-        columns = activations[:, part].astype(np.float32, copy=False)
-        squares = _squares(columns)
+    def shaped(columns: Floats) -> Shaped:
+        squares = _sums(columns, _squares)
         return columns, squares, _outside(squares, *USUAL_SQUARES)
 
-    def carefully(part: slice, odd: Bools) -> Floats:
-        return _at_most_one(activations[:, part][:, odd].astype(np.float32, copy=False))
-
-    return _cosine(_at_most_one(similarity.astype(np.float32, copy=False)), activations, shaped, carefully)
+    return _cosine(similarity, activations, shaped, _at_most_one)
 
 
 def cos_cubed(similarity: Array, activations: Array) -> Floats:
     """Cosine over clips of the cubes of activation and similarity, both centred first."""
-    means = _sums(activations) / np.float32(max(len(activations), 1))
+    least, most = USUAL_SIXTH_POWERS
 
-    def shaped(part: slice) -> tuple[Floats, Floats, Bools]:
-        cubes = _cubes(activations[:, part], means[part])
+    def shaped(columns: Floats) -> Shaped:
+        mean = (_sums(columns, lambda block: block.sum(axis=0)) / max(len(columns), 1)).astype(np.float32)
+        cubes = np.empty(columns.shape, np.float32)
+        for rows in chunks(len(cubes), len(mean), BLOCK_BYTES, itemsize=4):
+            centred = columns[rows] - mean
+            np.multiply(centred, centred, out=cubes[rows])
+            cubes[rows] *= centred
         sixth_powers = _squares(cubes)
-        return cubes, sixth_powers, _varies_little(sixth_powers, means[part], len(cubes))
+        varied = np.maximum(least, len(cubes) * (LEAST_SPREAD * mean) ** 6)
+        return cubes, sixth_powers, _outside(sixth_powers, varied, most)
 
-    def carefully(part: slice, odd: Bools) -> Floats:
-        columns = activations[:, part][:, odd].astype(np.float32, copy=False)
-        largest = _largest(columns)
-        columns, mean = (_at_most_one(x, largest) for x in (columns, means[part][odd]))
-        cubes = _cubes(columns, mean)
-        little = _varies_little(_squares(cubes), mean, len(cubes))
-        if little.any():
-            cubes[:, little] = _cubed(columns[:, little])
-        return cubes
-
-    return _cosine(_cubed(similarity.astype(np.float32, copy=False)), activations, shaped, carefully)
+    return _cosine(similarity, activations, shaped, _cubed)
 
 
 def _cosine(
-    directions: Floats,
+    similarity: Array,
     activations: Array,
-    shaped: Callable[[slice], tuple[Floats, Floats, Bools]],
-    carefully: Callable[[slice, Bools], Floats],
+    shaped: Callable[[Floats], Shaped],
+    carefully: Callable[[Floats], Floats],
 ) -> Floats:
     """Cosines of shaped columns, float32 [units, concepts].
 
     Args:
-        directions: Shaped similarities, float32 [clips, concepts].
-        activations: float [clips, units].
-        shaped: For some units, their shaped columns, the squares of these columns' lengths, and which of them left the
-            range of float32.
-        carefully: For some units and those of them that left it, these columns shaped within it. A power of two
-            changes no digit of a column, so a unit's scores are the same to the last bit on any such scale.
+        similarity, activations: float [clips, concepts], float [clips, units].
+        shaped: Shapes columns, as fast as can be.
+        carefully: From columns to shaped columns, whatever their numbers.
     """
+    directions = carefully(similarity.astype(np.float32, copy=False))
     directions = directions / np.maximum(np.linalg.norm(directions, axis=0), LEAST_NORM)
-    scores = np.empty((activations.shape[1], directions.shape[1]), dtype=np.float32)
+    scores = np.empty((activations.shape[1], similarity.shape[1]), dtype=np.float32)
     for part in chunks(activations.shape[1], len(activations), itemsize=4):
+        x = activations[:, part].astype(np.float32, copy=False)
         with np.errstate(over="ignore", invalid="ignore"):  # what that leaves is odd
-            columns, squares, odd = shaped(part)
+            columns, squares, odd = shaped(x)
             if odd.any():
-                columns = columns.copy(order="K")  # sums along another layout would round otherwise
-                columns[:, odd] = carefully(part, odd)
-                squares = _squares(columns)
+                columns, squares, odd = shaped(_at_most_one(x))
+        if odd.any():
+            mended = carefully(x[:, odd])
+            columns, squares = columns.copy(), squares.copy()
+            columns[:, odd], squares[odd] = mended, _squares(mended)
         np.matmul(columns.T, directions, out=scores[part])
         scores[part] /= np.sqrt(np.maximum(squares, np.finfo(np.float32).tiny))[:, None]
     return scores
-
-
-def _cubes(columns: Array, means: Floats) -> Floats:
-    """Cubes of what columns are above these means."""
-    cubes = np.empty(columns.shape, np.float32)
-    for rows in chunks(len(cubes), len(means), BLOCK_BYTES, itemsize=4):
-        centred = np.subtract(columns[rows], means, dtype=np.float32, casting="same_kind")
-        np.multiply(centred, centred, out=cubes[rows])
-        cubes[rows] *= centred
-    return cubes
-
-
-def _varies_little(sixth_powers: Floats, means: Floats, clips: int) -> Bools:
-    """Where sums of sixth powers are out of range, or so small beside the mean that it needs more digits."""
-    least, most = USUAL_SIXTH_POWERS
-    return _outside(sixth_powers, np.maximum(least, clips * (LEAST_SPREAD * means) ** 6), most)
 
 
 def _outside(values: Floats, least: Array | float, most: float) -> Bools:
@@ -113,26 +94,22 @@ def _squares(columns: Floats) -> Floats:
     return np.asarray(np.einsum("cu,cu->u", columns, columns))
 
 
-def _sums(x: Array) -> Floats:
-    """Sums of columns: float32 within a block of rows, float64 across blocks."""
+def _sums(x: Array, of: Callable[[Floats], Floats]) -> Floats:
+    """The sums of `of` over blocks of rows; float32 within a block, float64 across them."""
     total = np.zeros(x.shape[1])
     with np.errstate(over="ignore", invalid="ignore"):
         for start in range(0, len(x), ROWS):
-            total += x[start : start + ROWS].astype(np.float32, copy=False).sum(axis=0)
+            total += of(x[start : start + ROWS].astype(np.float32, copy=False))
         return total.astype(np.float32)
 
 
-def _largest(x: Floats) -> Floats:
-    """The largest absolute value of every column."""
-    return np.asarray(np.maximum(x.max(axis=0, initial=0), -x.min(axis=0, initial=0)))
-
-
-def _at_most_one(x: Floats, largest: Floats | None = None) -> Floats:
+def _at_most_one(x: Array, largest: Array | None = None) -> Array:
     """Columns divided by the power of two next to their largest value, where that is very large or very small.
 
     So no unit leaves the range of float32, whatever its scale; a power of two changes no digit of a score.
     """
-    largest = _largest(x) if largest is None else largest
+    if largest is None:
+        largest = np.maximum(x.max(axis=0, initial=0), -x.min(axis=0, initial=0))
     _, exponent = np.frexp(largest)
     if (np.abs(exponent) <= USUAL_EXPONENTS).all():
         return x

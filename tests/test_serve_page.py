@@ -121,6 +121,20 @@ def test_a_sound_is_heard(page: Any, server: Server) -> None:
     page.get_by_role("heading", name="Units that fire most").wait_for()
     assert page.locator(".strips li").count() >= 2
     picture = page.locator(".picture.wide")
+    line = picture.locator("polyline").last
+    first = line.get_attribute("points")
+    assert len(first.split()) > 100
+    page.locator(".strips li a").nth(1).focus()
+    assert line.get_attribute("points") != first
+    name = (
+        page.locator(".strips li a")
+        .nth(1)
+        .get_attribute("href")
+        .split("unit=")[1]
+        .split("&")[0]
+        .replace("%3A", ":")
+    )
+    assert f"({name})" in page.get_by_text("Drawn on it").text_content()
     box = picture.bounding_box()
     picture.click(position={"x": box["width"] * 0.9, "y": 20})
     page.get_by_text(re.compile(r"What fires at 3\.[56]")).wait_for()

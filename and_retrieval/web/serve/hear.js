@@ -3,7 +3,7 @@
 import { addressWith } from "./address.js";
 import { hasToken, sendSound } from "./api.js";
 import { sparkline } from "./charts.js";
-import { count, el, failed, fixed, frame, seconds, waiting } from "./elements.js";
+import { count, el, failed, fixed, frame, seconds, svg, waiting } from "./elements.js";
 import { play } from "./player.js";
 import { recordSound } from "./sound.js";
 
@@ -74,11 +74,21 @@ function draw(out, { name, source, told }) {
     event.preventDefault();
     event.stopPropagation();
   });
+  const drawn = el("p", { class: "muted" });
+  const curve = svg("svg", { class: "over-time", viewBox: "0 0 100 100", preserveAspectRatio: "none", "aria-hidden": "true" },
+    svg("polyline", { class: "under" }), svg("polyline", {}));
+  picture.append(curve);
   const most = Math.max(...told.fires.flatMap((unit) => unit.curve), 1);
+  const low = Math.min(0, ...told.fires.flatMap((unit) => unit.curve));
+  const drawOn = (unit) => {
+    const points = unit.curve.map((value, i) => `${((100 * told.seconds[i]) / told.duration).toFixed(2)},${(97 - (94 * (value - low)) / (most - low)).toFixed(1)}`).join(" ");
+    curve.querySelectorAll("polyline").forEach((line) => line.setAttribute("points", points));
+    drawn.textContent = `Drawn on it: ${unit.labels[0]?.concept ?? "no label"} (${unit.layer}:${unit.unit}). Point at a unit below, or go to its link, to draw that one.`;
+  };
   const rows = told.fires.map((unit) => {
     const mark = el("span", { class: "head" });
     lines.push(mark);
-    return el("li", {}, el("div", {}, el("a", { href: unitAddress(unit) }, unit.labels[0]?.concept ?? "no label"),
+    return el("li", { onmouseenter: () => drawOn(unit), onfocusin: () => drawOn(unit) }, el("div", {}, el("a", { href: unitAddress(unit) }, unit.labels[0]?.concept ?? "no label"),
       el("span", { class: "muted" }, ` ${unit.layer}:${unit.unit} · ${fixed(unit.strength)} at ${seconds(unit.peak)}${unit.alike ? ` · ${count(unit.alike, "more unit")} like it` : ""}`)),
     el("div", { class: "strip" }, sparkline(unit.curve, { width: 600, height: 34, low: Math.min(0, ...unit.curve), high: most }), mark));
   });
@@ -86,12 +96,13 @@ function draw(out, { name, source, told }) {
     el("h2", {}, name), tile,
     el("p", { class: "keys" }, el("button", { type: "button", class: "play", "aria-label": `Play ${name}`, onclick: () => play(part, 0) }, el("span", { class: "shape", "aria-hidden": "true" })),
       el("span", { class: "muted" }, `${told.duration.toFixed(1)} s; click a moment to hear it and to see what fires there`)),
-    here,
+    told.fires.length ? drawn : "", here,
     el("h2", {}, "Units that fire most"), el("p", { class: "muted" }, "How strongly each unit fires: 1 is as far above its mean as its strongest recorded clip."),
     el("ol", { class: "strips" }, rows),
     told.answer ? el("h2", {}, "The network's answer") : null,
     told.answer ? el("div", { class: "sheet", tabindex: "0", role: "region", "aria-label": "The network's answer" }, el("table", {}, el("thead", {}, el("tr", {}, ["class", "mean probability", "largest in a window"].map((head) => el("th", { scope: "col" }, head)))),
       el("tbody", {}, told.answer.map((one) => el("tr", {}, el("th", { scope: "row" }, one.class), el("td", {}, fixed(one.mean, 3)), el("td", {}, fixed(one.most, 3))))))) : "");
+  if (told.fires.length) drawOn(told.fires[0]);
   show(told.fires[0]?.peak ?? 0);
 }
 

@@ -10,6 +10,7 @@ import { showUnit } from "./unit.js";
 
 const ROW = 60; // pixels
 const PAGE = 100;
+const KEPT_PAGES = 40; // that the tab holds; others are asked for again
 const STARRED = "starred";
 const LIST = "list:";
 const MATCHES = 1000; // of a query that the server pages through
@@ -35,12 +36,11 @@ export async function unitsView(now, { run, again }) {
   }
   const key = JSON.stringify(FILTERS.map((name) => now[name]));
   if (!again || !byId("rows")) layOut(now, run);
-  if (key !== shown || !again) {
-    shown = key;
-    await restart(now);
-  }
-  byId("split")?.classList.toggle("one-unit", Boolean(now.unit));
-  showUnit(byId("unit"), now.run, now.unit);
+  const other = key !== shown || !again;
+  shown = key;
+  byId("split").classList.toggle("one-unit", Boolean(now.unit));
+  showUnit(byId("unit"), now.run, now.unit); // its unit need not wait for the list
+  if (other) await restart(now);
   markActive(now.unit);
 }
 
@@ -160,6 +160,9 @@ async function fetchPage(page) {
   }
   if (signal.aborted || !byId("rows")) return;
   pages.set(page, answer.results);
+  for (const old of [...pages.keys()]) {
+    if (pages.size > KEPT_PAGES && Math.abs(old - page) > KEPT_PAGES / 2) pages.delete(old);
+  }
   if (page === 0) {
     ({ total } = answer);
     byId("space").style.height = `${Math.min(TALLEST, total * ROW)}px`;
@@ -278,6 +281,7 @@ function markActive(name) {
 
 function setActive() {
   const rows = byId("rows");
+  if (!rows) return; // another view was opened meanwhile
   const opened = state().unit;
   for (const node of rows.querySelectorAll(".row")) {
     const on = Number(node.dataset.place) === active;

@@ -1,0 +1,63 @@
+"""Ten thousand units in a browser: only what is seen is drawn, and what the tab holds is bounded."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from browsing import Server, serving, visited
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from and_retrieval import ClipIndex, Run
+from and_retrieval.explanation.stored import load_explained
+from and_retrieval.progress import silent
+from bench import serve
+
+pytestmark = pytest.mark.slow
+
+UNITS, PAGE, ROW = 10_000, 100, 60
+RUN = f"s/{serve.MADE_UP}"
+HEAP = 60 << 20  # bytes; the page itself takes a few MB
+
+
+@pytest.fixture(scope="module")
+def many(
+    served_home: Path, tmp_path_factory: pytest.TempPathFactory, heeded_signals: None
+) -> Iterator[Server]:
+    home = shutil.copytree(served_home, tmp_path_factory.mktemp("many") / "home")
+    index = ClipIndex.open(home / "s")
+    explained = load_explained(Run.open(index.folder.run("net"), index))
+    serve.made_up(explained, UNITS, lambda *_: silent)
+    with serving(home, RUN) as server:
+        yield server
+
+
+def test_all_rows_are_scrolled_through(browser: Any, many: Server) -> None:
+    with visited(browser, many) as page:
+        asked: list[int] = []
+        page.on("request", lambda request: asked.extend(map(int, re.findall(r"offset=(\d+)", request.url))))
+        page.goto(f"{many.url}/?run={RUN}&view=units&sort=unit")
+        page.wait_for_selector(".row b")
+        for place in range(0, UNITS, PAGE):
+            page.evaluate(f"() => {{ document.getElementById('rows').scrollTop = {place * ROW} }}")
+            page.wait_for_selector(f"#row-{place} b")
+            assert page.locator(".row").count() < 60
+        last = page.locator(f"#row-{UNITS - PAGE}")
+        assert last.get_attribute("data-unit") == "layer9:900"
+        assert set(asked) == set(range(0, UNITS, PAGE))
+        asked.clear()
+        page.evaluate("() => { document.getElementById('rows').scrollTop = 0 }")
+        page.wait_for_selector("#row-0 b")
+        assert asked == [0]  # it was given up, and is asked for again
+        session = page.context.new_cdp_session(page)
+        session.send("HeapProfiler.collectGarbage")
+        session.send("Performance.enable")
+        metrics = {one["name"]: one["value"] for one in session.send("Performance.getMetrics")["metrics"]}
+        assert metrics["JSHeapUsedSize"] < HEAP
+        assert metrics["Nodes"] < 5_000

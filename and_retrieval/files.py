@@ -241,6 +241,8 @@ def settle(scratch: Path, path: Path) -> None:
             with file.open("rb") as stream:
                 os.fsync(stream.fileno())
             file.chmod(READABLE)  # some writers make private files
+    if path.is_dir():  # a folder takes only the name of an empty one
+        remove(path)
     scratch.replace(path)
 
 

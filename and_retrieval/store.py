@@ -355,7 +355,9 @@ class Folder:
                     source(scratch)
             digest, plain = sha256(scratch), Path(name)
             entry = StoredFile(f"{plain.stem}-{digest[:12]}{plain.suffix}", size_of(scratch), digest)
-            settle(scratch, self.path / entry.path)
+            target = self.path / entry.path
+            if not (target.exists() and size_of(target) == entry.size and sha256(target) == digest):
+                settle(scratch, target)  # else it stays, for somebody may be reading it
         finally:
             remove(scratch)
         return entry

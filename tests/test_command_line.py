@@ -54,6 +54,7 @@ def help_of(verb: str, capsys: pytest.CaptureFixture[str]) -> str:
 def test_the_names_are_those_of_the_registries() -> None:
     from and_retrieval.explanation.scores import SCORES
     from and_retrieval.export.formats import FORMATS
+    from and_retrieval.neighbours import STORES
     from and_retrieval.pruning.selectors import SELECTORS
     from and_retrieval.report.write import RANKED
 
@@ -61,6 +62,7 @@ def test_the_names_are_those_of_the_registries() -> None:
     assert (*SELECTORS, choices.RANDOM) == choices.SELECTORS
     assert tuple(FORMATS) == choices.EXPORT_FORMATS
     assert tuple(RANKED) == choices.RANKS
+    assert tuple(STORES) == choices.STORES
 
 
 def test_names_are_spelled_with_dashes_everywhere() -> None:
@@ -73,7 +75,7 @@ def test_names_are_spelled_with_dashes_everywhere() -> None:
     [
         ("explain", (*choices.SCORES, *choices.EVIDENCE, *choices.RANKS, "audioset", "esc50", "acoustic")),
         ("prune", choices.SELECTORS),
-        ("record", choices.POOLINGS),
+        ("record", (*choices.POOLINGS, *choices.STORES)),
         ("export", choices.EXPORT_FORMATS),
     ],
 )

@@ -29,6 +29,7 @@ OTHERS: dict[str, object] = {
     "rank": "llm",
     "units": 3,
     "shard_seconds": 7.0,
+    "store": "lance",
 }
 """Another value of the settings that cannot be anything."""
 

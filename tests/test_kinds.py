@@ -85,7 +85,7 @@ CONFOUNDS = pytest.mark.parametrize("confound", ["silence", "loudness", "duratio
 def test_units_of_a_class_that_differs_in_a_quality_are_concepts(confound: str, cross_fitted: bool) -> None:
     world = World(confound=confound)
     units = (world.label == 0)[:, None] + world.noise(0.3)
-    assert world.kinds(units, cross_fitted=cross_fitted)["concept"] >= 0.9 * UNITS
+    assert world.kinds(units, cross_fitted=cross_fitted)["concept"] >= 0.85 * UNITS
 
 
 @CONFOUNDS
@@ -136,6 +136,15 @@ def test_a_label_that_says_no_more_than_silence_leaves_silence_as_the_plainer_ex
     small = clips < SEEN
     counts = world.small(clips).kinds(units[:clips].astype(np.float32), cross_fitted=small)
     assert counts["acoustic"] >= 0.8 * UNITS
+
+
+@pytest.mark.parametrize("seed", [7, 8])
+def test_a_label_that_adds_where_silence_is_not_measured_well_makes_no_concept(seed: int) -> None:
+    """The class has more silence than is measured of it, so that its label adds something, but only to padded clips."""
+    world = World(seed)
+    silence = world.quality * np.where(world.label == 0, 1.4, 1)
+    units = (silence / silence.std())[:, None] + world.noise(0.2)
+    assert world.kinds(units.astype(np.float32))["acoustic"] >= 0.9 * UNITS
 
 
 def test_nothing_is_set_aside_where_hardly_a_clip_is_without_silence() -> None:

@@ -13,6 +13,7 @@ from and_retrieval.explanation.acoustics import explained_by_acoustics, preferen
 from and_retrieval.explanation.cross_fit import _evidence
 from and_retrieval.explanation.faithfulness import faithfulness
 from and_retrieval.explanation.kinds import kinds, rivals
+from and_retrieval.explanation.over_time import Fired
 from and_retrieval.explanation.profiles import spectral_profiles
 from and_retrieval.explanation.scores import SCORES, effective_clips, score_activations
 from and_retrieval.explanation.tuning import rank_explained, tunings
@@ -133,9 +134,9 @@ def test_cross_fitted_evidence(units: Floats) -> None:
     k, none = 8, np.zeros((3, 8), np.float32)
     nothing = Kept(none.astype(np.int32), none, none)
     layer = LayerEvidence("a", "mean", nothing, nothing, UnitStatistics(0, *([none[:, 0]] * 4)))
-    rows = np.arange(CLIPS) + 1000
-    result = _evidence(layer, rows, units)
-    alone = _evidence(layer, rows[REST], units[REST])
+    fired = Fired(units, np.zeros_like(units), np.arange(CLIPS) + 1000, FILES)
+    every, rest = np.ones(CLIPS, bool), np.isin(np.arange(CLIPS), REST)
+    result, alone = _evidence(layer, fired, every), _evidence(layer, fired, rest)
     for of_found, of_alone in ((result.top, alone.top), (result.low, alone.low)):
         np.testing.assert_array_equal(of_found.rows[1], of_alone.rows[1])
         np.testing.assert_array_equal(of_found.values[1], of_alone.values[1])
@@ -144,11 +145,11 @@ def test_cross_fitted_evidence(units: Floats) -> None:
             getattr(result.statistics, name)[1], getattr(alone.statistics, name)[1], rtol=1e-6
         )
     units[3:, 1] = np.nan
-    result = _evidence(layer, rows, units)
+    result = _evidence(layer, fired, every)
     assert (result.top.rows[1] >= 0).tolist() == [True] * 3 + [False] * (k - 3)
     np.testing.assert_array_equal(result.top.rows[1, :3], result.low.rows[1, 2::-1])
     units[:, 1] = np.nan
-    result = _evidence(layer, rows, units)
+    result = _evidence(layer, fired, every)
     assert (result.top.rows[1] < 0).all()
     assert not result.fired[1].any()
     assert np.isnan(result.statistics.mean[1])

@@ -280,6 +280,7 @@ def test_the_command_line(
     ClipIndex.build(tmp_path / "sounds", FakeEmbedder(), home / "s")
     monkeypatch.setattr(faiss_index, "APPROXIMATE_FROM", 1)
     command = ["record", "s", "--target", f"{HERE / 'targets/deep.py'}:wide", "--run", "r", "--device", "cpu"]
+    scores: list[list[float]] = []
     for name in STORES:
         if name == "lance":
             pytest.importorskip("lance")
@@ -287,6 +288,12 @@ def test_the_command_line(
         assert result["resumed"] == (0 if name == "faiss" else result["shards"])
         endings = {path.suffix for path in (home / "s/runs/r").glob("unit_lists-*")}
         assert endings == {STORES[name].file}
+        search = answer(
+            "search", "s/r", "dog", "-k", "4", "--embedder", f"{HERE / 'embedders.py'}:FakeEmbedder"
+        )
+        scores.append([unit["score"] for unit in search["results"]])  # many units are alike
+    assert np.shape(scores) == (len(STORES), 4)
+    np.testing.assert_allclose(scores[1:], scores[:-1], atol=1e-5)
     assert main([*command, "--store", "other"]) == 2
     assert "unknown store 'other'; known: faiss, lance" in capsys.readouterr().err
     monkeypatch.setattr("and_retrieval.neighbours.find_spec", lambda _: None)

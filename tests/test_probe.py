@@ -22,7 +22,9 @@ from and_retrieval.network.probe import (
     plan_layers,
     pool,
     probe,
+    probed,
     resolve_pooling,
+    strongest_step,
 )
 from and_retrieval.targets import layer_names, load_target, user
 from and_retrieval.types import Floats, Target
@@ -624,3 +626,45 @@ def test_equal_length_batches(lengths: list[int], batch: int) -> None:
 def test_a_batch_below_one_is_refused() -> None:
     with pytest.raises(InputError, match="at least 1"):
         list(equal_length_batches([1], 0))
+
+
+@given(
+    st.integers(0, 10_000),
+    st.integers(1, 200),
+    st.booleans(),
+    st.sampled_from([1, 3, 1000]),
+)
+def test_the_strongest_step_is_the_first_of_the_largest(
+    seed: int, steps: int, steps_last: bool, values: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    response = torch.from_numpy(rng.integers(0, values, (2, steps, 3)).astype(np.float32))
+    response[0, rng.integers(steps), 0] = torch.inf
+    if steps_last:
+        response = response.transpose(1, 2).contiguous().transpose(1, 2)
+    np.testing.assert_array_equal(strongest_step(response).numpy(), response.numpy().argmax(1))
+    response[1, rng.integers(steps), 2] = torch.nan
+    np.testing.assert_array_equal(strongest_step(response).numpy(), response.numpy().argmax(1))
+
+
+class ChangedInPlace(nn.Module):
+    """A layer whose outputs, of some stretches of the sound, are set to zero by what comes after it."""
+
+    def __init__(self, calls: int) -> None:
+        super().__init__()
+        self.layer = nn.Linear(1, 2)
+        self.calls = calls
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.cat([self.layer(part).mul_(0) for part in x.unsqueeze(2).chunk(self.calls, 1)], 1)
+
+
+@pytest.mark.parametrize("calls", [1, 2], ids=["pooled at once", "kept until the end of the pass"])
+def test_what_is_changed_in_place_later_is_read_before(calls: int) -> None:
+    network = ChangedInPlace(calls).eval()
+    target = Target(network, 1000, lambda sounds: torch.from_numpy(np.stack(sounds)), name="x")
+    sound = np.random.default_rng(0).normal(size=1000).astype(np.float32)
+    values, _ = probed(target, plan_layers(target, ("layer",)), [sound])["layer"]
+    with torch.inference_mode():
+        expected = network.layer(torch.from_numpy(sound)[:, None]).mean(0)
+    np.testing.assert_allclose(values[0], expected.numpy(), rtol=1e-5, atol=1e-6)

@@ -239,6 +239,8 @@ class TestGrown:
             np.testing.assert_allclose(a.statistics.std, b.statistics.std, rtol=1e-6)
             for part in (SEEN, HELD_OUT):
                 np.testing.assert_array_equal(grown.activations(a.name, part), anew.activations(a.name, part))
+                np.testing.assert_array_equal(grown.peaks(a.name, part), anew.peaks(a.name, part))
+                assert len(grown.peaks(a.name, part)) == len(grown.activations(a.name, part))
         np.testing.assert_array_equal(grown.qualities, anew.qualities)
         np.testing.assert_array_equal(grown.bands, anew.bands)
         rows = np.arange(grown.unit_index.faiss.ntotal)
@@ -267,6 +269,37 @@ class TestGrown:
             assert record_share(network(), index, (part, 2), config=CONFIG, run="parts") == ShardCount(1, 0)
         assert merge(index, "parts").shards == ShardCount(SHARDS + self.MORE, SHARDS + self.MORE)
         assert content(folder_of(index, "parts")) == whole
+
+    @pytest.mark.parametrize("finished", [True, False])
+    def test_peaks_of_seen_clips_go_where_enough_are_held_out_by_now(
+        self,
+        finished: bool,
+        index: ClipIndex,
+        add: Callable[[ClipIndex], ClipIndex],
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        monkeypatch.setattr("and_retrieval.recording.manifest.LEAST_HELD_OUT", 6)
+        config = replace(CONFIG, hold_out="fold:2")
+        add(index)  # the files
+        table = tmp_path / "sounds.csv"
+        names = sorted(path.name for path in (tmp_path / "sounds").iterdir())
+        lines = [f"sounds/{name},{place % 3}\n" for place, name in enumerate(names)]
+        table.write_text("path,fold\n" + "".join(lines[:CLIPS]))
+        small = ClipIndex.build(table, FakeEmbedder(), index.folder.path.with_name("folds"))
+        if finished:
+            assert len(recorded(small, config=config).peaks("layers.1", SEEN)) == CLIPS - 4
+        else:
+            record_share(network(), small, (1, 2), config=config, run="whole")
+        table.write_text("path,fold\n" + "".join(lines))
+        large = ClipIndex.build(table, FakeEmbedder(), small.folder.path)
+        grown, anew = recorded(large, config=config), recorded(large, "anew", config)
+        assert grown.shards.resumed > 0
+        assert not grown.manifest.cross_fitted
+        assert len(grown.peaks("layers.1", SEEN)) == 0
+        for name in ("layers.0", "layers.1"):
+            np.testing.assert_array_equal(grown.peaks(name, HELD_OUT), anew.peaks(name, HELD_OUT))
+            np.testing.assert_array_equal(grown.activations(name, HELD_OUT), anew.activations(name, HELD_OUT))
 
     def test_the_sample_that_is_kept_is_that_of_all(
         self, index: ClipIndex, add: Callable[[ClipIndex], ClipIndex]

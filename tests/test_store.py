@@ -472,3 +472,72 @@ class TestHome:
             here.require_run("sounds", "yamnett")
         with pytest.raises(InputError, match="unknown index"):
             here.require_run("nothing", "yamnet")
+
+
+class TestFolders:
+    """A file may be a folder."""
+
+    @staticmethod
+    def write(text: str) -> store.Writer:
+        def into(path: Path) -> None:
+            path.unlink()
+            (path / "a/b").mkdir(parents=True)
+            (path / "a/b/one").write_text(text)
+            (path / "two").write_text("2")
+
+        return into
+
+    def test_is_committed_as_one(self, folder: Folder) -> None:
+        folder.commit({"rows.table": self.write("1")}, Facts())
+        stored = opened(folder)
+        path = stored.file("rows.table")
+        assert re.fullmatch(r"rows-[0-9a-f]{12}\.table", path.name)
+        assert (path / "a/b/one").read_text() == "1"
+        assert stored.entry("rows.table").size == 2
+        folder.commit({"rows.table": self.write("1")}, Facts(n=2))  # the same content, which is held
+        assert opened(folder).file("rows.table") == path
+        folder.commit({"rows.table": self.write("3")}, Facts())
+        assert path.exists()  # it is still read
+        del stored
+        folder.tidy()
+        assert not path.exists()
+        assert len(listed(folder)) == 2
+
+    @pytest.mark.parametrize("change", ["content", "name", "more", "less"])
+    def test_any_change_is_noticed(self, change: str, folder: Folder) -> None:
+        folder.commit({"rows.table": self.write("1")}, Facts())
+        path = next(folder.path.glob("rows-*"))
+        if change == "content":
+            (path / "two").write_text("3")
+        elif change == "name":
+            (path / "two").rename(path / "three")
+        elif change == "more":
+            (path / "empty").touch()
+        else:
+            (path / "two").unlink()
+        with pytest.raises(ChecksumError, match="is missing or was changed; make the clip index again"):
+            opened(folder).file("rows.table")
+
+    def test_what_dead_processes_left_goes(self, folder: Folder) -> None:
+        process = subprocess.Popen([sys.executable, "-c", ""])
+        process.wait()
+        left = folder.scratch("rows.table")
+        dead = left.with_name(left.name.replace(f"-{os.getpid()}-", f"-{process.pid}-"))
+        left.unlink()
+        self_made = dead / "data"
+        self_made.mkdir(parents=True)
+        (self_made / "half").write_text("x")
+        folder.commit({"rows.table": self.write("1")}, Facts())
+        assert not dead.exists()
+
+    def test_what_fails_leaves_the_state_before(self, folder: Folder) -> None:
+        folder.commit({"rows.table": self.write("1")}, Facts())
+        before = listed(folder)
+
+        def fails(path: Path) -> None:
+            self.write("2")(path)
+            raise OSError("no room")
+
+        with pytest.raises(OSError, match="no room"):
+            folder.commit({"rows.table": fails}, Facts())
+        assert listed(folder) == before

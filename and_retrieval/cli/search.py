@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..choices import COUNT
@@ -180,10 +181,9 @@ def _unit_line(unit: Result) -> str:
 def _labels(unit: Result, before: str) -> str:
     """The first labels; "(measured)" after those, one after the other, that are measured concepts."""
     shown = [(label["concept"], label["evidence"] == "measured") for label in unit["labels"][:3]]
-    following = [*(measured for _, measured in shown[1:]), False]
     labels = ", ".join(
         f"{concept} (measured)" if measured and not goes_on else concept
-        for (concept, measured), goes_on in zip(shown, following, strict=True)
+        for (concept, measured), (_, goes_on) in pairwise((*shown, ("", False)))
     )
     return before + labels if labels else ""
 

@@ -1,7 +1,8 @@
 """Workers on a Ray cluster: actors that load what the work needs once, and only numbers go through Ray.
 
-The shards themselves are written to the folder of the run, which all machines have to share. Ray ends a process that
-loses the head of its cluster; so a process of its own asks Ray, and another one takes its place when the head is back.
+The shards themselves are written to the folder of the run, which all machines have to share. A process that loses the
+head of its cluster is ended by Ray, or waits for ever if another head takes its place. So a process of its own asks
+Ray; it says again and again that the cluster is there, and another one takes its place if it does not.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ from .workers import TRIES, Job, died, packed
 
 ANSWERS_WITHIN = 10.0  # seconds
 BACK_WITHIN = 600.0  # seconds that a cluster may be gone
+BEAT = 5.0  # seconds after which it is looked whether the cluster is there
+SILENT = 300.0  # seconds without a sign of it, starting included, after which it counts as lost
 _log = logging.getLogger(__name__)
 PATIENCE = 6 * 3600.0
 """Seconds after which a shard that is not finished is given to another worker."""
@@ -54,14 +57,15 @@ def work_on_ray(
     """
     if find_spec("ray") is None:
         raise MissingExtraError("--workers ray", "ray")
-    content = packed(job)
-    flaw = _flaw(address)
+    content, flaw = packed(job), _flaw(address)
     left = dict.fromkeys(numbers)
 
     def one_less(number: int) -> None:
         del left[number]
         done(number)
 
+    if not numbers:
+        return
     for _ in range(TRIES):
         if flaw is not None:
             raise InputError(f"no Ray cluster can be used at {address}: {flaw}")
@@ -111,7 +115,7 @@ def _work_in_a_process(asked: _Asked, done: Callable[[int], None]) -> None:
     """Do shards by way of a process that asks Ray.
 
     Raises:
-        EOFError: It has died.
+        EOFError: It has died, or the cluster was lost.
         InputError: A shard cannot be done, or there is no cluster.
     """
     context = get_context("spawn")
@@ -121,6 +125,8 @@ def _work_in_a_process(asked: _Asked, done: Callable[[int], None]) -> None:
     its.close()  # so that the end of the process is the end of the pipe
     try:
         while True:
+            if not mine.poll(SILENT):
+                raise EOFError
             word, content = mine.recv()
             if word == "finished":
                 process.join()
@@ -129,12 +135,15 @@ def _work_in_a_process(asked: _Asked, done: Callable[[int], None]) -> None:
                 raise InputError(content)
             if word == "failed":
                 raise RuntimeError(content)
-            done(content)
+            if word == "done":
+                done(content)
     except ConnectionError:
         raise EOFError from None
     finally:
         mine.close()
         process.terminate()
+        process.join(ANSWERS_WITHIN)
+        process.kill()
         process.join()
 
 
@@ -155,8 +164,12 @@ def _ask_ray(pipe: Connection, asked: _Asked) -> None:
         return
     try:
         cluster = _Cluster(ray, pickle.loads(asked.job), asked.patience)
-        cluster.work(asked.numbers, lambda number: pipe.send(("done", number)))
+        cluster.work(
+            asked.numbers, lambda number: pipe.send(("done", number)), lambda: pipe.send(("there", None))
+        )
         pipe.send(("finished", None))
+    except EOFError:
+        os._exit(1)  # a shutdown would wait for what is lost
     except InputError as error:
         pipe.send(("refused", str(error)))
     except RuntimeError as error:
@@ -192,11 +205,24 @@ class _Cluster:
         options = {"num_gpus": 1} if job.on_gpu else {"num_cpus": 1}
         self._start = ray.remote(**options)(_Worker)
         self._at: dict[Any, tuple[Any, int, float]] = {}
+        self._node = ray.get_runtime_context().get_node_id()
+        self._looked = 0.0
 
-    def work(self, numbers: Sequence[int], done: Callable[[int], None]) -> None:
-        """Do all shards."""
+    def work(self, numbers: Sequence[int], done: Callable[[int], None], there: Callable[[], None]) -> None:
+        """Do all shards.
+
+        Args:
+            numbers: Of the shards.
+            done: Called with the number of every shard that is finished.
+            there: Called again and again as long as the cluster is there.
+
+        Raises:
+            EOFError: The cluster is another by now.
+            InputError: A shard cannot be done, or its workers died `TRIES` times.
+        """
         waiting, tries = deque(numbers), Counter[int]()
         while waiting or self._at:
+            self._look(there)
             while waiting and len(self._at) < self._most:
                 self._give(self._start.remote(self._job), waiting.popleft())
             ready, _ = self._ray.wait(list(self._at), num_returns=1, timeout=1.0)
@@ -214,6 +240,15 @@ class _Cluster:
                     self._give(worker, waiting.popleft())
                 else:
                     self._ray.kill(worker)
+
+    def _look(self, there: Callable[[], None]) -> None:
+        """Look whether the node by which the cluster was entered belongs to it; a head that is new knows no nodes."""
+        if time.monotonic() - self._looked < BEAT:
+            return
+        if not any(node["Alive"] and node["NodeID"] == self._node for node in self._ray.nodes()):
+            raise EOFError
+        there()
+        self._looked = time.monotonic()
 
     def _give(self, worker: Any, number: int) -> None:
         self._at[worker.work.remote(number)] = worker, number, time.monotonic()

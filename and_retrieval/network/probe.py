@@ -175,7 +175,7 @@ def strongest_step(response: torch.Tensor) -> torch.Tensor:
     whole = steps // STEPS * STEPS
     if response.stride(1) == 1 or whole < 2 * STEPS:
         return response.argmax(1)
-    of_blocks = [response[:, :whole].unflatten(1, (-1, STEPS)).amax(2)]
+    of_blocks = [response[:, :whole].reshape(len(response), -1, STEPS, response.shape[2]).amax(2)]
     if whole < steps:
         of_blocks.append(response[:, whole:].amax(1, keepdim=True))
     first = torch.cat(of_blocks, 1).argmax(1, keepdim=True) * STEPS

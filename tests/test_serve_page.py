@@ -305,6 +305,7 @@ def test_every_view_is_accessible(
             "() => document.documentElement.scrollWidth - document.documentElement.clientWidth"
         )
         assert wide <= 0, f"{view} is wider than a {device}"
+    page.wait_for_timeout(600)  # for half a second after a click, a shift counts as wanted
     page.evaluate("() => { document.querySelector('.top').style.height = '500px' }")  # a jump is seen
     page.wait_for_function(f"() => window.shifted > {JUMP}")
     context.close()

@@ -134,9 +134,10 @@ def answer(args: argparse.Namespace) -> tuple[Result, str]:
 def _counted(explained: Explained) -> tuple[Counter[str], str]:
     """Of how many units what is true, and something to search for that is found.
 
-    That is the first label that holds, rather a concept than a measured one; else the first label.
+    That is the label that predicts its unit best among those that hold, rather a concept than a measured one; else the
+    best of any.
     """
-    counts, examples = Counter[str](), dict[int, str]()
+    counts, place, example = Counter[str](), (3, 0.0), "dog bark"
     for unit in (unit for part in explained.in_parts() for unit in part):
         holds, by_captions = unit.reliable == "holds", unit.caption_faithfulness
         facts = {
@@ -152,8 +153,10 @@ def _counted(explained: Explained) -> tuple[Counter[str], str]:
         counts.update(name for name, is_true in facts.items() if is_true)
         for label in unit.labels[:1]:
             choice = (0 if label.evidence != "measured" else 1) if holds else 2
-            examples.setdefault(choice, label.concept)
-    return counts, examples[min(examples)] if examples else "dog bark"
+            correlation = unit.faithfulness.correlation if unit.faithfulness else 0.0
+            if (choice, -correlation) < place:
+                place, example = (choice, -correlation), label.concept
+    return counts, example
 
 
 def _left_out(unknown: Sequence[str]) -> str:

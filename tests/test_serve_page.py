@@ -100,6 +100,19 @@ def test_a_clip_plays_from_its_peak_and_seeks(page: Any, server: Server) -> None
     assert page.locator("audio").count() == 1
 
 
+def test_a_clip_shows_its_other_captions_too(page: Any, server: Server) -> None:
+    opened(page, server, "units")
+    shown = """async (captions) => {
+      const { clipTile } = await import("/page/clips.js");
+      const clip = { row: 0, path: "a/b.wav", seconds: 1, caption: "a dog barks", captions };
+      const tile = clipTile({ run: null, index: "s", unit: null, clip });
+      return [...tile.querySelectorAll(".caption")].map((each) => each.textContent);
+    }"""
+    assert page.evaluate(shown, []) == ["a dog barks"]
+    assert page.evaluate(shown, ["The sound of a dog barks"]) == ["a dog barks"]
+    assert page.evaluate(shown, ["Woof.", "A dog barks"]) == ["a dog barks", "Woof."]
+
+
 def test_a_unit_is_starred_and_labelled(page: Any, server: Server) -> None:
     opened(page, server, "units&unit=relu:6")
     star = page.get_by_role("button", name="Star this unit")

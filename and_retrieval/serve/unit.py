@@ -78,6 +78,7 @@ def clip_facts(index: ClipIndex, row: int, phrase: str | None = None) -> dict[st
         "seconds": clip.duration,
         "label": clip.label,
         "caption": phrase or clip.caption,
+        "captions": list(clip.captions),
     }
 
 

@@ -52,9 +52,15 @@ export function clipTile({ run, index, unit, clip, note = null, facts = null }) 
     clip.activation === null || clip.activation === undefined ? null : el("span", { class: "strength", title: "Activation" }, figure(clip.activation)),
     note && el("span", { class: "muted" }, note),
     peak === null ? null : el("span", { class: "at" }, `peak ${seconds(peak)}`)),
-  el("span", { class: "caption" }, name), ...(facts ? [facts] : []), pathLine(clip));
+  el("span", { class: "caption" }, name), ...otherCaptions(clip), ...(facts ? [facts] : []), pathLine(clip));
   if (unit && hasToken()) whenSeen(tile, () => drawActivation(picture, run, unit, clip));
   return tile;
+}
+
+// Captions of a clip beside the typical one, which is its name, perhaps without the words that all captions begin with.
+function otherCaptions({ caption, captions = [] }) {
+  const typical = captions.findIndex((text) => caption && text.toLowerCase().includes(caption.toLowerCase()));
+  return captions.filter((_, place) => place !== typical).map((text) => el("span", { class: "caption muted" }, text));
 }
 
 // The moment that a search found in a clip, where it is shorter than the clip.

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -140,6 +142,32 @@ class TestReading:
         explained.at([3, 1])
         assert [group for group, _ in read] == [1, 3]
         assert all(not {"top", "low"} & set(columns) for _, columns in read)
+
+    def test_threads_read_the_same_explanations_at_once(
+        self, recording: Recording, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(stored, "ROW_GROUP", 1)
+        say(recording, TOLD)
+        program = f"""
+import sys
+from concurrent.futures import ThreadPoolExecutor
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from embedders import FakeEmbedder
+from and_retrieval.clips.index import ClipIndex
+from and_retrieval.explanation.stored import load_explained
+from and_retrieval.recording.recording import Recording
+index = ClipIndex.open({str(recording.index.folder.path)!r}, FakeEmbedder())
+explained = load_explained(Recording.open(index.folder.run("net"), index))
+def read(number):
+    rows = [number % 5, (number + 2) % 5]
+    places = [("conv", "head")[row > 2] for row in rows]
+    assert [unit.layer for unit in explained.at(rows, clips=True)] == places
+    return explained.column("unit").to_pylist()
+with ThreadPoolExecutor(8) as threads:
+    assert set(map(tuple, threads.map(read, range(3000)))) == {{(0, 1, 2, 0, 1)}}
+"""
+        done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr  # a shared reader ended the whole process
 
     def test_columns_over_all_units(self, recording: Recording) -> None:
         explained = say(recording, TOLD)

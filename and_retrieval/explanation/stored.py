@@ -76,13 +76,13 @@ class Explained(Sequence[Explanation]):
     @cached_property
     def units(self) -> tuple[Explanation, ...]:
         """All units, in layer and unit order."""
-        return tuple(columns.records(self._file.read(), Explanation))
+        return tuple(columns.records(self._read(), Explanation))
 
     def in_parts(self, clips: bool = False) -> Iterator[list[Explanation]]:
         """All units in their order, at most `ROW_GROUP` at a time; none is kept. Their clips come only where wanted."""
-        names = [name for name in self._file.schema_arrow.names if clips or name not in CLIPS]
-        for group in range(self._file.metadata.num_row_groups):
-            yield columns.records(self._file.read_row_group(group, columns=names), Explanation)
+        names = self._names(clips)
+        for group in range(self._metadata.num_row_groups):
+            yield columns.records(self._read(names, group), Explanation)
 
     @cached_property
     def phrases(self) -> Mapping[int, str]:
@@ -107,21 +107,21 @@ class Explained(Sequence[Explanation]):
 
     def at(self, rows: Sequence[int], clips: bool = False) -> list[Explanation]:
         """Some units by their rows in the unit index; their clips, the largest columns, only where they are wanted."""
-        groups = self._file.metadata
+        groups = self._metadata
         starts = [0, *accumulate(groups.row_group(group).num_rows for group in range(groups.num_row_groups))]
-        names = [name for name in self._file.schema_arrow.names if clips or name not in CLIPS]
+        names = self._names(clips)
         place = np.searchsorted(starts, rows, side="right") - 1
         units: dict[int, Explanation] = {}
         for group in sorted(set(place.tolist())):
             wanted = [int(row) for row, where in zip(rows, place, strict=True) if where == group]
-            table = self._file.read_row_group(group, columns=names)
+            table = self._read(names, group)
             taken = table.take([row - starts[group] for row in wanted])
             units.update(zip(wanted, columns.records(taken, Explanation), strict=True))
         return [units[int(row)] for row in rows]
 
     def column(self, name: str) -> pa.ChunkedArray:
         """One column over all units, by the name of a field of `Explanation`."""
-        return self._file.read(columns=[name]).column(name)
+        return self._read([name]).column(name)
 
     def reliable(self) -> npt.NDArray[np.bool_]:
         """Which units have a label that holds, bool [units]."""
@@ -136,14 +136,30 @@ class Explained(Sequence[Explanation]):
         values: npt.NDArray[np.float64] = self.column("polysemanticity").to_numpy()
         return values
 
+    def _read(self, names: Sequence[str] | None = None, group: int | None = None) -> pa.Table:
+        """Columns of all units, or of one row group, by a reader of their own: threads must not share Arrow's."""
+        reader = pq.ParquetFile(pa.BufferReader(self._mapped), metadata=self._metadata)
+        return reader.read(names) if group is None else reader.read_row_group(group, names)
+
+    @staticmethod
+    def _names(clips: bool) -> list[str]:
+        return [name for name in columns.schema(Explanation).names if clips or name not in CLIPS]
+
     @cached_property
-    def _file(self) -> pq.ParquetFile:
+    def _mapped(self) -> pa.Buffer:
         path = self.stored.file(UNITS)
         with _readable(path, self.recording):
-            file = pq.ParquetFile(path, memory_map=True)
-            if file.metadata.num_rows != len(self) or file.schema_arrow != columns.schema(Explanation):
+            return pa.memory_map(str(path)).read_buffer()
+
+    @cached_property
+    def _metadata(self) -> pq.FileMetaData:
+        with _readable(self.stored.file(UNITS), self.recording):
+            metadata = pq.read_metadata(pa.BufferReader(self._mapped))
+            if metadata.num_rows != len(self) or metadata.schema.to_arrow_schema() != columns.schema(
+                Explanation
+            ):
                 raise ValueError
-        return file
+        return metadata
 
 
 @contextmanager

@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 TORCH := torch==2.13.0
 
-.PHONY: help setup demo test test-slow extras parity docs check format clean
+.PHONY: help setup demo test test-slow test-ray extras parity docs check format clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -29,12 +29,17 @@ test: setup  ## the tests, without the slow ones, on all cores
 test-slow: setup  ## the slow tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist load -m slow
 
-# Not part of `setup`: the two wheels of 150 MB are needed only by the tests of these extras, which are skipped without.
+# Not part of `setup`: a wheel of 85 MB that only its tests need, which are skipped without.
 .venv/.extras: $(READY)
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[lance,ray]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[lance]'
 	touch $@
 
-extras: .venv/.extras  ## Lance and Ray, for their tests
+extras: .venv/.extras  ## Lance, for its tests
+
+# By itself and in one process: clusters that are started side by side, or stopped, disturb each other.
+test-ray: setup  ## the tests that start a Ray cluster; installs Ray
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[ray]'
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow tests/test_shards.py tests/test_record_shards.py
 
 # laion-clap asks for other versions than ours, so nothing it depends on is resolved; the rest comes from .venv.
 PARITY := .venv-parity/bin

@@ -34,11 +34,10 @@ from .kinds import cross_fitted_rivals, kinds
 from .label_tests import (
     OWN_BANK,
     Against,
+    faithfulness_tests,
     first_columns,
-    label_faithfulness,
     labelled_columns,
     name_qualities,
-    unit_tests,
 )
 from .labels import DescribedClips, labels_of
 from .over_time import Fired, labels_over_time
@@ -130,11 +129,8 @@ def cross_fitted_tests(
         return [None] * len(labels), [None] * len(labels), [None] * len(labels)
     fired, fold, predictions = fitted.fired, fitted.fold, fitted.predictions
     chosen, similarity = first_columns(bank.concepts, labels), clips.similarity(config.evidence)
-    tests = unit_tests(
-        label_faithfulness(
-            fired.activations, similarity, chosen, fired.rows, fired.files, against, predictions
-        ),
-        fired.activations,
+    tests = faithfulness_tests(
+        fired.activations, similarity, chosen, fired.rows, fired.files, against, predictions
     )
     qualities = recording.qualities[fired.rows]
     figures = cross_fitted_rivals(fired.activations, qualities, fold, predictions, fired.files)
@@ -167,10 +163,9 @@ def cross_fitted_measured_tests(
         sign = np.sign(np.take_along_axis(rho, followed[:, None], axis=1))
         predictions[:, out] = sign * ranks[out].T[followed]
     labelled = labelled_columns(measured)
-    figures = label_faithfulness(
+    return faithfulness_tests(
         fired.activations, similarity, labelled, fired.rows, fired.files, against, predictions
     )
-    return unit_tests(figures, fired.activations)
 
 
 def _folded(recording: Recording, layer: str) -> tuple[Fired, Ints] | None:

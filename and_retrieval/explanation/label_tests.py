@@ -98,10 +98,10 @@ def _tests(
     activations = activations if len(among) == len(activations) else activations[among]
     groups = recording.files_of(rows)
     chosen = first_columns(concepts, labels)
-    return unit_tests(label_faithfulness(activations, similarity, chosen, rows, groups, against), activations)
+    return faithfulness_tests(activations, similarity, chosen, rows, groups, against)
 
 
-def label_faithfulness(
+def faithfulness_tests(
     activations: Array,
     similarity: Floats,
     chosen: npt.NDArray[np.intp],
@@ -109,10 +109,10 @@ def label_faithfulness(
     groups: Array,
     against: Against,
     predictions: Array | None = None,
-) -> Faithfulness:
-    """`faithfulness` of the labels `chosen` on the clips `rows`, of which activations and predictions are."""
+) -> list[UnitFaithfulness | None]:
+    """`faithfulness` of the labels `chosen` on the clips `rows`, of which activations and predictions are, per unit."""
     rivals = None if against.rivals is None else against.rivals[rows]
-    return faithfulness(
+    figures = faithfulness(
         activations,
         similarity[rows],
         chosen,
@@ -121,6 +121,7 @@ def label_faithfulness(
         groups=groups,
         predictions=predictions,
     )
+    return _records(figures, activations)
 
 
 def unit_kinds(
@@ -181,8 +182,7 @@ def measured_tests(
     predictions = measured_predictions(measured, filled_ranks(recording.qualities[rows]))
     activations = recording.activations(layer, HELD_OUT)
     groups, labelled = recording.files_of(rows), labelled_columns(measured)
-    figures = label_faithfulness(activations, similarity, labelled, rows, groups, against, predictions)
-    return unit_tests(figures, activations)
+    return faithfulness_tests(activations, similarity, labelled, rows, groups, against, predictions)
 
 
 def labelled_columns(measured: Sequence[str | None]) -> npt.NDArray[np.intp]:
@@ -219,9 +219,7 @@ def meaning_tests(
     chosen = first_columns(concepts, labels)
     activations = recording.activations(layer, HELD_OUT)[:, units]
     rest = left_over(activations, similarity[rows], _others(chosen, units))
-    return unit_tests(
-        label_faithfulness(rest, similarity, chosen, rows, recording.files_of(rows), against), rest
-    )
+    return faithfulness_tests(rest, similarity, chosen, rows, recording.files_of(rows), against)
 
 
 def first_columns(concepts: Sequence[str], labels: Sequence[Sequence[Label]]) -> npt.NDArray[np.intp]:
@@ -242,7 +240,7 @@ def _others(chosen: npt.NDArray[np.intp], units: npt.NDArray[np.intp]) -> npt.ND
     return table
 
 
-def unit_tests(figures: Faithfulness, activations: Array) -> list[UnitFaithfulness | None]:
+def _records(figures: Faithfulness, activations: Array) -> list[UnitFaithfulness | None]:
     """One record per unit; a clip on which a unit gave no finite number does not count for it.
 
     Args:

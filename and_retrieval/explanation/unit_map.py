@@ -74,11 +74,18 @@ def _reduction(vectors: Floats) -> Callable[[Floats], Floats]:
     from sklearn.decomposition import PCA
 
     fitted = PCA(min(PRINCIPAL, *vectors.shape), random_state=0).fit(vectors)
-    return lambda others: (others - fitted.mean_) @ fitted.components_.T.astype(np.float32)
+    directions: Floats = fitted.components_.T.astype(np.float32)
+
+    def reduced(others: Floats) -> Floats:
+        projected: Floats = (others - fitted.mean_.astype(np.float32)) @ directions
+        return projected
+
+    return reduced
 
 
 def _unit_length(vectors: Floats) -> Floats:
-    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+    scaled: Floats = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+    return scaled
 
 
 def _embedded(reduced: Floats) -> Floats:

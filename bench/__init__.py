@@ -46,6 +46,7 @@ SUITES = (
     "grid",
     "search",
     "serve",
+    "tab",
     "speed",
     "overhead",
     "cost",

@@ -164,7 +164,7 @@ def _mixed(text: str, brief: UnitBrief) -> bool:
 
 
 def _joins(words: set[str], clips: Sequence[set[str]]) -> bool:
-    said = {word: [place for place, stems in enumerate(clips) if word in stems] for word in words}
-    lone = {places[0] for places in said.values() if len(places) == 1}
-    together = {word for word, places in said.items() if places}
+    places_of = {word: [place for place, stems in enumerate(clips) if word in stems] for word in words}
+    lone = {places[0] for places in places_of.values() if len(places) == 1}
+    together = {word for word, places in places_of.items() if places}
     return any(not together <= clips[place] for place in lone)

@@ -136,7 +136,7 @@ def answer(args: argparse.Namespace) -> tuple[Result, str]:
 
 def _layers(target: Target) -> tuple[Result, str]:
     """The layers of a network, as JSON and as text; those that are recorded by default have an asterisk."""
-    from ..network.layers import match_layers
+    from ..network.choice import match_layers
 
     default = set(match_layers(target.module, target.layers, target.aliases))
     layers: list[dict[str, Any]] = [

@@ -17,8 +17,8 @@ from ..config import RecordConfig
 from ..errors import AndRetrievalError, InputError
 from ..files import check_writable
 from ..neighbours import check_store
+from ..network.choice import match_layers
 from ..network.dictionary import attached
-from ..network.layers import match_layers
 from ..network.plan import LayerPlan
 from ..progress import Announce, Tally, no_progress
 from ..shards.folder import FOLDER, ShardCount, Shards

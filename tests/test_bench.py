@@ -71,7 +71,7 @@ class Counting:
         parser.add_argument("--home")
 
     @staticmethod
-    def run(source: str, to: int, home: str | None, announce: bench.Announce) -> bench.Figures:
+    def run(source: str, to: int, announce: bench.Announce, **_home: str | None) -> bench.Figures:
         announce("counting", "numbers")(to, to)
         return {"settings": {"to": to}, "data": Path(source).name, "counted": {"upto": to, "half": to / 3}}
 

@@ -36,7 +36,7 @@ test-slow: setup  ## the slow tests
 
 extras: .venv/.extras  ## Lance, for its tests
 
-# By itself and in one process: clusters that are started side by side, or stopped, disturb each other.
+# By itself and in one process: every cluster takes all cores.
 test-ray: setup  ## the tests that start a Ray cluster; installs Ray
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[ray]'
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow tests/test_shards.py tests/test_record_shards.py

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import shutil
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +14,7 @@ import pytest
 from command_line import Answer
 from embedders import FakeEmbedder
 from killing import content, run_and_kill
+from numpy.typing import NDArray
 from sounds import WriteSound, tone
 from targets.deep import SAMPLE_RATE, load
 
@@ -119,6 +120,33 @@ class TestWithoutStops:
         assert recorded(index).manifest.skipped == ()
         whole = recorded(index, "other")
         assert content(whole.folder.path) == content(folder_of(index, "whole"))
+
+    def test_a_recording_whose_clips_are_still_gone_is_not_made_again(
+        self, index: ClipIndex, tmp_path: Path
+    ) -> None:
+        (tmp_path / "sounds/03.wav").unlink()
+        (tmp_path / "sounds/07.wav").write_bytes(b"no sound")
+        recorded(index)
+        before = content(folder_of(index, "whole"))
+        again = recorded(index)
+        assert again.shards == ShardCount(SHARDS, SHARDS)
+        assert content(folder_of(index, "whole")) == before
+        assert [Path(miss.path).name for miss in again.manifest.skipped] == ["03.wav", "07.wav"]
+
+    def test_a_clip_that_the_network_refuses_does_not_cost_the_recording(self, index: ClipIndex) -> None:
+        """It can be read each time, and is refused each time."""
+        shortest = min(clip.duration for clip in index.clips)
+
+        def choosy(waveforms: Sequence[NDArray[np.float32]]) -> object:
+            if len(waveforms[0]) < (shortest + 0.05) * SAMPLE_RATE:
+                raise InputError("too short for this network")
+            return network().preprocess(waveforms)
+
+        target = replace(network(), preprocess=choosy)
+        short = {clip.file for clip in index.clips if clip.duration < shortest + 0.05}
+        first = record(target, index, config=CONFIG, run="whole")
+        assert {miss.path for miss in first.manifest.skipped} == short
+        assert record(target, index, config=CONFIG, run="whole").shards == ShardCount(SHARDS, SHARDS)
 
     def test_without_a_single_clip_the_recording_before_stays(self, index: ClipIndex, tmp_path: Path) -> None:
         recorded(index)
@@ -246,6 +274,23 @@ class TestGrown:
         rows = np.arange(grown.unit_index.faiss.ntotal)
         np.testing.assert_array_equal(grown.unit_index.vectors(rows), anew.unit_index.vectors(rows))
         assert grown.manifest.held_out_rows == anew.manifest.held_out_rows
+
+    def test_a_recording_that_lacks_clips_grows(
+        self, index: ClipIndex, add: Callable[[ClipIndex], ClipIndex], tmp_path: Path
+    ) -> None:
+        gone = (tmp_path / "sounds/03.wav").rename(tmp_path / "03.wav")
+        recorded(index)
+        gone.rename(tmp_path / "sounds/03.wav")
+        index = add(index)
+        (tmp_path / "sounds/03.wav").rename(gone)
+        grown = recorded(index)
+        assert grown.shards == ShardCount(SHARDS + self.MORE, SHARDS)
+        assert [Path(miss.path).name for miss in grown.manifest.skipped] == ["03.wav"]
+        assert grown.manifest.read_clips == CLIPS + self.ADDED - 1
+        assert np.isnan(grown.qualities[3]).all()
+        del grown
+        gone.rename(tmp_path / "sounds/03.wav")
+        assert recorded(index).shards.resumed == 0
 
     def test_shards_of_an_unfinished_recording_stay(
         self, index: ClipIndex, add: Callable[[ClipIndex], ClipIndex]

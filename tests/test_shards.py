@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import os
 import secrets
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import Self
 
 import pytest
 from hypothesis import given
@@ -396,6 +400,45 @@ class TestRay:
         with pytest.raises(InputError, match=r"no Ray cluster can be used at 127\.0\.0\.1:1"):
             work(SquareJob(shards.path), [0], "ray:127.0.0.1:1", nothing)
 
+    def test_an_address_at_which_something_else_listens(
+        self, shards: Shards[Squares], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        from and_retrieval.shards import cluster
+
+        monkeypatch.setattr(cluster, "STARTS_WITHIN", 8.0)
+        begin = time.monotonic()
+        with socket.socket() as listener:
+            listener.bind(("127.0.0.1", 0))
+            listener.listen()
+            address = f"127.0.0.1:{listener.getsockname()[1]}"
+            with pytest.raises(
+                InputError,
+                match=rf"at {address}: it was not ready within 8 s; .* ray status --address {address}",
+            ):
+                work(SquareJob(shards.path), [0], f"ray:{address}", nothing)
+        assert time.monotonic() - begin < 60
+
+    def test_another_cluster_of_the_machine_is_left_alone(
+        self, shards: Shards[Squares], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """One that Ray's own settings name, of which nobody knows the token; and one that is gone."""
+        with Head(tmp_path) as head:
+            monkeypatch.setenv("RAY_ADDRESS", head.address)
+            work(SquareJob(shards.path), [0], "ray:auto", nothing)
+            monkeypatch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
+            work(SquareJob(shards.path), [1], "ray", nothing)
+            assert head.runs()
+        work(SquareJob(shards.path), [2, 3], "ray", nothing)
+        assert content(shards) == WHOLE
+
+    def test_two_at_once(self, tmp_path: Path) -> None:
+        made = [Shards(tmp_path / name / "shards", Squares((3, 2, 4, 1))) for name in "ab"]
+        with ThreadPoolExecutor(2) as pool:
+            for each in made:
+                each.begin()
+            list(pool.map(lambda each: work(SquareJob(each.path), [0, 1, 2, 3], "ray", nothing), made))
+        assert [content(each) for each in made] == [WHOLE, WHOLE]
+
     def test_the_head_of_the_cluster_is_restarted(
         self, shards: Shards[Squares], tmp_path: Path, caplog: pytest.LogCaptureFixture
     ) -> None:
@@ -450,18 +493,25 @@ class Head:
             self._port = listener.getsockname()[1]
         self.address = f"{ray.util.get_node_ip_address()}:{self._port}"
         self._log = folder / "head.log"
+        self._files = tempfile.mkdtemp(prefix="ray-")  # a folder of pytest's has a path too long for sockets
 
-    def __enter__(self) -> None:
+    def __enter__(self) -> Self:
         self.start()
+        return self
 
     def __exit__(self, *_: object) -> None:
         self.end()
+        shutil.rmtree(self._files, ignore_errors=True)
+
+    def runs(self) -> bool:
+        """Whether it has not ended."""
+        return self._process.poll() is None
 
     def start(self) -> None:
         """Start it, and wait until it answers."""
         command = [
             str(Path(sys.executable).with_name("ray")), "start", "--head", "--block", f"--port={self._port}",
-            "--num-cpus=2", "--include-dashboard=false", "--disable-usage-stats",
+            "--num-cpus=2", "--include-dashboard=false", "--disable-usage-stats", f"--temp-dir={self._files}",
         ]  # fmt: skip
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(command, stdout=log, stderr=log)

@@ -31,7 +31,7 @@ from .growth import planned
 from .manifest import RecordingManifest, RecordPlan
 from .merge import merge_recording
 from .recording import Recording
-from .shard import KeptRows, Recorder, RecordJob
+from .shard import KeptRows, Recorder, RecordJob, can_hear
 from .trials import tried
 
 
@@ -48,7 +48,7 @@ def record(
     """Play every clip of the index to the network once, and keep how its units respond.
 
     The clips are recorded in shards. A recording that was stopped goes on with the shards that are missing; one that
-    is finished and complete is returned as it is.
+    is finished is returned as it is, unless a clip that it skipped can be heard by now.
 
     Args:
         target: The network.
@@ -185,8 +185,14 @@ def _begin(
         changing=trials.changing,
         response=trials.response,
     )
-    plan, kept = planned(RecordPlan(manifest, made_by()), index, folder)
-    return _Begun(target, trials.plans(target), kept, index, Shards(folder.path / FOLDER, plan), device)
+    plans = trials.plans(target)
+    plan, kept = planned(
+        RecordPlan(manifest, made_by()),
+        index,
+        folder,
+        lambda clips: can_hear(target, plans, clips, config.batch, index.cut, device),
+    )
+    return _Begun(target, plans, kept, index, Shards(folder.path / FOLDER, plan), device)
 
 
 def _forget_other_code(shards: Shards[RecordPlan]) -> None:

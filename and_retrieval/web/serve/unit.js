@@ -90,9 +90,8 @@ function ownWords(unit, { unit: name, run }) {
 }
 
 async function save(unit, run, name, changes, star = null) {
-  const said = { star: Boolean(unit.note?.star), label: unit.note?.label ?? "", note: unit.note?.note ?? "", ...changes };
   try {
-    const answer = await send("PUT", `/api/notes/${encodeURIComponent(name)}`, said, { run });
+    const answer = await send("PATCH", `/api/notes/${encodeURIComponent(name)}`, changes, { run });
     unit.note = answer.note;
     if (star) {
       star.textContent = unit.note.star ? "★" : "☆";

@@ -161,18 +161,6 @@ def test_a_long_sound_is_heard_window_by_window(visitor: Visitor) -> None:
     assert 21 <= relu["peak"] <= 25
 
 
-def test_units_and_clips_like_a_sound(visitor: Visitor, run: Run) -> None:
-    path = run.index.clips[0].file
-    sound = Path(path).read_bytes()
-    searched = run.search("x", k=1)[0]  # its fields
-    units = visitor.hear("/api/units", sound, run=RUN, limit=3).json()
-    assert set(searched) <= set(units["results"][0])
-    clips = visitor.hear("/api/clips", sound, index="s", limit=3).json()
-    assert clips["results"][0]["row"] == 0
-    assert clips["results"][0]["score"] > 0.99
-    assert left_over(visitor) == []
-
-
 @pytest.mark.parametrize(
     ("sound", "reason"),
     [

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from ..clips.files import UnreadableAudioError, audio_info, read_window
+from ..clips.files import UnreadableAudioError, read_window
 from ..errors import InputError
 from ..network.hooks import class_logits, forward
 from ..network.mask import Units, scaled
@@ -21,8 +21,8 @@ from ..numerics import Doubles, softmax
 from ..report.media import SAMPLE_RATE, playable, spectrogram
 from ..types import Floats, Target
 from .opened import Network, OpenRun
+from .sounds import sound_seconds
 
-LONGEST = 600.0  # seconds of a sound that is uploaded
 BINS = 240  # stretches of time that curves are drawn with; with 100,000 units they take 96 MB
 COLUMNS = 800  # of the picture of a sound
 SAME = 0.9  # correlation over time from which two units go alike
@@ -76,7 +76,7 @@ def heard(run: OpenRun, path: Path) -> dict[str, Any]:
 
     Args:
         run: The run.
-        path: A sound file of up to `LONGEST` seconds.
+        path: A sound file of up to `sounds.LONGEST` seconds.
 
     Returns:
         {duration, seconds, fires, here, answer, picture}: `seconds` are the middles of the stretches of time; `fires`
@@ -88,7 +88,7 @@ def heard(run: OpenRun, path: Path) -> dict[str, Any]:
     Raises:
         InputError: The sound cannot be read, is too long, or the network fails on it.
     """
-    seconds = _duration(path)
+    seconds = sound_seconds(path)
     network = run.network()
     target = network.target
     window = run.recording.manifest.cut.window
@@ -260,16 +260,6 @@ def _means(when: Doubles, values: Floats, edges: Doubles, places: npt.NDArray[np
     counts = np.maximum(last - first, 1)[:, None]
     means = (total[last] - total[first]) / counts
     return np.asarray(np.where((last > first)[:, None], means, values[nearest]), np.float32)
-
-
-def _duration(path: Path) -> float:
-    try:
-        seconds = audio_info(path).seconds
-    except UnreadableAudioError as error:
-        raise InputError(f"this is no sound that can be read: {error}") from None
-    if seconds > LONGEST:
-        raise InputError(f"the sound lasts {seconds:.0f} s; at most {LONGEST:.0f} s can be heard at a time")
-    return seconds
 
 
 def _window(path: Path, start: float, duration: float, rate: int) -> Floats:

@@ -1,6 +1,6 @@
 // Units in two dimensions on a canvas; draw a loop around some to list them.
 
-import { go } from "./address.js";
+import { go, NO_QUERY } from "./address.js";
 import { get } from "./api.js";
 import { count, el, failed, frame, KINDS, waiting } from "./elements.js";
 
@@ -69,7 +69,7 @@ export async function mapView({ run }, { again }) {
     if (corners.length > 3 && across(0) + across(1) > 0.04) {
       const step = Math.ceil(corners.length / MOST_POINTS);
       const lasso = corners.filter((_, i) => i % step === 0).map((corner) => corner.map((value) => value.toFixed(2)).join(",")).join(";");
-      go({ view: "units", lasso, unit: "", q: [], minus: [], like: [], words: "", layer: "", kind: "", reliable: "", starred: "", list: "" });
+      go({ ...NO_QUERY, view: "units", lasso, unit: "", words: "", layer: "", kind: "", reliable: "", starred: "", list: "" });
       return;
     }
     const near = nearest(at(event));

@@ -1,6 +1,6 @@
 // One unit: what it is said to listen for, how far that holds, its curves, its clips, its neighbours.
 
-import { addressWith, go } from "./address.js";
+import { addressWith, go, NO_QUERY } from "./address.js";
 import { get, hasToken, send, unitPath } from "./api.js";
 import { histogram, profile, tuningCurve } from "./charts.js";
 import { clipList } from "./clips.js";
@@ -113,7 +113,7 @@ function labels(unit) {
   if (!unit.labels.length) return el("p", { class: "muted" }, "No label.");
   const best = Math.max(...unit.labels.filter((label) => !isMeasured(label)).map((label) => label.score), 1e-9);
   return section("Labels", el("ol", { class: "bars" }, unit.labels.map((label) => el("li", {}, el("a", {
-    class: "bar-link", title: "Units for this label", href: addressWith({ view: "units", q: [label.concept], minus: [], like: [], unit: "", words: "", lasso: "" }),
+    class: "bar-link", title: "Units for this label", href: addressWith({ ...NO_QUERY, view: "units", q: [label.concept], unit: "", words: "", lasso: "" }),
   }, el("span", { class: "name" }, label.concept, SOURCES[label.evidence] && el("span", { class: "source" }, SOURCES[label.evidence])),
   el("span", { class: "value" }, figure(label.score)), track(isMeasured(label) ? label.score : label.score / best))))),
   el("p", { class: "buttons" }, el("a", { href: addressWith({ view: "prune", concept: unit.labels[0].concept }) }, `Prune “${unit.labels[0].concept}”`)));

@@ -6,6 +6,7 @@ import { sparkline } from "./charts.js";
 import { byId, count, el, failed, fixed, frame, KINDS, options, waiting } from "./elements.js";
 import { listBar, readLists } from "./lists.js";
 import { clipResults, labelOf, unitName, verdict } from "./results.js";
+import { aboutSound } from "./sound.js";
 import { showUnit } from "./unit.js";
 
 const ROW = 60; // pixels
@@ -17,7 +18,7 @@ const MATCHES = 1000; // of a query that the server pages through
 const TALLEST = 15_000_000; // pixels that browsers draw; beyond it rows are reached through filters
 const SORTS = [["", "Clearest first"], ["unit", "Layer and unit"], ["score", "Label score"], ["faithfulness", "Faithfulness"],
   ["-polysemanticity", "Most alike clips"], ["polysemanticity", "Most varied clips"]];
-const FILTERS = ["run", "q", "minus", "like", "layer", "reliable", "kind", "words", "starred", "list", "sort", "lasso"];
+const FILTERS = ["run", "q", "minus", "like", "sound", "layer", "reliable", "kind", "words", "starred", "list", "sort", "lasso"];
 
 let shown = "";
 let pages = new Map();
@@ -47,8 +48,8 @@ export async function unitsView(now, { run, again }) {
 async function clipSearch(now) {
   frame(el("h1", {}, "Clips"), waiting("Searching…"));
   try {
-    const answer = await get("/api/clips", { index: now.run.split("/")[0], q: now.q, minus: now.minus, limit: 60 });
-    frame(el("h1", {}, "Clips"), clipResults(now.run, answer));
+    const answer = await get("/api/clips", { index: now.run.split("/")[0], q: now.q, minus: now.minus, like: now.like, sound: now.sound, limit: 60 });
+    frame(el("h1", {}, "Clips"), aboutSound(now), clipResults(now.run, answer));
   } catch (error) {
     frame(el("h1", {}, "Clips"), failed(error));
   }
@@ -57,15 +58,15 @@ async function clipSearch(now) {
 function layOut(now, run) {
   const field = (label, control) => el("label", { class: "field" }, el("span", {}, label), control);
   const select = (name, pairs) => {
-    const control = el("select", { "data-filter": name, onchange: () => go({ [name]: control.value, scroll: "" }) });
+    const control = el("select", { "data-filter": name, onchange: () => go({ [name]: control.value }) });
     options(control, pairs, now[name]);
     return control;
   };
   let typing = 0;
   const words = el("input", { type: "search", "data-filter": "words", value: now.words, placeholder: "in labels and sentences", maxlength: 200,
-    oninput: () => { clearTimeout(typing); typing = setTimeout(() => go({ words: words.value, scroll: "" }, { replace: true }), 200); } });
+    oninput: () => { clearTimeout(typing); typing = setTimeout(() => go({ words: words.value }, { replace: true }), 200); } });
   const kept = el("select", { id: "kept", onchange: () => go({
-    starred: kept.value === STARRED ? "true" : "", list: kept.value.startsWith(LIST) ? kept.value.slice(LIST.length) : "", scroll: "" }) });
+    starred: kept.value === STARRED ? "true" : "", list: kept.value.startsWith(LIST) ? kept.value.slice(LIST.length) : "" }) });
   frame(el("h1", { class: "sr" }, "Units"), el("div", { id: "split", class: "split" },
     el("section", { class: "list", "aria-label": "Units" },
       el("div", { class: "filters" },
@@ -167,7 +168,7 @@ async function fetchPage(page) {
     ({ total } = answer);
     byId("space").style.height = `${Math.min(TALLEST, total * ROW)}px`;
     drawBar();
-    byId("said").replaceChildren(...[verdict(answer), total ? null : el("p", { class: "none" }, emptyWords(now))].filter(Boolean));
+    byId("said").replaceChildren(...[aboutSound(now), verdict(answer), total ? null : el("p", { class: "none" }, emptyWords(now))].filter(Boolean));
   }
   drawRows();
   markActive(now.unit);

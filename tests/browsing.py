@@ -61,7 +61,7 @@ def serving(home: Path, run: str = RUN) -> Iterator[Server]:
     process.send_signal(signal.SIGINT)
     out, errors = process.communicate(timeout=60)
     assert (process.returncode, out) == (0, "")  # one object, and a clean end
-    assert "Traceback" not in errors
+    assert "Traceback" not in errors, errors
 
 
 @contextmanager

@@ -197,28 +197,13 @@ def unit_map(served: Server, run: Run) -> dict[str, Any]:
 
     Columns, one value a unit in layer and unit order: `x` and `y` within -1..1, null for units that never responded;
     `layer`, `kind` and `label` (the first one) as places in `layers`, `kinds` and `labels`; -1 without a label.
-    """
-    from ..explanation.unit_map import METHOD
-    from .table import KINDS
 
-    opened = served.run(run)
-    positions = opened.require_explained().positions
-    columns = [
-        [None if value != value else round(value, 4) for value in positions[:, axis].tolist()]
-        for axis in (0, 1)
-    ]
-    return {
-        "recorded": opened.recording.identity,
-        "method": METHOD,
-        "x": columns[0],
-        "y": columns[1],
-        "layers": [{"name": name, "units": units} for name, units in opened.table.layers],
-        "layer": opened.table.layer.tolist(),
-        "kinds": list(KINDS),
-        "kind": opened.table.kind.tolist(),
-        "labels": opened.table.concepts[0],
-        "label": opened.table.concepts[1].tolist(),
-    }
+    Of more than 20,000 units, one value a cell of a grid, see `cells`: `x` and `y` of its middle, `units` in it, and
+    what most of them are.
+    """
+    from .map_columns import map_columns
+
+    return map_columns(served.run(run))
 
 
 @routes.get("/notes")

@@ -532,6 +532,42 @@ class TestWorkersAndShares:
         assert content(several.folder.path) == whole
 
 
+def test_machines_that_share_no_folder(
+    index: ClipIndex, home: Path, tmp_path: Path, answer: Answer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each has a copy of the index; what they leave at an address makes the recording of one process."""
+    options = ["s", "--target", NAME, "--top-k", "3", "--hold-out", "0.3", "--batch", "2", "--device", "cpu"]
+    options += ["--shard-seconds", "1.3", "--run", "parts"]
+    address = f"file://{tmp_path}/there"
+    machines = [tmp_path / "machine1", tmp_path / "machine2"]
+    for machine in machines:
+        shutil.copytree(index.folder.path, machine / "s")
+    for part, shards, machine in zip((1, 2), (3, 2), machines, strict=True):
+        share = ["record", *options, "--shard", f"{part}/2", "--to", address, "--home", str(machine)]
+        if part == 1:
+            assert main(share) == 2
+            assert f"{address} cannot be written to: there is no such folder" in capsys.readouterr().err
+            (tmp_path / "there").mkdir()
+            assert main(["merge", "s/parts", "--from", address]) == 2
+            assert f"{address} holds no shards; run the calls with --shard" in capsys.readouterr().err
+        done = answer(*share)
+        assert (done["shards"], done["resumed"]) == (shards, 0)
+        assert not list(machine.rglob("*.shard"))
+        if part == 1:
+            assert main(["merge", "s/parts", "--from", address]) == 2
+            assert (
+                f"2 of {SHARDS} shards cannot be fetched from {address} (missing: 2, 4)"
+                in capsys.readouterr().err
+            )
+    assert main(share) == 0
+    assert f"next     and-retrieval merge s/parts --from {address}" in capsys.readouterr().out
+    merged = answer("merge", "s/parts", "--from", address)
+    assert (merged["shards"], merged["resumed"]) == (SHARDS, SHARDS)
+    assert content(home / "s/runs/parts") == content(recorded(index).folder.path)
+    assert main(["record", *options, "--to", address]) == 2
+    assert f"--to {address} needs --shard I/N" in capsys.readouterr().err
+
+
 def test_the_command_line(
     index: ClipIndex, home: Path, answer: Answer, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -47,6 +47,7 @@ SUITES = (
     "grid",
     "search",
     "serve",
+    "tab",
     "speed",
     "overhead",
     "cost",

@@ -23,7 +23,7 @@ from ..shards.plan import made_by
 from ..shards.workers import work
 from ..store import Folder, Stored
 from ..types import Explanation, Kept, LayerEvidence, Shown
-from .acoustics import in_words, measured_acoustics
+from .acoustics import in_words
 from .labels import (
     DescribedClips,
     check_evidence,
@@ -40,6 +40,7 @@ from .profiles import measured_profiles
 from .shard import FOLDER, read_layer, store_layer
 from .space import text_directions
 from .stored import Explained, ExplanationWriter
+from .strongest_clips import measured_acoustics
 from .summaries import load_language_model, with_summaries
 from .tuned_concepts import measured_tunings
 from .verdicts import with_verdicts

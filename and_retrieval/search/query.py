@@ -120,7 +120,7 @@ class Terms:
         needs: float32 [plus terms], the z from which a unit listens for each, see `thresholds`.
         text_needs: The same for texts, those to lack included.
         unknown: Texts, to have or to lack, that the embedder does not know; nothing matches such a query.
-        told: Whether what falls short of the thresholds does not listen, see `thresholds.Thresholds.tells`.
+        tells: Whether what falls short of the thresholds does not listen, see `thresholds.Thresholds.tells`.
     """
 
     plus: Floats
@@ -128,7 +128,7 @@ class Terms:
     needs: Floats
     text_needs: float = np.inf
     unknown: tuple[str, ...] = ()
-    told: bool = True
+    tells: bool = True
 
     @property
     def vector(self) -> Floats:
@@ -189,7 +189,7 @@ def embed_query(query: Query, index: ClipIndex, units: Floats, needs: Thresholds
         np.array(needed, np.float32),
         needs.text,
         unknown,
-        told=needs.tells or not texts or bool(unknown),
+        tells=needs.tells or not texts or bool(unknown),
     )
 
 

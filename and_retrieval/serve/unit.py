@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from ..clips.index import ClipIndex
+from ..explanation.axes import AXES
 from ..explanation.lines import unit_line
-from ..explanation.tuning import AXES
 from ..numerics import standardised
 from ..recording.activations import HELD_OUT
 from ..types import Explanation

@@ -249,7 +249,9 @@ def test_a_preference_that_the_strongest_clips_contradict_is_found() -> None:
     bright = measured[:, NAMES.index("brightness")]
     order = bright.argsort().argsort() / 300
     fires = order > 0.9
-    contrary = np.where(fires, 1.0 + order, 1e-3 * (1 - order))[:, None] + 1e-5 * random.standard_normal((300, 20))
+    contrary = np.where(fires, 1.0 + order, 1e-3 * (1 - order))[:, None] + 1e-5 * random.standard_normal(
+        (300, 20)
+    )
     honest = order[:, None] + 0.8 * random.standard_normal((300, 200))
     activations = np.concatenate([contrary, honest, np.zeros((300, 1))], axis=1).astype(np.float32)
     activations[5, 20] = np.nan

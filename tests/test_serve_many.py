@@ -23,8 +23,8 @@ pytestmark = pytest.mark.slow
 
 UNITS, PAGE, ROW = 30_000, 100, 60
 RUN = f"s/{serve.MADE_UP}"
-HEAP = 40 << 20  # bytes; the page itself takes a few MB
-NODES, LISTENERS = 6_000, 2_000  # of the document, with one unit open
+HEAP = 20 << 20  # bytes; the page itself takes 2 to 5 MB
+NODES, LISTENERS = 4_000, 1_000  # with one unit open there are 1,900 and 230
 
 
 @pytest.fixture(scope="module")

@@ -49,6 +49,7 @@ SUITES = (
     "speed",
     "overhead",
     "cost",
+    "explain",
     "topk",
 )
 

@@ -26,9 +26,10 @@ from and_retrieval.checkpoints.bundled import locate
 from and_retrieval.concepts import load_bank
 from and_retrieval.config import LabelConfig, SummaryConfig
 from and_retrieval.embed.minilm import sentence_vectors
-from and_retrieval.explanation.acoustics import in_words, measured_acoustics
+from and_retrieval.explanation.acoustics import in_words
 from and_retrieval.explanation.label_tests import sound_tests
 from and_retrieval.explanation.labels import describe_clips, layer_labels
+from and_retrieval.explanation.strongest_clips import measured_acoustics
 from and_retrieval.explanation.summaries import with_summaries
 from and_retrieval.language.brief import UnitBrief, contrast
 from and_retrieval.language.compose import compose

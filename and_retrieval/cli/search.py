@@ -170,7 +170,8 @@ def _nothing(query: Query, want: str, results: list[Result], reason: str, judged
 def _unit_line(unit: Result) -> str:
     sentence = unit["summary"] or ""
     if measured := unit["measured"]:
-        sentence = f"measured: {measured['word']}, rho {measured['rho']:.2f}  {sentence}".strip()
+        figure = "rho" if measured["rho"] is not None else "correlation"
+        sentence = f"measured: {measured['word']}, {figure} {measured[figure]:.2f}  {sentence}".strip()
     elif unit["reliable"] is False:
         sentence = f"{sentence}  (unreliable)".strip()
     doubt = "" if unit["listens"] else f"(z below {unit['needed']:.1f})"

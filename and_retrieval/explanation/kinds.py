@@ -4,11 +4,11 @@ A label can predict a unit on unseen clips and still be false: units that answer
 recordings of sneezes are padded with it. So beside the label stands a plainer rival, the few measured qualities that
 the unit goes with most, as many as are said of it in words: a ridge regression of the unit's exponential scores
 (`agreement.exponential_scores`) on the ranks and the exponential scores of up to three qualities of different kinds,
-chosen and fitted on the seen clips; in a set too small to hold clips out, on four fifths of the clips, five times, as
-the labels are (`cross_fit`). (All 15 qualities at once tell the classes of a small set apart, whatever they sound like:
-then 10 % of the class units of a small AST lose their class.) On the clips that the label was tested on, four things
-are asked, each by a permutation test that deals out whole files, with one false discovery rate per question over the
-units of a layer:
+and on the bell of the middle to which it is tuned (`bells`), chosen and fitted on the seen clips; in a set too small to
+hold clips out, on four fifths of the clips, five times, as the labels are (`cross_fit`). (All 15 qualities at once tell
+the classes of a small set apart, whatever they sound like: then 10 % of the class units of a small AST lose their
+class.) On the clips that the label was tested on, four things are asked, each by a permutation test that deals out
+whole files, with one false discovery rate per question over the units of a layer:
 
     label       does the label predict the unit?                       (the verdict of the label's own test)
     rival       do the qualities predict the unit?
@@ -35,6 +35,7 @@ are called sneezes, whose padding is longest, that leaves 23 sneezes. The other 
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,12 +43,13 @@ import numpy.typing as npt
 from scipy import stats
 
 from ..clips.qualities import QUALITIES
-from ..numerics import Array, Bools, Doubles, by_presence, chunks
+from ..numerics import Array, Bools, Doubles, Places, by_presence, chunks
 from ..types import Kind
 from .acoustics import RIDGE, filled_ranks
 from .agreement import exponential_scores
+from .bells import Bells
 from .faithfulness import LEVEL
-from .permutations import GroupPermutations
+from .permutations import GroupPermutations, undecided
 
 QUALITIES_NAMED = 3
 """Qualities of different kinds that are said of a unit in words, see `acoustics.preferred`."""
@@ -66,7 +68,14 @@ CHUNK_BYTES = 32 * 2**20
 SILENT = 0.01
 """Share of silence from which a clip is set aside."""
 LEAST_APART = 10  # clips without silence; with fewer, none are set aside
-TESTED = ("qualities", "label_adds", "qualities_add", "label_adds_to_one", "label_apart")
+TESTED = {
+    "qualities": 0.0,
+    "label_adds": LEAST_PARTIAL,
+    "qualities_add": LEAST_PARTIAL,
+    "label_adds_to_one": LEAST_PARTIAL,
+    "label_apart": LEAST_PARTIAL,
+}
+"""What is tested by permutation -> how large it has to be besides."""
 MEASURED = ("label", "silence", *TESTED)
 FIGURES = (*MEASURED, *(f"p of {figure}" for figure in TESTED))
 """What is known of a unit before the verdicts: the numbers of `Rivals`, and a p-value for those that are tested."""
@@ -103,7 +112,11 @@ class Rivals:
 
 
 def rivals(
-    seen: tuple[Array, Array], tested: tuple[Array, Array], predictions: Array, groups: Array
+    seen: tuple[Array, Array],
+    tested: tuple[Array, Array],
+    predictions: Array,
+    groups: Array,
+    bells: Bells | None = None,
 ) -> Rivals:
     """Hold a label of every unit against the measured qualities, over the clips on which the unit is finite.
 
@@ -112,26 +125,45 @@ def rivals(
         tested: The same of the clips to test on.
         predictions: float [units, tested], what each unit's label says of the clips.
         groups: int [tested], the file of each clip.
+        bells: What the units are tuned to, found on the clips to fit on; None for nothing.
     """
-    units = len(predictions)
-    columns = np.full((len(FIGURES), units), np.nan)
-    for part in chunks(units, len(seen[0]) + len(groups), CHUNK_BYTES):
-        both = np.concatenate([seen[0][:, part], tested[0][:, part]])
-        for clips, members in by_presence(both):
-            fit, test = np.split(clips, [len(seen[0])])
-            if min(fit.sum(), test.sum()) >= LEAST_CLIPS:
-                activations = both[clips][fit.sum() :, members]
-                fitted = _predicted(
-                    (both[clips][: fit.sum(), members], seen[1][fit]), (activations, tested[1][test])
-                )
-                columns[:, part.start + members] = _compared(
-                    activations, predictions[part][members][:, test], fitted, tested[1][test], groups[test]
-                )
-    return _rivals(columns)
+    of_all = bells or Bells.none(len(predictions))
+
+    def compared(units: Places, thorough: Bools) -> Doubles:
+        columns = np.full((len(FIGURES), len(units)), np.nan)
+        for span in chunks(len(units), len(seen[0]) + len(groups), CHUNK_BYTES):
+            part = units[span]
+            both = np.concatenate([seen[0][:, part], tested[0][:, part]])
+            for clips, members in by_presence(both):
+                fit, test = np.split(clips, [len(seen[0])])
+                if min(fit.sum(), test.sum()) >= LEAST_CLIPS:
+                    activations = both[clips][fit.sum() :, members]
+                    fitted = _predicted(
+                        (both[clips][: fit.sum(), members], seen[1][fit]),
+                        (activations, tested[1][test]),
+                        of_all.at(part[members]),
+                    )
+                    of_labels = predictions[part[members]][:, test]
+                    columns[:, span.start + members] = _compared(
+                        activations,
+                        of_labels,
+                        fitted,
+                        tested[1][test],
+                        groups[test],
+                        thorough[:, span][:, members],
+                    )
+        return columns
+
+    return _rivals(_looked_at(len(predictions), compared))
 
 
 def cross_fitted_rivals(
-    activations: Array, qualities: Array, fold: Array, predictions: Array, groups: Array
+    activations: Array,
+    qualities: Array,
+    fold: Array,
+    predictions: Array,
+    groups: Array,
+    bells: Sequence[Bells] | None = None,
 ) -> Rivals:
     """As `rivals`, where every clip is tested by qualities that were chosen and fitted on the other folds.
 
@@ -141,23 +173,50 @@ def cross_fitted_rivals(
         fold: int [clips], clips of one file in one fold.
         predictions: float [units, clips], what labels made from the other folds say of the clips.
         groups: int [clips], the file of each clip.
+        bells: Per fold what the units are tuned to, found on the other folds; None for nothing.
     """
-    units = len(predictions)
-    columns = np.full((len(FIGURES), units), np.nan)
-    for part in chunks(units, len(groups), CHUNK_BYTES):
-        for clips, members in by_presence(activations[:, part]):
-            numbers = fold[clips]
-            if min(np.sum(numbers != number) for number in np.unique(fold)) < LEAST_CLIPS:
-                continue
-            x, y = qualities[clips], activations[clips, part][:, members]
-            fitted = np.zeros((2, len(members), len(y)))
-            for number in np.unique(numbers):
-                out = numbers == number
-                fitted[:, :, out] = _predicted((y[~out], x[~out]), (y[out], x[out]))
-            columns[:, part.start + members] = _compared(
-                y, predictions[part][members][:, clips], fitted, x, groups[clips]
-            )
-    return _rivals(columns)
+    of_folds = bells or [Bells.none(len(predictions))] * (int(fold.max(initial=0)) + 1)
+
+    def compared(units: Places, thorough: Bools) -> Doubles:
+        columns = np.full((len(FIGURES), len(units)), np.nan)
+        for span in chunks(len(units), len(groups), CHUNK_BYTES):
+            part = units[span]
+            for clips, members in by_presence(activations[:, part]):
+                numbers = fold[clips]
+                if min(np.sum(numbers != number) for number in np.unique(fold)) < LEAST_CLIPS:
+                    continue
+                x, y = qualities[clips], activations[:, part[members]][clips]
+                fitted = np.zeros((2, len(members), len(y)))
+                for number in np.unique(numbers):
+                    out = numbers == number
+                    tuned = of_folds[number].at(part[members])
+                    fitted[:, :, out] = _predicted((y[~out], x[~out]), (y[out], x[out]), tuned)
+                of_labels = predictions[part[members]][:, clips]
+                columns[:, span.start + members] = _compared(
+                    y, of_labels, fitted, x, groups[clips], thorough[:, span][:, members]
+                )
+        return columns
+
+    return _rivals(_looked_at(len(predictions), compared))
+
+
+def _looked_at(units: int, compared: Callable[[Places, Bools], Doubles]) -> Doubles:
+    """The `FIGURES` of all units; tests that the first permutations leave undecided are made by all of them.
+
+    Args:
+        units: Their number.
+        compared: Numbers of units, and bool [`TESTED`, units], which tests go on after the first permutations -> the
+            figures of these units.
+    """
+    columns = compared(np.arange(units), np.zeros((len(TESTED), units), np.bool_))
+    of = dict(zip(FIGURES, columns, strict=True))
+    thorough = np.stack(
+        [undecided(of[f"p of {figure}"]) & (of[figure] >= least) for figure, least in TESTED.items()]
+    )
+    left = np.flatnonzero(thorough.any(axis=0))
+    if len(left):
+        columns[:, left] = compared(left, thorough[:, left])
+    return columns
 
 
 def _rivals(columns: Doubles) -> Rivals:
@@ -165,24 +224,29 @@ def _rivals(columns: Doubles) -> Rivals:
     of = dict(zip(FIGURES, columns, strict=True))
     known = np.isfinite(of["label"])
 
-    def passed(figure: str, least: float) -> Bools:
+    def passed(figure: str) -> Bools:
         """Where the permutation test of a figure is passed, and the figure is as large as is worth saying."""
-        passes: Bools = of[figure] >= least
+        passes: Bools = of[figure] >= TESTED[figure]
         if known.any():
             passes[known] &= stats.false_discovery_control(of[f"p of {figure}"][known]) <= LEVEL
         return passes
 
     return Rivals(
         **{figure: of[figure] for figure in MEASURED},
-        qualities_hold=passed("qualities", 0),
-        label_helps=passed("label_adds", LEAST_PARTIAL) & passed("label_adds_to_one", LEAST_PARTIAL),
-        qualities_help=passed("qualities_add", LEAST_PARTIAL),
-        label_stays=passed("label_apart", LEAST_PARTIAL),
+        qualities_hold=passed("qualities"),
+        label_helps=passed("label_adds") & passed("label_adds_to_one"),
+        qualities_help=passed("qualities_add"),
+        label_stays=passed("label_apart"),
     )
 
 
 def _compared(
-    activations: Array, predictions: Array, fitted: Doubles, qualities: Array, groups: Array
+    activations: Array,
+    predictions: Array,
+    fitted: Doubles,
+    qualities: Array,
+    groups: Array,
+    thorough: Bools,
 ) -> list[Doubles]:
     """The `FIGURES` of units that are finite on all clips.
 
@@ -192,6 +256,7 @@ def _compared(
         fitted: float [2, units, clips], what several qualities say, and what one does.
         qualities: float [clips, qualities].
         groups: int [clips].
+        thorough: bool [`TESTED`, units], which tests go on after the first permutations.
     """
     permutations = GroupPermutations(groups)
     y = _standard(exponential_scores(activations.T.astype(np.float64)))
@@ -208,8 +273,11 @@ def _compared(
         _correlation(y, label),
         np.abs(_correlation(y, _standard(exponential_scores(share[None])))),
         *(compared[2] for compared in (together, *partial, on_left)),
-        *(permutations.p_values(*compared) for compared in (together, *partial)),
-        GroupPermutations(groups[apart]).p_values(*on_left),
+        *(
+            permutations.p_values(*compared, go_on)
+            for compared, go_on in zip((together, *partial), thorough[:-1], strict=True)
+        ),
+        GroupPermutations(groups[apart]).p_values(*on_left, thorough[-1]),
     ]
 
 
@@ -238,12 +306,14 @@ def kinds(label_holds: Bools, figures: Rivals, names_quality: Bools) -> list[Kin
     return names
 
 
-def _predicted(seen: tuple[Array, Array], tested: tuple[Array, Array]) -> Doubles:
+def _predicted(seen: tuple[Array, Array], tested: tuple[Array, Array], bells: Bells) -> Doubles:
     """What the qualities say of the tested clips, chosen and fitted on the seen ones: float64 [2, units, tested].
 
-    First what several say together, then what the one says that the unit goes with most.
+    First what several say together, then what the one says that the unit goes with most. The bell of a unit that is
+    tuned to the middle of a quality is among both.
     """
-    ranks = filled_ranks(np.concatenate([seen[1], tested[1]])).T  # [qualities, clips]
+    every = np.concatenate([seen[1], tested[1]])
+    ranks = filled_ranks(every).T  # [qualities, clips]
     count = len(seen[1])
     x = _standard(ranks[:, :count])
     # Of a unit that measures a quality, ranks alone would leave the label what exponential scores have beyond them: of
@@ -256,9 +326,10 @@ def _predicted(seen: tuple[Array, Array], tested: tuple[Array, Array]) -> Double
         chosen = _strongest_kinds(rho)
         rising = np.take_along_axis(rho, chosen, axis=1)[:, :, None] > 0
         exponential = np.where(rising, scores[1][chosen], scores[-1][chosen])
-        features = np.concatenate([ranks[chosen], exponential], axis=1)  # [units, features, clips]
+        tuned = _standard(bells.at(part).responses(every))[:, None]
+        features = np.concatenate([ranks[chosen], exponential, tuned], axis=1)  # [units, features, clips]
         predicted[0, part] = _ridge(features, y)
-        predicted[1, part] = _ridge(features[:, ::QUALITIES_NAMED], y)
+        predicted[1, part] = _ridge(features[:, [0, QUALITIES_NAMED, -1]], y)
     return predicted
 
 

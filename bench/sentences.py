@@ -52,11 +52,13 @@ RANDOM = "another class"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """SOURCE, the embedder, where the network and the index are kept."""
     add_clip_arguments(parser)
-    parser.add_argument("--k", type=int, default=LabelConfig().k, help="top clips of the label (default: 20)")
+    parser.add_argument("--k", type=int, help="top clips (default: as many as the unit mainly responds to)")
     add_home_arguments(parser)
 
 
-def run(source: str, embedder: str, k: int, home: str | None, seed: int, announce: Announce) -> Figures:
+def run(
+    source: str, embedder: str, k: int | None, home: str | None, seed: int, announce: Announce
+) -> Figures:
     """Figures of every writer for both kinds of descriptions, and seconds per unit.
 
     Raises:

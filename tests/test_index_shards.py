@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from command_line import Answer
 from embedders import FakeEmbedder
 from killing import content, run_and_kill
 from sounds import WriteSound, tone
@@ -212,6 +213,31 @@ class TestWorkersAndShares:
         assert merged.shards == ShardCount(SHARDS, SHARDS)
         assert merged.clips == whole.clips
         assert content(path) == content(home / "1/x")
+
+    def test_machines_that_share_no_folder(
+        self, sounds: Path, home: Path, tmp_path: Path, answer: Answer
+    ) -> None:
+        line = [
+            "index",
+            str(sounds),
+            "--name",
+            "x",
+            "--embedder",
+            NAMED,
+            "--shard-seconds",
+            "2.5",
+            "--no-moments",
+        ]
+        answer(*line, "--home", str(tmp_path / "whole"))
+        (tmp_path / "there").mkdir()
+        address = f"file://{tmp_path}/there"
+        for part in (2, 1):
+            share = ["--shard", f"{part}/2", "--to", address, "--home", str(tmp_path / f"machine{part}")]
+            assert answer(*line, *share)["shards"] == SHARDS // 2
+            assert answer(*line, *share)["resumed"] == SHARDS // 2  # they are seen there
+        merged = answer("merge", "x", "--from", address)
+        assert (merged["shards"], merged["resumed"]) == (SHARDS, SHARDS)
+        assert content(home / "x") == content(tmp_path / "whole/x")
 
     def test_a_share_of_other_settings_is_refused(self, sounds: Path, home: Path) -> None:
         build_share(self.request(sounds, home / "x"), (1, 2))

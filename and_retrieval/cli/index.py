@@ -16,6 +16,7 @@ from .options import (
     add_verb,
     announcer,
     built,
+    check_sharding,
     index_request,
     index_result,
     number,
@@ -73,13 +74,14 @@ def add(verbs: Any) -> None:
 
 def answer(args: argparse.Namespace) -> tuple[Result, str]:
     """Run the verb; return its result as JSON and as text."""
+    check_sharding(args)
     home = Home.find(args.home)
     if args.shard is not None:
         from ..clips.build import build_share
 
         request = index_request(args.source, args.name, args.embedder, home, args)
-        count = build_share(request, args.shard, announcer(args)("embedding", "clips"))
-        return share_result(count, f"and-retrieval merge {args.name}")
+        count = build_share(request, args.shard, announcer(args)("embedding", "clips"), args.to)
+        return share_result(count, args.name, args)
     return indexed_result(built(args.source, args.name, args.embedder, home, args, announcer(args)))
 
 

@@ -16,9 +16,11 @@ from ..errors import AndRetrievalError, InputError
 from ..faiss_index import Rows
 from ..files import check_writable
 from ..progress import Progress, Tally, silent
+from ..shards.address import Address, Leave, begun_share, stays
 from ..shards.folder import FOLDER, Receipt, ShardCount, Shards
 from ..shards.lock import locked
 from ..shards.plan import made_by, shard_sizes, spans
+from ..shards.remote import RemoteFolder
 from ..shards.tensors import open_tensors
 from ..shards.workers import work
 from ..store import INDEX, Folder, Stored, Writer
@@ -84,13 +86,16 @@ def build_index(
         return _opened(request.path, shards.plan, resumed).with_embedder(request.embedder)
 
 
-def build_share(request: Request, share: tuple[int, int], progress: Progress = silent) -> ShardCount:
+def build_share(
+    request: Request, share: tuple[int, int], progress: Progress = silent, to: str | None = None
+) -> ShardCount:
     """Embed a share of the shards, while others embed the rest, perhaps on other machines; `merge_index` joins them.
 
     Args:
         request: What the index is made of; the same for all shares.
         share: (i, n): every n-th shard, from the i-th on, counted from 1.
         progress: Called with the number of clips done and the total.
+        to: Address at which the shards are left, see `shards.address`; by default they stay in the folder of the index.
 
     Raises:
         InputError: As in `ClipIndex.build`, or others embed other clips, or under other settings.
@@ -98,19 +103,25 @@ def build_share(request: Request, share: tuple[int, int], progress: Progress = s
     check_writable(request.path)
     with locked(request.path, "index --shard", shared=True):
         shards, files, clips = _planned(request)
-        shards.begin(alone=False, files=files)
-        missing, count = shards.missing_of(share)
-        _embed(shards, missing, clips, request.embedder, progress, 1, "cpu")
+        missing, count, leave = begun_share(shards, share, to, files)
+        _embed(shards, missing, clips, request.embedder, progress, leave=leave)
         return count
 
 
-def merge_index(path: Path) -> ClipIndex:
+def merge_index(path: Path, source: str | None = None, progress: Progress = silent) -> ClipIndex:
     """Make an index of the shards that several calls of `build_share` left.
+
+    Args:
+        path: Folder of the index.
+        source: Address at which the shards were left, if so.
+        progress: Called with the number of shards that are there, and of all, while they are fetched.
 
     Raises:
         InputError: Nothing was embedded, shards are missing, or another program writes to the index.
     """
     with locked(path, "merge"):
+        if source is not None:
+            Address(RemoteFolder(source)).fetch(path / FOLDER, IndexPlan, progress)
         shards = Shards.open(path / FOLDER, IndexPlan)
         finished = shards.finished()
         shards.check_complete(finished)
@@ -202,15 +213,21 @@ def _embed(
     clips: Sequence[Clip],
     embedder: CheckedEmbedder,
     progress: Progress,
-    workers: int | str,
-    device: str,
+    workers: int | str = 1,
+    device: str = "cpu",
+    leave: Leave = stays,
 ) -> None:
-    """Embed these shards; `clips` are those that join the index."""
+    """Embed these shards, and leave each where it is to be; `clips` are those that join the index."""
     sizes = shards.plan.sizes
     tally = Tally(progress, sum(sizes[number] for number in missing))
     here = ShardEmbedder(embedder, clips, shards, tally.within)
     job = EmbedJob(shards.path, device)
-    work(job, missing, workers, lambda number: tally.add(sizes[number]), here.embed)
+
+    def done(number: int) -> None:
+        leave(number)
+        tally.add(sizes[number])
+
+    work(job, missing, workers, done, here.embed)
 
 
 def _merge(path: Path, shards: Shards[IndexPlan], finished: Mapping[int, Stored[Receipt]]) -> None:

@@ -306,20 +306,20 @@ class ClipIndex:
                     f"index {self.name!r} was made with {setting.name} {now:g}, not {other:g}; "
                     f"use {now:g} or another --name"
                 )
-        mine = self.moment_config
-        asked = (mine or MomentConfig()) if moments is True else moments or None
-        if moments is not None and asked != mine:
+        stored = self.moment_config
+        asked = (stored or MomentConfig()) if moments is True else moments or None
+        if moments is not None and asked != stored:
             raise InputError(
-                f"index {self.name!r} was made {_moments_text(mine)}, not {_moments_text(asked)}; "
+                f"index {self.name!r} was made {_moments_text(stored)}, not {_moments_text(asked)}; "
                 "use another --name"
             )
 
     def check_prompts(self, prompts: tuple[str, ...]) -> None:
         """Raise InputError unless the index was made with these prompts."""
         if prompts != self.prompts:
-            mine, other = (" and ".join(map(repr, some)) for some in (self.prompts, prompts))
+            stored, asked = (" and ".join(map(repr, texts)) for texts in (self.prompts, prompts))
             raise InputError(
-                f"index {self.name!r} was made with prompt {mine}, not {other}; use that or another --name"
+                f"index {self.name!r} was made with prompt {stored}, not {asked}; use that or another --name"
             )
 
     def search(self, query: Floats, k: int = 10) -> list[tuple[int, float]]:

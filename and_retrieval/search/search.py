@@ -212,7 +212,7 @@ def search_clips(
 
 def told(terms: Terms, listens: bool | np.bool_) -> bool | None:
     """What is said of a unit or a clip that listens or does not: None where it cannot be told that it does not."""
-    return True if listens else False if terms.told else None
+    return True if listens else False if terms.tells else None
 
 
 def best_moments(index: ClipIndex, terms: Terms, rows: Rows) -> list[tuple[float, float]]:

@@ -243,13 +243,15 @@ def test_tables_that_do_not_fit_are_refused() -> None:
 
 
 def test_a_preference_that_the_strongest_clips_contradict_is_found() -> None:
-    """Units that answer to few bright clips, and follow darkness among all the others, where they do next to nothing."""
+    """Units that answer to few bright clips, and follow darkness among the others, where they do next to nothing."""
     random = np.random.default_rng(11)
     measured = table(300)
     bright = measured[:, NAMES.index("brightness")]
     order = bright.argsort().argsort() / 300
     fires = order > 0.9
-    contrary = np.where(fires, 1.0 + order, 1e-3 * (1 - order))[:, None] + 1e-5 * random.standard_normal((300, 20))
+    contrary = np.where(fires, 1.0 + order, 1e-3 * (1 - order))[:, None] + 1e-5 * random.standard_normal(
+        (300, 20)
+    )
     honest = order[:, None] + 0.8 * random.standard_normal((300, 200))
     activations = np.concatenate([contrary, honest, np.zeros((300, 1))], axis=1).astype(np.float32)
     activations[5, 20] = np.nan

@@ -321,7 +321,7 @@ class UnitFaithfulness:
         best_correlation: Expected correlation of the best of ten random labels.
         auprc: Average precision with which the label finds the fifth of the clips with the strongest activations, 0..1.
         base_rate: Share of these clips, which is the precision of a random order.
-        q_value: False discovery rate of the permutation test over the layer's units, 0..1.
+        q_value: False discovery rate of the permutation test over the layer's units, 0..1; up to 0.01 an upper bound.
         reliable: Whether the label beat both chance over clips and chance over labels.
     """
 

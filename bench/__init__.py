@@ -53,6 +53,7 @@ SUITES = (
     "speed",
     "overhead",
     "cost",
+    "explain",
     "topk",
 )
 

@@ -219,7 +219,7 @@ def _tape(tapes: Sequence[LayerTape], chosen: Any) -> LayerTape:
 
 def _say(recording: Recording, explained: Explained, drawn: Any) -> None:
     """Store the explanations of the units that were drawn."""
-    real = explained.units
+    real = tuple(explained)
     with ExplanationWriter(recording) as writer:
         for i, chosen in enumerate(drawn):
             writer.add(

@@ -174,7 +174,7 @@ def read_all(home: Path) -> None:
         recording.activations(name, "held_out")
     assert len(recording.qualities) == len(recording.bands) == recording.manifest.index_clips
     explained = load_explained(recording)
-    assert len(explained.units) == len(explained)
+    assert len(tuple(explained)) == len(explained)
     explained.at([0, 4])
     assert explained.phrases
     assert len(explained.positions) == len(explained)

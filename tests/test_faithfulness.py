@@ -144,9 +144,40 @@ def test_p_value_is_that_of_the_permutation_test() -> None:
             vectorized=True,
             rng=np.random.default_rng(0),
         ).pvalue
-        # Two estimates of 20,000 draws each, of 2,000 where p is large.
-        deviation = np.sqrt(expected * (1 / 2_000 if expected > 0.005 else 1 / 10_000)) + 1e-4
+        # An estimate of 2,000 draws at least, and one of 20,000.
+        deviation = np.sqrt(expected / 2_000) + 1e-4
         assert abs(result.p_value[unit] - expected) < 4 * deviation
+
+
+def test_only_units_that_are_not_clear_get_all_permutations() -> None:
+    rng = np.random.default_rng(5)
+    similarity = rng.standard_normal((60, 200)).astype(np.float32)
+    noise = rng.standard_normal((60, 200))
+    good = similarity + 0.1 * noise
+    labels = np.arange(200)
+    clear = faithfulness(good, similarity, labels)
+    assert clear.p_value.max() < 1 / 1_900  # the least that the first permutations can give
+    assert clear.p_value.min() > 1 / 2_200
+    assert (clear.q_value <= 0.01).all()
+    alone = faithfulness(np.where(labels == 7, good, noise), similarity, labels)
+    assert alone.p_value[7] < 1 / 19_000
+    assert alone.q_value[7] <= 0.01
+    hopeless = np.flatnonzero(alone.p_value > 0.02)
+    assert len(hopeless) > 150
+    np.testing.assert_allclose(alone.p_value[hopeless] * 2_041, np.rint(alone.p_value[hopeless] * 2_041))
+
+
+def test_random_labels_are_measured_by_one_measure_if_no_others_are_wanted() -> None:
+    rng = np.random.default_rng(6)
+    similarity = rng.standard_normal((40, 30)).astype(np.float32)
+    units = rng.standard_normal((40, 5)) + similarity[:, :5]
+    whole, fast = (faithfulness(units, similarity, np.arange(5), all_random=every) for every in (True, False))
+    for name, values in vars(whole).items():
+        if name in ("random_pearson", "best_pearson", "random_auprc", "best_auprc"):
+            assert np.isfinite(values).all()
+            assert np.isnan(getattr(fast, name)).all()
+        else:
+            np.testing.assert_array_equal(getattr(fast, name), values)
 
 
 def test_groups_are_dealt_out_whole() -> None:

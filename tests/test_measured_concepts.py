@@ -18,7 +18,7 @@ from and_retrieval.cli import main
 from and_retrieval.clips.qualities import QUALITIES
 from and_retrieval.config import RecordConfig, SummaryConfig
 from and_retrieval.explanation.measured_concepts import LESS, MORE, SYNONYMS, meant_sides
-from and_retrieval.report.data import kind_counts
+from and_retrieval.report.data import LayerOverview
 from and_retrieval.report.write import report_data
 from and_retrieval.search.search import Filters, search_neurons
 from and_retrieval.store import HOME_VARIABLE
@@ -152,7 +152,7 @@ def test_the_report_lists_measured_units_first(run: Run) -> None:
 def test_a_small_set_has_kinds_too(tmp_path: Path) -> None:
     small = recorded(tmp_path, 50, "0.1")
     assert len(small.held_out_rows) < 20
-    units = small.explanations().units
+    units = tuple(small.explanations())
     kinds = [unit.kind for unit in units]
     assert kinds.count(None) <= 1
     assert any(kind in ("acoustic", "both") for kind in kinds)
@@ -160,9 +160,12 @@ def test_a_small_set_has_kinds_too(tmp_path: Path) -> None:
         if unit.kind == "acoustic":
             assert unit.labels[0].evidence == "measured"
             assert unit.reliable == "holds"
-    counts = kind_counts(units)
-    assert counts is not None
-    assert sum(counts.values()) == len(units)
+    for layer in {unit.layer for unit in units}:
+        of = [unit for unit in units if unit.layer == layer]
+        overview = LayerOverview(layer)
+        for unit in of:
+            overview.add(unit)
+        assert sum(overview.table()["kinds"].values()) == len(of)
     assert search_neurons(small, "silence", k=1)[0]["measured"]["quality"] == "silence"
 
 

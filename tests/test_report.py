@@ -6,8 +6,9 @@ import json
 import re
 import shutil
 import struct
+import tracemalloc
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -27,13 +28,13 @@ from and_retrieval.report import media
 from and_retrieval.report import page as report
 from and_retrieval.report.data import (
     ClipFacts,
+    LayerOverview,
     Picture,
     ReportData,
     Section,
-    layer_overview,
-    text_tables,
+    TextTables,
 )
-from and_retrieval.report.page import build_report
+from and_retrieval.report.page import UnitClips, build_report
 from and_retrieval.report.write import _captions
 from and_retrieval.types import (
     Clip,
@@ -218,7 +219,7 @@ def test_meanings_have_labels_a_sentence_a_verdict_and_clips_of_their_own() -> N
 def test_the_first_clips_of_every_meaning_get_sound_first() -> None:
     unit = replace(explain("conv", 0), low=(), top=tuple(shown(row, 9.0 - row) for row in range(12)))
     meanings = tuple(Meaning((Label("x", 1.0),), places) for places in ((0, *range(2, 8)), (1, 10, 11)))
-    order = report.sound_order([replace(unit, meanings=meanings)], ("conv",))
+    order = report.sound_order([UnitClips.of(replace(unit, meanings=meanings))], ("conv",))
     assert order == [0, 2, 3, 4, 5, 1, 10, 11, 6, 7, 8, 9]
 
 
@@ -262,10 +263,12 @@ def test_overview_counts_what_explains_the_tested_units() -> None:
     kinds = [None, "concept", "acoustic", "acoustic", "both"]
     units = [replace(explain("conv", number, reliable=True), kind=kind) for number, kind in enumerate(kinds)]  # type: ignore[arg-type]
     untested = replace(explain("conv", 9), kind=None)
-    assert layer_overview("conv", [*units, untested], ())["kinds"] == {
-        "concept": 1, "acoustic": 2, "both": 1, "none": 1,
-    }  # fmt: skip
-    assert layer_overview("conv", [untested], ())["kinds"] is None
+    overview = LayerOverview("conv")
+    overview.add(untested)
+    assert overview.table()["kinds"] is None
+    for unit in units:
+        overview.add(unit)
+    assert overview.table()["kinds"] == {"concept": 1, "acoustic": 2, "both": 1, "none": 1}
 
 
 def test_profiles_are_drawn_where_there_is_something_to_see() -> None:
@@ -274,8 +277,9 @@ def test_profiles_are_drawn_where_there_is_something_to_see() -> None:
         replace(explain("conv", number), profile=tuple(profile))
         for number, profile in enumerate([rising, flat, (), np.full(BANDS, np.nan)])
     ]
-    tables = text_tables(small(explanations=units, concept_hits={}))
-    drawn = [unit["profile"] for unit in tables["units"]]
+    text = TextTables(small(explanations=units, concept_hits={}))
+    drawn = [text.unit(unit)["profile"] for unit in units]
+    tables = text.tables()
     assert drawn[0] == [round(value, 2) for value in rising.tolist()]
     assert drawn[1:] == [[], [], []]
     assert len(tables["bands"]) == BANDS
@@ -453,7 +457,7 @@ def test_layers_take_turns_for_sound() -> None:
         [Explanation(n, u, (shown(r, 1.0),), labels=(Label("x", s),)) for u, s, r in rows]
         for n, rows in (("a", [(0, 0.1, 0), (1, 0.9, 1)]), ("b", [(0, 0.5, 2), (1, 0.6, 3)]))
     )
-    assert report.sound_order([*a, *b], ("a", "b")) == [1, 3, 0, 2]
+    assert report.sound_order(map(UnitClips.of, [*a, *b]), ("a", "b")) == [1, 3, 0, 2]
 
 
 def test_reliable_units_get_sound_before_untested_and_unreliable_ones() -> None:
@@ -462,7 +466,7 @@ def test_reliable_units_get_sound_before_untested_and_unreliable_ones() -> None:
         replace(explain("conv", u, reliable=verdict), top=(shown(u, 1.0),), low=())
         for u, verdict in enumerate(verdicts)
     ]
-    assert report.sound_order(units, ("conv",)) == [2, 3, 1, 0]
+    assert report.sound_order(map(UnitClips.of, units), ("conv",)) == [2, 3, 1, 0]
 
 
 def test_text_larger_than_the_budget_is_refused_with_a_remedy() -> None:
@@ -470,6 +474,44 @@ def test_text_larger_than_the_budget_is_refused_with_a_remedy() -> None:
         build_report(small(), read_clip, 0.01)
     with pytest.raises(InputError, match="above 0"):
         build_report(small(), read_clip, float("nan"))
+
+
+class Streamed(Sequence[Explanation]):
+    """Units that are made while they are read, as those of a run are; counts how often all were."""
+
+    def __init__(self, units: int) -> None:
+        self.units, self.read = units, 0
+
+    def __len__(self) -> int:
+        return self.units
+
+    def __getitem__(self, place: Any) -> Any:
+        raise AssertionError("units are read in their order, not one by one")
+
+    def __iter__(self) -> Iterator[Explanation]:
+        self.read += 1
+        for number in range(self.units):
+            top = tuple(shown(row, 9.0 - row / 100) for row in range(20))
+            yield replace(explain("conv", number), top=top, low=top, profile=tuple(np.linspace(-1, 1, BANDS)))
+
+
+def test_memory_does_not_grow_with_what_is_said_of_the_units() -> None:
+    """Of a unit beyond the text that fits, some rows of clips are kept: 35 kB were, when all units were held."""
+    clips = {row: ClipFacts(f"{row}.wav", 0.0) for row in range(20)}
+
+    def peak(units: int) -> int:
+        many = Streamed(units)
+        tracemalloc.start()
+        try:
+            with pytest.raises(InputError, match="the report's text alone takes"):
+                build_report(small(explanations=many, clips=clips, concept_hits={}), read_clip, 0.1)
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+            assert many.read == 1
+
+    few, many = peak(200), peak(600)
+    assert (many - few) / 400 < 1000  # bytes a unit
 
 
 def test_unreadable_clips_are_named() -> None:
@@ -490,7 +532,7 @@ def test_contradictory_data_is_refused() -> None:
     unit = explain("conv", 0)
     with pytest.raises(ValueError, match="'conv', which is not in layers"):
         build_report(small(layers=("head",), layer_facts={}), read_clip)
-    with pytest.raises(ValueError, match="conv:0 is explained 2 times"):
+    with pytest.raises(ValueError, match="conv:0 is explained twice"):
         build_report(small(explanations=[unit, unit], concept_hits={}), read_clip)
     with pytest.raises(ValueError, match="facts about layer 'convolution'"):
         build_report(small(layer_facts={"convolution": [("a", "b")]}), read_clip)

@@ -247,7 +247,7 @@ class TestRefusing:
             load_explained(recording)
         assert "\n" not in str(caught.value)
 
-    @pytest.mark.parametrize(("name", "use"), [(UNITS, lambda e: e.units), (PHRASES, lambda e: e.phrases)])
+    @pytest.mark.parametrize(("name", "use"), [(UNITS, tuple), (PHRASES, lambda e: e.phrases)])
     def test_a_changed_file(self, name: str, use: Any, recording: Recording) -> None:
         path = say(recording, TOLD).stored.file(name)
         content = bytearray(path.read_bytes())

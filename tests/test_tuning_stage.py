@@ -25,7 +25,7 @@ from and_retrieval.explanation.stored import Explained
 from and_retrieval.export.formats import export_units
 from and_retrieval.recording.record import record
 from and_retrieval.recording.recording import QUALITIES_FILE, Recording
-from and_retrieval.report.data import ClipFacts, ReportData, text_tables
+from and_retrieval.report.data import ClipFacts, ReportData, TextTables
 from and_retrieval.types import Floats, Target
 
 RATE = 16_000
@@ -143,8 +143,10 @@ def test_a_file_that_lacks_bands_is_damaged(
 
 def test_the_report_draws_the_curves(explained: Explained) -> None:
     clips = {shown.row: ClipFacts("x.wav", 0.0) for unit in explained for shown in (*unit.top, *unit.low)}
-    tables = text_tables(ReportData("t", {}, (), (LAYER,), list(explained), clips, {}))
-    words, axis, effect, means, margins, (low, high) = tables["units"][0]["tuning"][0]
+    text = TextTables(ReportData("t", {}, (), (LAYER,), explained, clips, {}))
+    units = [text.unit(unit) for unit in explained]
+    tables = text.tables()
+    words, axis, effect, means, margins, (low, high) = units[0]["tuning"][0]
     tuning = explained[0].tuning[0]
     assert words.startswith("tuned to pitch")
     centres = tables["axes"][axis].pop("centres")

@@ -26,7 +26,7 @@ from and_retrieval.explanation.summaries import with_summaries
 from and_retrieval.export.features import write_features
 from and_retrieval.progress import silent
 from and_retrieval.recording.recording import Recording
-from and_retrieval.report.data import layer_overview
+from and_retrieval.report.data import LayerOverview
 from and_retrieval.search.search import Filters
 from and_retrieval.serve.table import UnitTable
 from and_retrieval.types import Chat, Explanation, Floats, reliability
@@ -163,7 +163,10 @@ def test_report_compare_and_exports_know_measured_labels(
     confound, explained = planted
     name = CONFOUNDS[confound][1]
     units = list(explained)
-    overview = layer_overview("layer", units, [])
+    counted = LayerOverview("layer")
+    for unit in units:
+        counted.add(unit)
+    overview = counted.table()
     assert dict(overview["frequent"])[name] >= COUNT
     assert overview["reliable"] == sum(unit.reliable == "holds" for unit in units)
     heard = [unit.labels[0].score for unit in units if unit.labels[0].evidence != "measured"]

@@ -39,14 +39,14 @@ be told from units that move together.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import stats
 
 from ..numerics import Array, Bools, Doubles, by_presence, chunks
 from .agreement import BEST_OF, Indices, auprc, expected_best, exponential_scores, pool_auprc, strongest
-from .permutations import PERMUTATIONS, ROUNDING, GroupPermutations
+from .permutations import PERMUTATIONS, ROUNDING, GroupPermutations, undecided
 
 BANK = 521  # concepts up to which `BEST_OF` labels have to be beaten; with a larger bank more, in proportion
 LEVEL = 0.05  # expected share of wrong ones among the labels that pass the permutation test
@@ -72,7 +72,8 @@ class Faithfulness:
             0..1.
         base_rate: float64 [units], share of these clips: what a prediction without any order scores.
         p_value: float64 [units], of the permutation test; 1 where there is nothing to test.
-        q_value: float64 [units], Benjamini and Hochberg's (1995) of it over the units tested; else 1.
+        q_value: float64 [units], Benjamini and Hochberg's (1995) of it over the units tested; else 1. Up to
+            `permutations.CLEAR` it is an upper bound: such a unit has passed, and gets no more permutations.
         reliable: bool [units], q_value <= `LEVEL` and correlation reaches best_correlation.
     """
 
@@ -103,6 +104,7 @@ def faithfulness(
     predictions: Array | None = None,
     permutations: int = PERMUTATIONS,
     seed: int = 0,
+    all_random: bool = True,
 ) -> Faithfulness:
     """Measure labels on clips they were not made from.
 
@@ -124,21 +126,28 @@ def faithfulness(
             `similarity`: labels of cross-fitting differ between the folds. `labels` then only says who has one.
         permutations: Number of permutations, about; the smallest p-value is its inverse.
         seed: Of permutations and random labels.
+        all_random: Whether random labels are measured by `pearson` and `auprc`, too, which takes half of the time; else
+            `random_` and `best_` of these are NaN.
 
     Raises:
         ValueError: The shapes do not belong together.
     """
     labels = labels.reshape(len(labels), -1)
     _check(activations, similarity, labels, groups)
-    table = np.full((len(_COLUMNS), len(labels)), np.nan)
-    table[_COLUMNS.index("p_value")] = 1
     groups = np.arange(len(activations)) if groups is None else groups
     every = _Clips(similarity, groups, rivals, predictions)
-    settings = _Settings(best_of(bank or similarity.shape[1], similarity.shape[1]), permutations, seed)
-    for clips, units in by_presence(activations):
-        shown = np.flatnonzero(clips)
-        if len(shown) > 1:
-            table[:, units] = _measured(activations, labels, units, shown, every.at(shown), settings)
+    settings = _Settings(
+        best_of(bank or similarity.shape[1], similarity.shape[1]), permutations, seed, all_random
+    )
+    table = np.full((len(_COLUMNS), len(labels)), np.nan)
+    table[_P_VALUE] = 1
+    wanted = np.ones(len(labels), np.bool_)
+    for looks in (settings, replace(settings, thorough=True)):
+        for clips, units in by_presence(activations):
+            shown, units = np.flatnonzero(clips), units[wanted[units]]
+            if len(shown) > 1 and len(units):
+                table[:, units] = _measured(activations, labels, units, shown, every.at(shown), looks)
+        wanted &= undecided(np.where(np.isfinite(table[0]), table[_P_VALUE], np.nan))
     read = _readable(activations)
     return _conclusion(len(read), dict(zip(_COLUMNS, table, strict=True)))
 
@@ -187,6 +196,7 @@ def left_over(activations: Array, similarity: Array, other_labels: Array) -> Dou
 
 
 _COLUMNS = tuple(Faithfulness.__dataclass_fields__)[1:-2]
+_P_VALUE = _COLUMNS.index("p_value")
 
 
 @dataclass(frozen=True)
@@ -217,11 +227,16 @@ class _Clips:
 
 @dataclass(frozen=True)
 class _Settings:
-    """How many random labels the best of which is to be beaten, about how many permutations, and the seed."""
+    """How many random labels the best of which is to be beaten, and what `faithfulness` is told.
+
+    `thorough` says whether tests go on after the first permutations, see `permutations.undecided`.
+    """
 
     draws: int
     permutations: int
     seed: int
+    all_random: bool
+    thorough: bool = False
 
 
 @dataclass(frozen=True)
@@ -260,7 +275,7 @@ def _measured(
         settings: See there.
     """
     table = np.full((len(_COLUMNS), len(units)), np.nan)
-    table[_COLUMNS.index("p_value")] = 1
+    table[_P_VALUE] = 1
     concepts = _standardised(clips.similarity.T)
     rivals = None if clips.rivals is None else _standardised(clips.rivals.T)
     shuffles = GroupPermutations(clips.groups, settings.permutations, settings.seed)
@@ -279,26 +294,45 @@ def _measured(
                 prediction = _prediction(concepts, np.sort(labels[part_units], axis=1)[:, -count:])
             else:
                 prediction = _standardised(clips.predictions[part_units])
-            table[:, part] = _measure(values, prediction, chance, shuffles)
+            table[:, part] = _measure(values, prediction, chance, shuffles, settings)
     return table
 
 
-def _measure(values: Doubles, prediction: Doubles, chance: _Chance, shuffles: GroupPermutations) -> Doubles:
+def _measure(
+    values: Doubles, prediction: Doubles, chance: _Chance, shuffles: GroupPermutations, settings: _Settings
+) -> Doubles:
     """The columns of `_COLUMNS` for some units, float64 [columns, units]."""
-    columns = []
-    raw = _standardised(values)
-    for activation in (raw, _standardised(exponential_scores(values))):
-        correlation = np.einsum("uc,uc->u", activation, prediction) / values.shape[1]
-        by_label = activation @ chance.pool.T / values.shape[1]
-        by_other = None if chance.beside is None else activation @ chance.beside.T / values.shape[1]
-        columns += [correlation, by_label.mean(axis=1), chance.best(by_label, by_other)]
+    clips, unknown = values.shape[1], [np.full(len(values), np.nan)] * 2
+
+    def of_random(activation: Doubles) -> list[Doubles]:
+        by_label = activation @ chance.pool.T / clips
+        by_other = None if chance.beside is None else activation @ chance.beside.T / clips
+        return [by_label.mean(axis=1), chance.best(by_label, by_other)]
+
+    raw, scores = _standardised(values), _standardised(exponential_scores(values))
+    pearson, correlation = (
+        np.einsum("uc,uc->u", activation, prediction) / clips for activation in (raw, scores)
+    )
     positives = strongest(values)
-    by_label = pool_auprc(chance.few, positives)
-    columns += [auprc(prediction, positives), by_label.mean(axis=1), chance.best(by_label, None)]
-    columns += [positives.mean(axis=1), shuffles.p_values(activation, prediction, correlation)]
+    columns = [
+        pearson,
+        *(of_random(raw) if settings.all_random else unknown),
+        correlation,
+        *of_random(scores),
+        auprc(prediction, positives),
+        *(_random_auprc(chance, positives) if settings.all_random else unknown),
+        positives.mean(axis=1),
+        shuffles.p_values(scores, prediction, correlation, settings.thorough),
+    ]
     tested = raw.any(axis=1) & prediction.any(axis=1)
     untested = np.array([np.nan] * (len(columns) - 1) + [1.0])
     return np.where(tested, np.stack(columns), untested[:, None])
+
+
+def _random_auprc(chance: _Chance, positives: Bools) -> list[Doubles]:
+    """Mean and expected best of the random labels' average precision, both float64 [units]."""
+    by_label = pool_auprc(chance.few, positives)
+    return [by_label.mean(axis=1), chance.best(by_label, None)]
 
 
 def _conclusion(clips: int, columns: dict[str, Doubles]) -> Faithfulness:

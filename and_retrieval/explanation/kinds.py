@@ -35,7 +35,7 @@ are called sneezes, whose padding is longest, that leaves 23 sneezes. The other 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,13 +43,13 @@ import numpy.typing as npt
 from scipy import stats
 
 from ..clips.qualities import QUALITIES
-from ..numerics import Array, Bools, Doubles, by_presence, chunks
+from ..numerics import Array, Bools, Doubles, Places, by_presence, chunks
 from ..types import Kind
 from .acoustics import RIDGE, filled_ranks
 from .agreement import exponential_scores
 from .bells import Bells
 from .faithfulness import LEVEL
-from .permutations import GroupPermutations
+from .permutations import GroupPermutations, undecided
 
 QUALITIES_NAMED = 3
 """Qualities of different kinds that are said of a unit in words, see `acoustics.preferred`."""
@@ -68,7 +68,14 @@ CHUNK_BYTES = 32 * 2**20
 SILENT = 0.01
 """Share of silence from which a clip is set aside."""
 LEAST_APART = 10  # clips without silence; with fewer, none are set aside
-TESTED = ("qualities", "label_adds", "qualities_add", "label_adds_to_one", "label_apart")
+TESTED = {
+    "qualities": 0.0,
+    "label_adds": LEAST_PARTIAL,
+    "qualities_add": LEAST_PARTIAL,
+    "label_adds_to_one": LEAST_PARTIAL,
+    "label_apart": LEAST_PARTIAL,
+}
+"""What is tested by permutation -> how large it has to be besides."""
 MEASURED = ("label", "silence", *TESTED)
 FIGURES = (*MEASURED, *(f"p of {figure}" for figure in TESTED))
 """What is known of a unit before the verdicts: the numbers of `Rivals`, and a p-value for those that are tested."""
@@ -120,24 +127,34 @@ def rivals(
         groups: int [tested], the file of each clip.
         bells: What the units are tuned to, found on the clips to fit on; None for nothing.
     """
-    units = len(predictions)
-    bells = bells or Bells.none(units)
-    columns = np.full((len(FIGURES), units), np.nan)
-    for part in chunks(units, len(seen[0]) + len(groups), CHUNK_BYTES):
-        both = np.concatenate([seen[0][:, part], tested[0][:, part]])
-        for clips, members in by_presence(both):
-            fit, test = np.split(clips, [len(seen[0])])
-            if min(fit.sum(), test.sum()) >= LEAST_CLIPS:
-                activations = both[clips][fit.sum() :, members]
-                fitted = _predicted(
-                    (both[clips][: fit.sum(), members], seen[1][fit]),
-                    (activations, tested[1][test]),
-                    bells.at(part.start + members),
-                )
-                columns[:, part.start + members] = _compared(
-                    activations, predictions[part][members][:, test], fitted, tested[1][test], groups[test]
-                )
-    return _rivals(columns)
+    of_all = bells or Bells.none(len(predictions))
+
+    def compared(units: Places, thorough: Bools) -> Doubles:
+        columns = np.full((len(FIGURES), len(units)), np.nan)
+        for span in chunks(len(units), len(seen[0]) + len(groups), CHUNK_BYTES):
+            part = units[span]
+            both = np.concatenate([seen[0][:, part], tested[0][:, part]])
+            for clips, members in by_presence(both):
+                fit, test = np.split(clips, [len(seen[0])])
+                if min(fit.sum(), test.sum()) >= LEAST_CLIPS:
+                    activations = both[clips][fit.sum() :, members]
+                    fitted = _predicted(
+                        (both[clips][: fit.sum(), members], seen[1][fit]),
+                        (activations, tested[1][test]),
+                        of_all.at(part[members]),
+                    )
+                    of_labels = predictions[part[members]][:, test]
+                    columns[:, span.start + members] = _compared(
+                        activations,
+                        of_labels,
+                        fitted,
+                        tested[1][test],
+                        groups[test],
+                        thorough[:, span][:, members],
+                    )
+        return columns
+
+    return _rivals(_looked_at(len(predictions), compared))
 
 
 def cross_fitted_rivals(
@@ -158,25 +175,48 @@ def cross_fitted_rivals(
         groups: int [clips], the file of each clip.
         bells: Per fold what the units are tuned to, found on the other folds; None for nothing.
     """
-    units = len(predictions)
-    columns = np.full((len(FIGURES), units), np.nan)
-    for part in chunks(units, len(groups), CHUNK_BYTES):
-        for clips, members in by_presence(activations[:, part]):
-            numbers = fold[clips]
-            if min(np.sum(numbers != number) for number in np.unique(fold)) < LEAST_CLIPS:
-                continue
-            x, y = qualities[clips], activations[clips, part][:, members]
-            fitted = np.zeros((2, len(members), len(y)))
-            for number in np.unique(numbers):
-                out = numbers == number
-                tuned = bells[number] if bells else Bells.none(units)
-                fitted[:, :, out] = _predicted(
-                    (y[~out], x[~out]), (y[out], x[out]), tuned.at(part.start + members)
+    of_folds = bells or [Bells.none(len(predictions))] * (int(fold.max(initial=0)) + 1)
+
+    def compared(units: Places, thorough: Bools) -> Doubles:
+        columns = np.full((len(FIGURES), len(units)), np.nan)
+        for span in chunks(len(units), len(groups), CHUNK_BYTES):
+            part = units[span]
+            for clips, members in by_presence(activations[:, part]):
+                numbers = fold[clips]
+                if min(np.sum(numbers != number) for number in np.unique(fold)) < LEAST_CLIPS:
+                    continue
+                x, y = qualities[clips], activations[:, part[members]][clips]
+                fitted = np.zeros((2, len(members), len(y)))
+                for number in np.unique(numbers):
+                    out = numbers == number
+                    tuned = of_folds[number].at(part[members])
+                    fitted[:, :, out] = _predicted((y[~out], x[~out]), (y[out], x[out]), tuned)
+                of_labels = predictions[part[members]][:, clips]
+                columns[:, span.start + members] = _compared(
+                    y, of_labels, fitted, x, groups[clips], thorough[:, span][:, members]
                 )
-            columns[:, part.start + members] = _compared(
-                y, predictions[part][members][:, clips], fitted, x, groups[clips]
-            )
-    return _rivals(columns)
+        return columns
+
+    return _rivals(_looked_at(len(predictions), compared))
+
+
+def _looked_at(units: int, compared: Callable[[Places, Bools], Doubles]) -> Doubles:
+    """The `FIGURES` of all units; tests that the first permutations leave undecided are made by all of them.
+
+    Args:
+        units: Their number.
+        compared: Numbers of units, and bool [`TESTED`, units], which tests go on after the first permutations -> the
+            figures of these units.
+    """
+    columns = compared(np.arange(units), np.zeros((len(TESTED), units), np.bool_))
+    of = dict(zip(FIGURES, columns, strict=True))
+    thorough = np.stack(
+        [undecided(of[f"p of {figure}"]) & (of[figure] >= least) for figure, least in TESTED.items()]
+    )
+    left = np.flatnonzero(thorough.any(axis=0))
+    if len(left):
+        columns[:, left] = compared(left, thorough[:, left])
+    return columns
 
 
 def _rivals(columns: Doubles) -> Rivals:
@@ -184,24 +224,29 @@ def _rivals(columns: Doubles) -> Rivals:
     of = dict(zip(FIGURES, columns, strict=True))
     known = np.isfinite(of["label"])
 
-    def passed(figure: str, least: float) -> Bools:
+    def passed(figure: str) -> Bools:
         """Where the permutation test of a figure is passed, and the figure is as large as is worth saying."""
-        passes: Bools = of[figure] >= least
+        passes: Bools = of[figure] >= TESTED[figure]
         if known.any():
             passes[known] &= stats.false_discovery_control(of[f"p of {figure}"][known]) <= LEVEL
         return passes
 
     return Rivals(
         **{figure: of[figure] for figure in MEASURED},
-        qualities_hold=passed("qualities", 0),
-        label_helps=passed("label_adds", LEAST_PARTIAL) & passed("label_adds_to_one", LEAST_PARTIAL),
-        qualities_help=passed("qualities_add", LEAST_PARTIAL),
-        label_stays=passed("label_apart", LEAST_PARTIAL),
+        qualities_hold=passed("qualities"),
+        label_helps=passed("label_adds") & passed("label_adds_to_one"),
+        qualities_help=passed("qualities_add"),
+        label_stays=passed("label_apart"),
     )
 
 
 def _compared(
-    activations: Array, predictions: Array, fitted: Doubles, qualities: Array, groups: Array
+    activations: Array,
+    predictions: Array,
+    fitted: Doubles,
+    qualities: Array,
+    groups: Array,
+    thorough: Bools,
 ) -> list[Doubles]:
     """The `FIGURES` of units that are finite on all clips.
 
@@ -211,6 +256,7 @@ def _compared(
         fitted: float [2, units, clips], what several qualities say, and what one does.
         qualities: float [clips, qualities].
         groups: int [clips].
+        thorough: bool [`TESTED`, units], which tests go on after the first permutations.
     """
     permutations = GroupPermutations(groups)
     y = _standard(exponential_scores(activations.T.astype(np.float64)))
@@ -227,8 +273,11 @@ def _compared(
         _correlation(y, label),
         np.abs(_correlation(y, _standard(exponential_scores(share[None])))),
         *(compared[2] for compared in (together, *partial, on_left)),
-        *(permutations.p_values(*compared) for compared in (together, *partial)),
-        GroupPermutations(groups[apart]).p_values(*on_left),
+        *(
+            permutations.p_values(*compared, go_on)
+            for compared, go_on in zip((together, *partial), thorough[:-1], strict=True)
+        ),
+        GroupPermutations(groups[apart]).p_values(*on_left, thorough[-1]),
     ]
 
 

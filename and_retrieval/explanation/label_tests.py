@@ -120,6 +120,7 @@ def faithfulness_tests(
         bank=against.bank,
         groups=groups,
         predictions=predictions,
+        all_random=False,
     )
     return _records(figures, activations)
 

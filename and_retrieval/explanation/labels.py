@@ -274,12 +274,16 @@ def from_evidence(evidence: str, label: Callable[[str], list[tuple[Label, ...]]]
     labels = label(evidence)
     if evidence != "both":
         source: Evidence = "captions" if evidence == "captions" else "audio"
-        return [tuple(replace(one, evidence=source) for one in unit) for unit in labels]
+        return [tuple(_from(one, source) for one in unit) for unit in labels]
     alone = ([{one.concept for one in unit} for unit in label(source)] for source in ("audio", "captions"))
     return [
         tuple(replace(one, evidence=_source(one.concept in audio, one.concept in text)) for one in unit)
         for unit, audio, text in zip(labels, *alone, strict=True)
     ]
+
+
+def _from(label: Label, source: Evidence) -> Label:
+    return label if label.evidence == source else replace(label, evidence=source)
 
 
 def _source(by_audio: bool, by_captions: bool) -> Evidence:

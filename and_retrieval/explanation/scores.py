@@ -166,11 +166,11 @@ def label_units(
             scores = scorer.score(similarity, top_rows[part], layer_rows=top_rows, usual=usual)
         else:
             scores = score_activations(scorer.score, seen[0], seen[1][:, part])
-        best, best_scores = _best(scores, config.count)
+        best, best_scores = (of.tolist() for of in _best(scores, config.count))
         alive = np.any(top_rows[part] >= 0, axis=1).tolist()
         for unit in range(len(best)):
             pairs = zip(best[unit], best_scores[unit], strict=True) if alive[unit] else ()
-            labels.append(tuple(Label(concepts[concept], float(score)) for concept, score in pairs))
+            labels.append(tuple(Label(concepts[concept], score) for concept, score in pairs))
     return labels
 
 

@@ -64,19 +64,16 @@ class Explained(Sequence[Explanation]):
         return sum(layer.units for layer in self.recording.manifest.layers)
 
     def __iter__(self) -> Iterator[Explanation]:
-        return iter(self.units)
+        return (unit for part in self.in_parts(clips=True) for unit in part)
 
     @overload
     def __getitem__(self, place: int) -> Explanation: ...
     @overload
     def __getitem__(self, place: slice) -> tuple[Explanation, ...]: ...
     def __getitem__(self, place: int | slice) -> Explanation | tuple[Explanation, ...]:
-        return self.units[place]
-
-    @cached_property
-    def units(self) -> tuple[Explanation, ...]:
-        """All units, in layer and unit order."""
-        return tuple(columns.records(self._read(), Explanation))
+        if isinstance(place, slice):
+            return tuple(self.at(range(len(self))[place], clips=True))
+        return self.at([range(len(self))[place]], clips=True)[0]
 
     def in_parts(self, clips: bool = False) -> Iterator[list[Explanation]]:
         """All units in their order, at most `ROW_GROUP` at a time; none is kept. Their clips come only where wanted."""

@@ -228,4 +228,5 @@ def _described(
 
 def _rounded(values: Sequence[float] | Doubles) -> tuple[float, ...]:
     """Five significant digits."""
-    return tuple(float(f"{value:.5g}") for value in values)
+    plain = values.tolist() if isinstance(values, np.ndarray) else values
+    return tuple(float(f"{value:.5g}") for value in plain)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import math
+from array import array
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass, field
@@ -89,57 +90,68 @@ class ReportData:
 
 
 def check(data: ReportData) -> None:
-    """Check that the parts of a report belong together.
+    """Check that the parts of a report belong together; units are checked where they are read, by `TextTables`.
 
     Raises:
-        ValueError: An explanation or a fact belongs to an unknown layer, a unit is explained twice, a concept hit
-            points outside `explanations`, or a meaning names a clip that is not among its unit's top clips.
+        ValueError: A fact belongs to an unknown layer, or a concept hit points outside `explanations`.
     """
-    names = set(data.layers)
-    for unit in data.explanations:
-        if unit.layer not in names:
-            raise ValueError(f"unit {unit.unit} is of layer {unit.layer!r}, which is not in layers")
-        if any(not 0 <= place < len(unit.top) for meaning in unit.meanings for place in meaning.clips):
-            raise ValueError(f"a meaning of unit {unit.layer}:{unit.unit} names a clip that is not in top")
-    if unknown := [layer for layer in data.layer_facts if layer not in names]:
+    if unknown := [layer for layer in data.layer_facts if layer not in data.layers]:
         raise ValueError(f"there are facts about layer {unknown[0]!r}, which is not in layers")
-    for (layer, number), times in Counter((unit.layer, unit.unit) for unit in data.explanations).items():
-        if times > 1:
-            raise ValueError(f"unit {layer}:{number} is explained {times} times")
     for concept, hits in data.concept_hits.items():
         if any(not 0 <= i < len(data.explanations) for i, _ in hits):
             raise ValueError(f"a hit of concept {concept!r} points outside the explanations")
 
 
-def text_tables(data: ReportData) -> dict[str, Any]:
-    """The page's text as JSON-able tables."""
-    numbers = _Numbers()
-    layer_number = {name: number for number, name in enumerate(data.layers)}
-    units = [_unit(unit, layer_number[unit.layer], numbers) for unit in data.explanations]
-    return {
-        "title": data.title,
-        "facts": [[name, value] for name, value in data.facts.items()],
-        "notes": list(data.notes),
-        "layers": [
-            layer_overview(
-                name, [e for e in data.explanations if e.layer == name], data.layer_facts.get(name, ())
-            )
-            for name in data.layers
-        ],
-        "sections": [_section(section) for section in data.sections],
-        "bands": _drawn(band_edges()[:, 1].tolist()),
-        "level": LEVEL,
-        "randomSpread": data.random_polysemanticity,
-        "scoreRange": _score_range(data.explanations),
-        "concepts": list(numbers.concepts),
-        "axes": [_axis(quality, centres) for quality, centres in numbers.axes],
-        "clips": [_clip(row, data.clips[row]) for row in numbers.clips],
-        "units": units,
-        "hits": [
-            [name, [[i, None if score is None else _number(score)] for i, score in hits]]
-            for name, hits in data.concept_hits.items()
-        ],
-    }
+class TextTables:
+    """The page's text as JSON-able tables, made unit by unit: what is kept does not grow with the units' clips."""
+
+    def __init__(self, data: ReportData) -> None:
+        self._data = data
+        self._numbers = _Numbers()
+        self._layers = {
+            name: LayerOverview(name, number, data.layer_facts.get(name, ()))
+            for number, name in enumerate(data.layers)
+        }
+        self._scores = [0.0, -math.inf]  # lowest, not above 0, and highest
+
+    def unit(self, unit: Explanation) -> dict[str, Any]:
+        """The row of the next unit; it counts in the tables.
+
+        Raises:
+            ValueError: The unit belongs to an unknown layer, was there before, or has a meaning that names a clip which
+                is not among its top clips.
+        """
+        layer = self._layers.get(unit.layer)
+        if layer is None:
+            raise ValueError(f"unit {unit.unit} is of layer {unit.layer!r}, which is not in layers")
+        if any(not 0 <= place < len(unit.top) for meaning in unit.meanings for place in meaning.clips):
+            raise ValueError(f"a meaning of unit {unit.layer}:{unit.unit} names a clip that is not in top")
+        layer.add(unit)
+        for label in _scored(unit.labels):
+            self._scores = [min(self._scores[0], label.score), max(self._scores[1], label.score)]
+        return _unit(unit, layer.number, self._numbers)
+
+    def tables(self) -> dict[str, Any]:
+        """All tables but that of the units, once all of these are there."""
+        data, numbers, (low, high) = self._data, self._numbers, self._scores
+        return {
+            "title": data.title,
+            "facts": [[name, value] for name, value in data.facts.items()],
+            "notes": list(data.notes),
+            "layers": [layer.table() for layer in self._layers.values()],
+            "sections": [_section(section) for section in data.sections],
+            "bands": _drawn(band_edges()[:, 1].tolist()),
+            "level": LEVEL,
+            "randomSpread": data.random_polysemanticity,
+            "scoreRange": [low, high if math.isfinite(high) else 1.0],
+            "concepts": list(numbers.concepts),
+            "axes": [_axis(quality, centres) for quality, centres in numbers.axes],
+            "clips": [_clip(row, data.clips[row]) for row in numbers.clips],
+            "hits": [
+                [name, [[i, None if score is None else _number(score)] for i, score in hits]]
+                for name, hits in data.concept_hits.items()
+            ],
+        }
 
 
 @dataclass(frozen=True)
@@ -227,35 +239,59 @@ def _scored(labels: Sequence[Label]) -> list[Label]:
     return [label for label in labels if label.evidence != "measured" and math.isfinite(label.score)]
 
 
-def layer_overview(
-    name: str, explanations: Sequence[Explanation], facts: Sequence[tuple[str, str]]
-) -> dict[str, Any]:
-    """Counts of a layer's units, its most frequent first labels and the distribution of their scores."""
-    verdicts = [e.reliable for e in explanations]
-    frequent = Counter(e.labels[0].concept for e in explanations if e.labels)
-    scores = np.array([e.labels[0].score for e in explanations if _scored(e.labels[:1])])
-    spread = [e.polysemanticity for e in explanations if e.polysemanticity is not None]
-    return {
-        "name": name,
-        "units": len(explanations),
-        "labelled": sum(bool(e.labels) for e in explanations),
-        "tested": sum(state != "untested" for state in verdicts),
-        "reliable": verdicts.count("holds"),
-        "sentences": sum(e.summary.text is not None for e in explanations),
-        "kinds": kind_counts(explanations),
-        "several": sum(bool(e.meanings) for e in explanations),
-        "spread": _number(float(np.median(spread))) if spread else None,
-        "facts": [list(fact) for fact in facts],
-        "heard": 0,
-        "frequent": sorted(frequent.items(), key=lambda item: (-item[1], item[0]))[:FREQUENT],
-        "scores": _distribution(scores) if len(scores) else None,
-    }
+class LayerOverview:
+    """Counts of a layer's units, its most frequent first labels and the distribution of their scores.
 
+    Attributes:
+        number: Place of the layer.
+    """
 
-def kind_counts(explanations: Sequence[Explanation]) -> dict[str, int] | None:
-    """How many of the units whose label was tested are of which `kind`, `none` included; None if none was tested."""
-    tested = [unit.kind or "none" for unit in explanations if unit.faithfulness is not None]
-    return {kind: tested.count(kind) for kind in (*get_args(Kind), "none")} if tested else None
+    def __init__(self, name: str, number: int = 0, facts: Sequence[tuple[str, str]] = ()) -> None:
+        self.number = number
+        self._name, self._facts = name, facts
+        self._units: set[int] = set()
+        self._counts: Counter[str] = Counter()
+        self._kinds: Counter[str] = Counter()
+        self._frequent: Counter[str] = Counter()
+        self._scores, self._spread = array("d"), array("d")
+
+    def add(self, unit: Explanation) -> None:
+        """Count a unit.
+
+        Raises:
+            ValueError: It was counted before.
+        """
+        if unit.unit in self._units:
+            raise ValueError(f"unit {unit.layer}:{unit.unit} is explained twice")
+        self._units.add(unit.unit)
+        self._counts["labelled"] += bool(unit.labels)
+        self._counts["tested"] += unit.reliable != "untested"
+        self._counts["reliable"] += unit.reliable == "holds"
+        self._counts["sentences"] += unit.summary.text is not None
+        self._counts["several"] += bool(unit.meanings)
+        if unit.faithfulness is not None:
+            self._kinds[unit.kind or "none"] += 1
+        if unit.labels:
+            self._frequent[unit.labels[0].concept] += 1
+        self._scores.extend(label.score for label in _scored(unit.labels[:1]))
+        if unit.polysemanticity is not None:
+            self._spread.append(unit.polysemanticity)
+
+    def table(self) -> dict[str, Any]:
+        """The overview of the units counted; `kinds` says what explains the tested ones, None if none was tested."""
+        kinds = {kind: self._kinds[kind] for kind in (*get_args(Kind), "none")}
+        counted = ("labelled", "tested", "reliable", "sentences", "several")
+        return {
+            "name": self._name,
+            "units": len(self._units),
+            **{name: self._counts[name] for name in counted},
+            "kinds": kinds if self._kinds else None,
+            "spread": _number(float(np.median(self._spread))) if self._spread else None,
+            "facts": [list(fact) for fact in self._facts],
+            "heard": 0,
+            "frequent": sorted(self._frequent.items(), key=lambda item: (-item[1], item[0]))[:FREQUENT],
+            "scores": _distribution(np.array(self._scores)) if self._scores else None,
+        }
 
 
 def _sentence(summary: Summary) -> dict[str, Any]:
@@ -307,12 +343,6 @@ def _distribution(scores: npt.NDArray[np.float64]) -> dict[str, Any]:
         "median": _number(float(np.median(scores))),
         "counts": counts.tolist(),
     }
-
-
-def _score_range(explanations: Sequence[Explanation]) -> list[float]:
-    """Ends of the score bars: the lowest score or 0, whichever is lower, and the highest score."""
-    scores = [label.score for e in explanations for label in _scored(e.labels)]
-    return [min([0.0, *scores]), max(scores, default=1.0)]
 
 
 def _drawn(values: Sequence[float]) -> list[float]:

@@ -12,10 +12,12 @@ import hashlib
 import html
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from array import array
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from dataclasses import dataclass
 from importlib import resources
-from itertools import zip_longest
-from typing import Any
+from itertools import chain, zip_longest
+from typing import Any, Self
 
 from ..choices import MEGABYTES
 from ..clips.files import UnreadableAudioError
@@ -23,7 +25,7 @@ from ..config import REPORT_MEGABYTES
 from ..errors import InputError
 from ..progress import Progress, silent
 from ..types import Explanation, Floats, Shown
-from .data import ReportData, best_score, check, text_tables
+from .data import ReportData, TextTables, best_score, check
 from .media import clip_media
 
 FIRST_TOP, FIRST_LOW = 5, 2  # clips of a unit, or of a meaning, that get sound first
@@ -44,7 +46,8 @@ def build_report(
 ) -> str:
     """The page as text; the same data gives the same bytes.
 
-    Every clip is stored once. Clips of the clearest units of every layer come first. Once the page would
+    Units are read once, one after the other, and what is said of them is kept only as far as it fits on the page. Every
+    clip is stored once. Clips of the clearest units of every layer come first. Once the page would
     exceed `max_megabytes` (10^6 bytes of UTF-8), no more clips are added, and the page says so. A clip for
     which `read_clip` raises `UnreadableAudioError`, `InputError` or `OSError` is shown without sound and
     listed on the page.
@@ -61,8 +64,9 @@ def build_report(
     """
     check(data)
     MEGABYTES.check("max_megabytes", max_megabytes)
-    rows = sound_order(data.explanations, data.layers)
-    tables = text_tables(data)
+    limit = int(max_megabytes * 1e6)
+    tables, units, clips = _read_once(data, limit)
+    rows = sound_order(clips, data.layers)
     sound: dict[str, Any] = {
         "stored": 0,
         "wanted": len(rows),
@@ -70,8 +74,10 @@ def build_report(
         "first": FIRST_TOP,
         "megabytes": max_megabytes,
     }
-    text = SLACK + len(_page(data.title, tables | {"sound": sound}, []).encode())
-    left = int(max_megabytes * 1e6) - text
+    text = (
+        SLACK + units.size + len(_page(data.title, _report_block(tables | {"sound": sound}, []), []).encode())
+    )
+    left = limit - text
     if left < 0:
         needed = -(-text // 100_000) / 10  # a tenth of a megabyte, rounded up
         raise InputError(
@@ -80,25 +86,100 @@ def build_report(
         )
     blocks, stored = _add_sound(rows, read_clip, left, sound["unreadable"], _places(data), progress or silent)
     sound["stored"] = len(stored)
-    for layer, heard in zip(tables["layers"], _heard(data, stored), strict=True):
-        layer["heard"] = heard
-    return _page(data.title, tables | {"sound": sound}, blocks)
+    for layer in tables["layers"]:
+        layer["heard"] = sum(unit.heard(stored) for unit in clips if unit.layer == layer["name"])
+    return _page(data.title, _report_block(tables | {"sound": sound}, units.parts), blocks)
+
+
+class _UnitTexts:
+    """The units' rows as JSON, as long as they fit.
+
+    Attributes:
+        parts: One text a unit; empty once they exceed the limit, where only their size is of interest.
+        size: Characters of all of them with what stands between them.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self.parts: list[str] = []
+        self.size = 0
+        self._limit = limit
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        text = _embed(row)
+        self.size += len(text) + 1
+        if self.size <= self._limit:
+            self.parts.append(text)
+        else:
+            self.parts.clear()
+
+
+def _read_once(data: ReportData, limit: int) -> tuple[dict[str, Any], _UnitTexts, list[UnitClips]]:
+    """The page's tables, the units' rows as text, and the units' clips; only one part of the units is held at a time.
+
+    Raises:
+        ValueError: See `data.TextTables.unit`.
+    """
+    tables, texts, clips = TextTables(data), _UnitTexts(limit), []
+    for unit in data.explanations:
+        texts.add(tables.unit(unit))
+        clips.append(UnitClips.of(unit))
+    return tables.tables(), texts, clips
 
 
 # ---------- which clips get sound ----------
 
 
-def sound_order(explanations: Sequence[Explanation], layers: Sequence[str]) -> list[int]:
+@dataclass(frozen=True, slots=True)
+class UnitClips:
+    """The clips of a unit, as rows of the index.
+
+    Attributes:
+        layer: Its layer.
+        clearness: Sort key: reliable units, then untested units, then the others; within these, by the score of the
+            first label.
+        first: Those that its card shows unfolded, of which `leading` are top clips and the others low ones.
+        rest: All.
+    """
+
+    layer: str
+    clearness: tuple[int, float, int]
+    first: array[int]
+    leading: int
+    rest: array[int]
+
+    @classmethod
+    def of(cls, unit: Explanation) -> Self:
+        """Those of an explained unit."""
+        top = [shown.row for shown in _first_clips(unit)]
+        verdict = ("holds", "untested", "fails").index(unit.reliable)
+        return cls(
+            unit.layer,
+            (verdict, -best_score(unit), unit.unit),
+            array("i", [*top, *(shown.row for shown in unit.low[:FIRST_LOW])]),
+            len(top),
+            array("i", [shown.row for shown in (*unit.top, *unit.low)]),
+        )
+
+    def heard(self, stored: Set[int]) -> bool:
+        """Whether its first top clips can all be played."""
+        return self.leading > 0 and all(row in stored for row in self.first[: self.leading])
+
+
+def sound_order(units: Iterable[UnitClips], layers: Sequence[str]) -> list[int]:
     """Distinct clip rows in the order in which they get sound.
 
-    Layers take turns, each offering its units in the order of `_clearness`. The first clips of every unit come
+    Layers take turns, each offering its units in the order of their clearness. The first clips of every unit come
     before the remaining clips of any unit.
     """
-    ranked = [sorted((e for e in explanations if e.layer == layer), key=_clearness) for layer in layers]
-    turns = [e for turn in zip_longest(*ranked) for e in turn if e is not None]
-    first = [s for e in turns for s in (*_first_clips(e), *e.low[:FIRST_LOW])]
-    rest = [s for e in turns for s in (*e.top, *e.low)]
-    return list(dict.fromkeys(s.row for s in (*first, *rest) if s.row >= 0))
+    of_layer: dict[str, list[UnitClips]] = {layer: [] for layer in layers}
+    for unit in units:
+        of_layer[unit.layer].append(unit)
+    ranked = [sorted(some, key=lambda unit: unit.clearness) for some in of_layer.values()]
+    turns = [unit for turn in zip_longest(*ranked) for unit in turn if unit is not None]
+    order: dict[int, None] = {}
+    for rows in chain((unit.first for unit in turns), (unit.rest for unit in turns)):
+        order.update((row, None) for row in rows if row >= 0)
+    return list(order)
 
 
 def _first_clips(unit: Explanation) -> list[Shown]:
@@ -106,11 +187,6 @@ def _first_clips(unit: Explanation) -> list[Shown]:
     if not unit.meanings:
         return list(unit.top[:FIRST_TOP])
     return [unit.top[place] for meaning in unit.meanings for place in meaning.clips[:FIRST_TOP]]
-
-
-def _clearness(unit: Explanation) -> tuple[int, float, int]:
-    """Sort key: reliable units, then untested units, then the others; within these, by the score of the first label."""
-    return ("holds", "untested", "fails").index(unit.reliable), -best_score(unit), unit.unit
 
 
 def _places(data: ReportData) -> dict[int, str]:
@@ -146,12 +222,6 @@ def _add_sound(
     return blocks, stored
 
 
-def _heard(data: ReportData, stored: set[int]) -> list[int]:
-    """For every layer the number of units whose first top clips can all be played."""
-    playable = [e.layer for e in data.explanations if e.top and all(s.row in stored for s in _first_clips(e))]
-    return [playable.count(layer) for layer in data.layers]
-
-
 # ---------- page ----------
 
 
@@ -165,6 +235,12 @@ def _json_block(name: str, value: Any) -> str:
     return f'<script type="application/json" id="{name}">{_embed(value)}</script>'
 
 
+def _report_block(tables: Mapping[str, Any], units: Sequence[str]) -> str:
+    """The block with all text; `units` are the rows of the table of units, as JSON."""
+    whole = f'{_embed(tables)[:-1]},"units":[{",".join(units)}]}}'
+    return f'<script type="application/json" id="report">{whole}</script>'
+
+
 def _template(name: str) -> str:
     return (resources.files("and_retrieval") / "web" / name).read_text(encoding="utf-8")
 
@@ -174,7 +250,7 @@ def _hash(text: str) -> str:
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
-def _page(title: str, tables: Mapping[str, Any], blocks: Sequence[str]) -> str:
+def _page(title: str, report: str, blocks: Sequence[str]) -> str:
     style, script = _template("report.css"), "\n".join(map(_template, SCRIPTS))
     parts = {
         "title": html.escape(title).encode("ascii", "xmlcharrefreplace").decode(),
@@ -182,6 +258,6 @@ def _page(title: str, tables: Mapping[str, Any], blocks: Sequence[str]) -> str:
         "style-hash": _hash(style),
         "script": script,
         "script-hash": _hash(script),
-        "data": "\n".join([_json_block("report", tables), *blocks]),
+        "data": "\n".join([report, *blocks]),
     }
     return re.sub(r"\{\{([a-z-]+)\}\}", lambda match: parts[match[1]], _template("report.html"))

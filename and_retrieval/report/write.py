@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
+
+import pyarrow.compute as pc
 
 from ..choices import MEGABYTES
 from ..clips.index import ClipIndex
@@ -85,12 +88,18 @@ def report_data(recording: Recording) -> ReportData:
 
 
 def _unit_counts(explained: Explained, layers: int) -> str:
-    reliable = [unit.reliable for unit in explained]
-    by_captions = [unit.caption_faithfulness.reliable for unit in explained if unit.caption_faithfulness]
+    verdicts = _verdicts(explained)
+    tested = pc.struct_field(explained.column("caption_faithfulness"), "reliable")
     text = f"{len(explained)} in {layers} layers"
-    if set(reliable) != {"untested"}:
-        text += f", {reliable.count('holds')} with a label that holds on held-out clips"
-    return f"{text}, {sum(by_captions)} by their captions" if by_captions else text
+    if set(verdicts) != {"untested"}:
+        text += f", {verdicts['holds']} with a label that holds on held-out clips"
+    if tested.null_count == len(tested):
+        return text
+    return f"{text}, {pc.sum(tested).as_py()} by their captions"
+
+
+def _verdicts(explained: Explained) -> Counter[str]:
+    return Counter(explained.column("reliable").to_pylist())
 
 
 def _scored_clips(k: int | None) -> str:
@@ -147,7 +156,7 @@ def _notes(recording: Recording, explained: Explained) -> tuple[str, ...]:
             f"The network and the embedder share the weights of {recording.manifest.target}, so labels agree "
             "with the network more than those of an independent embedder would."
         )
-    if all(unit.reliable == "untested" for unit in explained):
+    if set(_verdicts(explained)) <= {"untested"}:
         notes.append("Too few clips were held out to test any label on sounds that it was not made from.")
     if skipped := len(recording.index.skipped) + len(recording.manifest.skipped):
         notes.append(f"{skipped} files or clips could not be used; they are listed in the index and the run.")

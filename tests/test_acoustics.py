@@ -243,7 +243,7 @@ def test_tables_that_do_not_fit_are_refused() -> None:
 
 
 def test_a_preference_that_the_strongest_clips_contradict_is_found() -> None:
-    """Units that answer to few bright clips, and follow darkness among all others, where they do next to nothing."""
+    """Units that answer to few bright clips, and follow darkness among the others, where they do next to nothing."""
     random = np.random.default_rng(11)
     measured = table(300)
     bright = measured[:, NAMES.index("brightness")]

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from planting import plant
 
 from and_retrieval import ClipIndex, ConceptBank, explain, search_neurons
+from and_retrieval.benchmark.audit import Expectation, audit
 from and_retrieval.clips.qualities import QUALITIES
 from and_retrieval.config import LabelConfig, OpenConceptConfig, SummaryConfig
 from and_retrieval.explanation.axes import AXES
@@ -235,6 +236,20 @@ def test_search_finds_them_by_value(world: tuple[int, Explained]) -> None:
     levels = search_neurons(explained.recording, "level -31 to -29 dB", k=3)
     assert all(of_range(result["unit"], "level") for result in levels)
     assert search_neurons(explained.recording, "9 kHz", k=1)[0]["measured"] is None
+
+
+def test_an_audit_knows_them(world: tuple[int, Explained]) -> None:
+    explained = world[1]
+    holding = next(
+        (unit, number)
+        for number, unit in enumerate(of_sort(explained, "level"))
+        if unit.reliable == "holds" and middles([unit], slice(1))
+    )
+    unit, number = holding
+    for concept, expected in ((f"level {LEVELS[number]:.1f} dB", True), ("level 3 dB", False)):
+        (check,) = audit(explained, [Expectation(f"layer:{unit.unit}", concept, expected, line=2)])
+        assert check.passed
+        assert bool(check.labels) == expected
 
 
 def of_range(unit: int, sort: str) -> bool:

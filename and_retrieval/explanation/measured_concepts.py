@@ -23,7 +23,7 @@ from ..types import Label, Preference, Tuning
 from .acoustics import filled_ranks
 from .axes import AXES
 from .bells import Bells
-from .tuned_concepts import Meant, Tuned, meant_values, name_of, response
+from .tuned_concepts import Meant, Tuned, is_meant, meant_values, name_of, response
 
 MORE, LESS = 1, -1
 
@@ -229,11 +229,10 @@ def _values_matched(
     for fields in unit_tunings:
         tuning = Tuning(**fields)
         name = name_of(tuning)
-        if tuning.quality in meant.tunings and tuning.shape == "peak" and name in scores:
-            axis = AXES[tuning.quality]
+        if name in scores and is_meant(tuning, meant):
             expected = scores[name] * response(tuning, meant)
-            if expected > best[0] and tuning.low <= meant.high and meant.low <= tuning.high:
-                best = expected, Match(axis.measured, name, None, scores[name])
+            if expected > best[0]:
+                best = expected, Match(AXES[tuning.quality].measured, name, None, scores[name])
     return best
 
 

@@ -204,6 +204,12 @@ def meant_values(text: str) -> Meant | None:
     return Meant(named, min(values), max(values))
 
 
+def is_meant(tuning: Tuning, meant: Meant) -> bool:
+    """Whether a tuning is a peak whose range holds some of the values meant."""
+    named = tuning.quality in meant.tunings and tuning.shape == "peak"
+    return named and tuning.low <= meant.high and meant.low <= tuning.high
+
+
 def response(tuning: Tuning, meant: Meant) -> float:
     """What the bell of a tuning is at the middle of the values meant, 0..1."""
     axis = AXES[tuning.quality]

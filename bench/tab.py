@@ -24,11 +24,18 @@ from and_retrieval.recording.recording import Recording
 from and_retrieval.serve.server import PageServer
 from and_retrieval.store import Home
 from bench import Announce, Figures
+from bench.many_clips import among_many_clips
 from bench.serve import MADE_UP, made_up
 
 PAGE = 100  # rows that the page asks for at a time
 OPENED = 60  # units, and searches, of one step
 WORDS = ("dog", "rain", "siren", "a crying baby", "clock", "music")
+CURVE = {
+    "seconds": [place / 100 for place in range(500)],
+    "values": [place % 50 for place in range(500)],
+    **dict.fromkeys(("mean", "std", "low", "high"), 0.0),
+}
+"""A unit's activation over the time of a clip; the network has no layers of a made-up run's names."""
 
 FIRST = """() => new Promise((done) => {
     const look = () => {
@@ -61,13 +68,14 @@ GO = """async ([addresses, ready]) => {
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """An explained run, and how many units are made up."""
+    """An explained run, and how many units and clips are made up."""
     parser.add_argument("run", metavar="NAME/RUN", help="explained run")
     parser.add_argument("--units", type=int, default=100_000, help="default: 100,000")
+    parser.add_argument("--clips", type=int, default=50_000, help="default: 50,000")
     parser.add_argument("--home", metavar="DIR", help="folder of the index and the run (default: ./index)")
 
 
-def run(run: str, units: int, home: str | None, announce: Announce) -> Figures:
+def run(run: str, units: int, clips: int, home: str | None, announce: Announce) -> Figures:
     """Figures of every step, over the made-up run."""
     from playwright.sync_api import sync_playwright
 
@@ -78,7 +86,8 @@ def run(run: str, units: int, home: str | None, announce: Announce) -> Figures:
     name, _, of = run.partition("/")
     index = ClipIndex.open(place.require_index(name).path)
     made_up(load_explained(Recording.open(place.require_run(name, of), index)), units, announce)
-    server = PageServer.listen(place, f"{name}/{MADE_UP}", port=0).start()
+    many = among_many_clips(place, f"{name}/{MADE_UP}", clips)
+    server = PageServer.listen(place, many, port=0).start()
     try:
         with sync_playwright() as driver:
             window = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
@@ -86,12 +95,12 @@ def run(run: str, units: int, home: str | None, announce: Announce) -> Figures:
             page.set_default_timeout(300_000)
             page.goto(server.address)
             page.wait_for_selector(".layer-row")
-            figures = measured(page, server.url, f"{name}/{MADE_UP}", units)
+            figures = measured(page, server.url, many, units)
             window.close()
     finally:
         server.stop()
-    settings = {"units": units, "opened": OPENED}
-    return {"settings": settings, "data": index.digest(), "clips": len(index.clips), **figures}
+    settings = {"units": units, "clips": clips, "opened": OPENED}
+    return {"settings": settings, "data": index.digest(), **figures}
 
 
 def measured(page: Any, url: str, run: str, units: int) -> dict[str, dict[str, float]]:
@@ -103,12 +112,14 @@ def measured(page: Any, url: str, run: str, units: int) -> dict[str, dict[str, f
         run: A made-up run of so many units.
         units: Number of units.
     """
+    page.route("**/api/activations?*", lambda route: route.fulfill(json=CURVE))
     session = page.context.new_cdp_session(page)
     session.send("Performance.enable")
     table = f"/?run={run}&view=units&sort=unit"
     names = [f"layer{place % 10}:{7 * place % (units // 10)}" for place in range(OPENED)]
     one_by_one = [f"{table}&unit={name}" for name in names]
     searches = [f"{table}&q={WORDS[place % len(WORDS)]} {place}" for place in range(OPENED)]
+    of_clips = [f"/?run={run}&view=units&for=clips&q={word}" for word in WORDS]
     views = [f"/?run={run}&view={view}" for view in ("map", "hear", "prune", "overview", "map")]
 
     def first() -> float:
@@ -126,6 +137,7 @@ def measured(page: Any, url: str, run: str, units: int) -> dict[str, dict[str, f
         "all rows scrolled through": scroll,
         f"{OPENED} units opened": lambda: go(one_by_one, ".row b"),
         f"{OPENED} searches": lambda: go(searches, ".row b"),
+        f"{len(of_clips)} searches of clips": lambda: go(of_clips, ".clip"),
         "map and the other views": lambda: go(views, "main h1"),
         "back to the table": lambda: go([table], ".row b"),
         f"{OPENED} units again": lambda: go(one_by_one, ".row b"),

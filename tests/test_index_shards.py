@@ -75,6 +75,23 @@ def test_clips_that_are_added_are_new_shards(sounds: Path, home: Path, write_sou
     assert grown.clips[:-1] == before.clips
 
 
+def test_what_finds_clips_is_that_of_an_index_made_at_once(
+    sounds: Path, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether clips join later or not: it is made of all of them."""
+    monkeypatch.setattr(faiss_index, "APPROXIMATE_FROM", 2)
+    gone = (sounds / "1/11.wav").rename(tmp_path / "11.wav")
+    few = content(built(sounds, home / "grown").folder.path)
+    gone.rename(sounds / "1/11.wav")
+    grown = content(built(sounds, home / "grown").folder.path)
+    whole = content(built(sounds, home / "whole", shard_seconds=None).folder.path)
+    for part in ("directions-", "sums-"):
+        [before], [after], [once] = (
+            [file for name, file in files.items() if name.startswith(part)] for files in (few, grown, whole)
+        )
+        assert before != after == once
+
+
 def test_clips_that_are_added_while_an_index_is_unfinished_cost_no_shard(
     sounds: Path, home: Path, write_sound: WriteSound, monkeypatch: pytest.MonkeyPatch
 ) -> None:

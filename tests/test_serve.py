@@ -343,12 +343,11 @@ def test_the_temporary_folder_goes_with_the_server(built: Path) -> None:
 
 
 @pytest.mark.parametrize("compared", [4_000, 30])
-def test_units_that_fire_together(
-    visitor: Visitor, run: Run, compared: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_units_that_fire_together(visitor: Visitor, compared: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(unit_module, "COMPARED", compared)
-    names_of = [f"{layer.name}:{unit}" for layer in run.recording.layers for unit in range(layer.units)]
-    kept = [run.recording.activations(layer.name, "seen") for layer in run.recording.layers]
+    recording = visitor.served.run(RUN).recording
+    names_of = [f"{layer.name}:{unit}" for layer in recording.layers for unit in range(layer.units)]
+    kept = [recording.activations(layer.name, "seen") for layer in recording.layers]
     values = np.concatenate(kept, axis=1).astype(np.float64)
     if compared < len(values):
         values = values[np.linspace(0, len(values) - 1, compared).astype(int)]

@@ -401,6 +401,16 @@ class TestRay:
         work(SquareJob(shards.path), [2, 3], "ray", nothing)
         assert joined(shards) == WHOLE
 
+    def test_a_cluster_that_lacks_what_workers_need(
+        self, shards: Shards[Squares], caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """It may get one, so it is waited for, with a word."""
+        from and_retrieval.shards.cluster import work_on_ray
+
+        with pytest.raises(InputError, match="the workers of shard 0 died"):
+            work_on_ray(SquareJob(shards.path, on_gpu=True), [0], None, nothing, patience=2)
+        assert "the Ray cluster at this machine has no GPU; waiting until it has one" in caplog.text
+
     def test_two_at_once(self, tmp_path: Path) -> None:
         made = [Shards(tmp_path / name / "shards", Squares((3, 2, 4, 1))) for name in "ab"]
         with ThreadPoolExecutor(2) as pool:

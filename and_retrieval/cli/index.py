@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from ..choices import WINDOW
+from ..choices import STORES, WINDOW
 from ..config import ClipConfig
 from ..files import one_line
 from ..store import Home
@@ -20,6 +20,7 @@ from .options import (
     index_request,
     index_result,
     number,
+    one_of,
     prompt,
     share_result,
     skipped_text,
@@ -67,6 +68,11 @@ def add(verbs: Any) -> None:
         "--prompt", action="append", type=prompt, metavar="TEXT",
         help="sentence with {} in which the embedder reads every concept, such as 'This is a sound of {}.'; several "
         "are averaged (default: the embedder's own; '{}' for the bare concept)",
+    )  # fmt: skip
+    verb.add_argument(
+        "--store", type=one_of("--store", "store", STORES), metavar="|".join(STORES),
+        help="what finds clips among 50,000 moments and more without reading them all; lance needs the extra [lance] "
+        "(default: that of the index, else faiss)",
     )  # fmt: skip
     add_sharding(verb)
     add_device(verb)

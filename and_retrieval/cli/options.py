@@ -257,6 +257,7 @@ def index_request(source: Any, name: str, embedder: str, home: Home, args: argpa
         moments=getattr(args, "moments", None),
         prompts=getattr(args, "prompt", None),
         shard_seconds=getattr(args, "shard_seconds", None),
+        store=getattr(args, "store", None),
     )
 
 

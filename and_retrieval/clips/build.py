@@ -8,13 +8,14 @@ from pathlib import Path
 
 import numpy as np
 
-from .. import faiss_index
+from ..choices import DEFAULT_STORE
 from ..config import ClipConfig, MomentConfig, fingerprint
 from ..embed.prompts import check_prompts, templates_of
 from ..embed.user import CheckedEmbedder
 from ..errors import AndRetrievalError, InputError
 from ..faiss_index import Rows
 from ..files import check_writable
+from ..neighbours import check_store
 from ..progress import Progress, Tally, silent
 from ..shards.address import Address, Leave, begun_share, stays
 from ..shards.folder import FOLDER, Receipt, ShardCount, Shards
@@ -28,9 +29,7 @@ from ..types import Clip, Floats, Skipped
 from .again import still_missed, still_valid
 from .index import (
     CLIPS,
-    MOMENTS,
     SKIPPED,
-    VECTORS,
     ClipIndex,
     digest_of,
     durations_of,
@@ -38,9 +37,10 @@ from .index import (
     record_lines,
 )
 from .manifest import IndexManifest, IndexPlan
-from .moments import Halves, moment_counts, save_moments
+from .moments import Halves
 from .shard import EmbedJob, ShardEmbedder, clip_moment_counts
 from .source import load_clips
+from .vector_files import vector_files
 
 KEPT = "kept.npy"
 """File of a plan: int64, rows of the clips of the index that stay."""
@@ -58,6 +58,7 @@ class Request:
     moments: MomentConfig | bool | None = None
     prompts: Sequence[str] | None = None
     shard_seconds: float | None = None
+    store: str | None = None
 
 
 def build_index(
@@ -134,6 +135,8 @@ def _planned(
 ) -> tuple[Shards[IndexPlan], Mapping[str, Writer | str | Path], Sequence[Clip]]:
     """The plan, the files that go with it, and the clips that join the index."""
     embedder, folder = request.embedder, Folder(request.path, INDEX)
+    if request.store is not None:
+        check_store(request.store)
     old = ClipIndex.usable(request.path, embedder) if folder.exists() else None
     asked = None if request.prompts is None else check_prompts(request.prompts, "prompt")
     if old is not None:
@@ -157,6 +160,7 @@ def _planned(
         digest="",
         moments=old.moment_config if old else _moment_config(request.moments, embedder),
         shards=old.shards.shards if old else 0,
+        store=request.store or (old.store if old else DEFAULT_STORE),
     )
     empty = IndexPlan(manifest, (), len(kept), (), made_by(), changed, probe.notes)
     joining = [clip for clip in probe.clips if clip.id not in known]
@@ -256,16 +260,14 @@ def _merge(path: Path, shards: Shards[IndexPlan], finished: Mapping[int, Stored[
         digest=digest_of(clips, plan.manifest.embedder_fingerprint),
         shards=plan.manifest.shards - sum(not part.any() for part in parts),  # those that gave clips
     )
-    contents: dict[str, Writer | str | Path] = {
-        CLIPS: record_lines(clips),
-        SKIPPED: record_lines(skipped),
-        VECTORS: lambda to: faiss_index.save_blocks(_vectors(old, kept, files), len(clips), made.dim, to),
-    }
-    if made.moments is not None:
-        moments = int(moment_counts(durations_of(clips), made.moments).sum())
-        blocks = _moments(old, kept, files, planned[plan.kept :], plan)
-        contents[MOMENTS] = lambda to: save_moments(blocks, moments, made.dim, to)
-    Folder(path, INDEX).commit(contents, made)
+    folder = Folder(path, INDEX)
+    vectors = _vectors(old, kept, files)
+    moments = _moments(old, kept, files, planned[plan.kept :], plan)
+    same = old is not None and len(kept) == len(old.clips) == len(clips)
+    before = folder.open(IndexManifest).released() if same else None  # its files may be removed
+    with vector_files(folder, made, vectors, moments, durations_of(clips), before) as contents:
+        lists = {CLIPS: record_lines(clips), SKIPPED: record_lines(skipped)}
+        folder.commit({**lists, **contents}, made)
     shards.remove()
 
 

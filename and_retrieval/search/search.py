@@ -18,7 +18,7 @@ from ..faiss_index import Mask, Rows
 from ..numerics import centred
 from ..recording.recording import Recording
 from ..types import Explanation, Floats, Reliability
-from .query import Query, Terms, calibrated, cosines, embed_query, ranked
+from .query import CANDIDATES, Query, Terms, calibrated, cosines, embed_query, ranked
 from .thresholds import clip_deviations, index_thresholds, run_thresholds, unit_deviations
 
 
@@ -187,8 +187,7 @@ def search_clips(
     if asked.units:
         raise InputError(f"{', '.join(asked.units)}: units can be searched among units only, not among clips")
     terms = embed_query(asked, index, np.zeros((0, index.dim), np.float32), index_thresholds(index))
-    scores = terms.scores(lambda queries: clip_similarity(index, queries))
-    rows = np.argsort(-scores, kind="stable")[:k]
+    rows, scores = nearest_clips(index, terms, k)
     worth = calibrated(terms, lambda queries: clip_deviations(index, queries, rows))
     moments = best_moments(index, terms, rows)
     return [
@@ -199,7 +198,7 @@ def search_clips(
             "moment": round(start, 3),
             "duration": round(end - start, 3),
             "time": round(index.clips[row].start + start, 3),
-            "score": float(scores[row]),
+            "score": float(scores[place]),
             "z": float(worth.z[place]),
             "needed": float(worth.needed[place]),
             "matches": told(terms, worth.listens[place]),
@@ -208,6 +207,17 @@ def search_clips(
         }
         for place, (row, (start, end)) in enumerate(zip(rows, moments, strict=True))
     ]
+
+
+def nearest_clips(index: ClipIndex, terms: Terms, k: int) -> tuple[Rows, Floats]:
+    """Rows of the clips that match a query best, best first, and their scores: int64, float32 [at most k].
+
+    Of very many clips, those are compared to which the moments nearest to the query belong, `CANDIDATES` of them.
+    """
+    clips = index.finder.near(terms.vector, max(k, CANDIDATES), k) if index.finder else None
+    scores = terms.scores(lambda queries: clip_similarity(index, queries, clips))
+    best = np.argsort(-scores, kind="stable")[:k]
+    return (best if clips is None else clips[best]), scores[best]
 
 
 def told(terms: Terms, listens: bool | np.bool_) -> bool | None:

@@ -152,6 +152,10 @@ def _work_in_a_process(asked: _Asked, done: Callable[[int], None]) -> None:
                 raise InputError(content)
             if word == "failed":
                 raise RuntimeError(content)
+            if word == "lacks":
+                _log.warning(
+                    "the Ray cluster at %s has no %s; waiting until it has one", asked.place, content
+                )
             if word == "done":
                 done(content)
     except ConnectionError:
@@ -195,6 +199,8 @@ def _ask_ray(pipe: Connection, asked: _Asked) -> None:
     pipe.send(("there", None))
     try:
         cluster = _Cluster(ray, pickle.loads(asked.job), asked.patience)
+        if cluster.lacks is not None:
+            pipe.send(("lacks", cluster.lacks))
         cluster.work(
             asked.numbers, lambda number: pipe.send(("done", number)), lambda: pipe.send(("there", None))
         )
@@ -225,14 +231,20 @@ class _Worker:
 
 
 class _Cluster:
-    """The workers, and what they are at."""
+    """The workers, and what they are at.
+
+    Attributes:
+        lacks: What every worker needs, CPU or GPU, if the cluster has none at present; some clusters grow on demand.
+    """
 
     def __init__(self, ray: Any, job: Job, patience: float) -> None:
         self._ray = ray
         self._job = ray.put(job)
         self._patience = patience
         kind = "GPU" if job.on_gpu else "CPU"
-        self._most = max(1, int(ray.cluster_resources().get(kind, 1)))
+        count = int(ray.cluster_resources().get(kind, 0))
+        self.lacks = None if count else kind
+        self._most = max(1, count)
         options = {"num_gpus": 1} if job.on_gpu else {"num_cpus": 1}
         self._start = ray.remote(**options)(_Worker)
         self._at: dict[Any, tuple[Any, int, float]] = {}

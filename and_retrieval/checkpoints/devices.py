@@ -32,6 +32,15 @@ def resolve_device(name: str) -> torch.device:
     return device
 
 
+def usual_precision(name: str) -> str:
+    """`bf16` on a CPU that multiplies matrices in bfloat16 by itself (AMX or AVX-512 BF16), else `fp32`."""
+    import torch
+
+    able = getattr(torch.cpu, "get_capabilities", dict)()  # torch before 2.11 does not tell
+    half = resolve_device(name).type == "cpu" and (able.get("amx_bf16") or able.get("avx512_bf16"))
+    return "bf16" if half else "fp32"
+
+
 def checked_device(name: str) -> str:
     """The name, if there is such a device; what `auto` means is found out when a network is loaded.
 

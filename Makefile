@@ -29,14 +29,14 @@ test: setup  ## the tests, without the slow ones, on all cores
 test-slow: setup  ## the slow tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist load -m slow
 
-# Not part of `setup`: a wheel of 85 MB that only its tests need, which are skipped without.
+# Not part of `setup`: 200 MB that only their tests need, which are skipped without. Moto is an S3 server.
 .venv/.extras: $(READY)
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[lance]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[lance,s3]' 'moto[s3]' flask flask-cors
 	touch $@
 
-extras: .venv/.extras  ## Lance, for its tests
+extras: .venv/.extras  ## Lance and S3, for their tests
 
-# By itself and in one process: clusters that are started side by side, or stopped, disturb each other.
+# By itself and in one process: every cluster takes all cores.
 test-ray: setup  ## the tests that start a Ray cluster; installs Ray
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[ray]'
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow tests/test_shards.py tests/test_record_shards.py

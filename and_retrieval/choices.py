@@ -31,7 +31,8 @@ OPEN_CONCEPTS = ("auto", "yes", "no")
 """Whether to find open concepts; `auto` does so if the tagger is installed."""
 RANDOM = "random"
 """A selector without a score: it draws at random as many units from every layer as the default selector chooses."""
-STORES = ("faiss", "lance")
+DEFAULT_STORE = "faiss"
+STORES = (DEFAULT_STORE, "lance")
 """What finds candidates among very many vectors."""
 SELECTORS = ("selective", "soft-wpmi", "cos-cubed", "captions", "retrieval", "open", "oracle", RANDOM)
 """Ways to find the units of a concept."""

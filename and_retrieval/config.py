@@ -15,6 +15,7 @@ from .choices import (
     AMPLITUDE,
     COUNT,
     COUNT_OR_NONE,
+    DEFAULT_STORE,
     EVIDENCE,
     OPEN_CONCEPTS,
     POOLINGS,
@@ -98,7 +99,7 @@ class RecordConfig:
     kept_seen: int = 50_000
     kept_held_out: int = 10_000
     shard_seconds: float | None = None
-    store: str = "faiss"
+    store: str = DEFAULT_STORE
 
     def __post_init__(self) -> None:
         known_name("store", self.store, STORES)

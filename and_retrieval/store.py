@@ -158,7 +158,7 @@ class _Hold:
                 with suppress(OSError):  # a file system without locks
                     fcntl.flock(self._open[-1], fcntl.LOCK_SH)
                 self.missing |= not os.path.samestat(path.stat(), os.fstat(self._open[-1]))
-            except OSError:
+            except (OSError, ValueError):  # a name that no file can have
                 self.missing = True
 
     def __del__(self) -> None:
@@ -276,7 +276,7 @@ class Folder:
         """
         while True:
             text = self._text()
-            stored = self._stored(text, content)
+            stored = self.read(text, content)
             if stored._hold is None or not stored._hold.missing or text == self._text():
                 return stored
 
@@ -288,7 +288,12 @@ class Folder:
                 f"{self.manifest_path} cannot be read ({error.strerror}); make the {self.kind} again"
             ) from None
 
-    def _stored(self, text: bytes, content: type[Content]) -> Stored[Content]:
+    def read(self, text: bytes, content: type[Content]) -> Stored[Content]:
+        """The state that the text of a manifest describes; its files may be missing.
+
+        Raises:
+            StaleError, DamagedError: As in `open`.
+        """
         version = self._parsed(text, _Version).format
         if version != FORMAT:
             raise OldFormatError(
@@ -353,8 +358,8 @@ class Folder:
             elif not isinstance(source, Path):
                 with disk_errors(self.path / name):
                     source(scratch)
-            digest, plain = sha256(scratch), Path(name)
-            entry = StoredFile(f"{plain.stem}-{digest[:12]}{plain.suffix}", size_of(scratch), digest)
+            digest = sha256(scratch)
+            entry = StoredFile(placed_name(name, digest), size_of(scratch), digest)
             target = self.path / entry.path
             if not (target.exists() and size_of(target) == entry.size and sha256(target) == digest):
                 settle(scratch, target)  # else it stays, for somebody may be reading it
@@ -387,6 +392,17 @@ class Folder:
                 _remove_unread(path)
             elif is_abandoned(path):
                 remove(path)
+
+
+def placed_name(name: str, digest: str) -> str:
+    """Name of the committed file of a plain name and a content with that sha256."""
+    plain = Path(name)
+    return f"{plain.stem}-{digest[:12]}{plain.suffix}"
+
+
+def is_placed(name: str, entry: StoredFile) -> bool:
+    """Whether a manifest lists a file under the name that `Folder.commit` gives; that one lies in the folder."""
+    return entry.path == placed_name(name, entry.sha256) and _NAME.fullmatch(entry.path) is not None
 
 
 def parsed(text: bytes | str, content: type[Content]) -> Content:

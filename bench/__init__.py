@@ -18,6 +18,7 @@ import importlib
 import json
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -32,11 +33,13 @@ SUITES = (
     "labels",
     "ranking",
     "faithfulness",
+    "error_rates",
     "prune",
     "dictionary",
     "meanings",
     "moments",
     "over_time",
+    "tuned",
     "summaries",
     "sentences",
     "implied",
@@ -46,6 +49,7 @@ SUITES = (
     "grid",
     "search",
     "serve",
+    "tab",
     "speed",
     "overhead",
     "cost",
@@ -95,7 +99,7 @@ def run(name: str, arguments: Sequence[str], quiet: bool = False) -> tuple[Figur
     figures: Figures = suite.run(**options)
     result = {
         "suite": name,
-        "command": shlex.join(["and-retrieval", "bench", name, *map(nameless, arguments)]),
+        "command": shlex.join(["and-retrieval", "bench", name, *_repeatable(arguments)]),
         "settings": figures.get("settings", {}),
         "data": figures.get("data", ""),
         "machine": machine(),
@@ -121,6 +125,13 @@ def _numbers(figures: Mapping[str, Any], *path: str) -> Iterator[dict[str, Any]]
 
 def _digest(*parts: Any) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _repeatable(arguments: Sequence[str]) -> Iterator[str]:
+    """The arguments without what only this machine has: its folders, and where the results of this call lie."""
+    for before, argument in pairwise(["", *arguments]):
+        if "--home" not in (before, argument) and not argument.startswith("--home="):
+            yield nameless(argument)
 
 
 def nameless(argument: str) -> str:

@@ -45,7 +45,7 @@ UNITS, LEARNED, RANDOM = "units", "learned features", "random directions"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """SOURCE, the layer, the dictionary's size, how labels are made, where all is kept."""
-    training, labelling = TrainConfig(), LabelConfig()
+    training = TrainConfig()
     add_clip_arguments(parser)
     parser.add_argument("--target", default="yamnet", metavar="TARGET", help="default: yamnet")
     parser.add_argument("--layer", default=LAYER, help=f"default: {LAYER}")
@@ -56,7 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--k", type=int, default=training.k, help=f"features a position (default: {training.k})"
     )
     parser.add_argument("--concepts", default="audioset", metavar="BANK|FILE", help="default: audioset")
-    parser.add_argument("--top", type=int, default=labelling.k, help=f"top clips (default: {labelling.k})")
+    parser.add_argument("--top", type=int, help="top clips (default: as many as the unit mainly responds to)")
     add_home_arguments(parser)
 
 
@@ -68,7 +68,7 @@ def run(
     features: int,
     k: int,
     concepts: str,
-    top: int,
+    top: int | None,
     home: str | None,
     seed: int,
     announce: Announce,
@@ -82,7 +82,8 @@ def run(
     training = TrainConfig(seed=seed, features=features, k=k)
     bare = load_target(target)
     plan = plan_layers(bare, (layer,))[0]
-    plain = record(bare, index, (layer,), RecordConfig(top_k=top, device="cpu"), "dictionary-units", announce)
+    recording = _recording_config(top)
+    plain = record(bare, index, (layer,), recording, "dictionary-units", announce)
     out = np.isin(np.arange(len(index.clips)), plain.held_out_rows)
     seen, unseen = (
         layer_vectors(bare, plan, part, announce("listening", "clips")) for part in parted(index.clips, out)
@@ -95,7 +96,7 @@ def run(
     for name in (UNITS, LEARNED, RANDOM):
         recorded, variance = plain, None
         if name != UNITS:
-            recorded = _recorded(index, target, layer, dictionaries[name], name, top, announce)
+            recorded = _recorded(index, target, layer, dictionaries[name], name, recording, announce)
             variance = round(variance_explained(dictionaries[name], unseen), 4)
         explained = explain(recorded, [bank], LabelConfig(k=top), SummaryConfig(llm="none"), announce)
         moments = recorded.layers[0].statistics
@@ -118,11 +119,20 @@ def run(
     }
 
 
+def _recording_config(top: int | None) -> RecordConfig:
+    return RecordConfig(device="cpu") if top is None else RecordConfig(top_k=top, device="cpu")
+
+
 def _recorded(
-    index: Any, target: str, layer: str, dictionary: Dictionary, name: str, top: int, announce: Announce
+    index: Any,
+    target: str,
+    layer: str,
+    dictionary: Dictionary,
+    name: str,
+    config: RecordConfig,
+    announce: Announce,
 ) -> Run:
     with_it = attach(load_target(target), layer, dictionary)
-    config = RecordConfig(top_k=top, device="cpu")
     return record(
         with_it, index, (f"{layer}.{NAME}.{FEATURES}",), config, f"dictionary-{name.split()[0]}", announce
     )

@@ -59,7 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """SOURCE, the names to choose from, how candidates are found, where the network and the index are kept."""
     add_source_arguments(parser)
     parser.add_argument("--own", action="store_true", help="choose among the source's own class names only")
-    parser.add_argument("--k", type=int, default=LabelConfig().k, help="top clips of the score (default: 20)")
+    parser.add_argument("--k", type=int, help="top clips (default: as many as the unit mainly responds to)")
     parser.add_argument(
         "--candidates", type=int, default=CANDIDATES, help=f"per unit (default: {CANDIDATES})"
     )
@@ -72,7 +72,7 @@ def run(
     concepts: str,
     aliases: Any,
     own: bool,
-    k: int,
+    k: int | None,
     candidates: int,
     home: str | None,
     seed: int,

@@ -26,9 +26,10 @@ from and_retrieval.checkpoints.bundled import locate
 from and_retrieval.concepts import load_bank
 from and_retrieval.config import LabelConfig, SummaryConfig
 from and_retrieval.embed.minilm import sentence_vectors
-from and_retrieval.explanation.acoustics import in_words, measured_acoustics
+from and_retrieval.explanation.acoustics import in_words
 from and_retrieval.explanation.label_tests import sound_tests
 from and_retrieval.explanation.labels import describe_clips, layer_labels
+from and_retrieval.explanation.strongest_clips import measured_acoustics
 from and_retrieval.explanation.summaries import with_summaries
 from and_retrieval.language.brief import UnitBrief, contrast
 from and_retrieval.language.compose import compose
@@ -51,11 +52,13 @@ RANDOM = "another class"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """SOURCE, the embedder, where the network and the index are kept."""
     add_clip_arguments(parser)
-    parser.add_argument("--k", type=int, default=LabelConfig().k, help="top clips of the label (default: 20)")
+    parser.add_argument("--k", type=int, help="top clips (default: as many as the unit mainly responds to)")
     add_home_arguments(parser)
 
 
-def run(source: str, embedder: str, k: int, home: str | None, seed: int, announce: Announce) -> Figures:
+def run(
+    source: str, embedder: str, k: int | None, home: str | None, seed: int, announce: Announce
+) -> Figures:
     """Figures of every writer for both kinds of descriptions, and seconds per unit.
 
     Raises:

@@ -2,10 +2,11 @@
 
 The made-up run has `--units` units in `LAYERS` layers: each is one of the run's own, with its explanation, its
 activations times a factor drawn from 0.5 to 2, its clips and its neuron vector with a tenth of noise. It is stored like
-any run and opened by the server from there. Requests go through HTTP on this machine to a server in the same process;
-milliseconds are from request to whole answer, over `ROUNDS` requests after one that is not counted. `processor` is the
-mean time that client and server kept the processor busy, which other programs on the machine do not change much. Texts
-of searches are the names of a bank, each asked once, so that embedding the text counts.
+any run and opened by the server from there; and once more in an index of `--clips` clips, see `many_clips`. Requests go
+through HTTP on this machine to a server in the same process; milliseconds are from request to whole answer, over
+`ROUNDS` requests after one that is not counted. `processor` is the mean time that client and server kept the processor
+busy, which other programs on the machine do not change much. Texts of searches are the names of a bank, each asked
+once, so that embedding the text counts.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ from and_retrieval.shards.tensors import open_tensors
 from and_retrieval.store import Home, Writer
 from and_retrieval.types import Floats
 from bench import Announce, Figures
+from bench.many_clips import among_many_clips
 
 LAYERS = 10
 NOISE = 0.1
@@ -53,10 +55,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """An explained run, and how many units are made up."""
     parser.add_argument("run", metavar="NAME/RUN", help="explained run")
     parser.add_argument("--units", type=int, default=100_000, help="default: 100,000")
+    parser.add_argument("--clips", type=int, default=50_000, help="default: 50,000")
     parser.add_argument("--home", metavar="DIR", help="folder of the index and the run (default: ./index)")
 
 
-def run(run: str, units: int, home: str | None, announce: Announce) -> Figures:
+def run(run: str, units: int, clips: int, home: str | None, announce: Announce) -> Figures:
     """Median and 95th percentile of every kind of request, over the run and over the made-up one."""
     place = Home.find(home)
     name, _, of = run.partition("/")
@@ -64,16 +67,18 @@ def run(run: str, units: int, home: str | None, announce: Announce) -> Figures:
     recording = Recording.open(place.require_run(name, of), index)
     explained = load_explained(recording)
     made_up(explained, units, announce)
+    many = among_many_clips(place, f"{name}/{MADE_UP}", clips)
     server = PageServer.listen(place, run, port=0).start()
     try:
         figures = {
             f"{len(explained):,} units": _measured(server, run),
             f"{units:,} units": _measured(server, f"{name}/{MADE_UP}"),
+            f"{units:,} units, {clips:,} clips": _measured(server, many),
         }
     finally:
         server.stop()
     return {
-        "settings": {"units": units, "layers": LAYERS, "rounds": ROUNDS},
+        "settings": {"units": units, "clips": clips, "layers": LAYERS, "rounds": ROUNDS},
         "data": index.digest(),
         "clips": len(index.clips),
         **figures,
@@ -82,7 +87,7 @@ def run(run: str, units: int, home: str | None, announce: Announce) -> Figures:
 
 def table(figures: Figures) -> str:
     """One row a kind of request."""
-    runs = {name: of for name, of in figures.items() if name.endswith(" units")}
+    runs = {name: of for name, of in figures.items() if " units" in name}
     kinds = next(iter(runs.values()))
     rows = [
         {
@@ -127,6 +132,8 @@ def _measured(server: PageServer, run: str) -> dict[str, dict[str, float]]:
             "/api/units", run=run, q=next(names), reliable="holds", layer=layers[0]
         ),
         "unit": lambda: ask(f"/api/units/{rng.choice(layers)}:{rng.integers(0, fewest)}", run=run),
+        "search of clips by a text": lambda: ask("/api/clips", index=name, q=next(names), limit=60),
+        "map": lambda: ask("/api/map", run=run),
         "overview": lambda: ask("/api/overview", run=run),
         "clip's sound, first time": lambda: ask(f"/clip/{name}/{next(clips)}.mp3"),
         "clip's sound, again": lambda: ask(f"/clip/{name}/1.mp3"),

@@ -61,7 +61,7 @@ def serving(home: Path, run: str = RUN) -> Iterator[Server]:
     process.send_signal(signal.SIGINT)
     out, errors = process.communicate(timeout=60)
     assert (process.returncode, out) == (0, "")  # one object, and a clean end
-    assert "Traceback" not in errors
+    assert "Traceback" not in errors, errors
 
 
 @contextmanager
@@ -77,17 +77,19 @@ def browsing(driver: Any, *arguments: str) -> Iterator[Any]:
 
 
 @contextmanager
-def visited(browser: Any, server: Server) -> Iterator[Any]:
-    """A page that was opened by the printed address; whatever it logs as an error fails the test."""
+def visited(browser: Any, server: Server, expected: str = " 400 ") -> Iterator[Any]:
+    """A page that was opened by the printed address; whatever else than `expected` it logs as an error fails the test.
+
+    The browser logs an answer 400 as an error; the page says in words what cannot be done.
+    """
     context = browser.new_context(viewport={"width": 1280, "height": 800})
     page = context.new_page()
     page.set_default_timeout(30_000)
     flaws: list[str] = []
     page.on("pageerror", lambda error: flaws.append(str(error)))
-    # The browser logs an answer 400 as an error; the page says in words what cannot be done.
     page.on(
         "console",
-        lambda line: flaws.append(line.text) if line.type == "error" and " 400 " not in line.text else None,
+        lambda line: flaws.append(line.text) if line.type == "error" and expected not in line.text else None,
     )
     requests: list[str] = []
     page.on("request", lambda request: requests.append(request.url))

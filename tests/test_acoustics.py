@@ -13,7 +13,14 @@ from hypothesis.extra.numpy import arrays
 from scipy import stats
 
 from and_retrieval.clips.qualities import QUALITIES
-from and_retrieval.explanation.acoustics import explained_by_acoustics, in_words, preferences, preferred
+from and_retrieval.explanation.acoustics import (
+    explained_by_acoustics,
+    filled_ranks,
+    in_words,
+    preferences,
+    preferred,
+)
+from and_retrieval.explanation.strongest_clips import strongest_qualities
 from and_retrieval.types import Floats
 
 NAMES = list(QUALITIES)
@@ -233,3 +240,28 @@ def test_tables_that_do_not_fit_are_refused() -> None:
         explained_by_acoustics(np.zeros((6, 2)), table(6), ["a"] * 3)
     with pytest.raises(ValueError, match="at least 2"):
         explained_by_acoustics(np.zeros((6, 2)), table(6), ["a"] * 6)
+
+
+def test_a_preference_that_the_strongest_clips_contradict_is_found() -> None:
+    """Units that answer to few bright clips, and follow darkness among the others, where they do next to nothing."""
+    random = np.random.default_rng(11)
+    measured = table(300)
+    bright = measured[:, NAMES.index("brightness")]
+    order = bright.argsort().argsort() / 300
+    fires = order > 0.9
+    contrary = np.where(fires, 1.0 + order, 1e-3 * (1 - order))[:, None] + 1e-5 * random.standard_normal(
+        (300, 20)
+    )
+    honest = order[:, None] + 0.8 * random.standard_normal((300, 200))
+    activations = np.concatenate([contrary, honest, np.zeros((300, 1))], axis=1).astype(np.float32)
+    activations[5, 20] = np.nan
+    rho = preferences(activations, measured).rho[:, NAMES.index("brightness")]
+    strongest = strongest_qualities(activations, measured)
+    assert (rho[:20] < -0.2).all()
+    assert (strongest[:20, NAMES.index("brightness")] > 1).all()
+    assert ((strongest[20:220, NAMES.index("brightness")] > 0).mean()) > 0.97
+    assert not strongest[220].any()
+    by_hand = [
+        filled_ranks(measured)[np.argsort(-activations[:, unit])[:20]].mean(axis=0) for unit in range(20)
+    ]
+    np.testing.assert_allclose(strongest[:20], by_hand, atol=1e-9)

@@ -17,7 +17,8 @@ from sounds import noise
 from torch import nn
 
 from and_retrieval.errors import InputError
-from and_retrieval.network.layers import match_layers, plan_layers
+from and_retrieval.network.choice import match_layers
+from and_retrieval.network.layers import plan_layers
 from and_retrieval.network.probe import probe
 from and_retrieval.targets import load_target, weights_hash
 from and_retrieval.types import Floats, Target

@@ -68,9 +68,10 @@ class Counting:
     def add_arguments(parser: argparse.ArgumentParser) -> None:
         parser.add_argument("source")
         parser.add_argument("--to", type=int, default=2)
+        parser.add_argument("--home")
 
     @staticmethod
-    def run(source: str, to: int, announce: bench.Announce) -> bench.Figures:
+    def run(source: str, to: int, announce: bench.Announce, **_home: str | None) -> bench.Figures:
         announce("counting", "numbers")(to, to)
         return {"settings": {"to": to}, "data": Path(source).name, "counted": {"upto": to, "half": to / 3}}
 
@@ -83,7 +84,7 @@ def test_a_result_is_kept_without_places_and_overwrites_itself(
     monkeypatch.setitem(sys.modules, "bench.counting", Counting)  # type: ignore[arg-type]
     source = tmp_path / "esc" / "clips.csv"
     bench.run("counting", [str(source)], quiet=True)
-    result, text = bench.run("counting", [str(source)], quiet=True)
+    result, text = bench.run("counting", [str(source), "--home", str(tmp_path)], quiet=True)
     (kept,) = (tmp_path / "results").iterdir()
     assert json.loads(kept.read_text()) == result
     assert str(tmp_path) not in kept.read_text()

@@ -23,8 +23,9 @@ from torch import nn
 from and_retrieval import with_heads
 from and_retrieval.cli import main
 from and_retrieval.errors import InputError
+from and_retrieval.network.choice import match_layers
 from and_retrieval.network.hooks import forward
-from and_retrieval.network.layers import LayerPlan, match_layers, plan_layers
+from and_retrieval.network.layers import LayerPlan, plan_layers
 from and_retrieval.network.mask import masked, scaled
 from and_retrieval.network.probe import probed
 from and_retrieval.network.replay import recorded_prefix, replayed

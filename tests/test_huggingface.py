@@ -16,7 +16,8 @@ from audio_models import BLOCKS, CLASSIFIERS, ENCODERS, HIDDEN, WIDTH
 from sounds import WriteSound, noise, tone
 
 from and_retrieval.errors import InputError
-from and_retrieval.network.layers import LayerPlan, match_layers, plan_layers
+from and_retrieval.network.choice import match_layers
+from and_retrieval.network.layers import LayerPlan, plan_layers
 from and_retrieval.network.probe import probe
 from and_retrieval.targets import load_target
 from and_retrieval.types import Floats, Target

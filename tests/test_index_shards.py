@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from command_line import Answer
 from embedders import FakeEmbedder
 from killing import content, run_and_kill
 from sounds import WriteSound, tone
@@ -72,6 +73,23 @@ def test_clips_that_are_added_are_new_shards(sounds: Path, home: Path, write_sou
     assert embedder.heard == 4  # one clip of a second and its three moments
     np.testing.assert_array_equal(grown.vectors()[: CLIPS - 1], before.vectors())
     assert grown.clips[:-1] == before.clips
+
+
+def test_what_finds_clips_is_that_of_an_index_made_at_once(
+    sounds: Path, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether clips join later or not: it is made of all of them."""
+    monkeypatch.setattr(faiss_index, "APPROXIMATE_FROM", 2)
+    gone = (sounds / "1/11.wav").rename(tmp_path / "11.wav")
+    few = content(built(sounds, home / "grown").folder.path)
+    gone.rename(sounds / "1/11.wav")
+    grown = content(built(sounds, home / "grown").folder.path)
+    whole = content(built(sounds, home / "whole", shard_seconds=None).folder.path)
+    for part in ("directions-", "sums-"):
+        [before], [after], [once] = (
+            [file for name, file in files.items() if name.startswith(part)] for files in (few, grown, whole)
+        )
+        assert before != after == once
 
 
 def test_clips_that_are_added_while_an_index_is_unfinished_cost_no_shard(
@@ -212,6 +230,31 @@ class TestWorkersAndShares:
         assert merged.shards == ShardCount(SHARDS, SHARDS)
         assert merged.clips == whole.clips
         assert content(path) == content(home / "1/x")
+
+    def test_machines_that_share_no_folder(
+        self, sounds: Path, home: Path, tmp_path: Path, answer: Answer
+    ) -> None:
+        line = [
+            "index",
+            str(sounds),
+            "--name",
+            "x",
+            "--embedder",
+            NAMED,
+            "--shard-seconds",
+            "2.5",
+            "--no-moments",
+        ]
+        answer(*line, "--home", str(tmp_path / "whole"))
+        (tmp_path / "there").mkdir()
+        address = f"file://{tmp_path}/there"
+        for part in (2, 1):
+            share = ["--shard", f"{part}/2", "--to", address, "--home", str(tmp_path / f"machine{part}")]
+            assert answer(*line, *share)["shards"] == SHARDS // 2
+            assert answer(*line, *share)["resumed"] == SHARDS // 2  # they are seen there
+        merged = answer("merge", "x", "--from", address)
+        assert (merged["shards"], merged["resumed"]) == (SHARDS, SHARDS)
+        assert content(home / "x") == content(tmp_path / "whole/x")
 
     def test_a_share_of_other_settings_is_refused(self, sounds: Path, home: Path) -> None:
         build_share(self.request(sounds, home / "x"), (1, 2))

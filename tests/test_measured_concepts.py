@@ -179,6 +179,7 @@ def test_the_command_line_says_why(
     assert first["measured"] == {
         "quality": "silence",
         "rho": first["measured"]["rho"],
+        "correlation": None,
         "word": "silence",
     }
     assert main(["search", "s/meters", "silence"]) == 0

@@ -17,15 +17,21 @@ from sounds import WriteSound, tone
 
 from and_retrieval import ClipIndex, faiss_index
 from and_retrieval.cli import main
+from and_retrieval.clips.index import CLIPS, SKIPPED, digest_of, record_lines
+from and_retrieval.clips.manifest import IndexManifest
+from and_retrieval.clips.vector_files import vector_files
+from and_retrieval.config import ClipConfig, MomentConfig
+from and_retrieval.embed.prompts import BARE
 from and_retrieval.errors import ChecksumError, DamagedError
 from and_retrieval.faiss_index import Finder, brute_force, build, search
 from and_retrieval.neighbours import STORES, temporary_store
 from and_retrieval.recording.manifest import EVIDENCE, RecordingManifest
 from and_retrieval.recording.recording import Recording
 from and_retrieval.recording.unit_index import FILE, LISTS, load_unit_index
-from and_retrieval.search.search import Filters, search_neurons
-from and_retrieval.store import Writer
-from and_retrieval.types import Floats
+from and_retrieval.search import search as search_module
+from and_retrieval.search.search import Filters, search_clips, search_neurons
+from and_retrieval.store import INDEX, Folder, Writer
+from and_retrieval.types import Clip, Floats
 
 HERE = Path(__file__).parent
 COUNT = 20_000
@@ -263,6 +269,164 @@ class TestRuns:
         run.folder.commit(dict(self.files(clustered(self.UNITS, index.dim), None)), run.manifest)
         assert path.exists()
         assert len(run.unit_index.search(clustered(1, index.dim)[0], 3)) == 3
+
+
+class Drawn(FakeEmbedder):
+    """Sound -> what is at that place of a list, as if it had been embedded; texts as its parent does."""
+
+    name = f"{HERE / 'test_neighbours.py'}:Drawn"
+    dim = 160
+
+
+def check_alike(one: dict[str, Any], other: dict[str, Any]) -> None:
+    """Two results of a search say the same, but for rounding."""
+    assert one.keys() == other.keys()
+    for key, value in one.items():
+        assert value == (pytest.approx(other[key], abs=1e-5) if isinstance(value, float) else other[key])
+
+
+CLIP_COUNT, MOMENT_COUNT = 2_000, 3  # of an index, and of each of its clips
+
+
+def clip_index(path: Path, store: str, moments: bool) -> ClipIndex:
+    """An index of made-up clips; a clip's vector is the mean of those of its moments, which lie close together."""
+    own = clustered(CLIP_COUNT, Drawn.dim)
+    parts = own[:, None] + 0.4 * clustered(CLIP_COUNT * MOMENT_COUNT, Drawn.dim, 3).reshape(
+        CLIP_COUNT, MOMENT_COUNT, -1
+    )
+    parts = 0.1 + parts / np.linalg.norm(parts, axis=2, keepdims=True)  # what all clips share
+    parts /= np.linalg.norm(parts, axis=2, keepdims=True)
+    own = parts.mean(axis=1)
+    own /= np.linalg.norm(own, axis=1, keepdims=True)
+    config = MomentConfig(1.0, 0.5) if moments else None
+    clips = [
+        Clip(f"{row:016x}", "/nowhere", f"{row}.wav", 0.0, 2.0, sha256=f"{row:064x}")
+        for row in range(CLIP_COUNT)
+    ]
+    embedder = Drawn("drawn-1")
+    manifest = IndexManifest(
+        name=path.name,
+        clips=CLIP_COUNT,
+        skipped=0,
+        embedder=embedder.name,
+        embedder_fingerprint=embedder.fingerprint,
+        dim=embedder.dim,
+        cut=ClipConfig(),
+        prompts=BARE,
+        digest=digest_of(clips, embedder.fingerprint),
+        moments=config,
+        store=store,
+    )
+    halves = parts.reshape(-1, Drawn.dim).astype(np.float16)
+    folder = Folder(path, INDEX)
+    with vector_files(folder, manifest, [own], [halves], np.full(CLIP_COUNT, 2.0)) as files:
+        folder.commit({CLIPS: record_lines(clips), SKIPPED: "", **files}, manifest)
+    return ClipIndex.open(path, embedder)
+
+
+@pytest.fixture(scope="module", params=[True, False], ids=["moments", "clips"])
+def both(
+    request: pytest.FixtureRequest, made: Made, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[ClipIndex, ClipIndex]:
+    """The same index with the store and without."""
+    home = tmp_path_factory.mktemp("clips")
+    plain = clip_index(home / "plain", made.name, request.param)
+    assert plain.finder is None
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(faiss_index, "APPROXIMATE_FROM", 1_000)
+        several = clip_index(home / "several", made.name, request.param)
+    assert several.finder is not None
+    return several, plain
+
+
+class TestClips:
+    """Clips of an index, in a store."""
+
+    def test_search_answers_alike(
+        self, both: tuple[ClipIndex, ClipIndex], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Though 400 of 2,000 clips, or of 6,000 moments, are compared; scores and what is said of them are equal."""
+        monkeypatch.setattr(search_module, "CANDIDATES", 400)
+        found = []
+        for number in range(12):
+            for query in (f"text {number}", [f"text {number}", f"-text {number + 50}"]):
+                mine, other = (
+                    {result["row"]: result for result in search_clips(index, query, 10)} for index in both
+                )
+                found.append(len(mine.keys() & other.keys()) / 10)
+                for row in mine.keys() & other.keys():
+                    check_alike(mine[row], other[row])
+                scores = [result["score"] for result in mine.values()]
+                assert scores == sorted(scores, reverse=True)
+        assert np.mean(found) >= 0.98
+
+    def test_what_all_share_need_not_be_computed(self, both: tuple[ClipIndex, ClipIndex]) -> None:
+        several, plain = both
+        np.testing.assert_array_equal(several.vector_sum, plain.vector_sum)
+        np.testing.assert_array_equal(several.moment_sum, plain.moment_sum)
+
+    def test_more_than_the_store_lists(self, both: tuple[ClipIndex, ClipIndex]) -> None:
+        mine, other = (search_clips(index, "text", CLIP_COUNT) for index in both)
+        assert [result["row"] for result in mine] == [result["row"] for result in other]
+
+    def test_damage_is_noticed(self, both: tuple[ClipIndex, ClipIndex], made: Made, tmp_path: Path) -> None:
+        path = shutil.copytree(both[0].folder.path, tmp_path / "damaged")
+        ending = STORES[made.name].file
+        [file] = path.glob(f"directions-*{ending}")
+        file = file if file.is_file() else max(file.rglob("*.lance"), key=lambda p: p.stat().st_size)
+        damaged = bytearray(file.read_bytes())
+        damaged[len(damaged) // 2] ^= 1
+        file.write_bytes(damaged)
+        with pytest.raises(ChecksumError, match="was changed; make the clip index again"):
+            ClipIndex.open(path)
+
+    def test_a_store_of_other_clips_is_refused(
+        self, both: tuple[ClipIndex, ClipIndex], made: Made, tmp_path: Path
+    ) -> None:
+        folder = replace(both[0].folder, path=shutil.copytree(both[0].folder.path, tmp_path / "other"))
+        stored = folder.open(IndexManifest)
+        name = f"directions{STORES[made.name].file}"
+        kept = {plain: stored.file(plain).rename(tmp_path / plain) for plain in stored.files if plain != name}
+        few = clustered(600, Drawn.dim)
+        files = {**kept, name: lambda to: STORES[made.name].write(few, to)}
+        folder.commit(files, stored.manifest)
+        with pytest.raises(DamagedError, match=f"{name} of .* is damaged; make the index again"):
+            ClipIndex.open(folder.path)
+
+
+def test_the_command_line_of_clips(
+    tmp_path: Path,
+    write_sound: WriteSound,
+    home: Path,
+    answer: Answer,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """An index that changes its store embeds nothing again, and keeps it where none is named."""
+    for number in range(8):
+        sound = tone(200 + 80 * number, 0.5, 8_000, 0.1 + 0.1 * number)
+        write_sound(f"sounds/{number}.wav", sound, 8_000)
+    embedder = f"{HERE / 'embedders.py'}:FakeEmbedder"
+    command = ["index", str(tmp_path / "sounds"), "--name", "s", "--embedder", embedder]
+    plain = answer(*command, "--home", str(tmp_path / "plain"))
+    expected = answer("search", "s", "dog", "-k", "4", "--home", str(tmp_path / "plain"))["results"]
+    monkeypatch.setattr(faiss_index, "APPROXIMATE_FROM", 1)
+    made: list[set[str]] = []
+    for options, ending in (([], ".faiss"), (["--store", "lance"], ".lance"), ([], ".lance")):
+        if ending == ".lance":
+            pytest.importorskip("lance")
+        result = answer(*command, *options)
+        assert result["clips"] == plain["clips"]
+        assert [path.suffix for path in (home / "s").glob("directions-*")] == [ending]
+        made.append({path.name for path in (home / "s").glob("directions-*")})
+        for one, other in zip(answer("search", "s", "dog", "-k", "4")["results"], expected, strict=True):
+            check_alike(one | {"path": ""}, other | {"path": ""})
+    assert made[1] == made[2]  # it was taken over, for names of Lance's files are drawn anew each time
+    assert main([*command, "--store", "other"]) == 2
+    assert "unknown store 'other'; known: faiss, lance" in capsys.readouterr().err
+    monkeypatch.setattr("and_retrieval.neighbours.find_spec", lambda _: None)
+    assert main([*command, "--store", "lance"]) == 2
+    assert "pip install 'and-retrieval[lance]'" in capsys.readouterr().err
 
 
 def test_the_command_line(

@@ -12,7 +12,8 @@ import torch
 from torch import nn
 
 from and_retrieval.errors import InputError
-from and_retrieval.network.layers import match_layers, plan_layers
+from and_retrieval.network.choice import match_layers
+from and_retrieval.network.layers import plan_layers
 from and_retrieval.network.mask import masked
 from and_retrieval.network.probe import probed
 from and_retrieval.types import Floats, Target

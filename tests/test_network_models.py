@@ -18,7 +18,8 @@ from torch import nn
 
 from and_retrieval.checkpoints import torchaudio_shim  # noqa: F401  (before transformers)
 from and_retrieval.errors import InputError
-from and_retrieval.network.layers import match_layers, plan_layers
+from and_retrieval.network.choice import match_layers
+from and_retrieval.network.layers import plan_layers
 from and_retrieval.network.probe import probed
 from and_retrieval.targets import load_target
 from and_retrieval.targets.blocks import block_aliases

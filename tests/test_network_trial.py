@@ -12,7 +12,8 @@ import torch
 from torch import nn
 
 from and_retrieval.errors import InputError
-from and_retrieval.network.layers import match_layers, plan_layers
+from and_retrieval.network.choice import match_layers
+from and_retrieval.network.layers import plan_layers
 from and_retrieval.network.probe import probed
 from and_retrieval.network.trial import check_independent, check_repeatable
 from and_retrieval.targets import load_target

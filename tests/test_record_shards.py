@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import shutil
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +14,7 @@ import pytest
 from command_line import Answer
 from embedders import FakeEmbedder
 from killing import content, run_and_kill
+from numpy.typing import NDArray
 from sounds import WriteSound, tone
 from targets.deep import SAMPLE_RATE, load
 
@@ -119,6 +120,33 @@ class TestWithoutStops:
         assert recorded(index).manifest.skipped == ()
         whole = recorded(index, "other")
         assert content(whole.folder.path) == content(folder_of(index, "whole"))
+
+    def test_a_recording_whose_clips_are_still_gone_is_not_made_again(
+        self, index: ClipIndex, tmp_path: Path
+    ) -> None:
+        (tmp_path / "sounds/03.wav").unlink()
+        (tmp_path / "sounds/07.wav").write_bytes(b"no sound")
+        recorded(index)
+        before = content(folder_of(index, "whole"))
+        again = recorded(index)
+        assert again.shards == ShardCount(SHARDS, SHARDS)
+        assert content(folder_of(index, "whole")) == before
+        assert [Path(miss.path).name for miss in again.manifest.skipped] == ["03.wav", "07.wav"]
+
+    def test_a_clip_that_the_network_refuses_does_not_cost_the_recording(self, index: ClipIndex) -> None:
+        """It can be read each time, and is refused each time."""
+        shortest = min(clip.duration for clip in index.clips)
+
+        def choosy(waveforms: Sequence[NDArray[np.float32]]) -> object:
+            if len(waveforms[0]) < (shortest + 0.05) * SAMPLE_RATE:
+                raise InputError("too short for this network")
+            return network().preprocess(waveforms)
+
+        target = replace(network(), preprocess=choosy)
+        short = {clip.file for clip in index.clips if clip.duration < shortest + 0.05}
+        first = record(target, index, config=CONFIG, run="whole")
+        assert {miss.path for miss in first.manifest.skipped} == short
+        assert record(target, index, config=CONFIG, run="whole").shards == ShardCount(SHARDS, SHARDS)
 
     def test_without_a_single_clip_the_recording_before_stays(self, index: ClipIndex, tmp_path: Path) -> None:
         recorded(index)
@@ -246,6 +274,23 @@ class TestGrown:
         rows = np.arange(grown.unit_index.faiss.ntotal)
         np.testing.assert_array_equal(grown.unit_index.vectors(rows), anew.unit_index.vectors(rows))
         assert grown.manifest.held_out_rows == anew.manifest.held_out_rows
+
+    def test_a_recording_that_lacks_clips_grows(
+        self, index: ClipIndex, add: Callable[[ClipIndex], ClipIndex], tmp_path: Path
+    ) -> None:
+        gone = (tmp_path / "sounds/03.wav").rename(tmp_path / "03.wav")
+        recorded(index)
+        gone.rename(tmp_path / "sounds/03.wav")
+        index = add(index)
+        (tmp_path / "sounds/03.wav").rename(gone)
+        grown = recorded(index)
+        assert grown.shards == ShardCount(SHARDS + self.MORE, SHARDS)
+        assert [Path(miss.path).name for miss in grown.manifest.skipped] == ["03.wav"]
+        assert grown.manifest.read_clips == CLIPS + self.ADDED - 1
+        assert np.isnan(grown.qualities[3]).all()
+        del grown
+        gone.rename(tmp_path / "sounds/03.wav")
+        assert recorded(index).shards.resumed == 0
 
     def test_shards_of_an_unfinished_recording_stay(
         self, index: ClipIndex, add: Callable[[ClipIndex], ClipIndex]
@@ -485,6 +530,42 @@ class TestWorkersAndShares:
         several = record(network(), index, config=CONFIG, run="several", workers="ray")
         assert several.shards == ShardCount(SHARDS, 0)
         assert content(several.folder.path) == whole
+
+
+def test_machines_that_share_no_folder(
+    index: ClipIndex, home: Path, tmp_path: Path, answer: Answer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each has a copy of the index; what they leave at an address makes the recording of one process."""
+    options = ["s", "--target", NAME, "--top-k", "3", "--hold-out", "0.3", "--batch", "2", "--device", "cpu"]
+    options += ["--shard-seconds", "1.3", "--run", "parts"]
+    address = f"file://{tmp_path}/there"
+    machines = [tmp_path / "machine1", tmp_path / "machine2"]
+    for machine in machines:
+        shutil.copytree(index.folder.path, machine / "s")
+    for part, shards, machine in zip((1, 2), (3, 2), machines, strict=True):
+        share = ["record", *options, "--shard", f"{part}/2", "--to", address, "--home", str(machine)]
+        if part == 1:
+            assert main(share) == 2
+            assert f"{address} cannot be written to: there is no such folder" in capsys.readouterr().err
+            (tmp_path / "there").mkdir()
+            assert main(["merge", "s/parts", "--from", address]) == 2
+            assert f"{address} holds no shards; run the calls with --shard" in capsys.readouterr().err
+        done = answer(*share)
+        assert (done["shards"], done["resumed"]) == (shards, 0)
+        assert not list(machine.rglob("*.shard"))
+        if part == 1:
+            assert main(["merge", "s/parts", "--from", address]) == 2
+            assert (
+                f"2 of {SHARDS} shards cannot be fetched from {address} (missing: 2, 4)"
+                in capsys.readouterr().err
+            )
+    assert main(share) == 0
+    assert f"next     and-retrieval merge s/parts --from {address}" in capsys.readouterr().out
+    merged = answer("merge", "s/parts", "--from", address)
+    assert (merged["shards"], merged["resumed"]) == (SHARDS, SHARDS)
+    assert content(home / "s/runs/parts") == content(recorded(index).folder.path)
+    assert main(["record", *options, "--to", address]) == 2
+    assert f"--to {address} needs --shard I/N" in capsys.readouterr().err
 
 
 def test_the_command_line(

@@ -298,8 +298,10 @@ def test_thresholds_of_very_many_units_are_found_once(
     few = run_thresholds(run)
     assert not (tmp_path / "cache/thresholds").exists()
     monkeypatch.setattr(faiss_index, "APPROXIMATE_FROM", 1)
-    found, real = [], thresholds._found
-    monkeypatch.setattr(thresholds, "_found", lambda recording: found.append(recording) or real(recording))
+    found, real = [], thresholds._thresholds_of
+    monkeypatch.setattr(
+        thresholds, "_thresholds_of", lambda recording: found.append(recording) or real(recording)
+    )
     for _ in range(2):
         monkeypatch.setattr(thresholds, "_known", {})
         assert run_thresholds(run) == few

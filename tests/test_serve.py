@@ -25,6 +25,7 @@ from and_retrieval.explanation.lines import unit_lines
 from and_retrieval.network.mask import masked
 from and_retrieval.numerics import softmax
 from and_retrieval.recording.target import recorded_plans
+from and_retrieval.serve import unit as unit_module
 
 
 @pytest.fixture(scope="module")
@@ -339,3 +340,22 @@ def test_the_temporary_folder_goes_with_the_server(built: Path) -> None:
         visitor.client.get("/clip/s/0.mp3")
         assert list(folder.glob("*.mp3"))
     assert not folder.exists()
+
+
+@pytest.mark.parametrize("compared", [4_000, 30])
+def test_units_that_fire_together(visitor: Visitor, compared: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(unit_module, "COMPARED", compared)
+    recording = visitor.served.run(RUN).recording
+    names_of = [f"{layer.name}:{unit}" for layer in recording.layers for unit in range(layer.units)]
+    kept = [recording.activations(layer.name, "seen") for layer in recording.layers]
+    values = np.concatenate(kept, axis=1).astype(np.float64)
+    if compared < len(values):
+        values = values[np.linspace(0, len(values) - 1, compared).astype(int)]
+    with np.errstate(invalid="ignore"):  # of a unit that never changes
+        fit = np.nan_to_num(np.corrcoef(values.T)[names_of.index("relu:4")])
+    expected = sorted(((fit[i], name) for i, name in enumerate(names_of) if name != "relu:4"), reverse=True)
+    together = visitor.get("/api/units/relu:4", run=RUN)["together"]
+    assert [unit["score"] for unit in together] == pytest.approx(
+        [score for score, _ in expected[: unit_module.NEAREST] if score > 0], abs=2e-4
+    )
+    assert f"{together[0]['layer']}:{together[0]['unit']}" == "relu:5"  # its twin

@@ -5,12 +5,15 @@ from __future__ import annotations
 import csv
 import io
 import json
+import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
+from browsing import Server, serving
 from httpx import Response
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -188,7 +191,7 @@ def test_what_is_shown_is_exported_with_what_was_said(kept: Visitor, built: Path
     make(kept, "mine")
     change(kept, "mine", {"add": ["relu:3", "head:0"]})
     said = {"star": True, "label": '=cough; "dry"', "note": "two\nlines"}
-    kept.client.put("/api/notes/relu:3", params={"run": RUN}, json=said, headers=kept.token)
+    kept.client.patch("/api/notes/relu:3", params={"run": RUN}, json=said, headers=kept.token)
     index = ClipIndex.open(built / "s")
     run = Run.open(index.folder.run("net"), index)
     known = {f"{line['layer']}:{line['unit']}": line for line in unit_lines(run.explanations())}
@@ -207,7 +210,8 @@ def test_what_is_shown_is_exported_with_what_was_said(kept: Visitor, built: Path
     assert (rows[3]["own_label"], rows[3]["note"], rows[3]["lists"]) == (said["label"], said["note"], "mine")
     found = exported(kept, "csv", q="smoke alarm").text.splitlines()[1]
     assert found.startswith(tuple(name.replace(":", ",") for name in ("relu:4", "relu:5", "head:2")))
-    kept.client.put("/api/notes/relu:3", params={"run": RUN}, json={}, headers=kept.token)
+    nothing = {"star": False, "label": "", "note": ""}
+    kept.client.patch("/api/notes/relu:3", params={"run": RUN}, json=nothing, headers=kept.token)
 
 
 def test_nothing_is_not_exported(kept: Visitor) -> None:
@@ -223,7 +227,7 @@ def test_a_star_a_label_and_a_note_are_kept(built: Path) -> None:
     with visiting(built) as visitor:
         path = "/api/notes/relu:3"
         said = {"star": True, "label": "  thumps\nin a chest ", "note": "sure"}
-        put = visitor.client.put(path, params={"run": RUN}, json=said, headers=visitor.token)
+        put = visitor.client.patch(path, params={"run": RUN}, json=said, headers=visitor.token)
         kept = {"star": True, "label": "thumps in a chest", "note": "sure", "earlier": False}
         assert put.json() == {"unit": "relu:3", "note": kept}
     with visiting(built) as visitor:  # another day
@@ -232,22 +236,74 @@ def test_a_star_a_label_and_a_note_are_kept(built: Path) -> None:
         starred = visitor.get("/api/units", run=RUN, starred=True)
         assert kept in [unit["note"] for unit in starred["results"]]
         nothing = {"star": False, "label": "", "note": ""}
-        visitor.client.put(path, params={"run": RUN}, json=nothing, headers=visitor.token)
+        visitor.client.patch(path, params={"run": RUN}, json=nothing, headers=visitor.token)
         assert "relu:3" not in visitor.get("/api/notes", run=RUN)["units"]
         for wrong, status in ((said | {"note": "x" * 5000}, 422), (said | {"more": 1}, 422)):
-            put = visitor.client.put(path, params={"run": RUN}, json=wrong, headers=visitor.token)
+            put = visitor.client.patch(path, params={"run": RUN}, json=wrong, headers=visitor.token)
             assert put.status_code == status
-        other = visitor.client.put(
+        other = visitor.client.patch(
             "/api/notes/relu:99", params={"run": RUN}, json=said, headers=visitor.token
         )
         assert other.status_code == 404
+
+
+def test_what_a_change_leaves_out_stays(built: Path, kept: Visitor) -> None:
+    """Two tabs show the same unit: what one says does not undo what the other said."""
+    path = "/api/notes/relu:6"
+
+    def say(**change: Any) -> dict[str, Any]:
+        answer = kept.client.patch(path, params={"run": RUN}, json=change, headers=kept.token)
+        note: dict[str, Any] = answer.json()["note"]
+        return note
+
+    say(star=True)
+    say(label="a hiss")
+    assert say(note="check") == {"star": True, "label": "a hiss", "note": "check", "earlier": False}
+    assert say(star=False)["label"] == "a hiss"
+    assert say() == {"star": False, "label": "a hiss", "note": "check", "earlier": False}
+    say(label=" ", note="")
+    assert "relu:6" not in notes.read_notes(Folder(built / "s/runs/net", "recording"))
+
+
+def test_two_servers_on_one_home_lose_nothing(
+    served_home: Path, tmp_path: Path, heeded_signals: None
+) -> None:
+    home = shutil.copytree(served_home, tmp_path / "home")
+    units = [f"relu:{unit}" for unit in range(8)] + [f"head:{unit}" for unit in range(4)]
+    with serving(home) as first, serving(home) as second, ThreadPoolExecutor(8) as pool:
+
+        def ask(server: Server, method: str, path: str, change: dict[str, Any]) -> int:
+            token = {"Authorization": f"Bearer {server.token}"}
+            url = f"{server.url}/api/{path}"
+            return httpx.request(
+                method, url, params={"run": RUN}, json=change, headers=token, timeout=60
+            ).status_code
+
+        assert ask(first, "POST", "lists", {"name": "both"}) == 201
+        orders: list[tuple[Server, str, str, dict[str, Any]]] = []
+        for place, unit in enumerate(units):
+            one, other = (first, second) if place % 2 else (second, first)
+            orders += [
+                (one, "PATCH", f"notes/{unit}", {"star": True}),
+                (other, "PATCH", f"notes/{unit}", {"label": f"label of {unit}"}),
+                (one, "PATCH", "lists/both", {"add": [unit]}),
+                (other, "POST", "lists", {"name": f"list {place}"}),
+            ]
+        asked = [pool.submit(ask, *order) for order in orders]
+        assert {answer.result() for answer in asked} <= {200, 201}
+    folder = Folder(home / "s/runs/net", "recording")
+    said = {unit: (note.star, note.label) for unit, note in notes.read_notes(folder).items()}
+    assert said == {unit: (True, f"label of {unit}") for unit in units}
+    stored = lists.read_lists(folder)
+    assert set(stored) == {"both", *(f"list {place}" for place in range(len(units)))}
+    assert set(stored["both"].units) == set(units)
 
 
 def test_notes_written_at_the_same_time_are_all_kept(tmp_path: Path) -> None:
     folder = Folder(tmp_path, "recording")
 
     def write(number: int) -> None:
-        notes.write_note(folder, f"relu:{number}", notes.UnitNote("r", label=str(number)))
+        notes.change_note(folder, f"relu:{number}", "r", label=str(number))
 
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(write, range(40)))
@@ -263,5 +319,5 @@ def test_damaged_notes_are_said_and_left_alone(tmp_path: Path, text: str) -> Non
     path = tmp_path / notes.FILE
     path.write_text(text)
     with pytest.raises(notes.InputError, match="notes"):
-        notes.write_note(Folder(tmp_path, "recording"), "relu:0", notes.UnitNote("r", star=True))
+        notes.change_note(Folder(tmp_path, "recording"), "relu:0", "r", star=True)
     assert path.read_text() == text

@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import os
 import secrets
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import Self
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from squares import WHOLE, Squares, joined, square
 
 from and_retrieval.errors import InputError
 from and_retrieval.shards.folder import PLAN, Shards
@@ -28,23 +33,6 @@ from and_retrieval.shards.workers import TRIES, check_workers, work
 from and_retrieval.types import Skipped
 
 HERE = Path(__file__).parent
-
-
-@dataclass(frozen=True)
-class Squares:
-    """The plan of work that writes squares."""
-
-    sizes: tuple[int, ...]
-    offset: int = 0
-    note: str = ""
-
-    @property
-    def decides(self) -> object:
-        return self.offset
-
-    @property
-    def contents(self) -> tuple[object, ...]:
-        return tuple((rows.start, rows.stop) for rows in spans(self.sizes))
 
 
 @dataclass(frozen=True)
@@ -82,17 +70,6 @@ class SquareJob:
         return do
 
 
-def square(shards: Shards[Squares], number: int) -> None:
-    scratch = shards.scratch(number)
-    scratch.write_text(" ".join(str(n**2 + shards.plan.offset) for n in spans(shards.plan.sizes)[number]))
-    shards.commit(number, scratch, 0.1, (Skipped("a.wav", "silent"),) if number == 1 else ())
-
-
-def content(shards: Shards[Squares]) -> str:
-    finished = shards.finished()
-    return " ".join(shards.file(finished[number]).read_text() for number in range(len(shards.plan.sizes)))
-
-
 @pytest.fixture
 def shards(tmp_path: Path) -> Shards[Squares]:
     made = Shards(tmp_path / "shards", Squares((3, 2, 4, 1)))
@@ -102,9 +79,6 @@ def shards(tmp_path: Path) -> Shards[Squares]:
 
 def nothing(number: int) -> None:
     """What is called when a shard is done."""
-
-
-WHOLE = " ".join(str(n**2) for n in range(10))
 
 
 class TestPlan:
@@ -149,7 +123,7 @@ class TestFolder:
         for number in (1, 3):
             square(again, number)
         again.check_complete(again.finished())
-        assert content(again) == WHOLE
+        assert joined(again) == WHOLE
         assert again.finished()[1].manifest.skipped == (Skipped("a.wav", "silent"),)
 
     def test_many_shards_need_few_open_files(self, tmp_path: Path) -> None:
@@ -206,7 +180,7 @@ class TestFolder:
         assert list(other.finished()) == [0, 1]
         for number in other.missing(other.finished()):
             square(other, number)
-        assert content(other) == " ".join(str(n**2) for n in range(14))
+        assert joined(other) == " ".join(str(n**2) for n in range(14))
 
     def test_a_receipt_of_another_plan_does_not_count(self, shards: Shards[Squares], tmp_path: Path) -> None:
         other = Shards(tmp_path / "other", Squares(shards.plan.sizes, offset=1))
@@ -225,7 +199,7 @@ class TestFolder:
     def test_a_shard_that_is_done_twice_counts_once(self, shards: Shards[Squares]) -> None:
         for number in (0, 1, 1, 2, 3, 3):
             square(shards, number)
-        assert content(shards) == WHOLE
+        assert joined(shards) == WHOLE
         assert len(list(shards.path.iterdir())) == 9
 
     def test_others_are_left_alone_and_another_plan_is_refused(self, shards: Shards[Squares]) -> None:
@@ -333,13 +307,13 @@ class TestWorkers:
         done: list[int] = []
         work(SquareJob(shards.path), [0, 1, 2, 3], workers, done.append)
         assert sorted(done) == [0, 1, 2, 3]
-        assert content(shards) == WHOLE
+        assert joined(shards) == WHOLE
 
     def test_the_shard_of_a_worker_that_dies_is_done_by_another(
         self, shards: Shards[Squares], tmp_path: Path
     ) -> None:
         work(SquareJob(shards.path, dies_at=1, times=TRIES - 1), [0, 1, 2, 3], 2, nothing)
-        assert content(shards) == WHOLE
+        assert joined(shards) == WHOLE
         begun = [path.name.partition(".")[0] for path in tmp_path.glob("*.begun")]
         assert sorted(begun) == sorted([*"0123", *"1" * (TRIES - 1)])  # nothing else was done twice
 
@@ -378,7 +352,7 @@ class TestRay:
         done: list[int] = []
         work(SquareJob(shards.path, dies_at=1, times=1), [0, 1, 2, 3], "ray", done.append)
         assert sorted(done) == [0, 1, 2, 3]
-        assert content(shards) == WHOLE
+        assert joined(shards) == WHOLE
         begun = [path.name.partition(".")[0] for path in tmp_path.glob("*.begun")]
         assert sorted(begun) == sorted("01123")
 
@@ -386,7 +360,7 @@ class TestRay:
         from and_retrieval.shards.cluster import work_on_ray
 
         work_on_ray(SquareJob(shards.path, hangs_at=2), [0, 1, 2, 3], None, nothing, patience=20)
-        assert content(shards) == WHOLE
+        assert joined(shards) == WHOLE
 
     def test_what_a_worker_cannot_do_is_said_as_it_is(self, shards: Shards[Squares]) -> None:
         with pytest.raises(InputError, match="this shard is too much"):
@@ -395,6 +369,55 @@ class TestRay:
     def test_a_cluster_that_is_not_there(self, shards: Shards[Squares]) -> None:
         with pytest.raises(InputError, match=r"no Ray cluster can be used at 127\.0\.0\.1:1"):
             work(SquareJob(shards.path), [0], "ray:127.0.0.1:1", nothing)
+
+    def test_an_address_at_which_something_else_listens(
+        self, shards: Shards[Squares], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        from and_retrieval.shards import cluster
+
+        monkeypatch.setattr(cluster, "STARTS_WITHIN", 8.0)
+        begin = time.monotonic()
+        with socket.socket() as listener:
+            listener.bind(("127.0.0.1", 0))
+            listener.listen()
+            address = f"127.0.0.1:{listener.getsockname()[1]}"
+            with pytest.raises(
+                InputError,
+                match=rf"at {address}: it was not ready within 8 s; .* ray status --address {address}",
+            ):
+                work(SquareJob(shards.path), [0], f"ray:{address}", nothing)
+        assert time.monotonic() - begin < 60
+
+    def test_another_cluster_of_the_machine_is_left_alone(
+        self, shards: Shards[Squares], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """One that Ray's own settings name, of which nobody knows the token; and one that is gone."""
+        with Head(tmp_path) as head:
+            monkeypatch.setenv("RAY_ADDRESS", head.address)
+            work(SquareJob(shards.path), [0], "ray:auto", nothing)
+            monkeypatch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
+            work(SquareJob(shards.path), [1], "ray", nothing)
+            assert head.runs()
+        work(SquareJob(shards.path), [2, 3], "ray", nothing)
+        assert joined(shards) == WHOLE
+
+    def test_a_cluster_that_lacks_what_workers_need(
+        self, shards: Shards[Squares], caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """It may get one, so it is waited for, with a word."""
+        from and_retrieval.shards.cluster import work_on_ray
+
+        with pytest.raises(InputError, match="the workers of shard 0 died"):
+            work_on_ray(SquareJob(shards.path, on_gpu=True), [0], None, nothing, patience=2)
+        assert "the Ray cluster at this machine has no GPU; waiting until it has one" in caplog.text
+
+    def test_two_at_once(self, tmp_path: Path) -> None:
+        made = [Shards(tmp_path / name / "shards", Squares((3, 2, 4, 1))) for name in "ab"]
+        with ThreadPoolExecutor(2) as pool:
+            for each in made:
+                each.begin()
+            list(pool.map(lambda each: work(SquareJob(each.path), [0, 1, 2, 3], "ray", nothing), made))
+        assert [joined(each) for each in made] == [WHOLE, WHOLE]
 
     def test_the_head_of_the_cluster_is_restarted(
         self, shards: Shards[Squares], tmp_path: Path, caplog: pytest.LogCaptureFixture
@@ -410,7 +433,7 @@ class TestRay:
         with head, once(lambda: bool(done) and any(tmp_path.glob("3.*.begun")), restart):
             work(SquareJob(shards.path, hangs_at=3), [0, 1, 2, 3], f"ray:{head.address}", done.append)
         assert sorted(done) == [0, 1, 2, 3]
-        assert content(shards) == WHOLE
+        assert joined(shards) == WHOLE
         assert f"the Ray cluster at {head.address} was lost; waiting for it" in caplog.text
         begun = [path.name.partition(".")[0] for path in tmp_path.glob("*.begun")]
         assert begun.count("3") == 2
@@ -436,7 +459,7 @@ class TestRay:
         again = shards.finished()
         assert len(again) == 3
         work(SquareJob(shards.path), shards.missing(again), 1, nothing)
-        assert content(shards) == WHOLE
+        assert joined(shards) == WHOLE
 
 
 class Head:
@@ -450,18 +473,25 @@ class Head:
             self._port = listener.getsockname()[1]
         self.address = f"{ray.util.get_node_ip_address()}:{self._port}"
         self._log = folder / "head.log"
+        self._files = tempfile.mkdtemp(prefix="ray-")  # a folder of pytest's has a path too long for sockets
 
-    def __enter__(self) -> None:
+    def __enter__(self) -> Self:
         self.start()
+        return self
 
     def __exit__(self, *_: object) -> None:
         self.end()
+        shutil.rmtree(self._files, ignore_errors=True)
+
+    def runs(self) -> bool:
+        """Whether it has not ended."""
+        return self._process.poll() is None
 
     def start(self) -> None:
         """Start it, and wait until it answers."""
         command = [
             str(Path(sys.executable).with_name("ray")), "start", "--head", "--block", f"--port={self._port}",
-            "--num-cpus=2", "--include-dashboard=false", "--disable-usage-stats",
+            "--num-cpus=2", "--include-dashboard=false", "--disable-usage-stats", f"--temp-dir={self._files}",
         ]  # fmt: skip
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(command, stdout=log, stderr=log)

@@ -80,7 +80,7 @@ def test_the_suite_measures_units_features_and_random_directions(tmp_path: Path)
     sounds = soundbank.render(tmp_path / "sounds", concepts=kinds)
     figures = dictionary.run(
         source=str(sounds), embedder="embedded", target=TARGET, layer="detectors", features=8, k=2, concepts="audioset",
-        top=8, home=str(tmp_path / "home"), seed=0, announce=no_progress,
+        top=None, home=str(tmp_path / "home"), seed=0, announce=no_progress,
     )  # fmt: skip
     units, learned, random = figures["layers"].values()
     assert (units["units"], learned["units"], random["units"]) == (4, 8, 8)

@@ -113,6 +113,23 @@ def test_unusable_answers_are_kept_with_the_reason(raw: str, reason: str) -> Non
     assert reason in summary.reason
 
 
+@pytest.mark.parametrize(
+    ("labels", "raw", "text"),
+    [
+        (("Bark", "Dog"), "the Barking of a Dog", "Responds to the barking of a dog."),
+        (("Waves, surf", "Ocean"), "waves, surf, Ocean", "Responds to waves, surf, ocean."),
+        (
+            ("Christmas music", "Bell"),
+            "Christmas music with Bells",
+            "Responds to Christmas music with bells.",
+        ),
+        (("R&B music", "TV"), "TV and R&B music", "Responds to TV and R&B music."),
+    ],
+)
+def test_names_copied_from_labels_lose_their_capital(labels: tuple[str, ...], raw: str, text: str) -> None:
+    assert check_answer(raw, UnitBrief(labels, top=(), low=())).text == text
+
+
 def test_a_worked_examples_answer_passes_only_where_it_is_true() -> None:
     bells, answer = EXAMPLES[0]
     assert check_answer(f" {answer}", bells).text == f"{OPENING} {answer}"

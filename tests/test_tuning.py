@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from and_retrieval.clips.qualities import QUALITIES, measure
-from and_retrieval.explanation.tuning import AXES, in_words, rank_explained, tunings, with_tunings
+from and_retrieval.explanation.axes import AXES
+from and_retrieval.explanation.tuned_concepts import in_words, with_tunings
+from and_retrieval.explanation.tuning import fitted_bells, rank_explained, tunings
 from and_retrieval.soundbank.signals import RATE, harmonic
 from and_retrieval.types import Floats, Tuning
 
@@ -117,6 +119,42 @@ def test_the_curve_is_the_conditional_mean_with_an_interval_that_covers_it() -> 
         for centre, mean, margin in zip(*dataclasses.astuple(of("level", unit))[-3:], strict=True)
     ]
     assert np.mean(covered) == pytest.approx(0.95, abs=0.015)
+
+
+@pytest.mark.parametrize("units", ["few clips answer", "all clips answer"])
+def test_narrow_peaks_are_found_over_nearly_the_whole_range(units: str) -> None:
+    """Units a semitone wide, which answer to a handful of clips: their own bins vary most."""
+    qualities = table(500)
+    pitch = qualities[:, MEASURED["pitch"]]
+    wanted = np.quantile(pitch[np.isfinite(pitch)], np.linspace(0.06, 0.94, UNITS))
+    activations = bell(pitch, wanted, 0.5 / 12)
+    if units == "all clips answer":
+        activations = noisy(activations, 0.1)
+    told = tunings(activations, qualities, np.arange(500))
+    best = [[t.best for t in unit if (t.quality, t.shape) == ("pitch", "peak")] for unit in told]
+    assert sum(map(bool, best)) >= 0.8 * UNITS
+    for found, hertz in zip(best, wanted, strict=True):
+        assert all(12 * abs(np.log2(one / hertz)) <= 1 for one in found)
+    again = fitted_bells(activations, qualities, np.arange(500))
+    near = 12 * np.abs(again.centre - np.log2(wanted)) <= 1
+    assert (near & (again.axis == 0)).mean() >= 0.8
+
+
+@pytest.mark.parametrize("shape", ["step", "line", "exponential", "only the top answers"])
+def test_what_rises_is_no_peak(shape: str) -> None:
+    qualities = table(500)
+    level = qualities[:, MEASURED["level"], None].astype(np.float64)
+    z = (level - level.mean()) / level.std()
+    planted = {
+        "step": 3 * (z > 0),
+        "line": z,
+        "exponential": np.exp(z),
+        "only the top answers": 3 * (z > 1.6),
+    }
+    activations = noisy(np.repeat(planted[shape], 200, axis=1), 0.7)
+    told = tunings(np.concatenate([activations, -activations], axis=1), qualities, np.arange(500))
+    wrong = [any(t.quality == "level" and t.shape in ("peak", "valley") for t in unit) for unit in told]
+    assert np.mean(wrong) <= 0.05
 
 
 def test_units_of_noise_have_no_tuning() -> None:
@@ -228,11 +266,14 @@ def test_words_add_what_rank_correlation_cannot_tell() -> None:
     peak = Tuning("pitch", "peak", 318.2, 281.3, 359.6, 0.4, 0.01)
     rising = Tuning("level", "rising", -12.0, -20.0, -10.0, 0.5, 0.01)
     ranked = "prefers loud sounds (rho 0.60)"
-    assert with_tunings(None, (), 0.0) is None
-    assert with_tunings(ranked, (), 0.36) == ranked
-    assert with_tunings(ranked, (rising, peak), 0.36) == f"tuned to pitch 280-360 Hz; {ranked}"
-    assert with_tunings(ranked, (rising, peak), 0.41) == ranked
-    assert with_tunings(None, (rising, peak), 0.02) == "rises with level; tuned to pitch 280-360 Hz"
+    valley = dataclasses.replace(peak, shape="valley")
+    assert with_tunings(None, (), (), 0.0) is None
+    assert with_tunings(ranked, (), (), 0.36) == ranked
+    assert with_tunings(ranked, (rising, peak), (0, 0.7), 0.36) == f"tuned to pitch 280-360 Hz; {ranked}"
+    assert with_tunings(ranked, (rising, peak), (0, 0.6), 0.37) == ranked
+    assert with_tunings(None, (rising, peak), (0, 0.5), 0.02) == "rises with level; tuned to pitch 280-360 Hz"
+    assert with_tunings(ranked, (valley,), (0,), 0.36) == f"weakest at pitch 280-360 Hz; {ranked}"
+    assert with_tunings(ranked, (valley,), (0,), 0.41) == ranked
 
 
 def test_what_rank_correlation_explains() -> None:

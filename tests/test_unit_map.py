@@ -53,6 +53,33 @@ def test_alike_units_lie_near_each_other_whether_placed_or_set_beside(
     assert (group[nearest[known]] == group[known]).mean() > 0.97
 
 
+def nearest_kept(vectors: Floats, at: Floats, k: int = 10) -> float:
+    """Share of each unit's k nearest by cosine that are among its k nearest on the map."""
+    cosines = vectors @ vectors.T
+    far = np.linalg.norm(at[:, None] - at[None], axis=2)
+    np.fill_diagonal(cosines, -np.inf)
+    np.fill_diagonal(far, np.inf)
+    pairs = zip(np.argsort(-cosines, axis=1)[:, :k], np.argsort(far, axis=1)[:, :k], strict=True)
+    return float(np.mean([len(np.intersect1d(*pair)) / k for pair in pairs]))
+
+
+def test_a_hundred_steps_keep_as_many_neighbours_as_a_thousand(monkeypatch: pytest.MonkeyPatch) -> None:
+    from sklearn.manifold import TSNE
+
+    rng = np.random.default_rng(0)
+    parents = rng.normal(size=(12, 32))
+    vectors = (
+        parents[rng.integers(0, 12, 500)] + parents[rng.integers(0, 12, 500)] + rng.normal(size=(500, 32))
+    )
+    vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+    usual = TSNE(init="pca", random_state=0, n_jobs=1).fit_transform(vectors)
+    here = nearest_kept(vectors, placed(units_of(vectors)))
+    assert here > nearest_kept(vectors, usual) - 0.02
+    assert here > 0.5  # chance is 10 of 499
+    monkeypatch.setattr(unit_map, "EMBEDDED", 250)  # half of them are set beside others
+    assert nearest_kept(vectors, placed(units_of(vectors))) > 0.4
+
+
 def test_the_same_units_lie_at_the_same_places(monkeypatch: pytest.MonkeyPatch) -> None:
     vectors, _ = grouped()
     for embedded in (240, 100):

@@ -2,7 +2,8 @@
 
 A unit has a concept if a label that passed its test means it: the unit's first label, or the first of one of its
 several meanings. Which labels a concept means is decided as in `prune`: the label of that name, else one with that name
-between its commas, else the labels near it. Words for measured sound ("silence", "loud") mean measured labels as well.
+between its commas, else the labels near it. Words for measured sound ("silence", "loud") mean measured labels as well,
+and values ("pitch of 300 Hz") the labels of units tuned to them.
 """
 
 from __future__ import annotations
@@ -18,8 +19,9 @@ from ..errors import InputError
 from ..explanation.measured_concepts import meant_names
 from ..explanation.space import concept_directions
 from ..explanation.stored import Explained
+from ..explanation.tuned_concepts import Meant, is_meant, meant_values, name_of
 from ..pruning.matching import Vocabulary
-from ..types import Explanation, Label
+from ..types import Explanation, Label, Tuning
 from ..vocabulary import unknown_texts
 
 EXPECTED = {"yes": True, "no": False}
@@ -108,11 +110,20 @@ def audit(explained: Explained, expectations: Sequence[Expectation]) -> tuple[Ch
     vocabulary = Vocabulary.of(bank, partial(concept_directions, index))
     labels: dict[str, tuple[str, ...]] = {}
     for concept in dict.fromkeys(one.concept for one in expectations):
+        if values := meant_values(concept):
+            labels[concept] = _tuned_labels(explained, values)
+            continue
         measured = meant_names(concept)
         if not measured:
             vocabulary.check(concept, partial(unknown_texts, index))
         labels[concept] = (*measured, *(bank[place] for place in vocabulary.all_meant(concept, bank)))
     return tuple(_check(explained, one, labels[one.concept]) for one in expectations)
+
+
+def _tuned_labels(explained: Explained, values: Meant) -> tuple[str, ...]:
+    """The tuned concepts of a run whose ranges hold some of the values."""
+    tunings = [Tuning(**tuning) for of_unit in explained.column("tuning").to_pylist() for tuning in of_unit]
+    return tuple(dict.fromkeys(name_of(tuning) for tuning in tunings if is_meant(tuning, values)))
 
 
 def _check(explained: Explained, expectation: Expectation, labels: tuple[str, ...]) -> Check:

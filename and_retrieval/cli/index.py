@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from ..choices import WINDOW
+from ..choices import STORES, WINDOW
 from ..config import ClipConfig
 from ..files import one_line
 from ..store import Home
@@ -16,9 +16,11 @@ from .options import (
     add_verb,
     announcer,
     built,
+    check_sharding,
     index_request,
     index_result,
     number,
+    one_of,
     prompt,
     share_result,
     skipped_text,
@@ -67,19 +69,25 @@ def add(verbs: Any) -> None:
         help="sentence with {} in which the embedder reads every concept, such as 'This is a sound of {}.'; several "
         "are averaged (default: the embedder's own; '{}' for the bare concept)",
     )  # fmt: skip
+    verb.add_argument(
+        "--store", type=one_of("--store", "store", STORES), metavar="|".join(STORES),
+        help="what finds clips among 50,000 moments and more without reading them all; lance needs the extra [lance] "
+        "(default: that of the index, else faiss)",
+    )  # fmt: skip
     add_sharding(verb)
     add_device(verb)
 
 
 def answer(args: argparse.Namespace) -> tuple[Result, str]:
     """Run the verb; return its result as JSON and as text."""
+    check_sharding(args)
     home = Home.find(args.home)
     if args.shard is not None:
         from ..clips.build import build_share
 
         request = index_request(args.source, args.name, args.embedder, home, args)
-        count = build_share(request, args.shard, announcer(args)("embedding", "clips"))
-        return share_result(count, f"and-retrieval merge {args.name}")
+        count = build_share(request, args.shard, announcer(args)("embedding", "clips"), args.to)
+        return share_result(count, args.name, args)
     return indexed_result(built(args.source, args.name, args.embedder, home, args, announcer(args)))
 
 

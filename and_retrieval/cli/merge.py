@@ -7,7 +7,7 @@ from typing import Any
 
 from ..store import Home
 from .index import indexed_result
-from .options import Result, add_verb, opened
+from .options import Result, add_verb, announcer, opened
 from .record import recorded_result
 
 
@@ -21,6 +21,10 @@ def add(verbs: Any) -> None:
         "merge mine/yamnet",
     )
     verb.add_argument("where", metavar="NAME|NAME/RUN", help="index or run whose shards are all finished")
+    verb.add_argument(
+        "--from", dest="source", metavar="ADDRESS",
+        help="fetch the shards that were left there with --to, such as s3://BUCKET/FOLDER",
+    )  # fmt: skip
 
 
 def answer(args: argparse.Namespace) -> tuple[Result, str]:
@@ -29,7 +33,8 @@ def answer(args: argparse.Namespace) -> tuple[Result, str]:
     if run:
         from ..recording.record import merge
 
-        return recorded_result(merge(opened(name, args), run))
+        return recorded_result(merge(opened(name, args), run, args.source, announcer(args)))
     from ..clips.build import merge_index
 
-    return indexed_result(merge_index(Home.find(args.home).index(name).path))
+    path = Home.find(args.home).index(name).path
+    return indexed_result(merge_index(path, args.source, announcer(args)("fetching", "shards")))

@@ -7,6 +7,7 @@ and `new_file` make the `type=` functions for that. Their errors name the option
 from __future__ import annotations
 
 import argparse
+import shlex
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -145,11 +146,16 @@ def add_workers(verb: Any) -> None:
 
 
 def add_sharding(verb: Any) -> None:
-    """Add the options `--workers`, `--shard` and `--shard-seconds`."""
+    """Add the options `--workers`, `--shard`, `--to` and `--shard-seconds`."""
     add_workers(verb)
     verb.add_argument(
         "--shard", type=_share, metavar="I/N",
         help="do only the I-th of N shares of the work, for job arrays; `merge` then joins what they leave",
+    )  # fmt: skip
+    verb.add_argument(
+        "--to", metavar="ADDRESS",
+        help="leave the shards of --shard there, for machines that share no folder: s3://BUCKET/FOLDER or whatever "
+        "fsspec knows; `merge --from ADDRESS` fetches them",
     )  # fmt: skip
     verb.add_argument(
         "--shard-seconds", type=number("--shard-seconds", WINDOW), metavar="S",
@@ -175,9 +181,16 @@ def _share(text: str) -> tuple[int, int]:
     return int(part), int(whole)
 
 
-def share_result(count: ShardCount, next_step: str) -> tuple[Result, str]:
-    """What a share of the work comes to, as JSON and as text; `next_step` is the command that joins all shares."""
-    text = f"{count.shards} shards are finished, {count.resumed} of them were before\nnext     {next_step}"
+def check_sharding(args: argparse.Namespace) -> None:
+    """Raise InputError if an address is given for the shards of no share."""
+    if args.to is not None and args.shard is None:
+        raise InputError(f"--to {args.to} needs --shard I/N, whose shards are to be left there")
+
+
+def share_result(count: ShardCount, where: str, args: argparse.Namespace) -> tuple[Result, str]:
+    """What a share of the work on NAME or NAME/RUN comes to, as JSON and as text."""
+    join = f"and-retrieval merge {where}" + (f" --from {shlex.quote(args.to)}" if args.to else "")
+    text = f"{count.shards} shards are finished, {count.resumed} of them were before\nnext     {join}"
     return asdict(count), text
 
 
@@ -244,6 +257,7 @@ def index_request(source: Any, name: str, embedder: str, home: Home, args: argpa
         moments=getattr(args, "moments", None),
         prompts=getattr(args, "prompt", None),
         shard_seconds=getattr(args, "shard_seconds", None),
+        store=getattr(args, "store", None),
     )
 
 

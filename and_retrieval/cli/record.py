@@ -18,6 +18,7 @@ from .options import (
     add_trust,
     add_verb,
     announcer,
+    check_sharding,
     device_of,
     glob,
     named_target,
@@ -107,6 +108,7 @@ def answer(args: argparse.Namespace) -> tuple[Result, str]:
     from ..recording.record import record_share, run_name
     from ..run import record
 
+    check_sharding(args)
     device = device_of(args)
     if args.list_layers:
         return _layers(named_target(args.target, device, args.trust_remote_code))
@@ -127,8 +129,8 @@ def answer(args: argparse.Namespace) -> tuple[Result, str]:
         named_target(args.target, device, args.trust_remote_code), args.dictionary, device, index
     )
     if args.shard is not None:
-        count = record_share(target, index, args.shard, (), config, args.run, announcer(args))
-        return share_result(count, f"and-retrieval merge {index.name}/{args.run or run_name(target.name)}")
+        count = record_share(target, index, args.shard, (), config, args.run, announcer(args), args.to)
+        return share_result(count, f"{index.name}/{args.run or run_name(target.name)}", args)
     return recorded_result(
         record(target, index, (), config, args.run, announcer(args), args.workers, args.trust_remote_code)
     )
@@ -136,7 +138,7 @@ def answer(args: argparse.Namespace) -> tuple[Result, str]:
 
 def _layers(target: Target) -> tuple[Result, str]:
     """The layers of a network, as JSON and as text; those that are recorded by default have an asterisk."""
-    from ..network.layers import match_layers
+    from ..network.choice import match_layers
 
     default = set(match_layers(target.module, target.layers, target.aliases))
     layers: list[dict[str, Any]] = [

@@ -117,7 +117,7 @@ def _answered(
     answer = verdict(query, want, results, unknown)
     if answer["nothing"] is not False:
         reason = answer["reason"] if unknown or answer["nothing"] is None else ""
-        return answer, _nothing(query, want, results, reason, told=answer["nothing"] is not None)
+        return answer, _nothing(query, want, results, reason, judged=answer["nothing"] is not None)
     line = _unit_line if want == "neurons" else _clip_line
     return answer, "\n".join(map(line, results))
 
@@ -153,7 +153,7 @@ def _range(text: str) -> tuple[float, float]:
     return bounds
 
 
-def _nothing(query: Query, want: str, results: list[Result], reason: str, told: bool) -> str:
+def _nothing(query: Query, want: str, results: list[Result], reason: str, judged: bool) -> str:
     def name(result: Result) -> str:
         if want == "neurons":
             return f"{result['layer']}:{result['unit']}{_labels(result, ' ')}"
@@ -163,14 +163,15 @@ def _nothing(query: Query, want: str, results: list[Result], reason: str, told: 
         f"{name(near)}, z {near['z']:.1f} of {near['needed']:.1f}" for near in results[:NEAREST_NAMED]
     )
     verb = "listens for" if want == "neurons" else "sounds like"
-    start = "nothing here" if told else "it cannot be told whether anything here"
+    start = "nothing here" if judged else "it cannot be told whether anything here"
     return f'{start} {verb} "{query}"{": " + reason if reason else ""} (nearest: {nearest})'
 
 
 def _unit_line(unit: Result) -> str:
     sentence = unit["summary"] or ""
     if measured := unit["measured"]:
-        sentence = f"measured: {measured['word']}, rho {measured['rho']:.2f}  {sentence}".strip()
+        figure = "rho" if measured["rho"] is not None else "correlation"
+        sentence = f"measured: {measured['word']}, {figure} {measured[figure]:.2f}  {sentence}".strip()
     elif unit["reliable"] is False:
         sentence = f"{sentence}  (unreliable)".strip()
     doubt = "" if unit["listens"] else f"(z below {unit['needed']:.1f})"

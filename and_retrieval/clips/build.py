@@ -8,17 +8,20 @@ from pathlib import Path
 
 import numpy as np
 
-from .. import faiss_index
+from ..choices import DEFAULT_STORE
 from ..config import ClipConfig, MomentConfig, fingerprint
 from ..embed.prompts import check_prompts, templates_of
 from ..embed.user import CheckedEmbedder
 from ..errors import AndRetrievalError, InputError
 from ..faiss_index import Rows
 from ..files import check_writable
+from ..neighbours import check_store
 from ..progress import Progress, Tally, silent
+from ..shards.address import Address, Leave, begun_share, stays
 from ..shards.folder import FOLDER, Receipt, ShardCount, Shards
 from ..shards.lock import locked
 from ..shards.plan import made_by, shard_sizes, spans
+from ..shards.remote import RemoteFolder
 from ..shards.tensors import open_tensors
 from ..shards.workers import work
 from ..store import INDEX, Folder, Stored, Writer
@@ -26,9 +29,7 @@ from ..types import Clip, Floats, Skipped
 from .again import still_missed, still_valid
 from .index import (
     CLIPS,
-    MOMENTS,
     SKIPPED,
-    VECTORS,
     ClipIndex,
     digest_of,
     durations_of,
@@ -36,9 +37,10 @@ from .index import (
     record_lines,
 )
 from .manifest import IndexManifest, IndexPlan
-from .moments import Halves, moment_counts, save_moments
+from .moments import Halves
 from .shard import EmbedJob, ShardEmbedder, clip_moment_counts
 from .source import load_clips
+from .vector_files import vector_files
 
 KEPT = "kept.npy"
 """File of a plan: int64, rows of the clips of the index that stay."""
@@ -56,6 +58,7 @@ class Request:
     moments: MomentConfig | bool | None = None
     prompts: Sequence[str] | None = None
     shard_seconds: float | None = None
+    store: str | None = None
 
 
 def build_index(
@@ -84,13 +87,16 @@ def build_index(
         return _opened(request.path, shards.plan, resumed).with_embedder(request.embedder)
 
 
-def build_share(request: Request, share: tuple[int, int], progress: Progress = silent) -> ShardCount:
+def build_share(
+    request: Request, share: tuple[int, int], progress: Progress = silent, to: str | None = None
+) -> ShardCount:
     """Embed a share of the shards, while others embed the rest, perhaps on other machines; `merge_index` joins them.
 
     Args:
         request: What the index is made of; the same for all shares.
         share: (i, n): every n-th shard, from the i-th on, counted from 1.
         progress: Called with the number of clips done and the total.
+        to: Address at which the shards are left, see `shards.address`; by default they stay in the folder of the index.
 
     Raises:
         InputError: As in `ClipIndex.build`, or others embed other clips, or under other settings.
@@ -98,19 +104,25 @@ def build_share(request: Request, share: tuple[int, int], progress: Progress = s
     check_writable(request.path)
     with locked(request.path, "index --shard", shared=True):
         shards, files, clips = _planned(request)
-        shards.begin(alone=False, files=files)
-        missing, count = shards.missing_of(share)
-        _embed(shards, missing, clips, request.embedder, progress, 1, "cpu")
+        missing, count, leave = begun_share(shards, share, to, files)
+        _embed(shards, missing, clips, request.embedder, progress, leave=leave)
         return count
 
 
-def merge_index(path: Path) -> ClipIndex:
+def merge_index(path: Path, source: str | None = None, progress: Progress = silent) -> ClipIndex:
     """Make an index of the shards that several calls of `build_share` left.
+
+    Args:
+        path: Folder of the index.
+        source: Address at which the shards were left, if so.
+        progress: Called with the number of shards that are there, and of all, while they are fetched.
 
     Raises:
         InputError: Nothing was embedded, shards are missing, or another program writes to the index.
     """
     with locked(path, "merge"):
+        if source is not None:
+            Address(RemoteFolder(source)).fetch(path / FOLDER, IndexPlan, progress)
         shards = Shards.open(path / FOLDER, IndexPlan)
         finished = shards.finished()
         shards.check_complete(finished)
@@ -123,6 +135,8 @@ def _planned(
 ) -> tuple[Shards[IndexPlan], Mapping[str, Writer | str | Path], Sequence[Clip]]:
     """The plan, the files that go with it, and the clips that join the index."""
     embedder, folder = request.embedder, Folder(request.path, INDEX)
+    if request.store is not None:
+        check_store(request.store)
     old = ClipIndex.usable(request.path, embedder) if folder.exists() else None
     asked = None if request.prompts is None else check_prompts(request.prompts, "prompt")
     if old is not None:
@@ -146,6 +160,7 @@ def _planned(
         digest="",
         moments=old.moment_config if old else _moment_config(request.moments, embedder),
         shards=old.shards.shards if old else 0,
+        store=request.store or (old.store if old else DEFAULT_STORE),
     )
     empty = IndexPlan(manifest, (), len(kept), (), made_by(), changed, probe.notes)
     joining = [clip for clip in probe.clips if clip.id not in known]
@@ -202,15 +217,21 @@ def _embed(
     clips: Sequence[Clip],
     embedder: CheckedEmbedder,
     progress: Progress,
-    workers: int | str,
-    device: str,
+    workers: int | str = 1,
+    device: str = "cpu",
+    leave: Leave = stays,
 ) -> None:
-    """Embed these shards; `clips` are those that join the index."""
+    """Embed these shards, and leave each where it is to be; `clips` are those that join the index."""
     sizes = shards.plan.sizes
     tally = Tally(progress, sum(sizes[number] for number in missing))
     here = ShardEmbedder(embedder, clips, shards, tally.within)
     job = EmbedJob(shards.path, device)
-    work(job, missing, workers, lambda number: tally.add(sizes[number]), here.embed)
+
+    def done(number: int) -> None:
+        leave(number)
+        tally.add(sizes[number])
+
+    work(job, missing, workers, done, here.embed)
 
 
 def _merge(path: Path, shards: Shards[IndexPlan], finished: Mapping[int, Stored[Receipt]]) -> None:
@@ -239,16 +260,14 @@ def _merge(path: Path, shards: Shards[IndexPlan], finished: Mapping[int, Stored[
         digest=digest_of(clips, plan.manifest.embedder_fingerprint),
         shards=plan.manifest.shards - sum(not part.any() for part in parts),  # those that gave clips
     )
-    contents: dict[str, Writer | str | Path] = {
-        CLIPS: record_lines(clips),
-        SKIPPED: record_lines(skipped),
-        VECTORS: lambda to: faiss_index.save_blocks(_vectors(old, kept, files), len(clips), made.dim, to),
-    }
-    if made.moments is not None:
-        moments = int(moment_counts(durations_of(clips), made.moments).sum())
-        blocks = _moments(old, kept, files, planned[plan.kept :], plan)
-        contents[MOMENTS] = lambda to: save_moments(blocks, moments, made.dim, to)
-    Folder(path, INDEX).commit(contents, made)
+    folder = Folder(path, INDEX)
+    vectors = _vectors(old, kept, files)
+    moments = _moments(old, kept, files, planned[plan.kept :], plan)
+    same = old is not None and len(kept) == len(old.clips) == len(clips)
+    before = folder.open(IndexManifest).released() if same else None  # its files may be removed
+    with vector_files(folder, made, vectors, moments, durations_of(clips), before) as contents:
+        lists = {CLIPS: record_lines(clips), SKIPPED: record_lines(skipped)}
+        folder.commit({**lists, **contents}, made)
     shards.remove()
 
 

@@ -17,6 +17,7 @@ import numpy as np
 
 from .. import faiss_index
 from ..checkpoints.named_code import check_noted
+from ..choices import DEFAULT_STORE
 from ..config import ClipConfig, MomentConfig, fingerprint
 from ..embed import checked_embedder, in_precision_of, is_code, load_embedder
 from ..embed.prompts import BARE, concept_vectors
@@ -30,9 +31,10 @@ from .files import UnreadableAudioError
 from .manifest import IndexManifest
 from .moments import ClipMoments, Halves, load_moments
 from .source import read_clip
+from .vector_files import MOMENTS, VECTORS, ClipFinder, load_finder
 
-CLIPS, SKIPPED, VECTORS, MOMENTS = "clips.jsonl", "skipped.jsonl", "vectors.faiss", "moments.npy"
-"""Files of an index."""
+CLIPS, SKIPPED = "clips.jsonl", "skipped.jsonl"
+"""Files of an index, besides those of `vector_files`."""
 _log = logging.getLogger(__name__)
 
 Record = TypeVar("Record", Clip, Skipped)
@@ -52,6 +54,8 @@ class ClipIndex:
         embedder_fingerprint: Of the embedder that made the vectors.
         cut: How files were cut into clips.
         moments: The vectors of the clips' moments, or None where the index holds none.
+        finder: What finds clips among very many, or None where all are compared.
+        store: What `finder` is of, see `neighbours`.
         prompts: Templates of the sentences in which the embedder reads concepts, see `embed.prompts`.
         device: Where the embedder runs when it is loaded by name.
         embedder_spec: Name to load it by now, where that is another one.
@@ -68,6 +72,8 @@ class ClipIndex:
     embedder_fingerprint: str
     cut: ClipConfig
     moments: ClipMoments | None = None
+    finder: ClipFinder | None = None
+    store: str = DEFAULT_STORE
     prompts: tuple[str, ...] = BARE
     device: str = "cpu"
     embedder_spec: str | None = None
@@ -89,6 +95,7 @@ class ClipIndex:
         workers: int | str = 1,
         shard_seconds: float | None = None,
         device: str = "cpu",
+        store: str | None = None,
     ) -> ClipIndex:
         """Embed a source's clips into the index at `path`; clips it already holds are not embedded again.
 
@@ -110,6 +117,8 @@ class ClipIndex:
                 by its name.
             shard_seconds: Seconds of sound of a shard; by default see `shards.plan.shard_sizes`.
             device: Where the embedder runs that workers load.
+            store: What finds clips among 50,000 moments and more, see `neighbours`; by default that of the existing
+                index, else FAISS.
 
         Raises:
             InputError: The source holds no usable audio, the index was made with other settings or prompts, a prompt
@@ -120,7 +129,7 @@ class ClipIndex:
         from .build import Request, build_index
 
         request = Request(
-            source, checked_embedder(embedder), Path(path), config, moments, prompts, shard_seconds
+            source, checked_embedder(embedder), Path(path), config, moments, prompts, shard_seconds, store
         )
         return build_index(request, progress, workers, device)
 
@@ -169,6 +178,8 @@ class ClipIndex:
             embedder_fingerprint=made.embedder_fingerprint,
             cut=made.cut,
             moments=moments,
+            finder=load_finder(stored, moments),
+            store=made.store,
             prompts=made.prompts,
             device=device,
             embedder_spec=embedder if isinstance(embedder, str) else None,
@@ -193,8 +204,15 @@ class ClipIndex:
     @cached_property
     def vector_sum(self) -> Floats:
         """Sum of the vectors of all clips, float32 [dim]."""
-        total: Floats = self.vectors().sum(axis=0)
+        total: Floats = self.finder.sums[0] if self.finder else self.vectors().sum(axis=0)
         return total
+
+    @cached_property
+    def moment_sum(self) -> Floats:
+        """Sum over clips of the mean of their moments, float32 [dim]; of their vectors where there are no moments."""
+        if self.moments is None:
+            return self.vector_sum
+        return self.finder.sums[1] if self.finder else self.moments.total
 
     @property
     def moment_config(self) -> MomentConfig | None:
@@ -306,20 +324,20 @@ class ClipIndex:
                     f"index {self.name!r} was made with {setting.name} {now:g}, not {other:g}; "
                     f"use {now:g} or another --name"
                 )
-        mine = self.moment_config
-        asked = (mine or MomentConfig()) if moments is True else moments or None
-        if moments is not None and asked != mine:
+        stored = self.moment_config
+        asked = (stored or MomentConfig()) if moments is True else moments or None
+        if moments is not None and asked != stored:
             raise InputError(
-                f"index {self.name!r} was made {_moments_text(mine)}, not {_moments_text(asked)}; "
+                f"index {self.name!r} was made {_moments_text(stored)}, not {_moments_text(asked)}; "
                 "use another --name"
             )
 
     def check_prompts(self, prompts: tuple[str, ...]) -> None:
         """Raise InputError unless the index was made with these prompts."""
         if prompts != self.prompts:
-            mine, other = (" and ".join(map(repr, some)) for some in (self.prompts, prompts))
+            stored, asked = (" and ".join(map(repr, texts)) for texts in (self.prompts, prompts))
             raise InputError(
-                f"index {self.name!r} was made with prompt {mine}, not {other}; use that or another --name"
+                f"index {self.name!r} was made with prompt {stored}, not {asked}; use that or another --name"
             )
 
     def search(self, query: Floats, k: int = 10) -> list[tuple[int, float]]:

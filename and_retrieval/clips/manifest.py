@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from ..choices import DEFAULT_STORE, STORES, known_name
 from ..config import ClipConfig, MomentConfig
 
 
@@ -23,6 +24,7 @@ class IndexManifest:
         prompts: Templates in which concepts are embedded, see `embed.prompts`.
         digest: `ClipIndex.digest` of all clips.
         moments: Length and hop of the moments whose vectors are stored, or None where there are none.
+        store: What finds clips among very many, see `neighbours`.
         shards: In how many shards the clips were embedded; those in which no clip could be read do not count.
     """
 
@@ -37,6 +39,10 @@ class IndexManifest:
     digest: str
     moments: MomentConfig | None = None
     shards: int = 0
+    store: str = DEFAULT_STORE
+
+    def __post_init__(self) -> None:
+        known_name("store", self.store, STORES)
 
 
 @dataclass(frozen=True, slots=True)

@@ -73,7 +73,7 @@ QUALITIES: Mapping[str, Quality] = MappingProxyType(
         "decay": Quality("s", "quick-fading", "slow-fading", "fading"),
         "modulation": Quality("depth", "steady", "fluctuating", "course"),
         "modulation_rate": Quality("Hz", "slowly-pulsing", "fast-pulsing", "pulse"),
-        "silence": Quality("share of the clip", "gapless", "mostly-silent", "silence"),
+        "silence": Quality("share of the clip", "unbroken", "mostly-silent", "silence"),
     }
 )
 

@@ -15,10 +15,8 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from ..clips.qualities import QUALITIES
 from ..numerics import Array, Bools, Doubles, Places, by_presence, chunks
-from ..recording.activations import SEEN
 from ..recording.recording import Recording
 from ..types import Floats, Preference
-from .manifest import LayerAcoustics
 from .permutations import GroupPermutations
 
 LEAST_CLIPS = 10  # with fewer nothing is tested
@@ -239,25 +237,6 @@ def _explained(
         for number, order in enumerate(orders):
             r2[number, part] = _cross_validated(x[order], y, fold)
     return np.stack([r2[0], r2[1:].mean(axis=0)])
-
-
-def measured_acoustics(
-    recording: Recording, layer: str
-) -> tuple[list[tuple[Preference, ...]], LayerAcoustics | None]:
-    """What measured sound has to do with the units of a layer, over its seen clips.
-
-    Returns:
-        Per unit which qualities go with its activation, see `preferred`; and how much of the layer the qualities
-        account for, None where there are too few clips to tell.
-    """
-    activations, qualities = recording.activations(layer, SEEN), recording.qualities[recording.seen_rows]
-    files = [recording.index.clips[row].sha256 for row in recording.seen_rows]
-    ranked = preferences(activations, qualities, files)
-    units = [preferred(rho, q) for rho, q in zip(ranked.rho, ranked.q_value, strict=True)]
-    share = accounted_for(recording, activations, qualities)
-    if share is None:
-        return units, None
-    return units, LayerAcoustics(finite_median(share.r2), finite_median(share.shuffled))
 
 
 def accounted_for(recording: Recording, activations: Array, predictors: Array) -> Explained | None:

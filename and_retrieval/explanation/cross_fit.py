@@ -26,10 +26,12 @@ from ..types import (
     Label,
     LayerEvidence,
     OverTime,
+    Tuning,
     UnitFaithfulness,
     UnitStatistics,
 )
 from .acoustics import filled_ranks
+from .bells import Bells
 from .kinds import cross_fitted_rivals, kinds
 from .label_tests import (
     OWN_BANK,
@@ -40,7 +42,9 @@ from .label_tests import (
     name_qualities,
 )
 from .labels import DescribedClips, labels_of
+from .measured_concepts import Measured
 from .over_time import Fired, labels_over_time
+from .tuning import fitted_bells
 
 FOLDS = 5
 
@@ -121,7 +125,8 @@ def cross_fitted_tests(
     bank: ConceptBank,
     config: LabelConfig,
     labels: Sequence[Sequence[Label]],
-    against: Against = OWN_BANK,
+    against: Against,
+    tuned: Sequence[Tuning | None],
 ) -> tuple[list[UnitFaithfulness | None], list[Kind | None], list[OverTime | None]]:
     """As `label_tests.sound_tests`, `label_tests.unit_kinds` and `over_time.held_out_over_time`, over all clips."""
     fitted = cross_fitted(recording, layer, clips, bank, config)
@@ -133,7 +138,8 @@ def cross_fitted_tests(
         fired.activations, similarity, chosen, fired.rows, fired.files, against, predictions
     )
     qualities = recording.qualities[fired.rows]
-    figures = cross_fitted_rivals(fired.activations, qualities, fold, predictions, fired.files)
+    bells = [_bells_without(recording, fired, fold == number, tuned) for number in range(FOLDS)]
+    figures = cross_fitted_rivals(fired.activations, qualities, fold, predictions, fired.files, bells)
     holds = np.array([test is not None and test.reliable for test in tests], bool)
     return (
         tests,
@@ -146,26 +152,48 @@ def cross_fitted_measured_tests(
     recording: Recording,
     layer: str,
     similarity: Floats,
-    measured: Sequence[str | None],
+    measured: Sequence[Measured],
     against: Against = OWN_BANK,
 ) -> list[UnitFaithfulness | None]:
-    """As `label_tests.measured_tests`, by cross-fitting: what a unit follows most is found without the clip."""
+    """As `label_tests.measured_tests`, by cross-fitting: what a unit follows most is found without the clip.
+
+    For a unit with a tuned concept that is the peak that it follows best.
+    """
     folded = _folded(recording, layer)
     if folded is None:
         return [None] * len(measured)
     fired, fold = folded
-    ranks = filled_ranks(recording.qualities[fired.rows])
+    qualities = recording.qualities[fired.rows]
+    ranks = filled_ranks(qualities)
+    tuned = [concept if isinstance(concept, Tuning) else None for concept in measured]
+    in_middle = np.array([concept is not None for concept in tuned], bool)
     predictions = np.zeros(fired.activations.T.shape)
     for number in range(FOLDS):
         out = fold == number
         rho = filled_ranks(fired.activations[~out]).T @ ranks[~out]
         followed = np.abs(rho).argmax(axis=1)
         sign = np.sign(np.take_along_axis(rho, followed[:, None], axis=1))
+        bells = _bells_without(recording, fired, out, tuned)
+        said = bells.at(np.flatnonzero(in_middle)).responses(qualities[out])
         predictions[:, out] = sign * ranks[out].T[followed]
+        predictions[np.ix_(in_middle, out)] = said
     labelled = labelled_columns(measured)
     return faithfulness_tests(
         fired.activations, similarity, labelled, fired.rows, fired.files, against, predictions
     )
+
+
+def _bells_without(
+    recording: Recording, fired: Fired, out: npt.NDArray[np.bool_], tuned: Sequence[Tuning | None]
+) -> Bells:
+    """What the units that are tuned to something are tuned to on all clips but some; none for the others."""
+    units = np.flatnonzero([tuning is not None for tuning in tuned])
+    rest, bells = ~out, Bells.none(len(tuned))
+    fitted = fitted_bells(
+        fired.activations[rest][:, units], recording.qualities[fired.rows[rest]], fired.files[rest]
+    )
+    bells.axis[units], bells.centre[units], bells.half[units] = fitted.axis, fitted.centre, fitted.half
+    return bells
 
 
 def _folded(recording: Recording, layer: str) -> tuple[Fired, Ints] | None:

@@ -19,6 +19,7 @@ CLIPS_PER_BIN = 10  # so that a mean is worth drawing, and few bins are used for
 LEAST_FILES = 10  # of all clips; with fewer there is no test
 FILES_PER_BIN = 3  # with fewer, a bin has no standard error to speak of
 CONFIDENCE = 0.95  # of the intervals of means, and of the middle against both ends
+SIDE_FILES = FILES_PER_BIN  # that a peak has to beat on either side
 CENTRES, WIDTHS = 144, 6  # of the bell curves fitted to a peak: half a semitone apart over six octaves
 NARROWEST, WIDEST = 1 / 60, 1 / 4  # their standard deviations, shares of the range
 HALF_HEIGHT = float(np.sqrt(2 * np.log(2)))  # standard deviations from the centre of a bell curve
@@ -133,59 +134,77 @@ def curves_of(values: Doubles, bins: Bins) -> Curves:
 
 def shapes_of(values: Doubles, curves: Curves, bins: Bins) -> Shapes:
     """The shapes of curves, see `tuning.tunings`; values are the units' activations [units, clips]."""
-    peak, valley = _middle_wins(curves, 1), _middle_wins(curves, -1)
+    fit, grid = _bell_fits(values, bins)
+    bells = {sign: grid[:, (sign * fit).argmax(axis=1)] for sign in (1, -1)}
+    peak, valley = (_beyond_sides(values, curves, bins, bell, sign) for sign, bell in bells.items())
     ends = np.subtract(*curves.means[:, [-1, 0]].T) / np.hypot(*curves.errors[:, [-1, 0]].T)
     differ = np.abs(ends) >= stats.t.ppf((1 + CONFIDENCE) / 2, min(curves.freedom[[0, -1]]))
     middle = np.maximum(peak, valley) >= 1
-    sign = np.where(middle, np.where(peak >= valley, 1, -1), np.sign(ends)).astype(int)
-    best, low, high = _bells(values, curves, bins, sign)
-    end = _upper_ends(curves, bins, sign)
+    up = (peak >= 1) & ((valley < 1) | (fit.max(axis=1) >= -fit.min(axis=1)))
+    sign = np.where(middle, np.where(up, 1, -1), np.sign(ends)).astype(int)
+    centre, half = np.where(sign > 0, bells[1], bells[-1])
+    low, high = (np.clip(centre + side * half, *bins.edges[[0, -1]]) for side in (-1, 1))
     names: list[TuningShape | None] = [
         ("valley", "peak")[up] if m else ("falling", "rising")[up] if d else None
         for m, d, up in zip(middle.tolist(), differ.tolist(), (sign > 0).tolist(), strict=True)
     ]
-    best, low, high = (np.where(middle, bell, e) for bell, e in zip((best, low, high), end, strict=True))
-    return Shapes(names, best, low, high)
+    ends_of = _upper_ends(curves, bins, sign)
+    return Shapes(names, *(np.where(middle, x, e) for x, e in zip((centre, low, high), ends_of, strict=True)))
 
 
-def _middle_wins(curves: Curves, sign: int) -> Doubles:
-    """By how much the best bin but the first and last is beyond both of these, in critical differences [units].
+def _bell_fits(values: Doubles, bins: Bins) -> tuple[Doubles, Doubles]:
+    """How well bell curves over x fit units: correlations [units, bells], and centres and half widths [2, bells].
 
-    Args:
-        curves: Mean responses.
-        sign: 1 for above, -1 for below.
-    """
-    rows, inner = np.arange(len(curves.means)), len(curves.freedom) - 2
-    best = 1 + (sign * curves.means[:, 1:-1]).argmax(axis=1)
-    margins = []
-    for end in (0, -1):
-        difference = sign * (curves.means[rows, best] - curves.means[:, end])
-        error = np.hypot(curves.errors[rows, best], curves.errors[:, end])
-        freedom = np.minimum(curves.freedom[best], curves.freedom[end])
-        margins.append(difference / error / stats.t.ppf(1 - (1 - CONFIDENCE) / inner, freedom))
-    return np.asarray(np.minimum(*margins))
-
-
-def _bells(values: Doubles, curves: Curves, bins: Bins, sign: Indices) -> tuple[Doubles, Doubles, Doubles]:
-    """Centre and both half heights of the bell curve over x that fits every unit best, upside down where sign is -1.
-
-    Least squares with free height and offset over a grid of centres and widths: the fit is best where the correlation
-    is highest. The centre lies in the bin that wins or beside it, and the bell rests on `CLIPS_PER_BIN` / 2 clips at
-    least.
+    Least squares with free height and offset: the fit is best where the correlation is highest. A bell that rests on
+    fewer than `CLIPS_PER_BIN` / 2 clips fits nothing (0).
     """
     first, last = np.quantile(bins.x, [0.01, 0.99]).tolist()
-    centres = np.linspace(first, last, CENTRES)
-    widths = np.geomspace(NARROWEST, WIDEST, WIDTHS) * (last - first)
-    bells = np.exp(-(((bins.x - centres[:, None]) / widths[:, None, None]) ** 2) / 2).reshape(-1, len(bins.x))
+    centres, widths = np.meshgrid(
+        np.linspace(first, last, CENTRES), np.geomspace(NARROWEST, WIDEST, WIDTHS) * (last - first)
+    )
+    grid = np.stack([centres.ravel(), widths.ravel()])
+    bells = np.exp(-(((bins.x - grid[0, :, None]) / grid[1, :, None]) ** 2) / 2)
     resting = bells.sum(axis=1) ** 2 / np.maximum((bells**2).sum(axis=1), np.finfo(np.float64).tiny)
-    fit = standardised(values * sign[:, None]) @ standardised(bells).T
-    winner = 1 + (sign[:, None] * curves.means[:, 1:-1]).argmax(axis=1)
-    place = np.tile(np.searchsorted(bins.edges[1:-1], centres, side="right"), WIDTHS)
-    fit[(np.abs(place - winner[:, None]) > 1) | ~(resting >= CLIPS_PER_BIN / 2)] = -np.inf
-    chosen = fit.argmax(axis=1)
-    centre, half = centres[chosen % CENTRES], HALF_HEIGHT * widths[chosen // CENTRES]
-    low, high = (np.clip(centre + side * half, *bins.edges[[0, -1]]) for side in (-1, 1))
-    return centre, low, high
+    fit = np.nan_to_num(standardised(values) @ standardised(bells).T / len(bins.x))
+    return np.where(resting >= CLIPS_PER_BIN / 2, fit, 0).astype(np.float64), grid * [[1], [HALF_HEIGHT]]
+
+
+def _beyond_sides(values: Doubles, curves: Curves, bins: Bins, bell: Doubles, sign: int) -> Doubles:
+    """By how much the clips within a unit's bell are beyond those on either side, in critical differences [units].
+
+    Student's t with the variance that both have together, as if they were alike, clips of one file summed before they
+    are squared. (A unit that answers to few clips varies most where it answers, so a variance of its own would hide
+    the difference.) The level is shared among as many bells as lie side by side over the range. Below 0 where a side
+    has fewer than `SIDE_FILES` files, or the first or last bin is beyond the bell.
+
+    Args:
+        values: [units, clips].
+        curves: Mean responses.
+        bins: The clips.
+        bell: Centres and half widths [2, units].
+        sign: 1 for above, -1 for below.
+    """
+    by_file = sparse.csr_array((np.ones(len(bins.files)), (np.arange(len(bins.files)), bins.files)))
+    x = (bins.x - bell[0][:, None]) / bell[1][:, None]
+    inside, middle = np.abs(x) <= 1, values.mean(axis=1, keepdims=True)
+    values, count = values - middle, np.maximum(inside.sum(axis=1), 1)
+    within = (inside * values).sum(axis=1) / count
+    beyond = np.full(len(values), np.inf)
+    level = (1 - CONFIDENCE) * np.minimum(2 * bell[1] / (bins.edges[-1] - bins.edges[0]), 1)
+    for side in (x < -1, x > 1):
+        beside, both = np.maximum(side.sum(axis=1), 1), inside | side
+        mean = (both * values).sum(axis=1, keepdims=True) / (count + beside)[:, None]
+        files = ((both @ by_file) > 0).sum(axis=1)
+        spread = (((both * (values - mean)) @ by_file) ** 2).sum(axis=1)
+        variance = spread / (count + beside) * files / np.maximum(files - 1, 1)
+        error = np.sqrt(variance * (1 / count + 1 / beside))
+        difference = sign * (within - (side * values).sum(axis=1) / beside)
+        critical = stats.t.ppf(1 - level, np.maximum(files - 2, 1))
+        margin = difference / np.where(error > 0, error, np.inf) / critical
+        enough = ((side @ by_file) > 0).sum(axis=1) >= SIDE_FILES
+        beyond = np.minimum(beyond, np.where(enough, margin, -1))
+    ends = sign * (within[:, None] - (curves.means[:, [0, -1]] - middle))
+    return np.where(ends.min(axis=1) > 0, beyond, -1)
 
 
 def _upper_ends(curves: Curves, bins: Bins, sign: Indices) -> tuple[Doubles, Doubles, Doubles]:

@@ -23,7 +23,7 @@ from ..shards.plan import made_by
 from ..shards.workers import work
 from ..store import Folder, Stored
 from ..types import Explanation, Kept, LayerEvidence, Shown
-from .acoustics import in_words, measured_acoustics
+from .acoustics import in_words
 from .labels import (
     DescribedClips,
     check_evidence,
@@ -40,8 +40,9 @@ from .profiles import measured_profiles
 from .shard import FOLDER, read_layer, store_layer
 from .space import text_directions
 from .stored import Explained, ExplanationWriter
+from .strongest_clips import measured_acoustics
 from .summaries import load_language_model, with_summaries
-from .tuning import measured_tunings
+from .tuned_concepts import measured_tunings
 from .verdicts import with_verdicts
 
 
@@ -230,15 +231,17 @@ class _Explainer:
     def explain(self, layer: LayerEvidence) -> tuple[list[Explanation], LayerAcoustics | None]:
         """One record per unit of a layer, each stage adding its fields, and the acoustics of the whole layer."""
         preferences, acoustics = measured_acoustics(self.recording, layer.name)
-        tuning, words = measured_tunings(self.recording, layer.name, list(map(in_words, preferences)))
+        tuned = measured_tunings(self.recording, layer.name, list(map(in_words, preferences)))
         units = _with(
             self._labelled(layer),
-            acoustics=words,
+            acoustics=tuned.words,
             preferences=preferences,
-            tuning=tuning,
+            tuning=tuned.tunings,
             profile=measured_profiles(self.recording, layer.name),
         )
-        units = with_verdicts(units, self.recording, layer, self.clips, self.bank, self.labelling)
+        units = with_verdicts(
+            units, self.recording, layer, self.clips, self.bank, self.labelling, tuned.foremost
+        )
         meanings, spread = self.meanings.find(layer)
         units = _with(units, meanings=meanings, polysemanticity=spread)
         progress = self.announce(f"writing {layer.name}", "sentences")

@@ -4,11 +4,11 @@ A label can predict a unit on unseen clips and still be false: units that answer
 recordings of sneezes are padded with it. So beside the label stands a plainer rival, the few measured qualities that
 the unit goes with most, as many as are said of it in words: a ridge regression of the unit's exponential scores
 (`agreement.exponential_scores`) on the ranks and the exponential scores of up to three qualities of different kinds,
-chosen and fitted on the seen clips; in a set too small to hold clips out, on four fifths of the clips, five times, as
-the labels are (`cross_fit`). (All 15 qualities at once tell the classes of a small set apart, whatever they sound like:
-then 10 % of the class units of a small AST lose their class.) On the clips that the label was tested on, four things
-are asked, each by a permutation test that deals out whole files, with one false discovery rate per question over the
-units of a layer:
+and on the bell of the middle to which it is tuned (`bells`), chosen and fitted on the seen clips; in a set too small to
+hold clips out, on four fifths of the clips, five times, as the labels are (`cross_fit`). (All 15 qualities at once tell
+the classes of a small set apart, whatever they sound like: then 10 % of the class units of a small AST lose their
+class.) On the clips that the label was tested on, four things are asked, each by a permutation test that deals out
+whole files, with one false discovery rate per question over the units of a layer:
 
     label       does the label predict the unit?                       (the verdict of the label's own test)
     rival       do the qualities predict the unit?
@@ -35,7 +35,7 @@ are called sneezes, whose padding is longest, that leaves 23 sneezes. The other 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -47,6 +47,7 @@ from ..numerics import Array, Bools, Doubles, Places, by_presence, chunks
 from ..types import Kind
 from .acoustics import RIDGE, filled_ranks
 from .agreement import exponential_scores
+from .bells import Bells
 from .faithfulness import LEVEL
 from .permutations import GroupPermutations, undecided
 
@@ -111,7 +112,11 @@ class Rivals:
 
 
 def rivals(
-    seen: tuple[Array, Array], tested: tuple[Array, Array], predictions: Array, groups: Array
+    seen: tuple[Array, Array],
+    tested: tuple[Array, Array],
+    predictions: Array,
+    groups: Array,
+    bells: Bells | None = None,
 ) -> Rivals:
     """Hold a label of every unit against the measured qualities, over the clips on which the unit is finite.
 
@@ -120,7 +125,9 @@ def rivals(
         tested: The same of the clips to test on.
         predictions: float [units, tested], what each unit's label says of the clips.
         groups: int [tested], the file of each clip.
+        bells: What the units are tuned to, found on the clips to fit on; None for nothing.
     """
+    of_all = bells or Bells.none(len(predictions))
 
     def compared(units: Places, thorough: Bools) -> Doubles:
         columns = np.full((len(FIGURES), len(units)), np.nan)
@@ -132,12 +139,14 @@ def rivals(
                 if min(fit.sum(), test.sum()) >= LEAST_CLIPS:
                     activations = both[clips][fit.sum() :, members]
                     fitted = _predicted(
-                        (both[clips][: fit.sum(), members], seen[1][fit]), (activations, tested[1][test])
+                        (both[clips][: fit.sum(), members], seen[1][fit]),
+                        (activations, tested[1][test]),
+                        of_all.at(part[members]),
                     )
-                    said = predictions[part[members]][:, test]
+                    of_labels = predictions[part[members]][:, test]
                     columns[:, span.start + members] = _compared(
                         activations,
-                        said,
+                        of_labels,
                         fitted,
                         tested[1][test],
                         groups[test],
@@ -149,7 +158,12 @@ def rivals(
 
 
 def cross_fitted_rivals(
-    activations: Array, qualities: Array, fold: Array, predictions: Array, groups: Array
+    activations: Array,
+    qualities: Array,
+    fold: Array,
+    predictions: Array,
+    groups: Array,
+    bells: Sequence[Bells] | None = None,
 ) -> Rivals:
     """As `rivals`, where every clip is tested by qualities that were chosen and fitted on the other folds.
 
@@ -159,7 +173,9 @@ def cross_fitted_rivals(
         fold: int [clips], clips of one file in one fold.
         predictions: float [units, clips], what labels made from the other folds say of the clips.
         groups: int [clips], the file of each clip.
+        bells: Per fold what the units are tuned to, found on the other folds; None for nothing.
     """
+    of_folds = bells or [Bells.none(len(predictions))] * (int(fold.max(initial=0)) + 1)
 
     def compared(units: Places, thorough: Bools) -> Doubles:
         columns = np.full((len(FIGURES), len(units)), np.nan)
@@ -173,10 +189,11 @@ def cross_fitted_rivals(
                 fitted = np.zeros((2, len(members), len(y)))
                 for number in np.unique(numbers):
                     out = numbers == number
-                    fitted[:, :, out] = _predicted((y[~out], x[~out]), (y[out], x[out]))
-                said = predictions[part[members]][:, clips]
+                    tuned = of_folds[number].at(part[members])
+                    fitted[:, :, out] = _predicted((y[~out], x[~out]), (y[out], x[out]), tuned)
+                of_labels = predictions[part[members]][:, clips]
                 columns[:, span.start + members] = _compared(
-                    y, said, fitted, x, groups[clips], thorough[:, span][:, members]
+                    y, of_labels, fitted, x, groups[clips], thorough[:, span][:, members]
                 )
         return columns
 
@@ -289,12 +306,14 @@ def kinds(label_holds: Bools, figures: Rivals, names_quality: Bools) -> list[Kin
     return names
 
 
-def _predicted(seen: tuple[Array, Array], tested: tuple[Array, Array]) -> Doubles:
+def _predicted(seen: tuple[Array, Array], tested: tuple[Array, Array], bells: Bells) -> Doubles:
     """What the qualities say of the tested clips, chosen and fitted on the seen ones: float64 [2, units, tested].
 
-    First what several say together, then what the one says that the unit goes with most.
+    First what several say together, then what the one says that the unit goes with most. The bell of a unit that is
+    tuned to the middle of a quality is among both.
     """
-    ranks = filled_ranks(np.concatenate([seen[1], tested[1]])).T  # [qualities, clips]
+    every = np.concatenate([seen[1], tested[1]])
+    ranks = filled_ranks(every).T  # [qualities, clips]
     count = len(seen[1])
     x = _standard(ranks[:, :count])
     # Of a unit that measures a quality, ranks alone would leave the label what exponential scores have beyond them: of
@@ -307,9 +326,10 @@ def _predicted(seen: tuple[Array, Array], tested: tuple[Array, Array]) -> Double
         chosen = _strongest_kinds(rho)
         rising = np.take_along_axis(rho, chosen, axis=1)[:, :, None] > 0
         exponential = np.where(rising, scores[1][chosen], scores[-1][chosen])
-        features = np.concatenate([ranks[chosen], exponential], axis=1)  # [units, features, clips]
+        tuned = _standard(bells.at(part).responses(every))[:, None]
+        features = np.concatenate([ranks[chosen], exponential, tuned], axis=1)  # [units, features, clips]
         predicted[0, part] = _ridge(features, y)
-        predicted[1, part] = _ridge(features[:, ::QUALITIES_NAMED], y)
+        predicted[1, part] = _ridge(features[:, [0, QUALITIES_NAMED, -1]], y)
     return predicted
 
 

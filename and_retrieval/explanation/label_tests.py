@@ -11,11 +11,11 @@ import numpy.typing as npt
 from ..numerics import Array
 from ..recording.activations import HELD_OUT, LEAST_HELD_OUT, SEEN
 from ..recording.recording import Recording
-from ..types import Floats, Kind, Label, UnitFaithfulness
-from .acoustics import filled_ranks
+from ..types import Floats, Kind, Label, Tuning, UnitFaithfulness
+from .bells import Bells
 from .faithfulness import Faithfulness, faithfulness, left_over
 from .kinds import kinds, rivals
-from .measured_concepts import meant_sides, measured_predictions
+from .measured_concepts import Measured, meant_sides, measured_predictions
 
 
 @dataclass(frozen=True)
@@ -132,6 +132,7 @@ def unit_kinds(
     concepts: Sequence[str],
     labels: Sequence[Sequence[Label]],
     holds: npt.NDArray[np.bool_],
+    tuned: Sequence[Tuning | None],
 ) -> list[Kind | None]:
     """What explains each unit of a layer best, its first label or measured sound; None where that was not tested.
 
@@ -142,6 +143,7 @@ def unit_kinds(
         concepts: The columns' names.
         labels: Per unit, best first.
         holds: bool [units], whether the label passed its own test.
+        tuned: Per unit what it is tuned to foremost, if to anything.
     """
     rows = recording.held_out_rows
     if len(rows) < LEAST_HELD_OUT:
@@ -152,7 +154,7 @@ def unit_kinds(
     ]
     chosen = first_columns(concepts, labels)
     predictions = np.where(chosen[:, None] >= 0, similarity[rows][:, chosen].T, 0)
-    figures = rivals(parts[0], parts[1], predictions, recording.files_of(rows))
+    figures = rivals(parts[0], parts[1], predictions, recording.files_of(rows), Bells.of(tuned))
     return kinds(holds, figures, name_qualities(labels))
 
 
@@ -165,7 +167,7 @@ def measured_tests(
     recording: Recording,
     layer: str,
     similarity: Floats,
-    measured: Sequence[str | None],
+    measured: Sequence[Measured],
     against: Against = OWN_BANK,
 ) -> list[UnitFaithfulness | None]:
     """As `sound_tests`, for labels that are measured concepts: each is held against the bank's concepts as well.
@@ -174,21 +176,21 @@ def measured_tests(
         recording: Its held-out activations and the qualities of its clips are read.
         layer: The layer's name.
         similarity: float32 [clips, concepts], all clips of the index.
-        measured: Per unit the name of a measured concept, see `measured_concepts.NAMES`, or None.
+        measured: Per unit its measured concept.
         against: What they have to beat besides.
     """
     rows = recording.held_out_rows
     if len(rows) < LEAST_HELD_OUT:
         return [None] * len(measured)
-    predictions = measured_predictions(measured, filled_ranks(recording.qualities[rows]))
+    predictions = measured_predictions(measured, recording.qualities[rows])
     activations = recording.activations(layer, HELD_OUT)
     groups, labelled = recording.files_of(rows), labelled_columns(measured)
     return faithfulness_tests(activations, similarity, labelled, rows, groups, against, predictions)
 
 
-def labelled_columns(measured: Sequence[str | None]) -> npt.NDArray[np.intp]:
+def labelled_columns(measured: Sequence[Measured]) -> npt.NDArray[np.intp]:
     """Which units have a measured label, as `faithfulness` is told where predictions are given: 0, for others -1."""
-    return np.array([-1 if name is None else 0 for name in measured], np.intp)
+    return np.array([-1 if concept is None else 0 for concept in measured], np.intp)
 
 
 def meaning_tests(

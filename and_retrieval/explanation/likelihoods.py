@@ -192,10 +192,10 @@ def _subtract(likelihood: Floats, row: Doubles, of_rank: Doubles, present: Bools
     """
     whole = (row + of_rank.sum(axis=0)).astype(np.float32)
     for part in chunks(len(likelihood), likelihood.shape[1]):
-        some = np.flatnonzero(~present[part].all(axis=1))
-        left = likelihood[part][some] - (row + present[part][some] @ of_rank)
+        incomplete = np.flatnonzero(~present[part].all(axis=1))
+        left = likelihood[part][incomplete] - (row + present[part][incomplete] @ of_rank)
         likelihood[part] -= whole
-        likelihood[part][some] = left
+        likelihood[part][incomplete] = left
 
 
 def _log_mean(likelihood: Floats, present: Bools, centre: Doubles) -> Doubles:
@@ -208,14 +208,14 @@ def _log_mean(likelihood: Floats, present: Bools, centre: Doubles) -> Doubles:
     """
     import torch  # slow to import
 
-    some: Bools = np.any(present, axis=1)
-    if not some.any():
+    occupied: Bools = np.any(present, axis=1)
+    if not occupied.any():
         return np.zeros(likelihood.shape[1])
     total = np.full(likelihood.shape[1], -np.inf)
     for part in chunks(len(likelihood), likelihood.shape[1]):
-        those = likelihood[part]
+        block = likelihood[part]
         if not present[part].all():
-            missing = ~present[part][some[part]]
-            those = those[some[part]] - (missing @ centre).astype(np.float32)[:, None]
-        total = np.logaddexp(total, torch.logsumexp(torch.from_numpy(those), 0).numpy())
-    return np.asarray(total + centre.sum() - np.log(np.count_nonzero(some)))
+            missing = ~present[part][occupied[part]]
+            block = block[occupied[part]] - (missing @ centre).astype(np.float32)[:, None]
+        total = np.logaddexp(total, torch.logsumexp(torch.from_numpy(block), 0).numpy())
+    return np.asarray(total + centre.sum() - np.log(np.count_nonzero(occupied)))

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from types import MappingProxyType
 from typing import Any, Protocol
 
@@ -16,13 +18,20 @@ import numpy as np
 
 from ..clips.qualities import QUALITIES
 from ..faiss_index import Mask
-from ..numerics import Doubles
-from ..types import Label, Preference
+from ..numerics import Array, Doubles
+from ..types import Label, Preference, Tuning
+from .acoustics import filled_ranks
+from .axes import AXES
+from .bells import Bells
+from .tuned_concepts import Meant, Tuned, is_meant, meant_values, name_of, response
 
 MORE, LESS = 1, -1
 
 Side = tuple[str, int]
 """A quality, and whether much or little of it is meant."""
+
+Measured = str | Tuning | None
+"""A measured concept: a name of `NAMES`, or what a unit is tuned to; None for none."""
 
 NAMES: Mapping[Side, str] = MappingProxyType(
     {
@@ -91,7 +100,24 @@ SYNONYMS: Mapping[Side, tuple[str, ...]] = MappingProxyType(
 FILLERS = ("a", "an", "the", "very", "rather", "quite", "mostly", "clip", "clips", "sound", "sounds", "of")
 
 
-NO_MATCHES: Mapping[int, Preference] = MappingProxyType({})
+@dataclass(frozen=True)
+class Match:
+    """Why a unit that measured sound explains is found by a text.
+
+    Attributes:
+        quality: Of `QUALITIES`.
+        word: The measured concept that is meant.
+        rho: Rank correlation of the unit's activation and the quality, -1..1; None for a tuned concept.
+        correlation: Of a tuned concept with the unit's activation, 0..1; None for others.
+    """
+
+    quality: str
+    word: str
+    rho: float | None
+    correlation: float | None = None
+
+
+NO_MATCHES: Mapping[int, Match] = MappingProxyType({})
 
 
 class Columns(Protocol):
@@ -110,16 +136,24 @@ def side_of(preference: Preference) -> Side:
     return preference.quality, MORE if preference.rho > 0 else LESS
 
 
-def measured_labels(preferences: Sequence[Preference], text: str | None = None) -> tuple[Label, ...]:
-    """The measured concepts that a unit follows as labels, each with the size of its rank correlation as score.
+def measured_labels(
+    preferences: Sequence[Preference], text: str | None = None, tuned: Tuned | None = None
+) -> tuple[Label, ...]:
+    """The measured concepts that a unit follows as labels, each with the size of its correlation as score.
 
     Args:
         preferences: Of the unit, strongest first.
         text: A label that the unit has already; the sides that it means come first.
+        tuned: The middle to which the unit is tuned, which explains more than any preference and comes before all. Of
+            the same quality no side is said as well.
     """
     meant = meant_sides(text or "")
+    quality = None if tuned is None else AXES[tuned.tuning.quality].measured
     ordered = sorted(preferences, key=lambda one: side_of(one) not in meant)
-    return tuple(Label(NAMES[side_of(one)], abs(one.rho), "measured") for one in ordered)
+    sides = [
+        Label(NAMES[side_of(one)], abs(one.rho), "measured") for one in ordered if one.quality != quality
+    ]
+    return (*([] if tuned is None else [tuned.label]), *sides)
 
 
 def beside(measured: Sequence[Label], labels: Sequence[Label]) -> tuple[Label, ...]:
@@ -128,17 +162,20 @@ def beside(measured: Sequence[Label], labels: Sequence[Label]) -> tuple[Label, .
     return tuple(label for label in labels if _plain(label.concept) not in names)
 
 
-def measured_predictions(concepts: Sequence[str | None], ranks: Doubles) -> Doubles:
-    """What measured concepts say of clips, float64 [concepts, clips]: the rank of the quality, or its reverse.
+def measured_predictions(concepts: Sequence[Measured], qualities: Array) -> Doubles:
+    """What measured concepts say of clips, float64 [concepts, clips].
+
+    Of little or much of a quality it is the rank of the quality, or its reverse; of a middle the bell around it.
 
     Args:
-        concepts: Of `NAMES`; None predicts 0 throughout.
-        ranks: float64 [clips, qualities], see `acoustics.filled_ranks`.
+        concepts: Names, or what units are tuned to; None predicts 0 throughout.
+        qualities: float [clips, qualities].
     """
-    sides = [_SIDE_NAMED[concept] if concept else None for concept in concepts]
+    sides = [_SIDE_NAMED[concept] if isinstance(concept, str) else None for concept in concepts]
     columns = [_COLUMNS[side[0]] if side else 0 for side in sides]
     signs = np.array([side[1] if side else 0 for side in sides])
-    predictions: Doubles = signs[:, None] * ranks.T[columns]
+    bells = Bells.of([concept if isinstance(concept, Tuning) else None for concept in concepts])
+    predictions: Doubles = signs[:, None] * filled_ranks(qualities).T[columns] + bells.responses(qualities)
     return predictions
 
 
@@ -147,31 +184,56 @@ def meant_names(text: str) -> tuple[str, ...]:
     return tuple(NAMES[side] for side in meant_sides(text))
 
 
-def measured_units(explained: Columns, text: str, among: Mask | None = None) -> dict[int, Preference]:
-    """The units that measured sound explains (`kind` acoustic or both) by a quality that the text means.
+def measured_units(explained: Columns, text: str, among: Mask | None = None) -> dict[int, Match]:
+    """The units that measured sound explains (`kind` acoustic or both) by a quality or values that a text means.
 
     Args:
-        explained: The columns `kind` and `preferences` of all units.
+        explained: The columns `kind`, `preferences`, `labels` and `tuning` of all units.
         text: A query.
         among: Units to choose from, bool [units]; None for all.
 
     Returns:
-        Row of the unit index -> the preference that was matched, strongest first.
+        Row of the unit index -> what was matched, strongest first; of units tuned to values, those first of which the
+        strongest response to the value meant, or the middle of those meant, is to be expected.
     """
-    sides = set(meant_sides(text))
-    if not sides:
+    sides, values = set(meant_sides(text)), meant_values(text)
+    if not sides and values is None:
         return {}
     by_sound = np.isin(np.array(explained.column("kind").to_pylist(), object), ("acoustic", "both"))
     rows = np.flatnonzero(by_sound if among is None else by_sound & among)
-    matched: list[tuple[float, int, Preference]] = []
-    preferred: list[list[dict[str, Any]]] = explained.column("preferences").take(rows).to_pylist()
-    for row, preferences in zip(rows.tolist(), preferred, strict=True):
-        unit_preferences = [Preference(**one) for one in preferences]
-        fitting = [one for one in unit_preferences if side_of(one) in sides]
-        if fitting:
-            best = max(fitting, key=lambda one: abs(one.rho))
-            matched.append((-abs(best.rho), row, best))
-    return {row: best for _, row, best in sorted(matched, key=lambda match: match[:2])}
+    strength = partial(_side_matched, sides) if values is None else partial(_values_matched, values)
+    columns = ("preferences",) if values is None else ("labels", "tuning")
+    facts = zip(*(explained.column(name).take(rows).to_pylist() for name in columns), strict=True)
+    matched = [(*strength(*unit), row) for row, unit in zip(rows.tolist(), facts, strict=True)]
+    ordered = sorted(
+        ((-value, row, match) for value, match, row in matched if match), key=lambda one: one[:2]
+    )
+    return {row: match for _, row, match in ordered}
+
+
+def _side_matched(sides: set[Side], preferences: Sequence[dict[str, Any]]) -> tuple[float, Match | None]:
+    """How strongly a unit prefers one of the sides, and which."""
+    fitting = [one for one in (Preference(**fields) for fields in preferences) if side_of(one) in sides]
+    if not fitting:
+        return 0.0, None
+    best = max(fitting, key=lambda one: abs(one.rho))
+    return abs(best.rho), Match(best.quality, NAMES[side_of(best)], best.rho)
+
+
+def _values_matched(
+    meant: Meant, labels: Sequence[dict[str, Any]], unit_tunings: Sequence[dict[str, Any]]
+) -> tuple[float, Match | None]:
+    """The response to be expected of a unit whose label is a range within which the values lie, and that label."""
+    scores = {label["concept"]: label["score"] for label in labels if label["evidence"] == "measured"}
+    best: tuple[float, Match | None] = 0.0, None
+    for fields in unit_tunings:
+        tuning = Tuning(**fields)
+        name = name_of(tuning)
+        if name in scores and is_meant(tuning, meant):
+            expected = scores[name] * response(tuning, meant)
+            if expected > best[0]:
+                best = expected, Match(AXES[tuning.quality].measured, name, None, scores[name])
+    return best
 
 
 def _plain(text: str) -> str:

@@ -72,12 +72,12 @@ class GroupPermutations:
         """
         if self.width == 1:
             return np.ones(len(correlation))
-        activation, prediction = activation.astype(np.float32), prediction.astype(np.float32)
-        exceeding = self._exceeding(range(self.first), activation, prediction, correlation)
+        x, y = activation.astype(np.float32), prediction.astype(np.float32)
+        exceeding = self._exceeding(range(self.first), x, y, correlation)
         dealt = np.full(len(correlation), self.first * self.width)
         rare = np.flatnonzero((exceeding < EXCEEDED) & thorough)
         rest = range(self.first, self.draws)
-        exceeding[rare] += self._exceeding(rest, activation[rare], prediction[rare], correlation[rare])
+        exceeding[rare] += self._exceeding(rest, x[rare], y[rare], correlation[rare])
         dealt[rare] = self.draws * self.width
         return np.asarray((1 + exceeding) / (1 + dealt))
 
@@ -98,13 +98,13 @@ class GroupPermutations:
             return np.ones(correlation.shape)
         clips = activation.shape[1]
         least = ((np.abs(correlation) - SUMMED) * clips).astype(np.float32)
-        activation, quality = activation.astype(np.float32), quality.astype(np.float32)
+        x, y = activation.astype(np.float32), quality.astype(np.float32)
         if clips < DIRECT * len(self.strata):
-            exceeding = self._exceeding_directly(activation, quality, least)
+            exceeding = self._exceeding_directly(x, y, least)
         else:
             exceeding = np.zeros(correlation.shape, dtype=np.int64)
-            for part in chunks(len(activation), max(self.width * len(quality), clips), BLOCK_BYTES):
-                for sums in self._sums(range(self.draws), activation[part], quality, _every_pair):
+            for part in chunks(len(x), max(self.width * len(y), clips), BLOCK_BYTES):
+                for sums in self._sums(range(self.draws), x[part], y, _every_pair):
                     exceeding[part] += (np.abs(sums) >= least[part]).sum(axis=0)
         return np.asarray((1 + exceeding) / (1 + self.draws * self.width))
 

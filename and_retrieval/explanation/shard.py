@@ -30,7 +30,7 @@ def store_layer(
     Args:
         shards: The plan, and where to put the shards.
         number: Place of the layer.
-        explain: Gives all its units, and what `acoustics.measured_acoustics` gives.
+        explain: Gives all its units, and what `strongest_clips.measured_acoustics` gives.
     """
 
     def write(path: Path) -> tuple[()]:

@@ -8,51 +8,22 @@ Windows of one file are dependent: the test deals out whole files, and the error
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from types import MappingProxyType
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from scipy import stats
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-from ..clips.qualities import QUALITIES
 from ..numerics import Array, Bools, Doubles, by_presence, chunks
-from ..recording.activations import SEEN
-from ..recording.recording import Recording
 from ..types import Floats, Tuning
 from .acoustics import filled_ranks, q_values
+from .axes import AXES, Axis
+from .bells import Bells
 from .curves import CENTRES, CONFIDENCE, WIDTHS, Bins, binned, curves_of, shapes_of, standardised
 from .permutations import dealt_orders, strata_of
 
 Indices = npt.NDArray[np.intp]
 
-
-class Axis(NamedTuple):
-    """A quality that units can be tuned to.
-
-    Attributes:
-        measured: Its name among `QUALITIES`.
-        words: What it is called in a sentence.
-        unit: Of its values.
-        logarithmic: Whether equal steps are equal ratios, as for frequencies.
-    """
-
-    measured: str
-    words: str
-    unit: str
-    logarithmic: bool
-
-
-AXES = MappingProxyType(
-    {
-        "pitch": Axis("pitch", "pitch", "Hz", True),
-        "brightness": Axis("brightness", "brightness", "Hz", True),
-        "level": Axis("loudness", "level", "dB", False),
-        "modulation_rate": Axis("modulation_rate", "modulation rate", "Hz", True),
-    }
-)
-"""Name of a tuning -> its quality."""
 
 FIRST_LOOK = 400  # permutations for every pair of unit and quality
 LATER_LOOKS = ((4_000, 20, 0.01), (20_000, 4, 0.05))
@@ -60,7 +31,6 @@ LATER_LOOKS = ((4_000, 20, 0.01), (20_000, 4, 0.05))
 
 LEVEL = 0.05  # false discovery rate over units and qualities
 LEAST_EFFECT = 0.04  # share of variance: as much as a rank correlation of 0.2, the weakest that is named
-NARROW = 1.2  # a range between frequencies nearer than this is said with three digits, others with two
 ROUNDING = 1e-4  # shares of variance that differ by less, relatively, are equal: sums are float32
 ROUGHLY = 2.0**-24  # the precision of float32; half precision rounded what lies near 1 to it
 CHUNK_BYTES = 32 * 2**20  # of one working array
@@ -76,9 +46,10 @@ def tunings(activations: Array, qualities: Array, files: Array, *, seed: int = 0
     its own, Kelley's epsilon² (1935). Every pair gets `FIRST_LOOK` permutations; `LATER_LOOKS` gives more to those
     that stand out but are not yet significant, so a small q-value is an upper bound.
 
-    A peak is named where the best bin but the first and last is above both of these (t tests at 5 %, Bonferroni over
-    the bins), a valley likewise, rising and falling where the last is above or below the first. A tuning that is
-    significant but has neither of these shapes is left out.
+    A peak is named where the clips within the bell curve that fits best are above those on either side (t tests at
+    5 %, Bonferroni over the bells that lie side by side) and above the first and the last bin, a valley likewise,
+    rising and falling where the last bin is above or below the first. A tuning that is significant but has neither of
+    these shapes is left out.
 
     Args:
         activations: Float [clips, units]; a unit counts over the clips on which it is finite.
@@ -97,7 +68,7 @@ def tunings(activations: Array, qualities: Array, files: Array, *, seed: int = 0
     chosen = (q_value <= LEVEL) & (effect >= LEAST_EFFECT)
     result: list[list[Tuning]] = [[] for _ in range(activations.shape[1])]
     for number, bins, members in every:
-        for part in chunks(len(members), CENTRES * WIDTHS, CHUNK_BYTES):
+        for part in chunks(len(members), max(CENTRES * WIDTHS, len(bins.rows)), CHUNK_BYTES):
             units = members[part][chosen[members[part], number]]
             figures = effect[units, number], q_value[units, number]
             values = _values(activations, bins.rows, units)
@@ -105,59 +76,6 @@ def tunings(activations: Array, qualities: Array, files: Array, *, seed: int = 0
             for unit, tuning in zip(units.tolist(), described, strict=True):
                 result[unit] += [tuning] if tuning else []
     return [tuple(sorted(unit_tunings, key=lambda tuning: -tuning.effect)) for unit_tunings in result]
-
-
-def measured_tunings(
-    recording: Recording, layer: str, acoustics: Sequence[str | None]
-) -> tuple[list[tuple[Tuning, ...]], list[str | None]]:
-    """What the units of a layer are tuned to on its seen clips, and their acoustics in words with it.
-
-    Args:
-        recording: Its activations and qualities are read.
-        layer: The layer's name.
-        acoustics: What rank correlation says of each unit, see `acoustics.in_words`.
-
-    Returns:
-        Per unit its tunings, see `tunings`, and the words, see `with_tunings`.
-    """
-    rows, activations = recording.seen_rows, recording.activations(layer, SEEN)
-    qualities = recording.qualities[rows]
-    measured = tunings(activations, qualities, recording.files_of(rows))
-    ranked = rank_explained(activations, qualities).tolist()
-    return measured, list(map(with_tunings, acoustics, measured, ranked))
-
-
-def in_words(tuning: Tuning) -> str:
-    """A tuning in words: "tuned to pitch 280-360 Hz", "rises with level"."""
-    axis = AXES[tuning.quality]
-    if tuning.shape in ("rising", "falling"):
-        return f"{'rises' if tuning.shape == 'rising' else 'falls'} with {axis.words}"
-    ends = tuning.low, tuning.high
-    if axis.logarithmic:
-        digits = 2 if tuning.high >= NARROW * tuning.low else 3
-        span = "-".join(f"{float(f'{end:.{digits}g}'):g}" for end in ends)
-    else:
-        span = " to ".join(f"{end:.0f}" for end in ends)
-    return f"{'tuned to' if tuning.shape == 'peak' else 'weakest at'} {axis.words} {span} {axis.unit}"
-
-
-def with_tunings(acoustics: str | None, unit_tunings: Sequence[Tuning], ranked: float) -> str | None:
-    """A unit's acoustics in words with the tunings that rank correlation cannot tell.
-
-    Peaks and valleys that explain more than any rank correlation are said first. What rises or falls is said only where
-    rank correlation has nothing to say, for it says the same ("prefers loud sounds").
-
-    Args:
-        acoustics: What rank correlation says, see `acoustics.in_words`.
-        unit_tunings: Of the unit.
-        ranked: The unit's entry of `rank_explained`.
-    """
-    phrases = [
-        in_words(tuning)
-        for tuning in unit_tunings
-        if acoustics is None or (tuning.shape in ("peak", "valley") and tuning.effect > ranked)
-    ]
-    return "; ".join([*phrases, *([acoustics] if acoustics else [])]) or None
 
 
 def rank_explained(activations: Array, qualities: Array) -> Doubles:
@@ -183,6 +101,31 @@ def rank_explained(activations: Array, qualities: Array) -> Doubles:
     return explained
 
 
+def fitted_bells(activations: Array, qualities: Array, files: Array) -> Bells:
+    """The bell of every unit over the quality whose peak it follows best; none for a unit without a peak.
+
+    What `tunings` names without its test: for units of which the test was passed on more clips than these.
+
+    Args:
+        activations, qualities, files: See `tunings`.
+    """
+    best, followed = Bells.none(activations.shape[1]), np.zeros(activations.shape[1])
+    for number, bins, members in _binned(activations, qualities, files):
+        for part in chunks(len(members), max(CENTRES * WIDTHS, len(bins.rows)), CHUNK_BYTES):
+            units = members[part]
+            values = _values(activations, bins.rows, units)
+            shapes = shapes_of(values, curves_of(values, bins), bins)
+            axis = np.where([name == "peak" for name in shapes.names], number, -1)
+            half = np.maximum(shapes.high - shapes.best, shapes.best - shapes.low)
+            bells = Bells(axis, shapes.best, half)
+            correlation = bells.correlations(activations[:, units], qualities)
+            better = correlation > followed[units]
+            followed[units[better]] = correlation[better]
+            for name in ("axis", "centre", "half"):
+                getattr(best, name)[units[better]] = getattr(bells, name)[better]
+    return best
+
+
 def _binned(activations: Array, qualities: Array, files: Array) -> Iterator[tuple[int, Bins, Indices]]:
     """The number of an axis, its bins, and the units that are finite on the same clips, as far as there are bins."""
     for clips, units in by_presence(activations):
@@ -194,9 +137,9 @@ def _binned(activations: Array, qualities: Array, files: Array) -> Iterator[tupl
 
 def _bins(axis: Axis, qualities: Array, files: Array, read: Bools) -> Bins | None:
     """The bins of the clips that are `read` and have a quality."""
-    values = qualities[:, list(QUALITIES).index(axis.measured)].astype(np.float64)
-    rows = np.flatnonzero(read & np.isfinite(values) & ((values > 0) | (not axis.logarithmic)))
-    return binned(np.log2(values[rows]) if axis.logarithmic else values[rows], rows, files[rows])
+    x = axis.scaled(qualities[:, axis.column])
+    rows = np.flatnonzero(read & np.isfinite(x))
+    return binned(x[rows], rows, files[rows])
 
 
 def _values(activations: Array, rows: Indices, units: Indices | slice) -> Doubles:

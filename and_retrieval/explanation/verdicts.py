@@ -23,8 +23,9 @@ from ..types import (
 from .cross_fit import cross_fitted_measured_tests, cross_fitted_tests
 from .label_tests import caption_tests, measured_tests, sound_tests, unit_kinds
 from .labels import DescribedClips
-from .measured_concepts import beside, meant_sides, measured_labels
+from .measured_concepts import Measured, beside, meant_sides, measured_labels
 from .over_time import held_out_over_time
+from .tuned_concepts import Tuned
 
 Tests = list[UnitFaithfulness | None]
 
@@ -36,6 +37,7 @@ def with_verdicts(
     clips: DescribedClips,
     bank: ConceptBank,
     config: LabelConfig,
+    tuned: Sequence[Tuned | None],
 ) -> list[Explanation]:
     """The units of a layer with their tests, verdicts and kinds, and with measured concepts among their labels.
 
@@ -54,18 +56,20 @@ def with_verdicts(
         clips: The clips in words.
         bank: The concepts of the labels.
         config: How they were made; as many labels are kept as it says.
+        tuned: Per unit the middle of a quality that explains it better than any preference, if there is one.
     """
     by_sound, kinds, over_time = _concept_tests(
-        [unit.labels for unit in units], recording, layer, clips, bank, config
+        [unit.labels for unit in units], recording, layer, clips, bank, config, tuned
     )
     measured = [
-        measured_labels(unit.preferences, _first(unit)) if kind in ("acoustic", "both") else ()
-        for unit, kind in zip(units, kinds, strict=True)
+        measured_labels(unit.preferences, _first(unit), middle) if kind in ("acoustic", "both") else ()
+        for unit, kind, middle in zip(units, kinds, tuned, strict=True)
     ]
-    by_quality = _measured_tests(
-        [labels if kind == "acoustic" else () for labels, kind in zip(measured, kinds, strict=True)],
-        recording, layer, clips, config,
-    )  # fmt: skip
+    first = [
+        None if kind != "acoustic" else middle.tuning if middle else labels[0].concept if labels else None
+        for labels, kind, middle in zip(measured, kinds, tuned, strict=True)
+    ]
+    by_quality = _measured_tests(first, recording, layer, clips, config)
     by_captions = caption_tests(
         recording,
         layer.name,
@@ -93,30 +97,31 @@ def _concept_tests(
     clips: DescribedClips,
     bank: ConceptBank,
     config: LabelConfig,
+    tuned: Sequence[Tuned | None],
 ) -> tuple[Tests, list[Kind | None], list[OverTime | None]]:
     """The tests of the first labels, which name concepts, the kinds of the units, and the labels' tests over time."""
     against = clips.against(config.evidence)
+    middles = [None if of_unit is None else of_unit.tuning for of_unit in tuned]
     if recording.manifest.cross_fitted:
-        return cross_fitted_tests(recording, layer, clips, bank, config, labels, against)
+        return cross_fitted_tests(recording, layer, clips, bank, config, labels, against, middles)
     similarity = clips.similarity(config.evidence)
     tests = sound_tests(recording, layer.name, similarity, bank.concepts, labels, against)
     holds = np.array([test is not None and test.reliable for test in tests], bool)
-    kinds = unit_kinds(recording, layer.name, similarity, bank.concepts, labels, holds)
+    kinds = unit_kinds(recording, layer.name, similarity, bank.concepts, labels, holds, middles)
     return tests, kinds, held_out_over_time(recording, layer, clips.moments, bank.concepts, labels)
 
 
 def _measured_tests(
-    labels: Sequence[Sequence[Label]],
+    concepts: Sequence[Measured],
     recording: Recording,
     layer: LayerEvidence,
     clips: DescribedClips,
     config: LabelConfig,
 ) -> Tests:
     """The tests of first labels that are measured concepts; None for a unit without."""
-    names = [unit[0].concept if unit else None for unit in labels]
     tests = cross_fitted_measured_tests if recording.manifest.cross_fitted else measured_tests
     similarity, against = clips.similarity(config.evidence), clips.against(config.evidence)
-    return tests(recording, layer.name, similarity, names, against)
+    return tests(recording, layer.name, similarity, concepts, against)
 
 
 def _concluded(

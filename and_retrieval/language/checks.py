@@ -10,7 +10,7 @@ from itertools import pairwise
 from ..types import Summary
 from .brief import UnitBrief, evidence_of, phrases_of
 from .prompt import OPENING
-from .words import FUNCTION_WORDS, GENERIC_STEMS, PLAIN, WORD, specific_stems, stem, words_of
+from .words import FUNCTION_WORDS, GENERIC_STEMS, PLAIN, WORD, plain_initial, specific_stems, stem, words_of
 
 MAX_WORDS = 30
 MIN_CONTENT_WORDS = 2
@@ -54,6 +54,7 @@ def check_answer(raw: str, brief: UnitBrief, implies: Implies = nothing_implied)
     text = _sentence(raw)
     if text is None:
         return abstain("the answer is empty", raw)
+    text = _without_capitals_of(brief.labels, text)
     complaint = _form_complaint(text, brief) or _content_complaint(text, brief, implies)
     return abstain(complaint, raw) if complaint else Summary(text, abstained=False, origin="written")
 
@@ -93,6 +94,15 @@ def _sentence(raw: str) -> str | None:
     if sentence.lower().startswith(OPENING.lower() + " "):
         sentence = sentence[len(OPENING) + 1 :]
     return f"{OPENING} {sentence}."
+
+
+def _without_capitals_of(names: Sequence[str], sentence: str) -> str:
+    """The sentence with plain initials where it copies the beginning of a name: "the Barking of a dog"."""
+    initials = {stem(words[0]) for name in names if (words := WORD.findall(name))}
+    begin, rest = sentence[: len(OPENING)], sentence[len(OPENING) :]
+    return begin + WORD.sub(
+        lambda word: plain_initial(word[0]) if stem(word[0]) in initials else word[0], rest
+    )
 
 
 def _form_complaint(text: str, brief: UnitBrief) -> str | None:
@@ -154,7 +164,7 @@ def _mixed(text: str, brief: UnitBrief) -> bool:
 
 
 def _joins(words: set[str], clips: Sequence[set[str]]) -> bool:
-    said = {word: [place for place, stems in enumerate(clips) if word in stems] for word in words}
-    lone = {places[0] for places in said.values() if len(places) == 1}
-    together = {word for word, places in said.items() if places}
+    places_of = {word: [place for place, stems in enumerate(clips) if word in stems] for word in words}
+    lone = {places[0] for places in places_of.values() if len(places) == 1}
+    together = {word for word, places in places_of.items() if places}
     return any(not together <= clips[place] for place in lone)

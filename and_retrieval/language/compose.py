@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from .brief import UnitBrief, best_first
 from .checks import check_answer
 from .prompt import LIST, OPENING
-from .words import specific_stems
+from .words import plain_initial, specific_stems
 
 LISTED = 3
 """Names that a composed sentence lists at most."""
@@ -65,8 +65,7 @@ def _second_caption(brief: UnitBrief, first: str, ranked: Iterable[str]) -> str 
 
 def _named(text: str) -> str:
     """`text` for the middle of a sentence: one line, no full stop, a plain first letter."""
-    plain = re.sub(r"[\s_:]+", " ", text).strip(" .!?")
-    return re.sub(r"^[A-Z](?=[a-z-]*(?:\s|$))", lambda letter: letter[0].lower(), plain)
+    return plain_initial(re.sub(r"[\s_:]+", " ", text).strip(" .!?"))
 
 
 def _joined(names: Sequence[str]) -> str:

@@ -29,6 +29,12 @@ _IRREGULAR = {
 }
 """Forms whose stem no ending tells: plurals, participles and the nouns of two verbs."""
 
+_PROPER_WORDS = """
+African American Asian Carnatic Christian Christmas English French Hammond Indian Latin
+"""
+PROPER_WORDS = frozenset(_PROPER_WORDS.split())
+"""Words that keep their capital in the middle of a sentence."""
+
 WORD = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
 PLAIN = str.maketrans({"’": "'", "‘": "'", "“": '"', "”": '"', "–": "-", "—": "-", "\u00a0": " "})
 """Typographic signs -> their plain forms, for `str.translate`."""
@@ -37,6 +43,14 @@ PLAIN = str.maketrans({"’": "'", "‘": "'", "“": '"', "”": '"', "–": "-
 def specific_stems(texts: Iterable[str]) -> set[str]:
     """Stems of the words that say which sound it is."""
     return {stem(word) for word in words_of(texts) if word not in FUNCTION_WORDS} - GENERIC_STEMS
+
+
+def plain_initial(name: str) -> str:
+    """A name as it stands in the middle of a sentence: "Dog barking" becomes "dog barking", "TV" stays."""
+    first = re.match(r"(?:A|[A-Z][a-z-]+)(?=[\s,;]|$)", name)
+    if not first or first[0] in PROPER_WORDS:
+        return name
+    return name[0].lower() + name[1:]
 
 
 def words_of(texts: Iterable[str]) -> list[str]:

@@ -17,6 +17,7 @@ from ..errors import MissingExtraError
 from ..faiss_index import Finder
 from ..types import Floats
 from .lists import open_lists, write_lists
+from .reduced import Vectors
 from .table import open_table, write_table
 
 
@@ -26,12 +27,13 @@ class Store:
 
     Attributes:
         file: Ending of its file or folder, with the dot.
-        write: Makes the store of vectors, float32 [n, dim] of unit length, at a path, in place of a file there.
+        write: Makes the store of vectors, float32 [n, dim] of unit length, at a path, in place of a file there. They
+            are read a block at a time.
         open: Opens it; a file that no store could have written raises DamagedError.
     """
 
     file: str
-    write: Callable[[Floats, Path], None]
+    write: Callable[[Vectors, Path], None]
     open: Callable[[Path], Finder]
 
 

@@ -21,7 +21,7 @@ from ..errors import DamagedError
 from ..faiss_file import DENSE, INVERTED_LISTS, SPARSE, NotAnIndexError, check
 from ..faiss_index import Mask, Rows
 from ..types import Floats, Ints
-from .reduced import CANDIDATES, CHUNK, TRAINED_ON, list_count, principal, probes, sampled
+from .reduced import CANDIDATES, CHUNK, TRAINED_ON, Vectors, list_count, principal, probes, sampled
 
 ROUNDS = 6  # iterations of k-means
 
@@ -51,7 +51,7 @@ class FaissLists:
         return found
 
 
-def write_lists(vectors: Floats, path: Path) -> None:
+def write_lists(vectors: Vectors, path: Path) -> None:
     """Write the lists of float32 [n, dim], see the module."""
     with threadpool_limits(1):
         index = _trained(sampled(vectors), list_count(len(vectors)))

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from typing import Protocol
 
 import numpy as np
 
+from ..faiss_index import Rows
 from ..types import Floats
 
 # `bench search` measures the effect of these over a million vectors.
@@ -18,12 +20,19 @@ CANDIDATES = 250  # vectors whose exact scores are computed, in addition to the 
 CHUNK = 16_384  # vectors read at a time
 
 
+class Vectors(Protocol):
+    """float32 [n, dim] of unit length: an array, or what computes rows of it as they are asked for."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, rows: slice | Rows, /) -> Floats: ...
+
+
 def list_count(rows: int) -> int:
     """Number of lists that so many vectors are divided into."""
     return min(rows, MOST_LISTS, max(1, round(LISTS_PER_ROOT * math.sqrt(rows))))
 
 
-def sampled(vectors: Floats) -> Floats:
+def sampled(vectors: Vectors) -> Floats:
     """Evenly spaced vectors from which a store learns where the vectors lie, float32 [sample, dim]."""
     rows = len(vectors)
     places = np.linspace(0, rows - 1, min(rows, TRAINED_ON * list_count(rows))).astype(np.int64)

@@ -17,7 +17,7 @@ import pyarrow as pa
 from ..errors import DamagedError, MissingExtraError
 from ..faiss_index import Mask, Rows
 from ..types import Floats
-from .reduced import CANDIDATES, TRAINED_ON, list_count, principal, probes, sampled
+from .reduced import CANDIDATES, TRAINED_ON, Vectors, list_count, principal, probes, sampled
 
 FRAGMENT = 1 << 20  # vectors of a fragment
 BLOCK = 16_384  # vectors of a fragment that are reduced at a time
@@ -63,7 +63,7 @@ class LanceTable:
         return found
 
 
-def write_table(vectors: Floats, path: Path) -> None:
+def write_table(vectors: Vectors, path: Path) -> None:
     """Write the table of float32 [n, dim], see the module."""
     lance = _lance()
     from lance.fragment import LanceFragment

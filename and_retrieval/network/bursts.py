@@ -27,7 +27,7 @@ CLEARLY = 0.3
 """Total variation (0..1) between profiles of bursts at different times, above which they are elsewhere."""
 LEAST_PLACES = 3  # in which bursts are answered, to be said to follow them
 LEAST_HEARD = 1e-3  # of the strongest change; a network that crops its input may miss a burst
-HELD_BYTES = 256 * 2**20  # of outputs held at a time
+HELD_BYTES = 2**30  # of outputs held at a time; what does not fit takes further passes
 
 
 @dataclass(frozen=True, slots=True)

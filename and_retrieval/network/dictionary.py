@@ -26,9 +26,10 @@ from torch import nn
 from ..errors import InputError, unknown_name
 from ..files import sha256, write_bytes
 from ..types import AttachedDictionary, Target
+from .choice import match_layers, resolve_pooling
 from .dictionary_files import are_directions, directions, folder_arguments, read_tensors
 from .hooks import tensor_of
-from .layers import TRIAL_SECONDS, match_layers, plan_layers, resolve_pooling
+from .layers import TRIAL_SECONDS, plan_layers
 from .mask import rebuilt
 
 NAME, FEATURES = "dictionary", "features"

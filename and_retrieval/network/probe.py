@@ -18,8 +18,9 @@ from ..config import ClipConfig
 from ..errors import InputError
 from ..progress import Progress
 from ..types import Clip, Floats, Ints, Pooling, Skipped, Target
+from .choice import match_layers, resolve_pooling
 from .hooks import forward, tensor_of, trace, users_code
-from .layers import match_layers, plan_layers, resolve_pooling
+from .layers import plan_layers
 from .plan import LayerPlan
 from .timing import even_seconds
 

@@ -2,36 +2,42 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 
-from ..clips.index import ClipIndex
+from ..clips.index import ClipIndex, clip_place
 from ..config import fingerprint
 from ..errors import AndRetrievalError
 from ..shards.folder import FOLDER, Shards
 from ..shards.plan import shard_sizes
 from ..store import Folder
+from ..types import Clip
 from .manifest import RecordingManifest, RecordPlan
 from .shard import KeptRows, kept_rows
 
 
-def planned(draft: RecordPlan, index: ClipIndex, folder: Folder) -> tuple[RecordPlan, KeptRows]:
+def planned(
+    draft: RecordPlan, index: ClipIndex, folder: Folder, can_hear: Callable[[Sequence[Clip]], bool]
+) -> tuple[RecordPlan, KeptRows]:
     """The plan of a recording of all clips of an index, and which of the clips are kept.
 
-    A complete recording of the first clips that was made alike stays, and so do the shards that were begun behind it;
-    the other clips are new shards. Nothing is left to do where the plan has no shards.
+    A recording of the first clips that was made alike stays, and so do the shards that were begun behind it; the other
+    clips are new shards. Nothing is left to do where the plan has no shards.
 
     Args:
         draft: The plan without clips and shards.
         index: The clips.
         folder: Of the run.
+        can_hear: Whether the network can hear any of these clips. If it can hear one that the recording skipped, the
+            recording is made anew.
 
     Raises:
         InputError: No clip is left to explain with.
     """
-    earlier = _finished(draft, index, folder)
+    earlier = _finished(draft, index, folder, can_hear)
     sizes: tuple[int, ...] = ()
     kept = earlier.index_clips if earlier else 0
     begun = Shards.begun(folder.path / FOLDER, RecordPlan)
@@ -58,8 +64,10 @@ def _kept_seen(rows: KeptRows) -> tuple[int, ...]:
     return tuple(np.flatnonzero(~rows.held_out & (rows.place >= 0)).tolist())
 
 
-def _finished(draft: RecordPlan, index: ClipIndex, folder: Folder) -> RecordingManifest | None:
-    """The recording in the folder, if it was made alike, of the first clips, is complete and undamaged."""
+def _finished(
+    draft: RecordPlan, index: ClipIndex, folder: Folder, can_hear: Callable[[Sequence[Clip]], bool]
+) -> RecordingManifest | None:
+    """The recording in the folder, if it was made alike, of all the first clips that can be heard, and is undamaged."""
     if not folder.exists():
         return None
     try:
@@ -70,7 +78,11 @@ def _finished(draft: RecordPlan, index: ClipIndex, folder: Folder) -> RecordingM
         return None
     manifest = stored.manifest
     alike = (manifest.plan, manifest.response) == (fingerprint(draft.decides), draft.manifest.response)
-    return manifest if alike and not manifest.skipped and _stays(manifest, index) else None
+    if not alike or not _stays(manifest, index):
+        return None
+    places = {miss.path for miss in manifest.skipped}
+    missed = [clip for clip in index.clips[: manifest.index_clips] if clip_place(clip) in places]
+    return None if missed and can_hear(missed) else manifest
 
 
 def _goes_on(begun: RecordPlan, draft: RecordPlan, index: ClipIndex) -> bool:

@@ -43,7 +43,8 @@ def merge_recording(
     plan = shards.plan
     before = _before(folder, index, plan) if plan.kept else None
     receipts = [finished[number] for number in range(len(plan.sizes))]
-    skipped = tuple(miss for receipt in receipts for miss in receipt.manifest.skipped)
+    skipped = before.manifest.skipped if before else ()
+    skipped += tuple(miss for receipt in receipts for miss in receipt.manifest.skipped)
     if len(skipped) >= plan.manifest.index_clips:
         shards.remove()
         raise InputError(f"no clip can be recorded, the first is {skipped[0].path}: {skipped[0].reason}")

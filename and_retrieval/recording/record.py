@@ -17,13 +17,15 @@ from ..config import RecordConfig
 from ..errors import AndRetrievalError, InputError
 from ..files import check_writable
 from ..neighbours import check_store
+from ..network.choice import match_layers
 from ..network.dictionary import attached
-from ..network.layers import match_layers
 from ..network.plan import LayerPlan
 from ..progress import Announce, Tally, no_progress
+from ..shards.address import Address, Leave, begun_share, stays
 from ..shards.folder import FOLDER, ShardCount, Shards
 from ..shards.lock import locked
 from ..shards.plan import made_by
+from ..shards.remote import RemoteFolder
 from ..shards.workers import work
 from ..store import Folder
 from ..types import Target
@@ -31,7 +33,7 @@ from .growth import planned
 from .manifest import RecordingManifest, RecordPlan
 from .merge import merge_recording
 from .recording import Recording
-from .shard import KeptRows, Recorder, RecordJob
+from .shard import KeptRows, Recorder, RecordJob, can_hear
 from .trials import tried
 
 
@@ -48,7 +50,7 @@ def record(
     """Play every clip of the index to the network once, and keep how its units respond.
 
     The clips are recorded in shards. A recording that was stopped goes on with the shards that are missing; one that
-    is finished and complete is returned as it is.
+    is finished is returned as it is, unless a clip that it skipped can be heard by now.
 
     Args:
         target: The network.
@@ -106,12 +108,14 @@ def record_share(
     config: RecordConfig | None = None,
     run: str | None = None,
     announce: Announce = no_progress,
+    to: str | None = None,
 ) -> ShardCount:
     """Record a share of the shards, while others record the rest, perhaps on other machines; `merge` then joins them.
 
     Args:
         share: (i, n): every n-th shard, from the i-th on, counted from 1.
         target, index, layers, config, run, announce: As in `record`; they have to be the same for all shares.
+        to: Address at which the shards are left, see `shards.address`; by default they stay in the folder of the run.
 
     Raises:
         InputError: As in `record`, or others record under another plan.
@@ -120,20 +124,31 @@ def record_share(
     check_writable(folder.path)
     with locked(folder.path, "record --shard", shared=True):
         begun = _begin(target, index, folder, layers, config or RecordConfig())
-        begun.shards.begin(alone=False)
-        missing, count = begun.shards.missing_of(share)
-        _record_shards(begun, missing, announce, 1, False)
+        missing, count, leave = begun_share(begun.shards, share, to)
+        _record_shards(begun, missing, announce, leave=leave)
         return count
 
 
-def merge(index: ClipIndex, run: str) -> Recording:
+def merge(
+    index: ClipIndex, run: str, source: str | None = None, announce: Announce = no_progress
+) -> Recording:
     """Make a recording of the shards that several calls of `record_share` left.
+
+    Args:
+        index: The clips that were recorded.
+        run: Name of the run.
+        source: Address at which the shards were left, if so.
+        announce: See `Announce`; of shards that are fetched.
 
     Raises:
         InputError: Nothing was recorded, shards are missing, or another program writes to the run.
     """
     folder = index.folder.run(run)
     with locked(folder.path, "merge"):
+        if source is not None:
+            Address(RemoteFolder(source)).fetch(
+                folder.path / FOLDER, RecordPlan, announce("fetching", "shards")
+            )
         shards = Shards.open(folder.path / FOLDER, RecordPlan)
         if shards.plan.manifest.index_digest != index.digest():
             raise InputError(f"index {index.name!r} was changed after {run} was begun; record it again")
@@ -185,8 +200,14 @@ def _begin(
         changing=trials.changing,
         response=trials.response,
     )
-    plan, kept = planned(RecordPlan(manifest, made_by()), index, folder)
-    return _Begun(target, trials.plans(target), kept, index, Shards(folder.path / FOLDER, plan), device)
+    plans = trials.plans(target)
+    plan, kept = planned(
+        RecordPlan(manifest, made_by()),
+        index,
+        folder,
+        lambda clips: can_hear(target, plans, clips, config.batch, index.cut, device),
+    )
+    return _Begun(target, plans, kept, index, Shards(folder.path / FOLDER, plan), device)
 
 
 def _forget_other_code(shards: Shards[RecordPlan]) -> None:
@@ -198,16 +219,26 @@ def _forget_other_code(shards: Shards[RecordPlan]) -> None:
 
 
 def _record_shards(
-    begun: _Begun, missing: Sequence[int], announce: Announce, workers: int | str, trust_remote_code: bool
+    begun: _Begun,
+    missing: Sequence[int],
+    announce: Announce,
+    workers: int | str = 1,
+    trust_remote_code: bool = False,
+    leave: Leave = stays,
 ) -> None:
-    """Record these shards."""
+    """Record these shards, and leave each where it is to be."""
     sizes = begun.shards.plan.sizes
     tally = Tally(announce("recording", "clips"), sum(sizes[number] for number in missing))
     recorder = Recorder(
         begun.target, begun.plans, begun.index, begun.shards, begun.kept, begun.device, tally.within
     )
     job = RecordJob(begun.index.folder.path, begun.shards.path, str(begun.device), trust_remote_code)
-    work(job, missing, workers, lambda number: tally.add(sizes[number]), recorder.record)
+
+    def done(number: int) -> None:
+        leave(number)
+        tally.add(sizes[number])
+
+    work(job, missing, workers, done, recorder.record)
 
 
 def _usual_duration(index: ClipIndex) -> float:

@@ -15,7 +15,7 @@ from ..clips.bands import BANDS, band_levels
 from ..clips.index import ClipIndex, clip_place
 from ..clips.qualities import QUALITIES, measure
 from ..clips.source import held_out
-from ..config import RecordConfig
+from ..config import ClipConfig, RecordConfig
 from ..errors import InputError
 from ..network.plan import LayerPlan
 from ..network.probe import probe, read_batches
@@ -60,6 +60,22 @@ class KeptRows:
 def measured_shapes(clips: int) -> Shapes:
     """The tensors of what is measured of so many clips, for `tensors.new_tensors`; NaN stands for what is not."""
     return {"qualities": (np.float32, (clips, len(QUALITIES))), "bands": (np.float32, (clips, BANDS))}
+
+
+def can_hear(
+    target: Target,
+    plans: Sequence[LayerPlan],
+    clips: Sequence[Clip],
+    batch: int,
+    cut: ClipConfig,
+    device: torch.device,
+) -> bool:
+    """Whether any of these clips can be read and is accepted by the network; the first that is ends the search."""
+    batches = (
+        (np.array(places, np.int32), sounds)
+        for places, sounds in read_batches(clips, target.sample_rate, batch, cut, [], silent)
+    )
+    return any(True for _ in probe(target, plans, batches, device, refused=[]))
 
 
 @dataclass(frozen=True)

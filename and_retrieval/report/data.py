@@ -14,8 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ..clips.bands import band_edges
+from ..explanation.axes import AXES
 from ..explanation.faithfulness import LEVEL
-from ..explanation.tuning import AXES, in_words
+from ..explanation.tuned_concepts import in_words
 from ..types import Explanation, Kind, Label, Meaning, Shown, Summary, Tuning, UnitFaithfulness
 
 FREQUENT = 8  # labels listed in a layer's overview

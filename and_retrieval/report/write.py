@@ -138,11 +138,11 @@ def _concept_hits(recording: Recording, explained: Explained) -> dict[str, list[
     for concept, near, values in zip(concepts, rows, scores, strict=True):
         first = measured.get(concept, {})
         rest = zip(near.tolist(), values.tolist(), strict=True)
-        found = [
+        matching = [
             *((row, None) for row in first),
             *((row, round(x, 4)) for row, x in rest if row not in first),
         ]
-        hits[concept] = found[:HITS]
+        hits[concept] = matching[:HITS]
     return hits
 
 

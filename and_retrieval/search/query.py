@@ -50,6 +50,19 @@ Nearest = Callable[[Floats, int], tuple[Floats, Rows]]
 """(unit-length vector, k) -> cosines and rows, best first."""
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class HeardSound:
+    """A sound that was embedded before, so that its file is not needed.
+
+    Attributes:
+        name: What it is called in results.
+        vector: float32 [dim] of unit length, as `sound_vector` made it with the embedder of the index.
+    """
+
+    name: str
+    vector: Floats
+
+
 @dataclass(frozen=True, slots=True)
 class Query:
     """What is searched for.
@@ -57,7 +70,7 @@ class Query:
     Attributes:
         texts: Texts to be near to.
         minus: Texts to be far from.
-        sounds: Paths of sound files to be near to.
+        sounds: Sounds to be near to: paths of files, or sounds that were embedded before.
         units: Units to be near to, as LAYER:UNIT; they are not found themselves.
 
     Raises:
@@ -66,7 +79,7 @@ class Query:
 
     texts: tuple[str, ...] = ()
     minus: tuple[str, ...] = ()
-    sounds: tuple[str, ...] = ()
+    sounds: tuple[str | HeardSound, ...] = ()
     units: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -92,7 +105,8 @@ class Query:
         )
 
     def __str__(self) -> str:
-        wanted = [*self.texts, *(Path(sound).name for sound in self.sounds), *self.units]
+        sounds = [sound.name if isinstance(sound, HeardSound) else Path(sound).name for sound in self.sounds]
+        wanted = [*self.texts, *sounds, *self.units]
         return " - ".join([" + ".join(wanted), *self.minus])
 
 
@@ -106,7 +120,7 @@ class Terms:
         needs: float32 [plus terms], the z from which a unit listens for each, see `thresholds`.
         text_needs: The same for texts, those to lack included.
         unknown: Texts, to have or to lack, that the embedder does not know; nothing matches such a query.
-        told: Whether what falls short of the thresholds does not listen, see `thresholds.Thresholds.tells`.
+        tells: Whether what falls short of the thresholds does not listen, see `thresholds.Thresholds.tells`.
     """
 
     plus: Floats
@@ -114,7 +128,7 @@ class Terms:
     needs: Floats
     text_needs: float = np.inf
     unknown: tuple[str, ...] = ()
-    told: bool = True
+    tells: bool = True
 
     @property
     def vector(self) -> Floats:
@@ -160,7 +174,12 @@ def embed_query(query: Query, index: ClipIndex, units: Floats, needs: Thresholds
     plus, minus = np.split(concept_directions(index, texts), [len(query.texts)])
     heard = np.zeros((0, index.dim), np.float32)
     if query.sounds:
-        sounds = [sound_vector(Path(sound), index.embedder, index.cut) for sound in query.sounds]
+        sounds = [
+            sound.vector
+            if isinstance(sound, HeardSound)
+            else sound_vector(Path(sound), index.embedder, index.cut)
+            for sound in query.sounds
+        ]
         heard = centred(np.stack(sounds), clip_centre(index))
     needed = [needs.text] * len(plus) + [needs.sound] * (len(heard) + len(units))
     unknown = unknown_texts(index, texts)
@@ -170,7 +189,7 @@ def embed_query(query: Query, index: ClipIndex, units: Floats, needs: Thresholds
         np.array(needed, np.float32),
         needs.text,
         unknown,
-        told=needs.tells or not texts or bool(unknown),
+        tells=needs.tells or not texts or bool(unknown),
     )
 
 

@@ -11,14 +11,14 @@ import numpy as np
 from ..choices import COUNT
 from ..clips.index import ClipIndex
 from ..errors import InputError
-from ..explanation.measured_concepts import NAMES, NO_MATCHES, Columns, measured_units, side_of
+from ..explanation.measured_concepts import NO_MATCHES, Columns, Match, measured_units
 from ..explanation.space import centred_background, clip_similarity, moment_centre
 from ..explanation.stored import Explained, is_explained, load_explained
 from ..faiss_index import Mask, Rows
 from ..numerics import centred
 from ..recording.recording import Recording
-from ..types import Explanation, Floats, Preference, Reliability
-from .query import Query, Terms, calibrated, cosines, embed_query, ranked
+from ..types import Explanation, Floats, Reliability
+from .query import CANDIDATES, Query, Terms, calibrated, cosines, embed_query, ranked
 from .thresholds import clip_deviations, index_thresholds, run_thresholds, unit_deviations
 
 
@@ -80,10 +80,10 @@ def search_neurons(
         several terms; it compares within a query only. `z` compares between queries, see `query.Calibrated`; when no
         unit `listens`, nothing here listens for the query. `listens` is None where that cannot be told, see
         `thresholds`.
-        Where the query is one text that means a measured quality ("silence", "high-pitched"), units that measured
-        sound explains by this quality come first and listen: `measured` is {quality, word, rho} of such a unit, with
-        the rank correlation of its activation and the quality, and None for others. `acoustics` says in words what
-        measured sound a unit follows.
+        Where the query is one text that means a measured quality ("silence", "high-pitched") or values of one ("pitch
+        of 300 Hz"), units that measured sound explains by it come first and listen: `measured` is {quality, word, rho,
+        correlation} of such a unit, see `explanation.measured_concepts.Match`, and None for others. `acoustics` says in
+        words what measured sound a unit follows.
         `labels` and what follows are those of `explain`, empty and None before it was run. `reliable` says whether
         the first label predicts the unit on held-out clips; None where that could not be tested.
 
@@ -102,8 +102,8 @@ def search_neurons(
 
 def measured_matches(
     query: Query, explained: Columns | None, among: Mask | None = None
-) -> Mapping[int, Preference]:
-    """Row of the unit index -> the preference that a query means, strongest first; empty unless it is one text."""
+) -> Mapping[int, Match]:
+    """Row of the unit index -> what of it a query means, strongest first; empty unless it is one text."""
     if explained is None or len(query.texts) != 1 or query.minus or query.sounds or query.units:
         return NO_MATCHES
     return measured_units(explained, query.texts[0], among)
@@ -115,7 +115,7 @@ def best_units(
     query: Query | str | Sequence[str],
     k: int,
     among: Mask | None = None,
-    measured: Mapping[int, Preference] = NO_MATCHES,
+    measured: Mapping[int, Match] = NO_MATCHES,
 ) -> list[dict[str, Any]]:
     """As `search_neurons`, for callers that hold a run open.
 
@@ -158,9 +158,7 @@ def best_units(
             "z": float(worth.z[place]),
             "needed": float(worth.needed[place]),
             "listens": row in measured or told(terms, worth.listens[place]),
-            "measured": {**asdict(measured[row]), "word": NAMES[side_of(measured[row])]}
-            if row in measured
-            else None,
+            "measured": asdict(measured[row]) if row in measured else None,
             **unit_facts(explained[place]),
         }
         for place, (row, (layer, unit)) in enumerate((row, units.unit(row)) for row in best.tolist())
@@ -189,8 +187,7 @@ def search_clips(
     if asked.units:
         raise InputError(f"{', '.join(asked.units)}: units can be searched among units only, not among clips")
     terms = embed_query(asked, index, np.zeros((0, index.dim), np.float32), index_thresholds(index))
-    scores = terms.scores(lambda queries: clip_similarity(index, queries))
-    rows = np.argsort(-scores, kind="stable")[:k]
+    rows, scores = nearest_clips(index, terms, k)
     worth = calibrated(terms, lambda queries: clip_deviations(index, queries, rows))
     moments = best_moments(index, terms, rows)
     return [
@@ -201,7 +198,7 @@ def search_clips(
             "moment": round(start, 3),
             "duration": round(end - start, 3),
             "time": round(index.clips[row].start + start, 3),
-            "score": float(scores[row]),
+            "score": float(scores[place]),
             "z": float(worth.z[place]),
             "needed": float(worth.needed[place]),
             "matches": told(terms, worth.listens[place]),
@@ -212,9 +209,20 @@ def search_clips(
     ]
 
 
+def nearest_clips(index: ClipIndex, terms: Terms, k: int) -> tuple[Rows, Floats]:
+    """Rows of the clips that match a query best, best first, and their scores: int64, float32 [at most k].
+
+    Of very many clips, those are compared to which the moments nearest to the query belong, `CANDIDATES` of them.
+    """
+    clips = index.finder.near(terms.vector, max(k, CANDIDATES), k) if index.finder else None
+    scores = terms.scores(lambda queries: clip_similarity(index, queries, clips))
+    best = np.argsort(-scores, kind="stable")[:k]
+    return (best if clips is None else clips[best]), scores[best]
+
+
 def told(terms: Terms, listens: bool | np.bool_) -> bool | None:
     """What is said of a unit or a clip that listens or does not: None where it cannot be told that it does not."""
-    return True if listens else False if terms.told else None
+    return True if listens else False if terms.tells else None
 
 
 def best_moments(index: ClipIndex, terms: Terms, rows: Rows) -> list[tuple[float, float]]:

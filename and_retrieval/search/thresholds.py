@@ -101,11 +101,11 @@ def run_thresholds(recording: Recording) -> Thresholds:
     key = recording.identity + recording.index.concept_key
     if key not in _known:
         large = recording.unit_index.faiss.ntotal >= faiss_index.APPROXIMATE_FROM
-        _known[key] = _remembered(key, recording) if large else _found(recording)
+        _known[key] = _remembered(key, recording) if large else _thresholds_of(recording)
     return _known[key]
 
 
-def _found(recording: Recording) -> Thresholds:
+def _thresholds_of(recording: Recording) -> Thresholds:
     index, rows = recording.index, recording.seen_rows
     rows = rows[np.linspace(0, len(rows) - 1, min(len(rows), CLIPS)).astype(int)]
     units = faiss_index.stored(recording.unit_index.faiss)
@@ -119,10 +119,10 @@ def _remembered(key: str, recording: Recording) -> Thresholds:
         text = path.read_bytes()
         if is_sealed(text):
             return parsed(text, Thresholds)
-    found = _found(recording)
+    measured = _thresholds_of(recording)
     with suppress(OSError):  # without the cache, only time is lost
-        write_text(path, sealed(asdict(found)))
-    return found
+        write_text(path, sealed(asdict(measured)))
+    return measured
 
 
 def index_thresholds(index: ClipIndex) -> Thresholds:

@@ -81,8 +81,8 @@ class Guard:
             if message["type"] == "http.response.start":
                 begun = True
                 present = {name for name, _ in message["headers"]}
-                more = [(k.encode(), v.encode()) for k, v in HEADERS.items() if k.encode() not in present]
-                message["headers"] = [*message["headers"], *more]
+                missing = [(k.encode(), v.encode()) for k, v in HEADERS.items() if k.encode() not in present]
+                message["headers"] = [*message["headers"], *missing]
             await send(message)
 
         try:

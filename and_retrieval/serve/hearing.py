@@ -12,8 +12,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from ..clips.files import UnreadableAudioError, audio_info, read_window
+from ..clips.files import UnreadableAudioError, read_window
 from ..errors import InputError
+from ..faiss_index import Rows
 from ..network.hooks import class_logits, forward
 from ..network.mask import Units, scaled
 from ..network.over_time import over_time
@@ -21,13 +22,13 @@ from ..numerics import Doubles, softmax
 from ..report.media import SAMPLE_RATE, playable, spectrogram
 from ..types import Floats, Target
 from .opened import Network, OpenRun
+from .sounds import sound_seconds
 
-LONGEST = 600.0  # seconds of a sound that is uploaded
 BINS = 240  # stretches of time that curves are drawn with; with 100,000 units they take 96 MB
 COLUMNS = 800  # of the picture of a sound
 SAME = 0.9  # correlation over time from which two units go alike
 LISTED = 12  # units whose curves are shown
-HERE = 5  # units named for every stretch of time
+HERE = 5  # units named for every stretch of time, each with another label
 ANSWERS = 5  # classes shown
 DRAWN = 500  # points of the curve of one clip, at most
 
@@ -76,19 +77,19 @@ def heard(run: OpenRun, path: Path) -> dict[str, Any]:
 
     Args:
         run: The run.
-        path: A sound file of up to `LONGEST` seconds.
+        path: A sound file of up to `sounds.LONGEST` seconds.
 
     Returns:
         {duration, seconds, fires, here, answer, picture}: `seconds` are the middles of the stretches of time; `fires`
         has the units that fire most, those that go alike counted as `alike` of the first, with `strength` at its
         highest, `peak` in seconds and the `curve` of it over `seconds`; `here` names the units that fire most in every
-        stretch; `answer` has the network's classes with mean and largest probability over windows, None without
-        classes; `picture` is a PNG in base64.
+        stretch, one of those with the same first label; `answer` has the network's classes with mean and largest
+        probability over windows, None without classes; `picture` is a PNG in base64.
 
     Raises:
         InputError: The sound cannot be read, is too long, or the network fails on it.
     """
-    seconds = _duration(path)
+    seconds = sound_seconds(path)
     network = run.network()
     target = network.target
     window = run.recording.manifest.cut.window
@@ -200,19 +201,15 @@ class _Stretches:
                     "curve": curve,
                 }
             )
-        top = np.argpartition(-self._strength, min(HERE, self._strength.shape[1] - 1), axis=1)[:, :HERE]
-        return {"fires": fires, "here": self._here(top)}
+        return {"fires": fires, "here": self._here()}
 
-    def _here(self, top: npt.NDArray[np.intp]) -> list[list[dict[str, Any]]]:
-        named = self._names(np.unique(top).tolist())
+    def _here(self) -> list[list[dict[str, Any]]]:
+        concepts, first = self._run.table.concepts
+        group = np.where(first < 0, len(concepts), first)  # units without a label are one group
+        top = [_first_of_groups(strength, group, len(concepts) + 1) for strength in self._strength]
+        named = self._names(np.unique(np.concatenate(top)).tolist())
         return [
-            sorted(
-                (
-                    {**named[row], "strength": round(float(self._strength[place, row]), 2)}
-                    for row in rows.tolist()
-                ),
-                key=lambda unit: -unit["strength"],
-            )
+            [{**named[row], "strength": round(float(self._strength[place, row]), 2)} for row in rows.tolist()]
             for place, rows in enumerate(top)
         ]
 
@@ -226,6 +223,21 @@ class _Stretches:
             }
             for row, unit in zip(rows, shown, strict=True)
         }
+
+
+def _first_of_groups(strength: Floats, group: npt.NDArray[np.integer], groups: int) -> Rows:
+    """Of the `HERE` groups that fire most, the unit that fires most: rows, the strongest first.
+
+    Args:
+        strength: float32 [units].
+        group: int [units], below `groups`.
+        groups: Number of groups; one may be empty.
+    """
+    best = np.full(groups, -np.inf, np.float32)
+    np.maximum.at(best, group, strength)
+    chosen = np.argsort(-best, kind="stable")[:HERE]
+    chosen = chosen[np.isfinite(best[chosen])]
+    return np.array([np.flatnonzero((group == one) & (strength == best[one]))[0] for one in chosen], np.intp)
 
 
 def _distinct(curves: Floats) -> dict[int, int]:
@@ -260,16 +272,6 @@ def _means(when: Doubles, values: Floats, edges: Doubles, places: npt.NDArray[np
     counts = np.maximum(last - first, 1)[:, None]
     means = (total[last] - total[first]) / counts
     return np.asarray(np.where((last > first)[:, None], means, values[nearest]), np.float32)
-
-
-def _duration(path: Path) -> float:
-    try:
-        seconds = audio_info(path).seconds
-    except UnreadableAudioError as error:
-        raise InputError(f"this is no sound that can be read: {error}") from None
-    if seconds > LONGEST:
-        raise InputError(f"the sound lasts {seconds:.0f} s; at most {LONGEST:.0f} s can be heard at a time")
-    return seconds
 
 
 def _window(path: Path, start: float, duration: float, rate: int) -> Floats:

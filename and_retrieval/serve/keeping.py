@@ -13,7 +13,7 @@ from pydantic import Field
 from ..errors import InputError
 from .guard import needs_token
 from .lists import NAME_LENGTH, change_list, create_list, delete_list, read_lists
-from .notes import UnitNote, plain, read_notes, write_note
+from .notes import LABEL_LENGTH, NOTE_LENGTH, UnitNote, change_note, plain, read_notes
 from .parameters import WITH_TOKEN, Asked, Body, Filters, Run, Unit, problems
 from .reading import shown_rows
 from .served import Server
@@ -30,12 +30,12 @@ UnitName = Annotated[str, Field(max_length=500)]
 routes = APIRouter(prefix="/api", dependencies=[Depends(needs_token)], responses=problems(*WITH_TOKEN))
 
 
-class NoteOrder(Body):
-    """What someone says of a unit; a note that says nothing is removed."""
+class NoteChange(Body):
+    """What changes of what someone says of a unit; a note that says nothing is removed."""
 
-    star: bool = False
-    label: str = Field("", max_length=200)
-    note: str = Field("", max_length=4_000)
+    star: bool | None = None
+    label: str | None = Field(None, max_length=LABEL_LENGTH)
+    note: str | None = Field(None, max_length=NOTE_LENGTH)
 
 
 class NewList(Body):
@@ -53,15 +53,15 @@ class ListChange(Body):
     add_shown: bool = False
 
 
-@routes.put("/notes/{unit:path}")
-def note(served: Server, unit: Unit, run: Run, order: NoteOrder) -> dict[str, Any]:
-    """Star a unit, give it a label of your own, or write a note; stored with the run."""
+@routes.patch("/notes/{unit:path}")
+def changed_note(served: Server, unit: Unit, run: Run, change: NoteChange) -> dict[str, Any]:
+    """Star a unit, give it a label of your own, or write a note; stored with the run. What is left out stays."""
     opened = served.run(run)
     layer, number = opened.table.place(served.unit_row(opened, unit))
     identity = opened.recording.identity
-    note = UnitNote(identity, order.star, order.label, order.note)
-    written = write_note(opened.recording.folder, f"{layer}:{number}", note)
-    return {"unit": f"{layer}:{number}", "note": plain(written, identity)}
+    name = f"{layer}:{number}"
+    changed = change_note(opened.recording.folder, name, identity, change.star, change.label, change.note)
+    return {"unit": name, "note": plain(changed, identity)}
 
 
 @routes.post("/lists", status_code=201)

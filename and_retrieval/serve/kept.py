@@ -1,15 +1,21 @@
-"""What people keep of a run, as JSON in its folder: read whole, written in one step."""
+"""What people keep of a run, as JSON in its folder: read whole, changed by one at a time, written in one step."""
 
 from __future__ import annotations
 
+import fcntl
 import json
-from collections.abc import Callable, Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
 from ..errors import InputError
 from ..store import Folder
 
 FORMAT = 1
+LOCK = ".kept.lock"
+"""File of a run's folder that is locked while what is kept changes; it stays, so that all lock the same file."""
+_lock = threading.Lock()
 
 T = TypeVar("T")
 
@@ -36,6 +42,28 @@ def read_kept(folder: Folder, file: str, field: str, parse: Callable[[str, Any],
         return {}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise InputError(f"{path} cannot be read as {what}; mend it, or move it away") from None
+
+
+@contextmanager
+def changing(folder: Folder) -> Iterator[None]:
+    """Within the context, no other thread and no other server changes what is kept of a run.
+
+    Whoever reads inside the context and writes what follows from it loses no change that others made. On a file
+    system without locks this holds for the threads of one server.
+
+    Raises:
+        InputError: The folder cannot be written to.
+    """
+    path = folder.path / LOCK
+    with _lock:
+        try:
+            stream = path.open("a")
+        except OSError as error:
+            raise InputError(f"{path} cannot be written ({error.strerror})") from None
+        with stream:  # closing it gives up the lock, as does the end of the process
+            with suppress(OSError):
+                fcntl.flock(stream, fcntl.LOCK_EX)
+            yield
 
 
 def write_kept(folder: Folder, file: str, field: str, content: Mapping[str, Any]) -> None:

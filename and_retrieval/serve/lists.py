@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,13 +9,12 @@ from typing import Any
 from ..errors import InputError
 from ..store import Folder
 from .guard import RefusedError
-from .kept import read_kept, write_kept
+from .kept import changing, read_kept, write_kept
 
 FILE, FIELD = "lists.json", "lists"
 MOST_LISTS = 200
 MOST_UNITS = 20_000  # of a list
 NAME_LENGTH = 80  # characters
-_lock = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -111,7 +109,7 @@ def _changed(
     folder: Folder, old: str | None, change: Callable[[dict[str, UnitList]], UnitList], keep: bool = True
 ) -> UnitList:
     """Put what `change` makes of all lists in the place of one of them, and store it."""
-    with _lock:
+    with changing(folder):
         lists = read_lists(folder)
         made = change(lists)
         lists.pop(old or "", None)

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import threading
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from ..errors import InputError
 from ..store import Folder
-from .kept import read_kept, write_kept
+from .kept import changing, read_kept, write_kept
 
 FILE, FIELD = "notes.json", "units"
 MOST_UNITS = 10_000
 LABEL_LENGTH, NOTE_LENGTH = 200, 4_000  # characters
-_lock = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,25 +45,39 @@ def read_notes(folder: Folder) -> dict[str, UnitNote]:
     return read_kept(folder, FILE, FIELD, lambda _, note: UnitNote(**note))
 
 
-def write_note(folder: Folder, unit: str, note: UnitNote) -> UnitNote:
-    """Store what is said of a unit, in one step; a note that says nothing is removed.
+def change_note(
+    folder: Folder,
+    unit: str,
+    recorded: str,
+    star: bool | None = None,
+    label: str | None = None,
+    note: str | None = None,
+) -> UnitNote:
+    """Change what is said of a unit, in one step; what is None stays, and a note that says nothing is removed.
 
     Raises:
         InputError: A text is too long, there are too many notes, or the file cannot be read or written.
     """
-    note = replace(note, label=" ".join(note.label.split()), note=note.note.strip())
-    for name, text, most in (("label", note.label, LABEL_LENGTH), ("note", note.note, NOTE_LENGTH)):
-        if len(text) > most:
-            raise InputError(f"the {name} has {len(text)} characters; write at most {most}")
-    with _lock:
+    changes: dict[str, Any] = {} if star is None else {"star": star}
+    if label is not None:
+        changes["label"] = _short("label", " ".join(label.split()), LABEL_LENGTH)
+    if note is not None:
+        changes["note"] = _short("note", note.strip(), NOTE_LENGTH)
+    with changing(folder):
         notes = read_notes(folder)
-        notes.pop(unit, None)
-        if not note.empty:
-            notes[unit] = note
+        changed = replace(notes.pop(unit, UnitNote(recorded)), recorded=recorded, **changes)
+        if not changed.empty:
+            notes[unit] = changed
         if len(notes) > MOST_UNITS:
             raise InputError(f"there are notes on {MOST_UNITS} units already; remove some first")
         write_kept(folder, FILE, FIELD, {name: asdict(kept) for name, kept in notes.items()})
-    return note
+    return changed
+
+
+def _short(name: str, text: str, most: int) -> str:
+    if len(text) > most:
+        raise InputError(f"the {name} has {len(text)} characters; write at most {most}")
+    return text
 
 
 def plain(note: UnitNote | None, recorded: str) -> dict[str, Any] | None:

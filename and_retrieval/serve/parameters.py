@@ -12,6 +12,7 @@ from .lists import known_list
 from .notes import read_notes
 
 if TYPE_CHECKING:
+    from ..clips.index import ClipIndex
     from ..faiss_index import Mask
     from ..search.query import Query as SearchQuery
     from .opened import OpenRun
@@ -25,6 +26,12 @@ TERMS = 8  # texts, or units, of a query
 
 Texts = Annotated[list[Annotated[str, Query(max_length=TEXT)]] | None, Query(max_length=TERMS)]
 Units = Annotated[list[Annotated[str, Query(max_length=500)]] | None, Query(max_length=TERMS)]
+Sounds = Annotated[
+    list[Annotated[str, Query(pattern=r"^([0-9a-f]{16})?$")]] | None,
+    Query(max_length=TERMS, description="Sounds, as `POST /api/sounds` names them."),
+]
+Sound = Annotated[str, Path(description="As `POST /api/sounds` names it", pattern=r"^[0-9a-f]{16}$")]
+Index = Annotated[str, Query(description="Name of an index", max_length=200)]
 Run = Annotated[str, Query(description="NAME/RUN", max_length=300)]
 Unit = Annotated[str, Path(description="LAYER:UNIT", max_length=500)]
 Offset = Annotated[int, Query(ge=0, le=100_000_000)]
@@ -115,18 +122,23 @@ class _Filters:
 
 
 class _Asked:
-    """What units are searched by; without any of it all are listed."""
+    """What units or clips are searched by; without any of it all are listed."""
 
-    def __init__(self, q: Texts = None, minus: Texts = None, like: Units = None) -> None:
+    def __init__(
+        self, q: Texts = None, minus: Texts = None, like: Units = None, sound: Sounds = None
+    ) -> None:
         self._texts, self._minus, self._like = given(q), given(minus), given(like)
+        self._sounds = given(sound)
 
-    def query(self) -> SearchQuery | None:
-        """The query, or None where nothing is asked for."""
+    def query(self, index: ClipIndex) -> SearchQuery | None:
+        """The query on an index, which keeps the sounds; None where nothing is asked for."""
         from ..search.query import Query as SearchQuery
+        from .sounds import kept_sound
 
-        if not (self._texts or self._minus or self._like):
+        if not (self._texts or self._minus or self._like or self._sounds):
             return None
-        return SearchQuery(tuple(self._texts), tuple(self._minus), (), tuple(self._like))
+        sounds = tuple(kept_sound(index, sound) for sound in self._sounds)
+        return SearchQuery(tuple(self._texts), tuple(self._minus), sounds, tuple(self._like))
 
 
 Filters = Annotated[_Filters, Depends()]

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from fastapi import APIRouter, Header, Query, Response
+from fastapi import APIRouter, Header, Response
 from fastapi.responses import FileResponse
 
 from .guard import RefusedError
 from .lists import read_lists
 from .notes import plain, read_notes
-from .parameters import Asked, Filters, Limit, Offset, Run, Sort, Texts, Unit, given
+from .parameters import Asked, Filters, Index, Limit, Offset, Run, Sort, Sound, Unit
 from .served import Server
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def units(
     """
     opened = served.run(run)
     mask = filters.mask(opened)
-    query = asked.query()
+    query = asked.query(opened.recording.index)
     if query is None:
         ordered = opened.table.ordered(mask, sort or "clear")
         results = opened.table.rows(ordered[offset : offset + limit].tolist())
@@ -88,7 +88,7 @@ def units(
 def shown_rows(opened: OpenRun, filters: Filters, asked: Asked) -> list[int]:
     """Rows of all units that pass the filters, in layer and unit order; or of those that match a query, best first."""
     mask = filters.mask(opened)
-    query = asked.query()
+    query = asked.query(opened.recording.index)
     if query is None:
         return [int(row) for row in mask.nonzero()[0]]
     row = opened.recording.unit_index.row
@@ -153,27 +153,29 @@ def unit(served: Server, unit: Unit, run: Run) -> dict[str, Any]:
 
 @routes.get("/clips")
 def clips(
-    served: Server,
-    index: Annotated[str, Query(description="Name of an index", max_length=200)],
-    q: Texts = None,
-    minus: Texts = None,
-    offset: Offset = 0,
-    limit: Limit = PAGE,
+    served: Server, index: Index, asked: Asked, offset: Offset = 0, limit: Limit = PAGE
 ) -> dict[str, Any]:
     """Clips of an index: all in row order, or, with a query, those that match it best, as `search --json`."""
-    from ..search.query import Query as Asked
     from .unit import clip_facts
 
     opened = served.index(index)
-    texts, without = given(q), given(minus)
-    if texts or without:
-        return searched_clips(opened, Asked(tuple(texts), tuple(without)), offset, limit)
+    query = asked.query(opened)
+    if query is not None:
+        return searched_clips(opened, query, offset, limit)
     rows = range(offset, min(offset + limit, len(opened.clips)))
     results = [clip_facts(opened, row) for row in rows]
     return {
         "query": "", "for": "clips", "nothing": False,
         "results": results, "total": len(opened.clips), "offset": offset,
     }  # fmt: skip
+
+
+@routes.get("/sounds/{sound}")
+def sound(served: Server, sound: Sound, index: Index) -> dict[str, Any]:
+    """What a sound that was searched by is called."""
+    from .sounds import kept_sound
+
+    return {"sound": sound, "name": kept_sound(served.index(index), sound).name}
 
 
 def searched_clips(opened: Any, asked: Any, offset: int, limit: int) -> dict[str, Any]:
@@ -195,28 +197,13 @@ def unit_map(served: Server, run: Run) -> dict[str, Any]:
 
     Columns, one value a unit in layer and unit order: `x` and `y` within -1..1, null for units that never responded;
     `layer`, `kind` and `label` (the first one) as places in `layers`, `kinds` and `labels`; -1 without a label.
-    """
-    from ..explanation.unit_map import METHOD
-    from .table import KINDS
 
-    opened = served.run(run)
-    positions = opened.require_explained().positions
-    columns = [
-        [None if value != value else round(value, 4) for value in positions[:, axis].tolist()]
-        for axis in (0, 1)
-    ]
-    return {
-        "recorded": opened.recording.identity,
-        "method": METHOD,
-        "x": columns[0],
-        "y": columns[1],
-        "layers": [{"name": name, "units": units} for name, units in opened.table.layers],
-        "layer": opened.table.layer.tolist(),
-        "kinds": list(KINDS),
-        "kind": opened.table.kind.tolist(),
-        "labels": opened.table.concepts[0],
-        "label": opened.table.concepts[1].tolist(),
-    }
+    Of more than 20,000 units, one value a cell of a grid, see `cells`: `x` and `y` of its middle, `units` in it, and
+    what most of them are.
+    """
+    from .map_columns import map_columns
+
+    return map_columns(served.run(run))
 
 
 @routes.get("/notes")

@@ -20,8 +20,7 @@ from ..errors import InputError
 from ..progress import Progress
 from .guard import RefusedError, needs_token
 from .jobs import FINISHED, Job
-from .parameters import WITH_TOKEN, Body, Filters, Limit, Offset, Run, problems, problems_as_json
-from .reading import PAGE, searched_clips, searched_units
+from .parameters import WITH_TOKEN, Body, Index, Run, problems, problems_as_json
 from .served import Served, Server
 
 LOOK = 0.2  # seconds between two looks at a job
@@ -83,38 +82,24 @@ async def hear(served: Server, run: Run, request: Request) -> dict[str, Any]:
     return await _with_sound(served, request, work)
 
 
-@routes.post("/units", openapi_extra=SOUND, responses=problems(415))
-async def units_like_sound(
-    served: Server, run: Run, filters: Filters, request: Request, offset: Offset = 0, limit: Limit = PAGE
-) -> dict[str, Any]:
-    """Units that match a sound best, as `and-retrieval search --audio FILE --json`."""
-
-    def work(path: Path) -> dict[str, Any]:
-        from ..search.query import Query as Asked
-
-        opened = served.run(run)
-        asked = Asked(sounds=(str(path),))
-        answer = searched_units(opened, asked, filters.mask(opened), offset, limit)
-        return {**answer, "query": "the sound"}
-
-    return await _with_sound(served, request, work)
-
-
-@routes.post("/clips", openapi_extra=SOUND, responses=problems(415))
-async def clips_like_sound(
+@routes.post("/sounds", status_code=201, openapi_extra=SOUND, responses=problems(415))
+async def keep(
     served: Server,
-    index: Annotated[str, Query(max_length=200)],
+    index: Index,
     request: Request,
-    offset: Offset = 0,
-    limit: Limit = PAGE,
+    name: Annotated[str, Query(max_length=300, description="What the sound is called in results.")] = "",
 ) -> dict[str, Any]:
-    """Clips that match a sound best, as `and-retrieval search --audio FILE --json`."""
+    """A sound to search units and clips by: its vector is kept with the index under the name that is returned.
+
+    `GET /api/units` and `GET /api/clips` take that name as `sound`. The sound itself is deleted.
+    """
 
     def work(path: Path) -> dict[str, Any]:
-        from ..search.query import Query as Asked
+        from .sounds import keep_sound, kept_sound
 
-        answer = searched_clips(served.index(index), Asked(sounds=(str(path),)), offset, limit)
-        return {**answer, "query": "the sound"}
+        opened = served.index(index)
+        digest = keep_sound(opened, path, name)
+        return {"sound": digest, "name": kept_sound(opened, digest).name}
 
     return await _with_sound(served, request, work)
 

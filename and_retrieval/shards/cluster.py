@@ -3,6 +3,9 @@
 The shards themselves are written to the folder of the run, which all machines have to share. A process that loses the
 head of its cluster is ended by Ray, or waits for ever if another head takes its place. So a process of its own asks
 Ray; it says again and again that the cluster is there, and another one takes its place if it does not.
+
+A cluster that is started here keeps its files in a folder of its own. By default Ray would join whatever cluster was
+last started on the machine, even one that is gone, and wait for it for ever.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ import pickle
 import signal
 import socket
 import sys
+import tempfile
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
@@ -28,7 +32,8 @@ from .workers import TRIES, Job, died, packed
 ANSWERS_WITHIN = 10.0  # seconds
 BACK_WITHIN = 600.0  # seconds that a cluster may be gone
 BEAT = 5.0  # seconds after which it is looked whether the cluster is there
-SILENT = 300.0  # seconds without a sign of it, starting included, after which it counts as lost
+STARTS_WITHIN = 180.0  # seconds until a cluster has let us in; one of this machine starts within 3 to 30
+SILENT = 300.0  # seconds without a sign of it after which it counts as lost
 _log = logging.getLogger(__name__)
 PATIENCE = 6 * 3600.0
 """Seconds after which a shard that is not finished is given to another worker."""
@@ -70,7 +75,11 @@ def work_on_ray(
         if flaw is not None:
             raise InputError(f"no Ray cluster can be used at {address}: {flaw}")
         try:
-            _work_in_a_process(_Asked(content, tuple(left), address, patience), one_less)
+            # Sockets lie in it, whose paths may not be long; so it is not in the folder of the shards.
+            with tempfile.TemporaryDirectory(
+                prefix="ray-", dir=os.environ.get("RAY_TMPDIR"), ignore_cleanup_errors=True
+            ) as folder:
+                _work_in_a_process(_Asked(content, tuple(left), address, folder, patience), one_less)
             return
         except EOFError:
             _log.warning("the Ray cluster at %s was lost; waiting for it", address or "this machine")
@@ -103,12 +112,18 @@ def _flaw(address: str | None, seconds: float = 0.0) -> str | None:
 
 @dataclass(frozen=True)
 class _Asked:
-    """What the process that asks Ray is given, see `work_on_ray`."""
+    """What the process that asks Ray is given, see `work_on_ray`; `folder` is for the files of a cluster it starts."""
 
     job: bytes
     numbers: tuple[int, ...]
     address: str | None
+    folder: str
     patience: float
+
+    @property
+    def place(self) -> str:
+        """Where the cluster is, in words."""
+        return self.address or "this machine"
 
 
 def _work_in_a_process(asked: _Asked, done: Callable[[int], None]) -> None:
@@ -116,7 +131,7 @@ def _work_in_a_process(asked: _Asked, done: Callable[[int], None]) -> None:
 
     Raises:
         EOFError: It has died, or the cluster was lost.
-        InputError: A shard cannot be done, or there is no cluster.
+        InputError: A shard cannot be done, or there is no cluster, or none that lets us in within `STARTS_WITHIN`.
     """
     context = get_context("spawn")
     mine, its = context.Pipe()
@@ -124,6 +139,8 @@ def _work_in_a_process(asked: _Asked, done: Callable[[int], None]) -> None:
     process.start()
     its.close()  # so that the end of the process is the end of the pipe
     try:
+        if not mine.poll(STARTS_WITHIN):
+            raise InputError(_late(asked))
         while True:
             if not mine.poll(SILENT):
                 raise EOFError
@@ -135,6 +152,10 @@ def _work_in_a_process(asked: _Asked, done: Callable[[int], None]) -> None:
                 raise InputError(content)
             if word == "failed":
                 raise RuntimeError(content)
+            if word == "lacks":
+                _log.warning(
+                    "the Ray cluster at %s has no %s; waiting until it has one", asked.place, content
+                )
             if word == "done":
                 done(content)
     except ConnectionError:
@@ -147,6 +168,19 @@ def _work_in_a_process(asked: _Asked, done: Callable[[int], None]) -> None:
         process.join()
 
 
+def _late(asked: _Asked) -> str:
+    """What to say of a cluster that does not let us in."""
+    remedy = (
+        "run the command again when the machine is less busy, or with a number of --workers"
+        if asked.address is None
+        else f"see whether a Ray of the same version answers there: ray status --address {asked.address}"
+    )
+    return (
+        f"no Ray cluster can be used at {asked.place}: it was not ready within {STARTS_WITHIN:.0f} s; what is finished "
+        f"is kept: {remedy}"
+    )
+
+
 def _ask_ray(pipe: Connection, asked: _Asked) -> None:
     """The life of the process that asks Ray."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent to anybody
@@ -156,14 +190,17 @@ def _ask_ray(pipe: Connection, asked: _Asked) -> None:
 
     # Workers import what the caller can import, and no working folder is copied.
     environment = {"env_vars": {"PYTHONPATH": ":".join(path for path in sys.path if path)}}
+    start = {"address": asked.address} if asked.address else {"address": "local", "_temp_dir": asked.folder}
     try:
-        ray.init(asked.address, runtime_env=environment, log_to_driver=False, include_dashboard=False)
-    except (ConnectionError, ValueError, RuntimeError) as error:
-        place = asked.address or "this machine"
-        pipe.send(("refused", f"no Ray cluster can be used at {place}: {error}"))
+        ray.init(**start, runtime_env=environment, log_to_driver=False, include_dashboard=False)
+    except (OSError, ValueError, RuntimeError) as error:
+        pipe.send(("refused", f"no Ray cluster can be used at {asked.place}: {error}"))
         return
+    pipe.send(("there", None))
     try:
         cluster = _Cluster(ray, pickle.loads(asked.job), asked.patience)
+        if cluster.lacks is not None:
+            pipe.send(("lacks", cluster.lacks))
         cluster.work(
             asked.numbers, lambda number: pipe.send(("done", number)), lambda: pipe.send(("there", None))
         )
@@ -194,14 +231,20 @@ class _Worker:
 
 
 class _Cluster:
-    """The workers, and what they are at."""
+    """The workers, and what they are at.
+
+    Attributes:
+        lacks: What every worker needs, CPU or GPU, if the cluster has none at present; some clusters grow on demand.
+    """
 
     def __init__(self, ray: Any, job: Job, patience: float) -> None:
         self._ray = ray
         self._job = ray.put(job)
         self._patience = patience
         kind = "GPU" if job.on_gpu else "CPU"
-        self._most = max(1, int(ray.cluster_resources().get(kind, 1)))
+        count = int(ray.cluster_resources().get(kind, 0))
+        self.lacks = None if count else kind
+        self._most = max(1, count)
         options = {"num_gpus": 1} if job.on_gpu else {"num_cpus": 1}
         self._start = ray.remote(**options)(_Worker)
         self._at: dict[Any, tuple[Any, int, float]] = {}

@@ -19,7 +19,7 @@ from ..types import Skipped
 from .plan import Plan, spans
 
 FOLDER = "shards"
-PLAN = "plan.json"
+PLAN, PLAN_KIND = "plan.json", "plan"
 NAMED = 10  # shards that a message names
 
 AnyPlan = TypeVar("AnyPlan", bound=Plan)
@@ -72,7 +72,7 @@ class Shards(Generic[AnyPlan]):
         Raises:
             InputError: There is no plan, or it is damaged.
         """
-        return cls(path, Folder(path, "plan", PLAN).open(plan).manifest)
+        return cls(path, Folder(path, PLAN_KIND, PLAN).open(plan).manifest)
 
     @classmethod
     def begun(cls, path: Path, plan: type[AnyPlan]) -> Shards[AnyPlan] | None:
@@ -81,6 +81,15 @@ class Shards(Generic[AnyPlan]):
             return cls.open(path, plan)
         except AndRetrievalError:
             return None
+
+    @property
+    def folder(self) -> Folder:
+        """The folder as that of the plan."""
+        return Folder(self.path, PLAN_KIND, PLAN)
+
+    def folder_of(self, number: int) -> Folder:
+        """The folder as that of a shard."""
+        return Folder(self.path, "shard", f"{number:05d}.json")
 
     @cached_property
     def keys(self) -> tuple[str, ...]:
@@ -104,15 +113,14 @@ class Shards(Generic[AnyPlan]):
         Raises:
             InputError: Others work on another plan.
         """
-        folder = Folder(self.path, "plan", PLAN)
-        if folder.exists() and not alone:
+        if self.folder.exists() and not alone:
             known = Shards.begun(self.path, type(self.plan))
             if known is None or known.keys != self.keys:
                 raise InputError(
                     f"{self.path} holds shards of other settings or clips; merge them, or remove that folder"
                 )
             return
-        folder.commit(files or {}, self.plan)
+        self.folder.commit(files or {}, self.plan)
 
     def planned_file(self, name: str) -> Path:
         """A file that was written with the plan.
@@ -120,7 +128,7 @@ class Shards(Generic[AnyPlan]):
         Raises:
             InputError: There is none.
         """
-        return Folder(self.path, "plan", PLAN).open(type(self.plan)).file(name)
+        return self.folder.open(type(self.plan)).file(name)
 
     def finished(
         self, alone: bool = True, known: Mapping[int, Stored[Receipt]] = NONE_YET
@@ -132,10 +140,10 @@ class Shards(Generic[AnyPlan]):
             known: What an earlier call gave; the files of these shards are not verified again.
         """
         receipts: dict[int, Stored[Receipt]] = {}
-        written = Folder(self.path, "plan", PLAN).open(type(self.plan)).files.values()
+        written = self.folder.open(type(self.plan)).files.values()
         keep = {PLAN, *(entry.path for entry in written)}
         for number in range(len(self.plan.sizes)):
-            stored = known.get(number) or self._verified(number)
+            stored = known.get(number) or self.verified(number)
             if stored is not None:
                 receipts[number] = stored
                 keep |= {stored.folder.manifest_name, *(entry.path for entry in stored.files.values())}
@@ -149,13 +157,17 @@ class Shards(Generic[AnyPlan]):
         """Numbers of the shards that are not among the finished ones."""
         return [number for number in range(len(self.plan.sizes)) if number not in among]
 
+    def numbers_of(self, share: tuple[int, int]) -> range:
+        """Numbers of the shards of a share, see `missing_of`."""
+        return range(share[0] - 1, len(self.plan.sizes), share[1])
+
     def missing_of(self, share: tuple[int, int]) -> tuple[list[int], ShardCount]:
         """Of a share of the shards while others do the rest: those that are not finished, and how many there are.
 
         Args:
             share: (i, n): every n-th shard, from the i-th on, counted from 1.
         """
-        numbers = range(share[0] - 1, len(self.plan.sizes), share[1])
+        numbers = self.numbers_of(share)
         finished = self.finished(alone=False)
         missing = [number for number in numbers if number not in finished]
         return missing, ShardCount(len(numbers), len(numbers) - len(missing))
@@ -187,12 +199,12 @@ class Shards(Generic[AnyPlan]):
 
     def scratch(self, number: int) -> Path:
         """An empty file for the content of a shard, to be committed."""
-        return self._shard(number).scratch(self.file_name(number))
+        return self.folder_of(number).scratch(self.file_name(number))
 
     def commit(self, number: int, content: Path, seconds: float, skipped: tuple[Skipped, ...] = ()) -> None:
         """Make a finished scratch file the file of a shard, and write the receipt."""
         receipt = Receipt(self.keys[number], number, round(seconds, 3), skipped)
-        self._shard(number).commit({self.file_name(number): content}, receipt)
+        self.folder_of(number).commit({self.file_name(number): content}, receipt)
 
     def file(self, receipt: Stored[Receipt]) -> Path:
         """The verified file of a finished shard."""
@@ -205,7 +217,7 @@ class Shards(Generic[AnyPlan]):
         """
         for path in self.path.glob(f".*{SCRATCH}"):
             path.unlink(missing_ok=True)
-        if not any(self._shard(number).exists() for number in range(len(self.plan.sizes))):
+        if not any(self.folder_of(number).exists() for number in range(len(self.plan.sizes))):
             self.remove()
 
     def remove(self) -> None:
@@ -216,11 +228,9 @@ class Shards(Generic[AnyPlan]):
         """Plain name of the file of a shard."""
         return f"{number:05d}.shard"
 
-    def _shard(self, number: int) -> Folder:
-        return Folder(self.path, "shard", f"{number:05d}.json")
-
-    def _verified(self, number: int) -> Stored[Receipt] | None:
-        folder = self._shard(number)
+    def verified(self, number: int) -> Stored[Receipt] | None:
+        """The receipt of a shard, if that is finished and undamaged."""
+        folder = self.folder_of(number)
         if not folder.exists():
             return None
         try:
@@ -228,5 +238,9 @@ class Shards(Generic[AnyPlan]):
             self.file(stored)
         except AndRetrievalError:
             return None
-        of_plan = (stored.manifest.key, stored.manifest.number) == (self.keys[number], number)
-        return stored.released() if of_plan else None
+        return stored.released() if self.owns(stored, number) else None
+
+    def owns(self, receipt: Stored[Receipt], number: int) -> bool:
+        """Whether a receipt is that of the shard of a number under this plan."""
+        about = receipt.manifest.key, receipt.manifest.number, set(receipt.files)
+        return about == (self.keys[number], number, {self.file_name(number)})

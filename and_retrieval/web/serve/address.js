@@ -7,7 +7,7 @@ export function state() {
   const asked = new URLSearchParams(location.search);
   const values = {
     view: "overview", run: "", for: "neurons", layer: "", reliable: "", kind: "", words: "", starred: "", sort: "",
-    unit: "", lasso: "", list: "", a: "", b: "", concept: "", job: "", scroll: "",
+    unit: "", lasso: "", list: "", a: "", b: "", concept: "", job: "", sound: "",
   };
   for (const name of Object.keys(values)) values[name] = asked.get(name) ?? values[name];
   for (const name of MANY) values[name] = asked.getAll(name).filter(Boolean);
@@ -50,5 +50,6 @@ export function parsed(text) {
   return query;
 }
 
+export const NO_QUERY = { q: [], minus: [], like: [], sound: "" };
 export const written = ({ q, minus, like }) => [...q, ...like, ...minus.map((text) => `-${text}`)].join(", ");
-export const asks = ({ q, minus, like }) => q.length + minus.length + like.length > 0;
+export const asks = ({ q, minus, like, sound }) => q.length + minus.length + like.length > 0 || Boolean(sound);

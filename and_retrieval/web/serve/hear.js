@@ -1,6 +1,6 @@
 // Drop a sound: which units fire, and when; what fires at a moment; what the network answers.
 
-import { addressWith } from "./address.js";
+import { addressWith, NO_QUERY } from "./address.js";
 import { hasToken, sendSound } from "./api.js";
 import { sparkline } from "./charts.js";
 import { count, el, failed, fixed, frame, seconds, svg, waiting } from "./elements.js";
@@ -106,4 +106,4 @@ function draw(out, { name, source, told }) {
   show(told.fires[0]?.peak ?? 0);
 }
 
-const unitAddress = (unit) => addressWith({ view: "units", unit: `${unit.layer}:${unit.unit}`, q: [], minus: [], like: [], lasso: "", words: "", layer: "" });
+const unitAddress = (unit) => addressWith({ ...NO_QUERY, view: "units", unit: `${unit.layer}:${unit.unit}`, lasso: "", words: "", layer: "" });

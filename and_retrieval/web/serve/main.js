@@ -9,7 +9,7 @@ import { mapView } from "./map.js";
 import { overviewView } from "./overview.js";
 import { key } from "./player.js";
 import { pruneView } from "./prune.js";
-import { recordSound, soundSearch } from "./sound.js";
+import { drawSound, recordSound, soundSearch } from "./sound.js";
 import { unitsView } from "./units.js";
 
 const VIEWS = {
@@ -77,6 +77,7 @@ function draw() {
   byId("run").value = now.run;
   byId("want").value = now.for;
   if (document.activeElement !== byId("box")) byId("box").value = written(now);
+  drawSound(now);
   for (const link of document.querySelectorAll("[data-view]")) {
     link.href = addressWith({ view: link.dataset.view });
     if (link.dataset.view === now.view && link.closest("nav")) {
@@ -121,11 +122,11 @@ function listen() {
     draw();
     if (link.closest("nav")) byId("view").focus({ preventScroll: true });
   });
-  byId("run").addEventListener("change", () => go({ run: byId("run").value, unit: "", layer: "", lasso: "", list: "", job: "", scroll: "" }));
+  byId("run").addEventListener("change", () => go({ run: byId("run").value, unit: "", layer: "", lasso: "", list: "", job: "", sound: "" }));
   byId("search").addEventListener("submit", (event) => {
     event.preventDefault();
     const query = parsed(byId("box").value);
-    go({ ...query, view: "units", for: byId("want").value, unit: "", lasso: "", scroll: "", sort: "" });
+    go({ ...query, view: "units", for: byId("want").value, unit: "", lasso: "", sort: "" });
     byId("box").blur();
     byId("view").focus({ preventScroll: true });
   });

@@ -1,6 +1,6 @@
 // The network as a column of layers: what explains their units, how far labels hold, what they listen for.
 
-import { addressWith } from "./address.js";
+import { addressWith, NO_QUERY } from "./address.js";
 import { get } from "./api.js";
 import { count, el, failed, fixed, frame, KINDS, percent, waiting } from "./elements.js";
 
@@ -29,7 +29,7 @@ export async function overviewView({ run }, { again }) {
 }
 
 function layerRow(layer, most, chance) {
-  const to = (changes) => addressWith({ view: "units", layer: layer.layer, q: [], minus: [], like: [], words: "", kind: "", reliable: "", unit: "", lasso: "", starred: "", list: "", ...changes });
+  const to = (changes) => addressWith({ ...NO_QUERY, view: "units", layer: layer.layer, words: "", kind: "", reliable: "", unit: "", lasso: "", starred: "", list: "", ...changes });
   const shares = el("div", { class: "shares" });
   shares.style.width = `${Math.max(12, 100 * Math.sqrt(layer.units / most))}%`;
   for (const kind of ORDER) {

@@ -1,7 +1,7 @@
 // Prune a concept: choose how, watch the progress, see the curve and what else is lost, hear what changes, take the
 // weights along.
 
-import { go } from "./address.js";
+import { addressWith, go, NO_QUERY } from "./address.js";
 import { download, get, hasToken, send, watch } from "./api.js";
 import { lines } from "./charts.js";
 import { clipTile } from "./clips.js";
@@ -9,6 +9,7 @@ import { count, el, failed, fixed, frame, percent } from "./elements.js";
 import { scaleBox } from "./scale.js";
 
 const SELECTORS = ["selective", "soft-wpmi", "cos-cubed", "captions", "retrieval", "open", "oracle", "random"];
+const MOST_LINKS = 100; // units of a layer that are named
 const FINISHED = ["done", "failed", "cancelled"];
 let open = null; // the job of this page, with the box it is shown in
 
@@ -86,6 +87,7 @@ function result(job) {
     if (told.budgets.length > 1) parts.push(curve(told));
     parts.push(table(told));
   }
+  parts.push(prunedUnits(best.chosen));
   if (told.lost.length) parts.push(el("p", {}, "Other classes that lost most: ", told.lost.map(([name, change]) => `${name} ${fixed(change, 3)}`).join(", ")));
   if (told.removed.length) parts.push(el("p", {}, "Nearest concepts of the pruned units: ", told.removed.map(([name, units]) => `${name} (${units})`).join(", ")));
   parts.push(...told.notes.map((note) => el("p", { class: "note" }, note)));
@@ -104,6 +106,15 @@ function result(job) {
     }, () => {});
   }
   return parts;
+}
+
+// The units that were found, layer by layer; each opens its page.
+function prunedUnits(chosen) {
+  const layers = Object.entries(chosen).filter(([, units]) => units.length);
+  return el("details", {}, el("summary", {}, `The units, in ${count(layers.length, "layer")}`), layers.map(([layer, units]) => el("div", {},
+    el("h4", {}, `${layer} (${units.length})`), el("p", { class: "unit-links" }, units.slice(0, MOST_LINKS).map((unit) => el("a", {
+      href: addressWith({ ...NO_QUERY, view: "units", unit: `${layer}:${unit}`, lasso: "", words: "", layer: "", list: "" }) }, String(unit))),
+    units.length > MOST_LINKS && el("span", { class: "muted" }, `and ${units.length - MOST_LINKS} more`)))));
 }
 
 function changes(told) {

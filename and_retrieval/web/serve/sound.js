@@ -1,28 +1,57 @@
 // Searching by a sound: a file, a drop, or five seconds of the microphone.
 
-import { state } from "./address.js";
-import { sendSound } from "./api.js";
-import { byId, el, failed, frame, waiting } from "./elements.js";
-import { clipResults, unitResults } from "./results.js";
+import { go, NO_QUERY, state } from "./address.js";
+import { get, sendSound } from "./api.js";
+import { byId, el, failed, waiting } from "./elements.js";
 
 const RECORDED = 5; // seconds
 const BITS = 256_000; // a second
 const AS_IT_IS = { echoCancellation: false, noiseSuppression: false, autoGainControl: false }; // made for speech, they remove sounds
+const names = new Map(); // of sounds that are searched by
 
+// The server keeps what the search needs of a sound, under a name that goes into the address.
 export async function soundSearch(sound) {
   const { run, for: want } = state();
-  frame(el("h1", {}, "Search by a sound"), waiting("Listening to the sound…"));
+  const name = sound.name ?? "recording";
+  byId("banner").replaceChildren(waiting(`Listening to ${name}…`));
   try {
-    const answer = want === "clips"
-      ? await sendSound("/api/clips", sound, { index: run.split("/")[0], limit: 60 })
-      : await sendSound("/api/units", sound, { run, limit: 60 });
-    frame(el("h1", {}, `${want === "clips" ? "Clips" : "Units"} like ${sound.name ?? "the recording"}`),
-      want === "clips" ? clipResults(run, answer) : unitResults(answer));
+    const kept = await sendSound("/api/sounds", sound, { index: indexOf(run), name });
+    names.set(kept.sound, kept.name);
+    byId("banner").replaceChildren();
+    go({ ...NO_QUERY, view: "units", for: want, sound: kept.sound, unit: "", lasso: "", sort: "" });
     byId("view").focus({ preventScroll: true });
   } catch (error) {
-    frame(el("h1", {}, "Search by a sound"), failed(error));
+    byId("banner").replaceChildren(failed(error));
   }
 }
+
+const indexOf = (run) => run.split("/")[0];
+
+// What a sound of an address is called, where it is still kept.
+async function nameOf({ run, sound }) {
+  if (!names.has(sound)) {
+    const { name } = await get(`/api/sounds/${sound}`, { index: indexOf(run) }).catch(() => ({ name: "a sound that is gone" }));
+    names.set(sound, name);
+  }
+  return names.get(sound);
+}
+
+// Beside the search box: the sound that is searched by, and a way to search without it.
+export async function drawSound(now) {
+  const place = byId("by-sound");
+  if (!now.sound) {
+    place.replaceChildren();
+    return;
+  }
+  const name = await nameOf(now);
+  if (state().sound !== now.sound || place.dataset.sound === now.sound && place.firstChild) return;
+  place.dataset.sound = now.sound;
+  place.replaceChildren(el("button", { type: "button", title: "Search without this sound", "aria-label": `Search without ${name}`,
+    onclick: () => go({ sound: "", unit: "" }) }, `♪ ${name} ×`));
+}
+
+export const aboutSound = ({ sound }) => (sound ? el("p", { class: "muted" }, "The sound itself is deleted. This address shows the same again, "
+  + "because what the search needs of the sound is kept.") : null);
 
 // Records from the microphone and calls `done` with a WAV file, which every decoder reads.
 export async function recordSound(button, done) {

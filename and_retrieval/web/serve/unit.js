@@ -1,6 +1,6 @@
 // One unit: what it is said to listen for, how far that holds, its curves, its clips, its neighbours.
 
-import { addressWith, go } from "./address.js";
+import { addressWith, go, NO_QUERY } from "./address.js";
 import { get, hasToken, send, unitPath } from "./api.js";
 import { histogram, profile, tuningCurve } from "./charts.js";
 import { clipList } from "./clips.js";
@@ -90,9 +90,8 @@ function ownWords(unit, { unit: name, run }) {
 }
 
 async function save(unit, run, name, changes, star = null) {
-  const said = { star: Boolean(unit.note?.star), label: unit.note?.label ?? "", note: unit.note?.note ?? "", ...changes };
   try {
-    const answer = await send("PUT", `/api/notes/${encodeURIComponent(name)}`, said, { run });
+    const answer = await send("PATCH", `/api/notes/${encodeURIComponent(name)}`, changes, { run });
     unit.note = answer.note;
     if (star) {
       star.textContent = unit.note.star ? "★" : "☆";
@@ -114,7 +113,7 @@ function labels(unit) {
   if (!unit.labels.length) return el("p", { class: "muted" }, "No label.");
   const best = Math.max(...unit.labels.filter((label) => !isMeasured(label)).map((label) => label.score), 1e-9);
   return section("Labels", el("ol", { class: "bars" }, unit.labels.map((label) => el("li", {}, el("a", {
-    class: "bar-link", title: "Units for this label", href: addressWith({ view: "units", q: [label.concept], minus: [], like: [], unit: "", words: "", lasso: "" }),
+    class: "bar-link", title: "Units for this label", href: addressWith({ ...NO_QUERY, view: "units", q: [label.concept], unit: "", words: "", lasso: "" }),
   }, el("span", { class: "name" }, label.concept, SOURCES[label.evidence] && el("span", { class: "source" }, SOURCES[label.evidence])),
   el("span", { class: "value" }, figure(label.score)), track(isMeasured(label) ? label.score : label.score / best))))),
   el("p", { class: "buttons" }, el("a", { href: addressWith({ view: "prune", concept: unit.labels[0].concept }) }, `Prune “${unit.labels[0].concept}”`)));

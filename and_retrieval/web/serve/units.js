@@ -6,18 +6,21 @@ import { sparkline } from "./charts.js";
 import { byId, count, el, failed, fixed, frame, KINDS, options, waiting } from "./elements.js";
 import { listBar, readLists } from "./lists.js";
 import { clipResults, labelOf, unitName, verdict } from "./results.js";
+import { aboutSound } from "./sound.js";
 import { showUnit } from "./unit.js";
 
 const ROW = 60; // pixels
 const PAGE = 100;
 const KEPT_PAGES = 40; // that the tab holds; others are asked for again
+const CLIPS = 60; // that a search shows at a time
 const STARRED = "starred";
 const LIST = "list:";
 const MATCHES = 1000; // of a query that the server pages through
 const TALLEST = 15_000_000; // pixels that browsers draw; beyond it rows are reached through filters
 const SORTS = [["", "Clearest first"], ["unit", "Layer and unit"], ["score", "Label score"], ["faithfulness", "Faithfulness"],
   ["-polysemanticity", "Most alike clips"], ["polysemanticity", "Most varied clips"]];
-const FILTERS = ["run", "q", "minus", "like", "layer", "reliable", "kind", "words", "starred", "list", "sort", "lasso"];
+const BEST_FIRST = [["", "Best match first"]];
+const FILTERS = ["run", "q", "minus", "like", "sound", "layer", "reliable", "kind", "words", "starred", "list", "sort", "lasso"];
 
 let shown = "";
 let pages = new Map();
@@ -46,9 +49,29 @@ export async function unitsView(now, { run, again }) {
 
 async function clipSearch(now) {
   frame(el("h1", {}, "Clips"), waiting("Searching…"));
+  const asked = { index: now.run.split("/")[0], q: now.q, minus: now.minus, like: now.like, sound: now.sound, limit: CLIPS };
   try {
-    const answer = await get("/api/clips", { index: now.run.split("/")[0], q: now.q, minus: now.minus, limit: 60 });
-    frame(el("h1", {}, "Clips"), clipResults(now.run, answer));
+    const answer = await get("/api/clips", asked);
+    const list = el("div", {}, clipResults(now.run, answer));
+    const total = el("p", { class: "muted", role: "status" });
+    const more = el("button", { type: "button", onclick: async () => {
+      more.disabled = true;
+      try {
+        const next = await get("/api/clips", { ...asked, offset: list.querySelectorAll(".clip").length });
+        list.querySelector(".clips").append(...clipResults(now.run, next).at(-1).children);
+      } catch (error) {
+        list.append(failed(error));
+      }
+      more.disabled = false;
+      tell();
+    } }, "Show more");
+    const tell = () => {
+      const seen = list.querySelectorAll(".clip").length;
+      total.textContent = `The ${count(seen, "nearest clip")}, best first`;
+      more.hidden = seen >= answer.total;
+    };
+    tell();
+    frame(el("h1", {}, "Clips"), total, aboutSound(now), list, more);
   } catch (error) {
     frame(el("h1", {}, "Clips"), failed(error));
   }
@@ -57,15 +80,15 @@ async function clipSearch(now) {
 function layOut(now, run) {
   const field = (label, control) => el("label", { class: "field" }, el("span", {}, label), control);
   const select = (name, pairs) => {
-    const control = el("select", { "data-filter": name, onchange: () => go({ [name]: control.value, scroll: "" }) });
+    const control = el("select", { "data-filter": name, onchange: () => go({ [name]: control.value }) });
     options(control, pairs, now[name]);
     return control;
   };
   let typing = 0;
-  const words = el("input", { type: "search", "data-filter": "words", value: now.words, placeholder: "in labels and sentences", maxlength: 200,
-    oninput: () => { clearTimeout(typing); typing = setTimeout(() => go({ words: words.value, scroll: "" }, { replace: true }), 200); } });
+  const words = el("input", { type: "search", "data-filter": "words", value: now.words, placeholder: "in labels", title: "Words that labels or sentences contain", maxlength: 200,
+    oninput: () => { clearTimeout(typing); typing = setTimeout(() => go({ words: words.value }, { replace: true }), 200); } });
   const kept = el("select", { id: "kept", onchange: () => go({
-    starred: kept.value === STARRED ? "true" : "", list: kept.value.startsWith(LIST) ? kept.value.slice(LIST.length) : "", scroll: "" }) });
+    starred: kept.value === STARRED ? "true" : "", list: kept.value.startsWith(LIST) ? kept.value.slice(LIST.length) : "" }) });
   frame(el("h1", { class: "sr" }, "Units"), el("div", { id: "split", class: "split" },
     el("section", { class: "list", "aria-label": "Units" },
       el("div", { class: "filters" },
@@ -129,7 +152,9 @@ async function restart(now) {
   for (const control of document.querySelectorAll("[data-filter]")) {
     if (control !== document.activeElement) control.value = now[control.dataset.filter];
   }
-  document.querySelector("[data-filter=sort]").disabled = asks(now);
+  const order = document.querySelector("[data-filter=sort]");
+  order.disabled = asks(now);
+  options(order, asks(now) ? BEST_FIRST : SORTS, asks(now) ? "" : now.sort);
   asked?.abort();
   asked = new AbortController();
   pages = new Map();
@@ -167,7 +192,7 @@ async function fetchPage(page) {
     ({ total } = answer);
     byId("space").style.height = `${Math.min(TALLEST, total * ROW)}px`;
     drawBar();
-    byId("said").replaceChildren(...[verdict(answer), total ? null : el("p", { class: "none" }, emptyWords(now))].filter(Boolean));
+    byId("said").replaceChildren(...[aboutSound(now), verdict(answer), total ? null : el("p", { class: "none" }, emptyWords(now))].filter(Boolean));
   }
   drawRows();
   markActive(now.unit);
@@ -217,8 +242,16 @@ function unitRow(place, unit) {
       el("span", { class: "muted row-place" }, el("span", {}, unit.layer), `:${unit.unit}`)),
     el("span", { class: "row-facts" }, el("span", { class: `dot-kind kind-${kind}` }, KINDS[kind]), el("span", { class: `row-verdict ${unit.verdict}` }, unit.verdict)),
     unit.tuning ? el("span", { class: "row-spark", title: `${unit.tuning.quality}: ${unit.tuning.shape}` }, sparkline(unit.tuning.means)) : el("span", { class: "row-spark" }),
-    el("span", { class: "row-figure" }, unit.z === null ? fixed(unit.faithfulness) : `z ${fixed(unit.z, 1)}`));
+    matchOf(unit));
   return node;
+}
+
+// How well a unit matches the search, paler where it does not listen for it; without a search, how faithful its label is.
+function matchOf(unit) {
+  if (unit.z === null) return el("span", { class: "row-figure" }, fixed(unit.faithfulness));
+  const short = unit.listens === false;
+  return el("span", { class: `row-figure${short ? " muted" : ""}`, title: `${short ? "Below" : "At least"} the z of ${fixed(unit.needed, 1)} that is needed` },
+    `z ${fixed(unit.z, 1)}`, short && el("span", { class: "sr" }, " does not match"));
 }
 
 function stepped(event) {

@@ -1,0 +1,102 @@
+"""Files in a folder anywhere, read and written through fsspec."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from ..errors import DamagedError, InputError
+from ..files import CHUNK, one_line
+from ..store import StoredFile
+
+ABSENT = "there is no such folder or bucket; make it first"
+
+
+@dataclass(frozen=True)
+class RemoteFolder:
+    """A folder that fsspec can read and write: `s3://bucket/folder`, `sftp://host/folder`, a path.
+
+    All methods raise an InputError, of one line, if whoever keeps it refuses.
+
+    Attributes:
+        url: What the user typed.
+    """
+
+    url: str
+
+    def copy(self, entry: StoredFile, write: Callable[[bytes], object]) -> None:
+        """Read a file, block after block.
+
+        Raises:
+            FileNotFoundError: It is missing.
+            DamagedError: It is not what the entry says.
+        """
+        digest, size = hashlib.sha256(), 0
+        with self._asked("read"):
+            stream = self._system.open(self._at(entry.path), "rb")
+        with stream:
+            while True:
+                with self._asked("read"):
+                    block = stream.read(CHUNK)
+                if not block:
+                    break
+                digest.update(block)
+                size += len(block)
+                write(block)
+        if (size, digest.hexdigest()) != (entry.size, entry.sha256):
+            raise DamagedError(f"{entry.path} at {self.url} is damaged")
+
+    def read(self, name: str) -> bytes:
+        """The content of a small file.
+
+        Raises:
+            FileNotFoundError: It is missing.
+        """
+        with self._asked("read"):
+            return bytes(self._system.cat_file(self._at(name)))
+
+    def write(self, name: str, content: bytes) -> None:
+        """Write a small file, or replace it."""
+        with self._asked("written to", ABSENT):
+            self._system.pipe_file(self._at(name), content)
+
+    def send(self, file: Path, name: str) -> None:
+        """Copy a file of this machine to the folder, or replace one there."""
+        with self._asked("written to", ABSENT):
+            self._system.put_file(str(file), self._at(name))
+
+    def _at(self, name: str) -> str:
+        return f"{self._place[1].rstrip('/')}/{name}"
+
+    @property
+    def _system(self) -> Any:
+        return self._place[0]
+
+    @cached_property
+    def _place(self) -> tuple[Any, str]:
+        """What reads and writes files there, and the path of the folder to it."""
+        from fsspec.core import url_to_fs
+
+        system, path = url_to_fs(self.url)
+        return system, path
+
+    @contextmanager
+    def _asked(self, done: str, absent: str | None = None) -> Iterator[None]:
+        """Turn whatever a system raises into an InputError; `absent` says what it means that a file is missing.
+
+        Every system has errors of its own, without a base in common.
+        """
+        try:
+            yield
+        except FileNotFoundError:
+            if absent is None:
+                raise
+            raise InputError(f"{self.url} cannot be {done}: {absent}") from None
+        except Exception as error:
+            reason = one_line(str(error) or type(error).__name__)
+            raise InputError(f"{self.url} cannot be {done}: {reason}") from None

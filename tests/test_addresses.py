@@ -1,0 +1,356 @@
+"""Shards at an address: machines that share no folder leave them there, and whoever merges fetches and checks them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fsspec.core import url_to_fs
+from squares import WHOLE, Squares, joined, square
+
+from and_retrieval.errors import InputError
+from and_retrieval.shards.address import Address, begun_share
+from and_retrieval.shards.folder import PLAN, ShardCount, Shards
+from and_retrieval.shards.remote import RemoteFolder
+from and_retrieval.store import placed_name, sealed
+
+PLANNED = Squares((3, 2, 4, 1))
+
+
+@dataclass(frozen=True)
+class Place:
+    """A folder at an address, as somebody sees it who knows nothing of shards."""
+
+    url: str
+
+    def __truediv__(self, name: str) -> str:
+        return f"{url_to_fs(self.url)[1]}/{name}"
+
+    @property
+    def system(self) -> Any:
+        return url_to_fs(self.url)[0]
+
+    def names(self) -> set[str]:
+        self.system.invalidate_cache()
+        return {Path(path).name for path in self.system.ls(url_to_fs(self.url)[1], detail=False)}
+
+    def read(self, name: str) -> bytes:
+        return self.system.cat_file(self / name)
+
+    def write(self, name: str, text: bytes) -> None:
+        self.system.pipe_file(self / name, text)
+
+    def remove(self, name: str) -> None:
+        self.system.rm_file(self / name)
+
+    def file_of(self, number: int) -> str:
+        """Name of the file of a shard."""
+        return next(name for name in self.names() if name.startswith(f"{number:05d}-"))
+
+
+@pytest.fixture(scope="module")
+def bucket() -> Iterator[str]:
+    """A bucket of an S3 server on this machine."""
+    pytest.importorskip("s3fs")
+    server = pytest.importorskip("moto.server").ThreadedMotoServer(port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_ENDPOINT_URL_S3", f"http://{host}:{port}")
+        patch.setenv("AWS_ACCESS_KEY_ID", "any")
+        patch.setenv("AWS_SECRET_ACCESS_KEY", "any")
+        url_to_fs("s3://bucket")[0].mkdir("bucket")
+        yield "s3://bucket"
+    server.stop()
+
+
+@pytest.fixture(params=["file", "memory", "s3"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+    """An empty folder: of this machine, of a store that is no folder, and of a server."""
+    if request.param == "file":
+        (tmp_path / "there").mkdir()
+        return Place(f"file://{tmp_path}/there")
+    root = "memory://" if request.param == "memory" else request.getfixturevalue("bucket") + "/"
+    return Place(f"{root}{tmp_path.name}")
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Callable[[str], Path]:
+    """Name -> the folder of shards of a machine."""
+    return lambda name: tmp_path / name / "shards"
+
+
+def do_share(path: Path, share: tuple[int, int], place: Place, plan: Squares = PLANNED) -> ShardCount:
+    """What a call with `--shard` and `--to` does."""
+    shards = Shards(path, plan)
+    missing, count, leave = begun_share(shards, share, place.url)
+    for number in missing:
+        square(shards, number)
+        leave(number)
+    return count
+
+
+def fetched(path: Path, place: Place) -> str:
+    """What a call of `merge --from` would join."""
+    Address(RemoteFolder(place.url)).fetch(path, Squares)
+    return joined(Shards.open(path, Squares))
+
+
+class TestShares:
+    def test_two_machines_leave_their_shards_and_a_third_joins_them(
+        self, place: Place, machine: Callable[[str], Path]
+    ) -> None:
+        assert do_share(machine("a"), (1, 2), place) == ShardCount(2, 0)
+        assert do_share(machine("b"), (2, 2), place) == ShardCount(2, 0)
+        for name in "ab":
+            assert {path.name for path in machine(name).iterdir()} == {PLAN}  # the shards are elsewhere
+        assert len(place.names()) == 1 + 2 * 4
+        assert fetched(machine("c"), place) == WHOLE
+
+    def test_a_machine_that_is_another_goes_on(self, place: Place, machine: Callable[[str], Path]) -> None:
+        shards = Shards(machine("a"), PLANNED)
+        missing, _, leave = begun_share(shards, (1, 1), place.url)
+        square(shards, missing[0])
+        leave(missing[0])
+        assert do_share(machine("b"), (1, 1), place) == ShardCount(4, 1)
+        assert fetched(machine("c"), place) == WHOLE
+
+    def test_what_could_not_be_sent_is_sent_by_the_next_call(
+        self, place: Place, machine: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with monkeypatch.context() as patch:
+            real = RemoteFolder.send
+
+            def failing(self: RemoteFolder, file: Path, name: str) -> None:
+                if name.startswith("00001"):
+                    raise InputError(f"{self.url} cannot be written to: the line is cut")
+                real(self, file, name)
+
+            patch.setattr(RemoteFolder, "send", failing)
+            with pytest.raises(InputError, match="the line is cut"):
+                do_share(machine("a"), (1, 1), place)
+        assert do_share(machine("a"), (1, 1), place) == ShardCount(4, 2)
+        assert fetched(machine("c"), place) == WHOLE
+
+    def test_a_fetch_that_is_stopped_goes_on(
+        self, place: Place, machine: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        do_share(machine("a"), (1, 1), place)
+        real, copied = RemoteFolder.copy, []
+
+        def noted(self: RemoteFolder, entry: Any, write: Any) -> None:
+            copied.append(entry.path[:5])
+            if len(copied) == 3:
+                write(b"a part of it")
+                raise KeyboardInterrupt
+            real(self, entry, write)
+
+        monkeypatch.setattr(RemoteFolder, "copy", noted)
+        with pytest.raises(KeyboardInterrupt):
+            fetched(machine("c"), place)
+        assert fetched(machine("c"), place) == WHOLE
+        assert copied == ["00000", "00001", "00002", "00002", "00003"]
+
+    def test_shards_of_this_machine_are_not_fetched(
+        self, place: Place, machine: Callable[[str], Path]
+    ) -> None:
+        do_share(machine("a"), (1, 2), place)
+        with pytest.raises(InputError, match=r"2 of 4 shards cannot be fetched from .* \(missing: 2, 4\)"):
+            fetched(machine("a"), place)
+        for number in (1, 3):
+            square(Shards(machine("a"), PLANNED), number)
+        assert fetched(machine("a"), place) == WHOLE
+
+    def test_a_shard_that_is_left_twice_counts_once(
+        self, place: Place, machine: Callable[[str], Path]
+    ) -> None:
+        """Two machines are at the same shard; on one the figures are others, as on a GPU of another make."""
+        one, other = Shards(machine("a"), PLANNED), Shards(machine("b"), PLANNED)
+        begun = [begun_share(shards, (1, 1), place.url) for shards in (one, other)]
+        for shards, (missing, _, leave) in zip((one, other), begun, strict=True):
+            for number in missing:
+                if shards is other and number == 2:
+                    scratch = shards.scratch(number)
+                    scratch.write_text("25.0 36.0 49.0 64.0")
+                    shards.commit(number, scratch, 0.1)
+                else:
+                    square(shards, number)
+                leave(number)
+        assert len(place.names()) == 1 + 2 * 4 + 1
+        assert fetched(machine("c"), place) == WHOLE.replace("25 36 49 64", "25.0 36.0 49.0 64.0")
+
+
+class TestDamage:
+    @pytest.fixture(autouse=True)
+    def _left(self, place: Place, machine: Callable[[str], Path]) -> None:
+        do_share(machine("a"), (1, 1), place)
+
+    @staticmethod
+    def check(place: Place, machine: Callable[[str], Path], flaw: str) -> None:
+        """One line says it, the calls with `--shard` mend it, and nothing else is done again."""
+        with pytest.raises(InputError) as error:
+            fetched(machine("c"), place)
+        assert f"1 of 4 shards cannot be fetched from {place.url} ({flaw}: 3); run the calls" in str(
+            error.value
+        )
+        assert "\n" not in str(error.value)
+        assert do_share(machine("b"), (1, 1), place) == ShardCount(4, 3)
+        assert fetched(machine("c"), place) == WHOLE
+
+    @pytest.mark.parametrize(
+        "damage", [lambda c: c[:-1], lambda c: b"1" + c[1:], lambda _: b"", lambda c: c + b"0"]
+    )
+    def test_a_file_that_is_damaged(
+        self,
+        damage: Callable[[bytes], bytes],
+        place: Place,
+        machine: Callable[[str], Path],
+    ) -> None:
+        name = place.file_of(2)
+        place.write(name, damage(place.read(name)))
+        self.check(place, machine, "damaged")
+
+    @pytest.mark.parametrize(
+        "damage",
+        [lambda _: b"", lambda c: c[: len(c) // 2], lambda c: c.replace(b"0.1", b"0.2"), lambda _: b"\xff{"],
+    )
+    def test_a_receipt_that_is_damaged(
+        self,
+        damage: Callable[[bytes], bytes],
+        place: Place,
+        machine: Callable[[str], Path],
+    ) -> None:
+        place.write("00002.json", damage(place.read("00002.json")))
+        self.check(place, machine, "damaged")
+
+    @pytest.mark.parametrize("what", ["file", "receipt"])
+    def test_one_that_is_gone(
+        self,
+        what: str,
+        place: Place,
+        machine: Callable[[str], Path],
+    ) -> None:
+        place.remove(place.file_of(2) if what == "file" else "00002.json")
+        self.check(place, machine, "missing")
+
+    @pytest.mark.parametrize("which", ["another plan", "another number", "another version"])
+    def test_one_of_something_else(
+        self,
+        which: str,
+        place: Place,
+        machine: Callable[[str], Path],
+    ) -> None:
+        if which == "another number":
+            place.write("00002.json", place.read("00001.json"))
+        elif which == "another version":
+            place.write("00002.json", sealed({**json.loads(place.read("00002.json")), "format": 1}).encode())
+        else:
+            other = Shards(machine("other"), replace(PLANNED, offset=1))
+            other.begin()
+            square(other, 2)
+            place.write("00002.json", (other.path / "00002.json").read_bytes())
+        self.check(place, machine, "of other settings, other clips or another version")
+
+    def test_a_plan_that_is_damaged(
+        self,
+        place: Place,
+        machine: Callable[[str], Path],
+    ) -> None:
+        place.write(PLAN, place.read(PLAN)[:-5])
+        with pytest.raises(InputError, match=r"the plan at .* is damaged; run the calls"):
+            fetched(machine("c"), place)
+        assert do_share(machine("b"), (1, 1), place) == ShardCount(4, 4)
+        assert fetched(machine("c"), place) == WHOLE
+
+    def test_several_are_named_together(
+        self,
+        place: Place,
+        machine: Callable[[str], Path],
+    ) -> None:
+        place.remove("00000.json")
+        place.write(place.file_of(1), b"")
+        place.remove(place.file_of(3))
+        with pytest.raises(InputError, match=r"3 of 4 shards .* \(missing: 1, 4; damaged: 2\)"):
+            fetched(machine("c"), place)
+
+    @pytest.mark.parametrize(
+        ("name", "digest"),
+        [
+            ("../00002.shard", None),
+            ("00002.shard", "/../../../aa" + "0" * 52),
+            ("00002.shard", "\0" + "0" * 63),
+            ("/tmp/00002.shard", None),
+        ],
+    )
+    def test_no_name_leads_out_of_the_folder(
+        self,
+        name: str,
+        digest: str | None,
+        place: Place,
+        machine: Callable[[str], Path],
+        tmp_path: Path,
+    ) -> None:
+        receipt = json.loads(place.read("00002.json"))
+        [entry] = receipt["files"].values()
+        if digest is None:
+            entry["path"] = f"{Path(name).parent}/{Path(entry['path']).name}"
+        else:
+            entry["sha256"] = digest
+            entry["path"] = placed_name(name, digest)
+        place.write("00002.json", sealed({k: v for k, v in receipt.items() if k != "seal"}).encode())
+        before = {path for path in tmp_path.rglob("*") if "there" not in path.parts}
+        self.check(place, machine, "damaged")
+        new = {path for path in tmp_path.rglob("*") if "there" not in path.parts} - before
+        assert {path.parent for path in new if path.is_file()} <= {machine("b"), machine("c")}
+
+
+class TestRefused:
+    def test_other_settings(self, place: Place, machine: Callable[[str], Path]) -> None:
+        other = replace(PLANNED, offset=1)
+        do_share(machine("a"), (1, 2), place)
+        with pytest.raises(
+            InputError, match=r"holds shards of other settings, .*; merge them, or choose another"
+        ):
+            do_share(machine("b"), (2, 2), place, other)
+        square_here = Shards(machine("c"), other)
+        square_here.begin()
+        square(square_here, 0)
+        with pytest.raises(
+            InputError, match=r"holds no shards, or of other settings, .* without --from, or remove"
+        ):
+            fetched(machine("c"), place)
+        assert list(square_here.finished()) == [0]
+
+    def test_nothing_is_there(self, place: Place, machine: Callable[[str], Path]) -> None:
+        with pytest.raises(
+            InputError, match=rf"{place.url} holds no shards; run the calls with --shard and --to"
+        ):
+            fetched(machine("c"), place)
+
+    @pytest.mark.parametrize(
+        ("url", "says"),
+        [
+            ("file:///nowhere/at/all", "there is no such folder or bucket; make it first"),
+            ("nothing://there", "Protocol not known"),
+            ("file:///etc/hostname", "Not a directory"),
+            ("ftp://127.0.0.1:1/x", "refused"),
+        ],
+    )
+    def test_an_address_that_cannot_be_used(
+        self, url: str, says: str, machine: Callable[[str], Path]
+    ) -> None:
+        with pytest.raises(InputError, match=says) as error:
+            do_share(machine("a"), (1, 1), Place(url))
+        assert str(error.value).startswith(f"{url} cannot be ")
+        assert "\n" not in str(error.value)
+
+    @pytest.mark.usefixtures("bucket")
+    def test_a_bucket_that_is_not_there(self, machine: Callable[[str], Path]) -> None:
+        with pytest.raises(
+            InputError, match=r"s3://nobody/x cannot be written to: there is no such folder or bucket"
+        ):
+            do_share(machine("a"), (1, 1), Place("s3://nobody/x"))

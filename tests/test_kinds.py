@@ -11,8 +11,9 @@ import pytest
 
 from and_retrieval.clips.qualities import QUALITIES
 from and_retrieval.explanation.agreement import exponential_scores
+from and_retrieval.explanation.bells import Bells
 from and_retrieval.explanation.kinds import cross_fitted_rivals, kinds, rivals
-from and_retrieval.types import Floats, Kind
+from and_retrieval.types import Floats, Kind, Tuning
 
 SEEN, TESTED, UNITS = 320, 80, 60
 NAMES = tuple(QUALITIES)
@@ -44,20 +45,27 @@ class World:
         self.qualities[:, NAMES.index(confound)] = self.quality
 
     def kinds(
-        self, units: Floats, holds: bool = True, cross_fitted: bool = False, names_quality: bool = False
+        self,
+        units: Floats,
+        holds: bool = True,
+        cross_fitted: bool = False,
+        names_quality: bool = False,
+        tuned: Tuning | None = None,
     ) -> Counter[Kind | None]:
-        """Kinds of units [clips, units], all labelled with the first class."""
+        """Kinds of units [clips, units], all labelled with the first class and tuned to the same middle."""
         count = units.shape[1]
+        bells = Bells.of([tuned] * count)
         if cross_fitted:
             clips = np.arange(len(units))
             predictions = np.tile(self.similarity, (count, 1))
-            measured = cross_fitted_rivals(units, self.qualities, clips % 5, predictions, clips)
+            measured = cross_fitted_rivals(units, self.qualities, clips % 5, predictions, clips, [bells] * 5)
         else:
             measured = rivals(
                 (units[:SEEN], self.qualities[:SEEN]),
                 (units[SEEN:], self.qualities[SEEN:]),
                 np.tile(self.similarity[SEEN:], (count, 1)),
                 np.arange(TESTED),
+                bells,
             )
         return Counter(kinds(np.full(count, holds), measured, np.full(count, names_quality)))
 
@@ -213,6 +221,28 @@ def test_what_a_quality_has_beyond_its_ranks_is_not_the_labels(label: str, noise
     world.similarity = shape + 0.3 * world.random.standard_normal(len(loud))
     counts = world.kinds((loud[:, None] + world.noise(noise)).astype(np.float32))
     assert counts["acoustic"] + counts["both"] >= 0.95 * UNITS
+
+
+MIDDLE = Tuning("level", "peak", 0.0, -0.5, 0.5, 0.3, 0.001)
+
+
+@pytest.mark.parametrize("cross_fitted", [False, True])
+def test_units_of_the_middle_of_a_quality_are_acoustic(cross_fitted: bool) -> None:
+    """Which no rank sees: without the bell nothing explains them."""
+    world = World()
+    answer = Bells.of([MIDDLE]).responses(world.qualities).T.astype(np.float32)
+    units = answer + world.noise(0.3)
+    assert world.kinds(units, False, cross_fitted, tuned=MIDDLE)["acoustic"] >= 0.95 * UNITS
+    assert world.kinds(units, False, cross_fitted)[None] >= 0.9 * UNITS
+    concept = (world.label == 0)[:, None] + world.noise(0.3)
+    assert world.kinds(concept, True, cross_fitted, tuned=MIDDLE)["concept"] >= 0.9 * UNITS
+
+
+def test_a_label_that_is_heard_by_a_middle_is_both() -> None:
+    world = World(1)
+    world.similarity = Bells.of([MIDDLE]).responses(world.qualities)[0]
+    units = world.similarity[:, None] + world.noise(0.6)
+    assert world.kinds(units.astype(np.float32), tuned=MIDDLE)["both"] >= 0.9 * UNITS
 
 
 def test_where_both_say_the_same_it_is_both() -> None:

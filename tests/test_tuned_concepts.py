@@ -20,10 +20,11 @@ from and_retrieval.clips.qualities import QUALITIES
 from and_retrieval.config import LabelConfig, OpenConceptConfig, SummaryConfig
 from and_retrieval.explanation.axes import AXES
 from and_retrieval.explanation.bells import Bells
+from and_retrieval.explanation.measured_concepts import measured_labels
 from and_retrieval.explanation.stored import Explained
-from and_retrieval.explanation.tuned_concepts import meant_values, name_of, response
+from and_retrieval.explanation.tuned_concepts import Tuned, meant_values, name_of, response
 from and_retrieval.recording.recording import Recording
-from and_retrieval.types import Explanation, Floats, Tuning
+from and_retrieval.types import Explanation, Floats, Preference, Tuning
 
 NAMES = list(QUALITIES)
 RATE, CLASSES = 8_000, 8
@@ -315,6 +316,15 @@ def test_every_name_is_a_query_that_finds_it(quality: str, low: float, ratio: fl
     assert meant is not None
     assert meant.tunings == (quality,)
     assert response(tuning, meant) > 0.7
+
+
+def test_of_both_the_range_comes_first_and_no_side_of_the_same_quality_is_named() -> None:
+    tuned = Tuned(Tuning("pitch", "peak", 300.0, 281.0, 359.0, 0.4, 0.01), 0.7)
+    preferences = (Preference("pitch", -0.4), Preference("loudness", 0.3))
+    labels = measured_labels(preferences, "Hum", tuned)
+    assert [label.concept for label in labels] == ["pitch 280-360 Hz", "loud sound"]
+    assert [label.score for label in labels] == [0.7, 0.3]
+    assert [label.concept for label in measured_labels(preferences, "Hum")] == ["low pitch", "loud sound"]
 
 
 def test_bells_are_half_as_high_at_both_ends_and_nothing_without_the_quality() -> None:

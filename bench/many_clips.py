@@ -8,17 +8,14 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 
-from and_retrieval import faiss_index
-from and_retrieval.clips.index import CLIPS, MOMENTS, SKIPPED, VECTORS, ClipIndex, digest_of, record_lines
+from and_retrieval.clips.index import CLIPS, SKIPPED, ClipIndex, digest_of, durations_of, record_lines
 from and_retrieval.clips.manifest import IndexManifest
-from and_retrieval.clips.moments import save_moments
-from and_retrieval.store import INDEX, Folder, Home, Writer
+from and_retrieval.clips.vector_files import vector_files
+from and_retrieval.store import INDEX, Folder, Home
 from and_retrieval.types import Floats
 
 NOISE = 0.1
@@ -49,29 +46,19 @@ def _write(index: ClipIndex, folder: Folder, clips: int) -> None:
         for row in rows.tolist()
     ]
     stored = index.folder.open(IndexManifest).manifest
-    manifest = replace(
-        stored, name=folder.path.name, clips=clips, digest=digest_of(more, stored.embedder_fingerprint)
+    digest = digest_of(more, stored.embedder_fingerprint)
+    made = replace(stored, name=folder.path.name, clips=clips, skipped=0, digest=digest)
+    own, of_clips = index.vectors(), index.moments
+    vectors = (_noisy(own[rows], number) for number, rows in enumerate(rounds))
+    moments = (
+        _noisy(of_clips.of(rows).take(slice(None)), number).astype(np.float16)
+        for number, rows in enumerate(rounds if of_clips is not None else [])
+        if of_clips is not None
     )
-
-    own = index.vectors()
-
-    def vectors() -> Iterator[Floats]:
-        for number, rows in enumerate(rounds):
-            yield _noisy(own[rows], number)
-
-    files: dict[str, Writer | str | Path] = {
-        CLIPS: record_lines(more),
-        SKIPPED: record_lines([]),
-        VECTORS: lambda path: faiss_index.save_blocks(vectors(), clips, index.dim, path),
-    }
-    if index.moments is not None:
-        parts = [index.moments.of(rows) for rows in rounds]
-        count = sum(len(part.vectors) for part in parts)
-        noisy = (
-            _noisy(part.take(slice(None)), number).astype(np.float16) for number, part in enumerate(parts)
-        )
-        files[MOMENTS] = lambda path: save_moments(noisy, count, index.dim, path)
-    Folder(folder.path, INDEX).commit(files, replace(manifest, skipped=0))
+    place = Folder(folder.path, INDEX)
+    place.path.mkdir(parents=True, exist_ok=True)
+    with vector_files(place, made, vectors, moments, durations_of(more)) as files:
+        place.commit({CLIPS: record_lines(more), SKIPPED: record_lines([]), **files}, made)
 
 
 def _noisy(vectors: Floats, seed: int) -> Floats:

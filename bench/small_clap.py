@@ -200,7 +200,7 @@ def train(
     with reproducible(config.seed, config.threads):
         network = _fit(examples, tokenizer, config, progress)
     _save(network, extractor, tokenizer, place)
-    embedder = load_embedder(f"clap:{place}")
+    embedder = load_embedder(f"clap+fp32:{place}")
     tested = tuple(map(_zero_shot, lessons, materials, [embedder] * len(lessons)))
     facts = TrainedClap(key, sha256(place / WEIGHTS), asdict(config), tested)
     write_text(place / FACTS, json.dumps(asdict(facts), indent=2) + "\n")

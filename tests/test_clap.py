@@ -19,9 +19,10 @@ from safetensors.torch import load_file, save_file
 from sounds import WriteSound, noise, tone
 from transformers import ClapFeatureExtractor, ClapModel, ClapProcessor
 
+from and_retrieval.checkpoints.devices import usual_precision
 from and_retrieval.cli import main
 from and_retrieval.clips.index import ClipIndex
-from and_retrieval.embed import load_embedder
+from and_retrieval.embed import in_precision_of, load_embedder
 from and_retrieval.embed.clap import through_int16
 from and_retrieval.embed.clap_mel import MelFrontEnd
 from and_retrieval.errors import InputError, StaleError
@@ -108,7 +109,7 @@ class TestVectors:
         self, request: pytest.FixtureRequest, shared: Path, kind: str
     ) -> None:
         folder = request.getfixturevalue(kind)
-        embedder = load_embedder(f"clap:{folder}")
+        embedder = load_embedder(f"clap+fp32:{folder}")
         network, processor = ClapModel.from_pretrained(folder).eval(), ClapProcessor.from_pretrained(folder)
         waveforms = [*sounds(), *recordings(shared, 4)]
         with torch.no_grad():
@@ -126,7 +127,7 @@ class TestVectors:
         np.testing.assert_allclose(np.linalg.norm(ours, axis=1), 1, atol=1e-6)
 
     def test_a_long_sound_is_the_mean_of_its_windows(self, plain: Path) -> None:
-        embedder = load_embedder(f"clap:{plain}")
+        embedder = load_embedder(f"clap+fp32:{plain}")
         network = ClapModel.from_pretrained(plain).eval()
         extractor = ClapFeatureExtractor.from_pretrained(plain)
         parts = [noise(10, RATE), tone(600, 10, RATE), noise(3, RATE, seed=2)]
@@ -137,7 +138,7 @@ class TestVectors:
         vector = embedder.embed_audio([np.concatenate(parts)])[0]
         np.testing.assert_allclose(vector, mean / np.linalg.norm(mean), atol=1e-5)
 
-    @pytest.mark.parametrize("kind", ["clap", "clap+bf16"])
+    @pytest.mark.parametrize("kind", ["clap+fp32", "clap+bf16"])
     def test_do_not_depend_on_what_is_asked_beside(self, plain: Path, kind: str) -> None:
         embedder = load_embedder(f"{kind}:{plain}")
         waveforms = [*sounds(), noise(21, RATE, seed=3)]
@@ -150,7 +151,7 @@ class TestVectors:
         assert np.array_equal(together, alone)
 
     def test_do_not_depend_on_threads(self, plain: Path) -> None:
-        embedder, before = load_embedder(f"clap:{plain}"), torch.get_num_threads()
+        embedder, before = load_embedder(f"clap+fp32:{plain}"), torch.get_num_threads()
         try:
             vectors = []
             for count in (1, 2, 3):
@@ -164,14 +165,14 @@ class TestVectors:
         np.testing.assert_allclose(vectors[2], vectors[0], atol=1e-6)
 
     def test_in_bfloat16(self, plain: Path) -> None:
-        full, half = load_embedder(f"clap:{plain}"), load_embedder(f"clap+bf16:{plain}")
+        full, half = load_embedder(f"clap+fp32:{plain}"), load_embedder(f"clap+bf16:{plain}")
         assert half.name == f"clap+bf16:{plain}"
         assert half.fingerprint != full.fingerprint
         assert (full.embed_audio(sounds()) * half.embed_audio(sounds())).sum(axis=1).min() > 0.99
         assert np.array_equal(full.embed_text(SENTENCES), half.embed_text(SENTENCES))
 
     def test_nothing_and_too_much(self, plain: Path) -> None:
-        embedder = load_embedder(f"clap:{plain}")
+        embedder = load_embedder(f"clap+fp32:{plain}")
         assert embedder.embed_audio([]).shape == embedder.embed_text([]).shape == (0, 32)
         assert np.isfinite(embedder.embed_text(["dog " * 500])).all()  # cut to what the network can read
         with pytest.raises(InputError, match="empty"):
@@ -179,18 +180,65 @@ class TestVectors:
 
     def test_banks_are_kept(self, plain: Path, cache: Path) -> None:
         texts = [f"concept {number}" for number in range(101)]
-        first = load_embedder(f"clap:{plain}").embed_text(texts)
+        first = load_embedder(f"clap+fp32:{plain}").embed_text(texts)
         assert [path.name[:5] for path in (cache / "text").iterdir()] == ["clap-"]
-        again = load_embedder(f"clap:{plain}")
+        again = load_embedder(f"clap+fp32:{plain}")
         assert np.array_equal(again.embed_text(texts), first)
         assert np.array_equal(again.embed_text(texts[:3]), first[:3])
+
+
+def on_a_cpu(monkeypatch: pytest.MonkeyPatch, *able: str) -> None:
+    """As on a CPU that has these."""
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: dict.fromkeys(able, True), raising=False)
+
+
+class TestPrecision:
+    @pytest.mark.parametrize(
+        ("able", "usual"),
+        [(("avx2",), "fp32"), (("avx2", "avx512_bf16"), "bf16"), (("amx_bf16",), "bf16"), ((), "fp32")],
+    )
+    def test_the_usual_one_is_what_the_processor_multiplies_in(
+        self, plain: Path, laion: Path, monkeypatch: pytest.MonkeyPatch, able: tuple[str, ...], usual: str
+    ) -> None:
+        on_a_cpu(monkeypatch, *able)
+        for kind, place in (("clap", plain), ("laion", laion)):
+            embedder, typed = load_embedder(f"{kind}:{place}"), load_embedder(f"{kind}+{usual}:{place}")
+            assert embedder.name == typed.name == f"{kind}+{usual}:{place}"
+            assert embedder.fingerprint == typed.fingerprint
+
+    def test_an_index_keeps_its_own(
+        self,
+        plain: Path,
+        copied: Path,
+        tmp_path: Path,
+        write_sound: WriteSound,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        for number in range(2):
+            write_sound(f"sounds/{number}.wav", tone(300 + 400 * number, 0.5, 8_000), 8_000)
+        on_a_cpu(monkeypatch)
+        made = ClipIndex.build(tmp_path / "sounds", load_embedder(f"clap:{plain}"), tmp_path / "index")
+        on_a_cpu(monkeypatch, "amx_bf16")
+        for spec in (None, f"clap:{plain}", f"clap:{copied}"):
+            embedder = ClipIndex.open(made.folder.path, spec).embedder
+            assert embedder.name.startswith("clap+fp32:")
+        with pytest.raises(StaleError):
+            _ = ClipIndex.open(made.folder.path, f"clap+bf16:{plain}").embedder
+
+    def test_only_what_is_not_said_is_taken_over(self) -> None:
+        assert in_precision_of("clap", "clap+fp32:/a") == "clap+fp32"
+        assert in_precision_of("clap:/b", "clap+bf16:/a") == "clap+bf16:/b"
+        assert in_precision_of("clap+bf16:/b", "clap+fp32:/a") == "clap+bf16:/b"
+        assert in_precision_of("laion:/b.pt", "clap+fp32:/a") == "laion:/b.pt"
+        assert in_precision_of("mine.py:load", "mine.py:other") == "mine.py:load"
+        assert in_precision_of("embedded", "embedded") == "embedded"
 
 
 class TestCheckpoints:
     def test_names(self, plain: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.chdir(plain.parent)
         embedder = load_embedder("clap:./plain")
-        assert embedder.name == f"clap:{plain}"  # found again from any folder
+        assert embedder.name == f"clap+{usual_precision('cpu')}:{plain}"  # found again from any folder
         assert (embedder.dim, embedder.sample_rate) == (32, RATE)
 
     def test_the_fingerprint_is_that_of_the_content(self, plain: Path, copied: Path) -> None:
@@ -307,8 +355,8 @@ class TestLaion:
     """Parity with LAION's own code is `test_parity_laion.py`; this holds its file format against `ClapModel`."""
 
     def test_the_same_vectors(self, plain: Path, laion: Path) -> None:
-        ours, clap = load_embedder(f"laion:{laion}"), load_embedder(f"clap:{plain}")
-        assert ours.name == f"laion:{laion}"
+        ours, clap = load_embedder(f"laion+fp32:{laion}"), load_embedder(f"clap+fp32:{plain}")
+        assert ours.name == f"laion+fp32:{laion}"
         assert (ours.dim, ours.sample_rate) == (32, RATE)
         np.testing.assert_allclose(ours.embed_text(SENTENCES), clap.embed_text(SENTENCES), atol=1e-6)
         heard = clap.embed_audio([through_int16(sound) for sound in sounds()])  # as LAION's code hears files
@@ -317,7 +365,7 @@ class TestLaion:
     def test_with_fusion(self, fused: Path, laion: Path) -> None:
         state = laion_state(ClapModel.from_pretrained(fused))
         torch.save(state, laion)  # the weights alone
-        ours, clap = load_embedder(f"laion:{laion}"), load_embedder(f"clap:{fused}")
+        ours, clap = load_embedder(f"laion+fp32:{laion}"), load_embedder(f"clap+fp32:{fused}")
         heard = clap.embed_audio([through_int16(sound) for sound in sounds()])
         np.testing.assert_allclose(ours.embed_audio(sounds()), heard, atol=1e-6)
 
@@ -448,7 +496,7 @@ class TestIndex:
             return result
 
         made = run("index", str(tmp_path / "sounds"), "--name", "x", "--embedder", f"clap:{plain}")
-        assert made["embedder"] == f"clap:{plain}"
+        assert made["embedder"] == f"clap+{usual_precision('cpu')}:{plain}"
         run("record", "x", "--target", f"{target}:load", "--run", "net", "--layers", "0")
         run("explain", "x/net", "--concepts", "acoustic", "--llm", "none")
         answer = run("search", "x/net", "rain on a roof", "-k", "3")

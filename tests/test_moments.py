@@ -21,6 +21,7 @@ from and_retrieval.clips.moments import ClipMoments, moment_counts, moment_spans
 from and_retrieval.config import ClipConfig, MomentConfig
 from and_retrieval.embed.user import checked_embedder
 from and_retrieval.errors import ChecksumError, InputError
+from and_retrieval.explanation import space
 from and_retrieval.explanation.space import (
     centred_background,
     clip_centre,
@@ -344,6 +345,20 @@ class TestSearch:
         np.testing.assert_allclose(
             clip_similarity(index, queries, some), clip_similarity(index, queries)[some], atol=1e-6
         )
+
+    def test_cosines_with_centred_vectors_are_exact_wherever_the_vectors_lie(self) -> None:
+        rng = np.random.default_rng(0)
+        queries, centre = rng.normal(size=(3, 40)), rng.normal(size=40)
+        queries = (queries / np.linalg.norm(queries, axis=1, keepdims=True)).astype(np.float32)
+        centre = (0.9 * centre / np.linalg.norm(centre)).astype(np.float32)
+        for far in (0, 1e-7, 1e-4, 0.01, 0.1, 0.19, 0.21, 0.5, 2):
+            away = rng.normal(size=(50, 40))
+            away /= np.linalg.norm(away, axis=1, keepdims=True)
+            vectors = (centre + far * away).astype(np.float32)
+            exact = centred(vectors.astype(np.float64), centre.astype(np.float64)) @ queries.T
+            near = space._centred_cosines(vectors, centre, queries)
+            assert near.dtype == np.float32
+            np.testing.assert_allclose(near, exact, atol=1e-5)
 
     def test_z_of_a_clip_compares_the_largest_cosines_of_its_moments(self, index: ClipIndex) -> None:
         moments, texts = index.moments, centred_background(index)

@@ -117,7 +117,7 @@ def test_the_same_vectors(
         (tmp_path / name).write_bytes((vocabulary / name).read_bytes())
     path = tmp_path / "random.pt"
     theirs = official(laion, tokenizer, path, kind, fused)
-    ours = load_embedder(f"laion:{path}")
+    ours = load_embedder(f"laion+fp32:{path}")
     waveforms = sounds()
     expected = np.concatenate([theirs.get_audio_embedding_from_data([sound]) for sound in waveforms])
     heard = ours.embed_audio(waveforms)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from ..errors import InputError, unknown_name
@@ -30,6 +31,17 @@ def resolve_device(name: str) -> torch.device:
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise InputError(f"device {name!r} does not exist here; use cpu or auto")
     return device
+
+
+def usual_precision(name: str) -> str:
+    """`bf16` on a CPU that multiplies matrices in bfloat16 by itself (AMX or AVX-512 BF16), else `fp32`."""
+    import torch
+
+    able: Mapping[str, bool] = getattr(
+        torch.cpu, "get_capabilities", dict
+    )()  # torch before 2.11 does not tell
+    half = resolve_device(name).type == "cpu" and (able.get("amx_bf16") or able.get("avx512_bf16"))
+    return "bf16" if half else "fp32"
 
 
 def checked_device(name: str) -> str:

@@ -19,7 +19,7 @@ from .. import faiss_index
 from ..checkpoints.named_code import check_noted
 from ..choices import DEFAULT_STORE
 from ..config import ClipConfig, MomentConfig, fingerprint
-from ..embed import checked_embedder, is_code, load_embedder
+from ..embed import checked_embedder, in_precision_of, is_code, load_embedder
 from ..embed.prompts import BARE, concept_vectors
 from ..errors import ChecksumError, DamagedError, InputError, OldFormatError, StaleError
 from ..numerics import Doubles
@@ -243,7 +243,7 @@ class ClipIndex:
 
     def _loaded_embedder(self) -> Embedder:
         if self.embedder_spec:
-            return load_embedder(self.embedder_spec, self.device)
+            return load_embedder(in_precision_of(self.embedder_spec, self.embedder_name), self.device)
         if is_code(self.embedder_name):
             check_noted(
                 self.embedder_name, f"index {self.name!r}", f"name it: --embedder {self.embedder_name}"

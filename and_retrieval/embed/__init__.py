@@ -16,6 +16,7 @@ __all__ = [
     "EMBEDDERS",
     "NAMES",
     "checked_embedder",
+    "in_precision_of",
     "is_code",
     "load_embedder",
     "shared_networks",
@@ -48,7 +49,7 @@ class EmbedderKind:
 EMBEDDERS: Mapping[str, EmbedderKind] = {
     "embedded": EmbedderKind("embedded", ("embedded",)),
     "clap": EmbedderKind(
-        "clap", ("clap", "clap:ORG/NAME", "clap:/folder", "clap+bf16:..."), "optional", ("fp32", "bf16")
+        "clap", ("clap", "clap:ORG/NAME", "clap:/folder", "clap+fp32:..."), "optional", ("fp32", "bf16")
     ),
     "laion": EmbedderKind("laion", ("laion:/file.pt",), "needed", ("fp32", "bf16")),
 }
@@ -65,8 +66,9 @@ def load_embedder(spec: str = DEFAULT, device: str = "cpu") -> Embedder:
             `clap:/folder` for a saved `ClapModel`; `laion:/file.pt` for an official LAION checkpoint; or
             `path/to/file.py:function` or `package.module:function` for an embedder of the user's. Such a function
             takes no arguments, or `device`, and returns a `types.Embedder`; it is executed because the user named it.
-            `clap+bf16` and `laion+bf16` run the audio tower in bfloat16: this is two to three times as fast, and
-            changes the vectors in the third decimal (cosine above 0.9999).
+            `clap+bf16` and `laion+bf16` run the audio tower in bfloat16: this is two to three times as fast on a CPU
+            that can, where it is the default, and changes the vectors in the third decimal (cosine above 0.9999);
+            `clap+fp32` and `laion+fp32` do not.
         device: The device to run on.
 
     Raises:
@@ -84,6 +86,12 @@ def load_embedder(spec: str = DEFAULT, device: str = "cpu") -> Embedder:
     elif ":" in spec or spec.endswith(".py"):
         return load_user_embedder(spec, device)
     raise unknown_name("embedder", spec, NAMES, "or name your own 'file.py:function'")
+
+
+def in_precision_of(spec: str, name: str) -> str:
+    """A name that a user typed, in the precision of an embedder's own name where it says none and is of that kind."""
+    (kind, colon, place), precise = spec.partition(":"), name.partition(":")[0]
+    return f"{precise}{colon}{place}" if kind in EMBEDDERS and precise.partition("+")[0] == kind else spec
 
 
 def is_code(spec: str) -> bool:

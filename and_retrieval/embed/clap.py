@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from ..checkpoints import torchaudio_shim  # noqa: F401  (transformers' CLAP imports torchaudio)
-from ..checkpoints.devices import resolve_device
+from ..checkpoints.devices import resolve_device, usual_precision
 from ..checkpoints.hub import (
     CONFIG,
     FEATURES,
@@ -184,14 +184,15 @@ def load(place: str = "", device: str = "cpu", precision: str = "") -> ClapEmbed
     Args:
         place: Folder, or name on the hub; by default `DEFAULT`.
         device: The device to run on.
-        precision: fp32 (the default), or bf16 for the audio tower.
+        precision: fp32, or bf16 for the audio tower; by default what `usual_precision` of the device is. The name of
+            the embedder says which, so that an index is read in the precision that it was made in.
 
     Raises:
         InputError: See `local_model`; or the model is not a CLAP, or its parts do not fit together or are damaged.
     """
-    spec, precision = place or DEFAULT, precision or "fp32"
-    kind = "clap" if precision == "fp32" else f"clap+{precision}"
-    subject = f"embedder '{kind}:{spec}'"
+    spec, typed = place or DEFAULT, f"+{precision}" if precision else ""
+    subject, precision = f"embedder 'clap{typed}:{spec}'", precision or usual_precision(device)
+    kind = f"clap+{precision}"
     folder = local_model(spec, subject, (CONFIG, WEIGHTS, FEATURES, TOKENIZER))
     settings = read_settings(folder / CONFIG, subject)
     if settings.get("model_type") != "clap":

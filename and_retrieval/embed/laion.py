@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from ..checkpoints import torchaudio_shim  # noqa: F401  (transformers' CLAP imports torchaudio)
+from ..checkpoints.devices import usual_precision
 from ..checkpoints.hub import TOKENIZER, load_pickled, local_model, readable
 from ..errors import InputError
 from .clap import Checkpoint, ClapEmbedder, check_complete, check_finite
@@ -56,16 +57,15 @@ def load(place: str, device: str = "cpu", precision: str = "") -> ClapEmbedder:
     Args:
         place: The .pt file.
         device: The device to run on.
-        precision: fp32 (the default), or bf16 for the audio tower.
+        precision: See `clap.load`.
 
     Raises:
         InputError: There is no such file, it holds code, it is not a CLAP with HTSAT and RoBERTa, or no tokenizer can
             be loaded.
     """
-    precision = precision or "fp32"
     path = Path(os.path.abspath(Path(place).expanduser()))  # noqa: PTH100 (keeps links, takes `..` away)
-    name = f"laion{'' if precision == 'fp32' else '+' + precision}:{path}"
-    subject = f"embedder {name!r}"
+    typed, precision = f"+{precision}" if precision else "", precision or usual_precision(device)
+    name, subject = f"laion+{precision}:{path}", f"embedder 'laion{typed}:{path}'"
     with readable(subject, f"{path} cannot be read"):
         return ClapEmbedder(_checkpoint(path, name, subject), device, precision)
 

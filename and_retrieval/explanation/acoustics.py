@@ -234,8 +234,7 @@ def _explained(
     r2 = np.full((len(orders), len(units)), np.nan)
     for part in chunks(len(units), len(x), CHUNK_BYTES):
         y = _standard_ranks(activations[:, units[part]])
-        for number, order in enumerate(orders):
-            r2[number, part] = _cross_validated(x[order], y, fold)
+        r2[:, part] = _cross_validated([x[order] for order in orders], y, fold)
     return np.stack([r2[0], r2[1:].mean(axis=0)])
 
 
@@ -303,16 +302,22 @@ def filled_ranks(qualities: Array) -> Doubles:
     return ranks
 
 
-def _cross_validated(x: Doubles, y: Doubles, fold: npt.NDArray[np.intp]) -> Doubles:
-    """R² [units] of ridge predictions of y [clips, units] by x [clips, qualities], each fold by the others."""
-    wrong, spread = np.zeros(y.shape[1]), np.zeros(y.shape[1])
+def _cross_validated(orders: Sequence[Doubles], y: Doubles, fold: npt.NDArray[np.intp]) -> Doubles:
+    """R² of ridge predictions of y [clips, units] by every x [clips, qualities], each fold by the others.
+
+    Returns:
+        float64 [orders, units].
+    """
+    wrong, spread = np.zeros((len(orders), y.shape[1])), np.zeros(y.shape[1])
     for number in range(int(fold.max()) + 1):
         out = fold == number
-        x_mean, y_mean = x[~out].mean(axis=0), y[~out].mean(axis=0)
-        fitted = x[~out] - x_mean
-        gram = fitted.T @ fitted + RIDGE * len(fitted) * np.eye(x.shape[1])
-        weights = np.linalg.solve(gram, fitted.T @ (y[~out] - y_mean))
-        rest = y[out] - y_mean
-        wrong += ((rest - (x[out] - x_mean) @ weights) ** 2).sum(axis=0)
+        y_mean = y[~out].mean(axis=0)
+        fitted_y, rest = y[~out] - y_mean, y[out] - y_mean
         spread += (rest**2).sum(axis=0)
+        for place, x in enumerate(orders):
+            x_mean = x[~out].mean(axis=0)
+            fitted = x[~out] - x_mean
+            gram = fitted.T @ fitted + RIDGE * len(fitted) * np.eye(x.shape[1])
+            weights = np.linalg.solve(gram, fitted.T @ fitted_y)
+            wrong[place] += ((rest - (x[out] - x_mean) @ weights) ** 2).sum(axis=0)
     return np.asarray(1 - wrong / spread)

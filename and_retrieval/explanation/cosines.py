@@ -20,6 +20,9 @@ USUAL_EXPONENTS = 12  # of two, of values whose cubes and their squares are far 
 LEAST_NORM = 1e-3  # shorter columns are not stretched to unit length
 ROWS = 64  # that are added up in float32 before they are added in float64
 BLOCK_BYTES = 2**18  # of what is cubed at a time
+CHUNK_BYTES = (
+    8 * 2**20
+)  # of activations that are multiplied at a time; in smaller parts, products take longer
 
 
 Shaped = tuple[Floats, Floats, Bools]
@@ -42,12 +45,12 @@ def cos_cubed(similarity: Array, activations: Array) -> Floats:
 
     def shaped(columns: Floats) -> Shaped:
         mean = (_sums(columns, lambda block: block.sum(axis=0)) / max(len(columns), 1)).astype(np.float32)
-        cubes = np.empty(columns.shape, np.float32)
+        cubes, sixth_powers = np.empty(columns.shape, np.float32), np.zeros(len(mean), np.float32)
         for rows in chunks(len(cubes), len(mean), BLOCK_BYTES, itemsize=4):
-            centred = columns[rows] - mean
-            np.multiply(centred, centred, out=cubes[rows])
-            cubes[rows] *= centred
-        sixth_powers = _squares(cubes)
+            centred, block = columns[rows] - mean, cubes[rows]
+            np.multiply(centred, centred, out=block)
+            block *= centred
+            sixth_powers += _squares(block)
         varied = np.maximum(least, len(cubes) * (LEAST_SPREAD * mean) ** 6)
         return cubes, sixth_powers, _outside(sixth_powers, varied, most)
 
@@ -70,7 +73,7 @@ def _cosine(
     directions = carefully(similarity.astype(np.float32, copy=False))
     directions = directions / np.maximum(np.linalg.norm(directions, axis=0), LEAST_NORM)
     scores = np.empty((activations.shape[1], similarity.shape[1]), dtype=np.float32)
-    for part in chunks(activations.shape[1], len(activations), itemsize=4):
+    for part in chunks(activations.shape[1], len(activations), CHUNK_BYTES, itemsize=4):
         x = activations[:, part].astype(np.float32, copy=False)
         with np.errstate(over="ignore", invalid="ignore"):  # what that leaves is odd
             columns, squares, odd = shaped(x)

@@ -29,6 +29,8 @@ BACKGROUND = "audioset"
 """The bank whose texts stand for texts in general."""
 CHUNK_BYTES = 2**26
 """Of clips that are looked at at a time."""
+NEAR_CENTRE = 0.2
+"""Distance from the centre below which a vector is centred by itself; at it, cosines are exact to 5e-6."""
 
 
 def background_texts(index: ClipIndex) -> Floats:
@@ -76,14 +78,31 @@ def clip_similarity(index: ClipIndex, queries: Floats, clips: Rows | None = None
     rows = np.arange(len(index.clips)) if clips is None else clips
     near = np.empty((len(rows), len(queries)), np.float32)
     for part in chunks(len(rows), index.dim, CHUNK_BYTES, 4):
-        near[part] = clip_directions(index, rows[part]) @ queries.T
+        near[part] = _centred_cosines(
+            faiss_index.stored(index.faiss, rows[part]), clip_centre(index), queries
+        )
     if index.moments is None:
         return near
     moments = index.moments if clips is None else index.moments.of(rows)
     centre = moment_centre(index)
-    near += moments.largest(lambda vectors: centred(vectors, centre) @ queries.T)[0]
+    near += moments.largest(lambda vectors: _centred_cosines(vectors, centre, queries))[0]
     near /= 2
     return near
+
+
+def _centred_cosines(vectors: Floats, centre: Floats, queries: Floats) -> Floats:
+    """`centred(vectors, centre) @ queries.T`, float32 [n, queries], in a quarter of the time where queries are few.
+
+    (v - c) q = v q - c q and |v - c|² = |v|² - 2 v c + |c|², so that the centred vectors need not be made. Of vectors
+    near the centre these differences keep too few digits; those are made.
+    """
+    products = vectors @ np.concatenate([queries, centre[None]]).T
+    squares = np.einsum("ij,ij->i", vectors, vectors) - 2 * products[:, -1] + centre @ centre
+    lengths = np.sqrt(np.maximum(squares, NEAR_CENTRE**2))
+    cosines: Floats = (products[:, :-1] - queries @ centre) / lengths[:, None]
+    near = np.flatnonzero(squares < NEAR_CENTRE**2)
+    cosines[near] = centred(vectors[near], centre) @ queries.T
+    return cosines
 
 
 def centred_background(index: ClipIndex) -> Floats:

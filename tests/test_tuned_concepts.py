@@ -22,7 +22,14 @@ from and_retrieval.explanation.axes import AXES
 from and_retrieval.explanation.bells import Bells
 from and_retrieval.explanation.measured_concepts import measured_labels
 from and_retrieval.explanation.stored import Explained
-from and_retrieval.explanation.tuned_concepts import Tuned, meant_values, name_of, response
+from and_retrieval.explanation.tuned_concepts import (
+    Tuned,
+    foremost,
+    meant_values,
+    name_of,
+    response,
+    share_within,
+)
 from and_retrieval.recording.recording import Recording
 from and_retrieval.types import Explanation, Floats, Preference, Tuning
 
@@ -316,6 +323,19 @@ def test_every_name_is_a_query_that_finds_it(quality: str, low: float, ratio: fl
     assert meant is not None
     assert meant.tunings == (quality,)
     assert response(tuning, meant) > 0.7
+
+
+def test_a_range_that_holds_most_clips_is_no_label() -> None:
+    pitches = np.sort(np.log2(np.append(np.geomspace(100, 1600, 41), np.nan)))
+    tuning = Tuning("pitch", "peak", 400.0, 198.0, 802.0, 0.4, 0.01)
+    assert share_within(tuning, {"pitch": pitches}) == pytest.approx(21 / 41)
+    narrow = Tuning("pitch", "peak", 400.0, 399.0, 401.0, 0.4, 0.01)
+    assert share_within(narrow, {"pitch": pitches}) == pytest.approx(1 / 41)
+    assert share_within(narrow, {"pitch": np.array([np.nan])}) == 0
+    assert foremost((tuning, narrow), (0.0, 0.5), 0.1) == Tuned(narrow, 0.5)
+    assert foremost((tuning, narrow), (0.0, 0.5), 0.3) is None
+    assert foremost((tuning,), (0.0,), 0.0) is None
+    assert foremost((), (), 0.0) is None
 
 
 def test_of_both_the_range_comes_first_and_no_side_of_the_same_quality_is_named() -> None:

@@ -8,14 +8,14 @@ answer to, and says of its strongest clips nothing that could be heard.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
 import numpy as np
 
 from ..clips.qualities import QUALITIES
-from ..numerics import Array
+from ..numerics import Array, Doubles
 from ..recording.activations import SEEN
 from ..recording.recording import Recording
 from ..types import Label, Tuning
@@ -23,6 +23,7 @@ from .axes import AXES
 from .bells import Bells
 from .tuning import rank_explained, tunings
 
+WIDEST = 0.5  # share of the clips that a range may hold; of a wider one a listener hears little
 NARROW = 1.2  # a range between frequencies nearer than this is said with three digits, others with two
 
 WORDS = MappingProxyType(
@@ -97,15 +98,33 @@ def measured_tunings(recording: Recording, layer: str, acoustics: Sequence[str |
 def _followed(
     measured: Sequence[Sequence[Tuning]], activations: Array, qualities: Array
 ) -> list[list[float]]:
-    """The correlation of every tuning of every unit, see `Tuned`; 0 where it is no peak."""
+    """The correlation of every tuning of every unit, see `Tuned`; 0 where it is no peak or holds most clips."""
     columns = [
         Bells.of([unit[place] if place < len(unit) else None for unit in measured]).correlations(
             activations, qualities
         )
         for place in range(len(AXES))
     ]
+    ordered = {name: np.sort(axis.scaled(qualities[:, axis.column])) for name, axis in AXES.items()}
     rows = np.stack(columns, axis=1).tolist()
-    return [row[: len(unit)] for row, unit in zip(rows, measured, strict=True)]
+    return [
+        [value * (share_within(tuning, ordered) <= WIDEST) for value, tuning in zip(row, unit, strict=False)]
+        for row, unit in zip(rows, measured, strict=True)
+    ]
+
+
+def share_within(tuning: Tuning, ordered: Mapping[str, Doubles]) -> float:
+    """Share of the clips with a quality that lie within the range of a tuning, 0..1.
+
+    Args:
+        tuning: Its range.
+        ordered: Name of `AXES` -> values on the axis's scale, ascending, NaN last.
+    """
+    values = ordered[tuning.quality]
+    count = int(np.isfinite(values).sum())
+    first, last = AXES[tuning.quality].scaled(np.array([tuning.low, tuning.high]))
+    within = np.searchsorted(values[:count], last, "right") - np.searchsorted(values[:count], first)
+    return float(within) / max(count, 1)
 
 
 def foremost(unit_tunings: Sequence[Tuning], followed: Sequence[float], ranked: float) -> Tuned | None:

@@ -202,7 +202,7 @@ function meaningOf(unit, meaning, number) {
     rest.length ? folded(count(rest.length, "more clip"), rest) : null);
 }
 
-const figuresText = (told) => el("p", {}, ...figuresOf(told)).textContent;
+const figuresText = (meaning) => el("p", {}, ...figuresOf(meaning)).textContent;
 
 // The strongest clips, group by group where there are several meanings.
 function strongest(unit) {

@@ -24,9 +24,9 @@ export async function compareView(now, { runs, again }) {
     return;
   }
   out.replaceChildren(waiting("Comparing; this takes some seconds…"));
-  let told;
+  let comparison;
   try {
-    told = await get("/api/compare", { a, b });
+    comparison = await get("/api/compare", { a, b });
   } catch (error) {
     out.replaceChildren(failed(error));
     return;
@@ -34,10 +34,10 @@ export async function compareView(now, { runs, again }) {
   if (state().view !== "compare") return;
   out.replaceChildren(
     el("h2", {}, "Findings"),
-    told.findings.length ? el("ul", {}, told.findings.map((finding) => el("li", {}, finding))) : el("p", { class: "none" }, "No difference exceeds chance."),
-    layers(told.a, told.target_a, told.layers_a), ...(told.a === told.b ? [] : [layers(told.b, told.target_b, told.layers_b)]),
-    told.left_out.length ? el("h2", {}, "Left out") : "", el("ul", {}, told.left_out.map((line) => el("li", {}, line))),
-    el("h2", {}, "Limits"), el("ul", { class: "muted" }, told.caveats.map((line) => el("li", {}, line))));
+    comparison.findings.length ? el("ul", {}, comparison.findings.map((finding) => el("li", {}, finding))) : el("p", { class: "none" }, "No difference exceeds chance."),
+    layers(comparison.a, comparison.target_a, comparison.layers_a), ...(comparison.a === comparison.b ? [] : [layers(comparison.b, comparison.target_b, comparison.layers_b)]),
+    comparison.left_out.length ? el("h2", {}, "Left out") : "", el("ul", {}, comparison.left_out.map((line) => el("li", {}, line))),
+    el("h2", {}, "Limits"), el("ul", { class: "muted" }, comparison.caveats.map((line) => el("li", {}, line))));
 }
 
 const range = (interval) => (interval === null ? "–" : `${fixed(interval.value)} (${fixed(interval.low)} to ${fixed(interval.high)})`);

@@ -31,46 +31,46 @@ export function hearView({ run }) {
 async function hear(run, sound, out) {
   out.replaceChildren(waiting(`The network listens to ${sound.name}…`));
   try {
-    const told = await sendSound("/api/hear", sound, { run });
+    const heard = await sendSound("/api/hear", sound, { run });
     if (kept) URL.revokeObjectURL(kept.source);
-    kept = { run, name: sound.name, source: URL.createObjectURL(sound), told };
+    kept = { run, name: sound.name, source: URL.createObjectURL(sound), heard };
     draw(out, kept);
   } catch (error) {
     out.replaceChildren(failed(error));
   }
 }
 
-function draw(out, { name, source, told }) {
+function draw(out, { name, source, heard }) {
   const here = el("div", { class: "here", "aria-live": "polite" });
   const line = el("span", { class: "head" });
   const picture = el("div", { class: "picture wide", role: "slider", tabindex: "0", "aria-label": `Position in ${name}`, "aria-valuemin": "0",
-    "aria-valuemax": told.duration.toFixed(2), "aria-valuenow": "0" }, el("img", { alt: "", src: `data:image/png;base64,${told.picture}` }), line);
+    "aria-valuemax": heard.duration.toFixed(2), "aria-valuenow": "0" }, el("img", { alt: "", src: `data:image/png;base64,${heard.picture}` }), line);
   const tile = el("div", { class: "heard-sound", "data-clip": "sound" }, picture);
   const lines = [line];
   const part = { source, name, peak: null, tile, at: (time) => show(time) };
   let stretch = -1;
   function show(time) {
-    for (const node of lines) node.style.left = `${Math.min(100, (100 * time) / told.duration)}%`;
+    for (const node of lines) node.style.left = `${Math.min(100, (100 * time) / heard.duration)}%`;
     picture.setAttribute("aria-valuenow", time.toFixed(2));
     picture.setAttribute("aria-valuetext", seconds(time));
-    const now = Math.min(told.here.length - 1, Math.floor((time / told.duration) * told.here.length));
+    const now = Math.min(heard.here.length - 1, Math.floor((time / heard.duration) * heard.here.length));
     if (now === stretch) return;
     stretch = now;
-    here.replaceChildren(el("h3", {}, `What fires at ${seconds(time)}`), el("ul", { class: "plain-list" }, told.here[now].filter((unit) => unit.strength > 0).map((unit) => el("li", {},
+    here.replaceChildren(el("h3", {}, `What fires at ${seconds(time)}`), el("ul", { class: "plain-list" }, heard.here[now].filter((unit) => unit.strength > 0).map((unit) => el("li", {},
       el("a", { href: unitAddress(unit) }, unit.label ?? "no label"), el("span", { class: "muted" }, ` ${unit.layer}:${unit.unit} · ${fixed(unit.strength)}`)))));
   }
   picture.addEventListener("click", (event) => {
     const box = picture.getBoundingClientRect();
-    const time = (told.duration * (event.clientX - box.left)) / box.width;
+    const time = (heard.duration * (event.clientX - box.left)) / box.width;
     show(time);
     play(part, time);
   });
   picture.addEventListener("keydown", (event) => {
     const now = Number(picture.getAttribute("aria-valuenow"));
-    const to = { ArrowRight: now + told.duration / 60, ArrowLeft: now - told.duration / 60, Home: 0, End: told.duration }[event.key];
+    const to = { ArrowRight: now + heard.duration / 60, ArrowLeft: now - heard.duration / 60, Home: 0, End: heard.duration }[event.key];
     if (event.key === " " || event.key === "Enter") play(part, now);
     else if (to === undefined) return;
-    else show(Math.max(0, Math.min(told.duration, to)));
+    else show(Math.max(0, Math.min(heard.duration, to)));
     event.preventDefault();
     event.stopPropagation();
   });
@@ -78,14 +78,14 @@ function draw(out, { name, source, told }) {
   const curve = svg("svg", { class: "over-time", viewBox: "0 0 100 100", preserveAspectRatio: "none", "aria-hidden": "true" },
     svg("polyline", { class: "under" }), svg("polyline", {}));
   picture.append(curve);
-  const most = Math.max(...told.fires.flatMap((unit) => unit.curve), 1);
-  const low = Math.min(0, ...told.fires.flatMap((unit) => unit.curve));
+  const most = Math.max(...heard.fires.flatMap((unit) => unit.curve), 1);
+  const low = Math.min(0, ...heard.fires.flatMap((unit) => unit.curve));
   const drawOn = (unit) => {
-    const points = unit.curve.map((value, i) => `${((100 * told.seconds[i]) / told.duration).toFixed(2)},${(97 - (94 * (value - low)) / (most - low)).toFixed(1)}`).join(" ");
+    const points = unit.curve.map((value, i) => `${((100 * heard.seconds[i]) / heard.duration).toFixed(2)},${(97 - (94 * (value - low)) / (most - low)).toFixed(1)}`).join(" ");
     curve.querySelectorAll("polyline").forEach((line) => line.setAttribute("points", points));
     drawn.textContent = `Drawn on it: ${unit.labels[0]?.concept ?? "no label"} (${unit.layer}:${unit.unit}). Point at a unit below, or go to its link, to draw that one.`;
   };
-  const rows = told.fires.map((unit) => {
+  const rows = heard.fires.map((unit) => {
     const mark = el("span", { class: "head" });
     lines.push(mark);
     return el("li", { onmouseenter: () => drawOn(unit), onfocusin: () => drawOn(unit) }, el("div", {}, el("a", { href: unitAddress(unit) }, unit.labels[0]?.concept ?? "no label"),
@@ -95,15 +95,15 @@ function draw(out, { name, source, told }) {
   out.replaceChildren(
     el("h2", {}, name), tile,
     el("p", { class: "keys" }, el("button", { type: "button", class: "play", "aria-label": `Play ${name}`, onclick: () => play(part, 0) }, el("span", { class: "shape", "aria-hidden": "true" })),
-      el("span", { class: "muted" }, `${told.duration.toFixed(1)} s; click a moment to hear it and to see what fires there`)),
-    told.fires.length ? drawn : "", here,
+      el("span", { class: "muted" }, `${heard.duration.toFixed(1)} s; click a moment to hear it and to see what fires there`)),
+    heard.fires.length ? drawn : "", here,
     el("h2", {}, "Units that fire most"), el("p", { class: "muted" }, "How strongly each unit fires: 1 is as far above its mean as its strongest recorded clip."),
     el("ol", { class: "strips" }, rows),
-    told.answer ? el("h2", {}, "The network's answer") : null,
-    told.answer ? el("div", { class: "sheet", tabindex: "0", role: "region", "aria-label": "The network's answer" }, el("table", {}, el("thead", {}, el("tr", {}, ["class", "mean probability", "largest in a window"].map((head) => el("th", { scope: "col" }, head)))),
-      el("tbody", {}, told.answer.map((one) => el("tr", {}, el("th", { scope: "row" }, one.class), el("td", {}, fixed(one.mean, 3)), el("td", {}, fixed(one.most, 3))))))) : "");
-  if (told.fires.length) drawOn(told.fires[0]);
-  show(told.fires[0]?.peak ?? 0);
+    heard.answer ? el("h2", {}, "The network's answer") : null,
+    heard.answer ? el("div", { class: "sheet", tabindex: "0", role: "region", "aria-label": "The network's answer" }, el("table", {}, el("thead", {}, el("tr", {}, ["class", "mean probability", "largest in a window"].map((head) => el("th", { scope: "col" }, head)))),
+      el("tbody", {}, heard.answer.map((one) => el("tr", {}, el("th", { scope: "row" }, one.class), el("td", {}, fixed(one.mean, 3)), el("td", {}, fixed(one.most, 3))))))) : "");
+  if (heard.fires.length) drawOn(heard.fires[0]);
+  show(heard.fires[0]?.peak ?? 0);
 }
 
 const unitAddress = (unit) => addressWith({ ...NO_QUERY, view: "units", unit: `${unit.layer}:${unit.unit}`, lasso: "", words: "", layer: "" });

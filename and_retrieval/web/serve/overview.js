@@ -8,23 +8,23 @@ const ORDER = ["concept", "both", "acoustic", "none"];
 
 export async function overviewView({ run }, { again }) {
   if (!again) frame(el("h1", {}, run), waiting("Loading the layers…"));
-  let told;
+  let network;
   try {
-    told = await get("/api/overview", { run });
+    network = await get("/api/overview", { run });
   } catch (error) {
     frame(el("h1", {}, run), failed(error));
     return;
   }
-  const units = told.layers.reduce((sum, layer) => sum + layer.units, 0);
-  const most = Math.max(...told.layers.map((layer) => layer.units));
+  const units = network.layers.reduce((sum, layer) => sum + layer.units, 0);
+  const most = Math.max(...network.layers.map((layer) => layer.units));
   frame(
-    el("h1", {}, `What ${told.target} listens for`),
-    el("p", { class: "muted" }, `${count(units, "unit")} in ${count(told.layers.length, "layer")}; ${count(told.clips, "clip")} heard, ${told.held_out} of them held out. `,
+    el("h1", {}, `What ${network.target} listens for`),
+    el("p", { class: "muted" }, `${count(units, "unit")} in ${count(network.layers.length, "layer")}; ${count(network.clips, "clip")} heard, ${network.held_out} of them held out. `,
       "Choose a layer, a colour or a label to see its units."),
-    told.problem ? el("p", { class: "note" }, told.problem) : null,
-    told.explained || told.problem ? null : el("p", { class: "note" }, `The units have no labels yet: and-retrieval explain ${run}`),
+    network.problem ? el("p", { class: "note" }, network.problem) : null,
+    network.explained || network.problem ? null : el("p", { class: "note" }, `The units have no labels yet: and-retrieval explain ${run}`),
     el("p", { class: "legend" }, ...ORDER.map((kind) => el("span", { class: `key kind-${kind}` }, KINDS[kind]))),
-    el("ol", { class: "column" }, told.layers.map((layer) => layerRow(layer, most, told.chance))),
+    el("ol", { class: "column" }, network.layers.map((layer) => layerRow(layer, most, network.chance))),
   );
 }
 

@@ -44,15 +44,15 @@ export function pruneView({ run, concept, job }, { run: facts, again }) {
 async function follow(out, run, begin) {
   out.replaceChildren(el("p", { class: "waiting" }, "Starting…"));
   try {
-    const mine = { run, job: await begin() };
-    open = mine;
-    go({ job: mine.job.job }, { quiet: true });
-    show(out, mine.job);
-    if (FINISHED.includes(mine.job.state)) return;
-    await watch(`/api/jobs/${mine.job.job}/events`, (job) => {
-      mine.job = job;
+    const shown = { run, job: await begin() };
+    open = shown;
+    go({ job: shown.job.job }, { quiet: true });
+    show(out, shown.job);
+    if (FINISHED.includes(shown.job.state)) return;
+    await watch(`/api/jobs/${shown.job.job}/events`, (job) => {
+      shown.job = job;
       const box = document.getElementById("pruned");
-      if (box && open === mine) show(box, job);
+      if (box && open === shown) show(box, job);
     });
   } catch (error) {
     out.replaceChildren(failed(error));
@@ -75,34 +75,34 @@ function show(out, job) {
 }
 
 function result(job) {
-  const told = job.result;
-  const best = told.budgets[told.chosen];
+  const pruned = job.result;
+  const best = pruned.budgets[pruned.chosen];
   const chosen = Object.entries(best.chosen).flatMap(([layer, units]) => units.map((unit) => `${layer}:${unit}`));
-  const parts = [el("h2", {}, `${told.concept}: ${count(best.units, "unit")} at the knee`)];
-  if (told.unmeasured) parts.push(el("p", { class: "note" }, `The effect is not measured: ${told.unmeasured}.`));
+  const parts = [el("h2", {}, `${pruned.concept}: ${count(best.units, "unit")} at the knee`)];
+  if (pruned.unmeasured) parts.push(el("p", { class: "note" }, `The effect is not measured: ${pruned.unmeasured}.`));
   else {
-    parts.push(el("p", {}, `On ${told.clips[0]} held-out clips of the concept the mean probability of its class changes by ${fixed(best.delta_target, 3)}, on ${told.clips[1]} others by ${fixed(best.delta_rest, 3)}. `,
+    parts.push(el("p", {}, `On ${pruned.clips[0]} held-out clips of the concept the mean probability of its class changes by ${fixed(best.delta_target, 3)}, on ${pruned.clips[1]} others by ${fixed(best.delta_rest, 3)}. `,
       `The gap between the two is ${fixed(best.gap, 3)}; with as many random units it is ${fixed(best.random_gap, 3)}.`,
       best.beats_random === false ? " That is no less: the network does not keep this concept in these layers alone." : ""));
-    if (told.budgets.length > 1) parts.push(curve(told));
-    parts.push(table(told));
+    if (pruned.budgets.length > 1) parts.push(curve(pruned));
+    parts.push(table(pruned));
   }
   parts.push(prunedUnits(best.chosen));
-  if (told.lost.length) parts.push(el("p", {}, "Other classes that lost most: ", told.lost.map(([name, change]) => `${name} ${fixed(change, 3)}`).join(", ")));
-  if (told.removed.length) parts.push(el("p", {}, "Nearest concepts of the pruned units: ", told.removed.map(([name, units]) => `${name} (${units})`).join(", ")));
-  parts.push(...told.notes.map((note) => el("p", { class: "note" }, note)));
+  if (pruned.lost.length) parts.push(el("p", {}, "Other classes that lost most: ", pruned.lost.map(([name, change]) => `${name} ${fixed(change, 3)}`).join(", ")));
+  if (pruned.removed.length) parts.push(el("p", {}, "Nearest concepts of the pruned units: ", pruned.removed.map(([name, units]) => `${name} (${units})`).join(", ")));
+  parts.push(...pruned.notes.map((note) => el("p", { class: "note" }, note)));
   if (job.export) {
     parts.push(el("p", { class: "buttons" },
-      el("button", { type: "button", onclick: () => download(`/api/jobs/${job.job}/export`, `without-${told.concept.replace(/\W+/g, "-")}.safetensors`) }, "Download the weights"),
-      el("button", { type: "button", onclick: () => download(`/api/jobs/${job.job}/card`, `without-${told.concept.replace(/\W+/g, "-")}.json`) }, "Download the card")));
+      el("button", { type: "button", onclick: () => download(`/api/jobs/${job.job}/export`, `without-${pruned.concept.replace(/\W+/g, "-")}.safetensors`) }, "Download the weights"),
+      el("button", { type: "button", onclick: () => download(`/api/jobs/${job.job}/card`, `without-${pruned.concept.replace(/\W+/g, "-")}.json`) }, "Download the card")));
   }
-  if (!told.unmeasured) parts.push(changes(told));
+  if (!pruned.unmeasured) parts.push(changes(pruned));
   const turn = el("div");
   parts.push(turn);
-  if (told.changed.length) turn.append(scaleBox(told.run, chosen, told.changed));
+  if (pruned.changed.length) turn.append(scaleBox(pruned.run, chosen, pruned.changed));
   else {
-    get("/api/clips", { index: told.run.split("/")[0], q: told.concepts, limit: 20 }).then((answer) => {
-      if (answer.results.length) turn.append(scaleBox(told.run, chosen, answer.results));
+    get("/api/clips", { index: pruned.run.split("/")[0], q: pruned.concepts, limit: 20 }).then((answer) => {
+      if (answer.results.length) turn.append(scaleBox(pruned.run, chosen, answer.results));
     }, () => {});
   }
   return parts;
@@ -117,32 +117,32 @@ function prunedUnits(chosen) {
     units.length > MOST_LINKS && el("span", { class: "muted" }, `and ${units.length - MOST_LINKS} more`)))));
 }
 
-function changes(told) {
+function changes(pruned) {
   const list = (title, clips, none) => [el("h4", {}, title), clips.length
     ? el("ol", { class: "clips" }, clips.map((clip) => clipTile({
-      run: told.run, index: told.run.split("/")[0], unit: null, clip: { ...clip, peak: null, activation: null }, facts: answers(clip) })))
+      run: pruned.run, index: pruned.run.split("/")[0], unit: null, clip: { ...clip, peak: null, activation: null }, facts: answers(clip) })))
     : el("p", { class: "none" }, none)];
   return el("section", { class: "part changes" }, el("h3", {}, "Listen to what changes"),
     el("p", { class: "muted" }, "The held-out clips whose answer changes most, with the probability of their class and the network's first answer, before and after."),
-    ...list("Clips of the concept", told.changed.filter((clip) => clip.of_concept), "The network answers the same to every clip of the concept."),
-    ...list("Other clips (side effects)", told.changed.filter((clip) => !clip.of_concept), "The network answers the same to every other clip."));
+    ...list("Clips of the concept", pruned.changed.filter((clip) => clip.of_concept), "The network answers the same to every clip of the concept."),
+    ...list("Other clips (side effects)", pruned.changed.filter((clip) => !clip.of_concept), "The network answers the same to every other clip."));
 }
 
 const answers = (clip) => el("dl", { class: "answers" },
   el("div", {}, el("dt", {}, clip.class_name), el("dd", {}, `${fixed(clip.before, 3)} → ${fixed(clip.after, 3)}`)),
   el("div", {}, el("dt", {}, "first answer"), el("dd", {}, clip.answer_before === clip.answer_after ? `still ${clip.answer_after}` : `${clip.answer_before} → ${clip.answer_after}`)));
 
-function curve(told) {
-  const x = told.budgets.map((budget) => 100 * budget.share);
+function curve(pruned) {
+  const x = pruned.budgets.map((budget) => 100 * budget.share);
   const series = [["gap", "gap"], ["random units", "random_gap"], ["by labels", "oracle_gap"]]
-    .map(([name, field]) => ({ name, class: field, x, y: told.budgets.map((budget) => budget[field]) }))
+    .map(([name, field]) => ({ name, class: field, x, y: pruned.budgets.map((budget) => budget[field]) }))
     .filter((one) => one.y.every((value) => value !== null));
   return lines(series, { label: "Loss of the concept less loss of the rest", unit: "% of units" });
 }
 
-function table(told) {
+function table(pruned) {
   const heads = ["units", "share", "concept", "others", "gap", "random gap", "by labels"];
-  const cells = (budget, place) => [`${budget.units}${place === told.chosen ? " (knee)" : ""}`, percent(budget.share, 1), ...["delta_target", "delta_rest", "gap", "random_gap", "oracle_gap"].map((field) => fixed(budget[field], 3))];
+  const cells = (budget, place) => [`${budget.units}${place === pruned.chosen ? " (knee)" : ""}`, percent(budget.share, 1), ...["delta_target", "delta_rest", "gap", "random_gap", "oracle_gap"].map((field) => fixed(budget[field], 3))];
   return el("div", { class: "sheet", tabindex: "0", role: "region", "aria-label": "Budgets" }, el("table", {}, el("thead", {}, el("tr", {}, heads.map((head) => el("th", { scope: "col" }, head)))),
-    el("tbody", {}, told.budgets.map((budget, place) => el("tr", { class: place === told.chosen ? "knee" : "" }, cells(budget, place).map((cell) => el("td", {}, cell)))))));
+    el("tbody", {}, pruned.budgets.map((budget, place) => el("tr", { class: place === pruned.chosen ? "knee" : "" }, cells(budget, place).map((cell) => el("td", {}, cell)))))));
 }

@@ -14,12 +14,12 @@ export function scaleBox(run, units, clips) {
   let latest = 0;
   const ask = async () => {
     latest += 1;
-    const mine = latest;
+    const request = latest;
     try {
-      const told = await send("POST", "/api/scale", { run, units, factor: Number(slider.value), row: Number(clip.value) });
-      if (mine === latest) answer.replaceChildren(answerTable(told.classes));
+      const scaled = await send("POST", "/api/scale", { run, units, factor: Number(slider.value), row: Number(clip.value) });
+      if (request === latest) answer.replaceChildren(answerTable(scaled.classes));
     } catch (error) {
-      if (mine === latest) answer.replaceChildren(failed(error));
+      if (request === latest) answer.replaceChildren(failed(error));
     }
   };
   const soon = () => {

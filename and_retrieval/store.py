@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import dataclasses
 import fcntl
-import hashlib
 import json
 import os
 import re
@@ -24,6 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+from .documents import is_sealed, parsed, sealed
 from .errors import ChecksumError, DamagedError, InputError, OldFormatError, StaleError, unknown_name
 from .files import (
     disk_errors,
@@ -45,8 +45,6 @@ MANIFEST = "manifest.json"
 INDEX, RECORDING = "clip index", "recording"
 REPORT = "report.html"
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
-SEAL = "seal"
-"""Field of a sealed document: the sha256 of the other fields."""
 ALWAYS_HASHED = 256 << 20
 """Bytes. Larger files (memory-mapped activations) are hashed once for as long as nothing writes to them: hashing them
 takes longer than most of the work that uses them."""
@@ -403,42 +401,6 @@ def placed_name(name: str, digest: str) -> str:
 def is_placed(name: str, entry: StoredFile) -> bool:
     """Whether a manifest lists a file under the name that `Folder.commit` gives; that one lies in the folder."""
     return entry.path == placed_name(name, entry.sha256) and _NAME.fullmatch(entry.path) is not None
-
-
-def parsed(text: bytes | str, content: type[Content]) -> Content:
-    """A JSON document as the dataclass `content`, each field checked against its type.
-
-    Raises:
-        InputError: It is not JSON, or a field is missing, has another type, or a value that no stage can work with;
-            the message names the field.
-    """
-    from pydantic import TypeAdapter, ValidationError  # takes 0.1 s, which `--help` can save
-
-    try:
-        return TypeAdapter(content).validate_json(text, strict=True)
-    except ValidationError as error:
-        flaw = error.errors(include_url=False, include_input=False)[0]
-        place = ".".join(map(str, flaw["loc"]))
-        raise InputError(f"{place + ': ' if place else ''}{flaw['msg']}") from None
-
-
-def sealed(document: Mapping[str, Any]) -> str:
-    """A JSON document with a hash of its content, for `is_sealed` to check."""
-    return json.dumps({**document, SEAL: _seal(document)}, indent=2, ensure_ascii=False) + "\n"
-
-
-def is_sealed(text: bytes | str) -> bool:
-    """Whether a JSON document is as `sealed` wrote it."""
-    try:
-        document = json.loads(text)
-        return isinstance(document, dict) and document.pop(SEAL, None) == _seal(document)
-    except (ValueError, RecursionError):
-        return False
-
-
-def _seal(document: Mapping[str, Any]) -> str:
-    as_read = json.loads(json.dumps(document))  # keys that are numbers become texts
-    return hashlib.sha256(json.dumps(as_read, sort_keys=True).encode()).hexdigest()
 
 
 def _checked(name: str) -> str:

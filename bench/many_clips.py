@@ -12,8 +12,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from and_retrieval.clips.index import CLIPS, SKIPPED, ClipIndex, digest_of, durations_of, record_lines
+from and_retrieval.clips.index import CLIPS, SKIPPED, ClipIndex
 from and_retrieval.clips.manifest import IndexManifest
+from and_retrieval.clips.records import digest_of, durations_of, record_lines
 from and_retrieval.clips.vector_files import vector_files
 from and_retrieval.store import INDEX, Folder, Home
 from and_retrieval.types import Floats

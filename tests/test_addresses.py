@@ -12,11 +12,12 @@ import pytest
 from fsspec.core import url_to_fs
 from squares import WHOLE, Squares, joined, square
 
+from and_retrieval.documents import sealed
 from and_retrieval.errors import InputError
 from and_retrieval.shards.address import Address, begun_share
 from and_retrieval.shards.folder import PLAN, ShardCount, Shards
 from and_retrieval.shards.remote import RemoteFolder
-from and_retrieval.store import placed_name, sealed
+from and_retrieval.store import placed_name
 
 PLANNED = Squares((3, 2, 4, 1))
 

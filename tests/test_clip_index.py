@@ -13,8 +13,9 @@ from sounds import WriteSound, noise, tone
 
 from and_retrieval import faiss_index, soundbank
 from and_retrieval.clips.files import UnreadableAudioError
-from and_retrieval.clips.index import ClipIndex, read_in_order
+from and_retrieval.clips.index import ClipIndex
 from and_retrieval.clips.manifest import IndexManifest
+from and_retrieval.clips.reading import read_in_order
 from and_retrieval.clips.shard import BATCH
 from and_retrieval.clips.source import load_clips, read_clip
 from and_retrieval.config import ClipConfig

@@ -17,8 +17,9 @@ from sounds import WriteSound, tone
 
 from and_retrieval import ClipIndex, faiss_index
 from and_retrieval.cli import main
-from and_retrieval.clips.index import CLIPS, SKIPPED, digest_of, record_lines
+from and_retrieval.clips.index import CLIPS, SKIPPED
 from and_retrieval.clips.manifest import IndexManifest
+from and_retrieval.clips.records import digest_of, record_lines
 from and_retrieval.clips.vector_files import vector_files
 from and_retrieval.config import ClipConfig, MomentConfig
 from and_retrieval.embed.prompts import BARE

@@ -129,6 +129,19 @@ def test_what_lies_in_a_square(points: list[tuple[float, float]]) -> None:
     assert inside(at, square).tolist() == (np.abs(at) < 0.503).all(axis=1).tolist()
 
 
+CORNER = st.tuples(*[st.integers(-20, 20).map(lambda n: n / 10)] * 2)
+
+
+@settings(deadline=None)
+@given(st.lists(CORNER, min_size=3, max_size=12), st.integers(0, 2**31))
+def test_what_lies_in_any_loop(corners: list[tuple[float, float]], seed: int) -> None:
+    from matplotlib.path import Path as Loop
+
+    at = np.random.default_rng(seed).uniform(-2.1, 2.1, (200, 2)).astype(np.float32)
+    assert inside(at, corners).tolist() == Loop(np.array(corners)).contains_points(at).tolist()
+    assert not inside(np.full((3, 2), np.nan, np.float32), corners).any()
+
+
 # ---------- where it is ----------
 
 

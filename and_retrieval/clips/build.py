@@ -27,17 +27,10 @@ from ..shards.workers import work
 from ..store import INDEX, Folder, Stored, Writer
 from ..types import Clip, Floats, Skipped
 from .again import still_missed, still_valid
-from .index import (
-    CLIPS,
-    SKIPPED,
-    ClipIndex,
-    digest_of,
-    durations_of,
-    read_records,
-    record_lines,
-)
+from .index import CLIPS, SKIPPED, ClipIndex
 from .manifest import IndexManifest, IndexPlan
 from .moments import Halves
+from .records import digest_of, durations_of, read_records, record_lines
 from .shard import EmbedJob, ShardEmbedder, clip_moment_counts
 from .source import load_clips
 from .vector_files import vector_files

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field, fields, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TypeVar
 
 import faiss
 import numpy as np
@@ -22,22 +18,19 @@ from ..config import ClipConfig, MomentConfig, fingerprint
 from ..embed import checked_embedder, in_precision_of, is_code, load_embedder
 from ..embed.prompts import BARE, concept_vectors
 from ..errors import ChecksumError, DamagedError, InputError, OldFormatError, StaleError
-from ..numerics import Doubles
 from ..progress import Progress, silent
 from ..shards.folder import ShardCount
-from ..store import INDEX, Folder, Writer, parsed
+from ..store import INDEX, Folder
 from ..types import Clip, Embedder, Floats, Skipped
-from .files import UnreadableAudioError
 from .manifest import IndexManifest
 from .moments import ClipMoments, Halves, load_moments
+from .records import digest_of, durations_of, read_records
 from .source import read_clip
 from .vector_files import MOMENTS, VECTORS, ClipFinder, load_finder
 
 CLIPS, SKIPPED = "clips.jsonl", "skipped.jsonl"
 """Files of an index, besides those of `vector_files`."""
 _log = logging.getLogger(__name__)
-
-Record = TypeVar("Record", Clip, Skipped)
 
 
 @dataclass(frozen=True)
@@ -346,95 +339,9 @@ class ClipIndex:
         return [(int(row), float(score)) for row, score in zip(rows[0], scores[0], strict=True)]
 
 
-def read_in_order(
-    clips: Sequence[Clip],
-    rows: Iterable[Sequence[int]],
-    sample_rate: int,
-    config: ClipConfig,
-    measure: Callable[[int, Floats], None] | None = None,
-) -> Iterator[tuple[list[int], list[Floats], list[Skipped]]]:
-    """Read groups of clips, one group ahead of the work: a thread decodes and measures beside it.
-
-    Args:
-        clips: All clips.
-        rows: Groups of them.
-        sample_rate: Hz.
-        config: How they were cut.
-        measure: Is called with the row and the waveform of every clip that could be read, in that thread.
-
-    Yields:
-        For each group the rows that could be read, their waveforms at `sample_rate`, and the misses.
-    """
-
-    def read(group: Sequence[int]) -> tuple[list[int], list[Floats], list[Skipped]]:
-        good: list[int] = []
-        sounds: list[Floats] = []
-        misses: list[Skipped] = []
-        for row in group:
-            try:
-                sound = read_clip(clips[row], sample_rate, config)
-            except UnreadableAudioError as error:
-                misses.append(Skipped(clip_place(clips[row]), str(error)))
-                continue
-            sounds.append(sound)
-            good.append(row)
-            if measure is not None:
-                measure(row, sound)
-        return good, sounds, misses
-
-    with ThreadPoolExecutor(max_workers=1) as pool:
-        ahead = None
-        for group in rows:
-            following = pool.submit(read, group)
-            if ahead is not None:
-                yield ahead.result()
-            ahead = following
-        if ahead is not None:
-            yield ahead.result()
-
-
 def _moments_text(config: MomentConfig | None) -> str:
     return (
         "without moments"
         if config is None
         else f"with moments of {config.seconds:g} s every {config.hop:g} s"
     )
-
-
-def durations_of(clips: Sequence[Clip]) -> Doubles:
-    """Lengths of clips in seconds, float64 [clips]."""
-    return np.array([clip.duration for clip in clips], np.float64)
-
-
-def clip_place(clip: Clip) -> str:
-    """Where a clip lies, as the list of the skipped says it: its file, and the second where it does not begin at 0."""
-    return f"{clip.file} at {clip.start:g} s" if clip.start else clip.file
-
-
-def digest_of(clips: Sequence[Clip], embedder_fingerprint: str) -> str:
-    """See `ClipIndex.digest`."""
-    ids = [clip.id for clip in clips]
-    return hashlib.sha256("\n".join([embedder_fingerprint, *ids]).encode()).hexdigest()[:16]
-
-
-def record_lines(records: Iterable[Clip | Skipped]) -> Writer:
-    """Writes records to a file, one a line, see `read_records`."""
-
-    def write(path: Path) -> None:
-        with path.open("w", encoding="utf-8", newline="") as stream:
-            stream.writelines(json.dumps(asdict(record), ensure_ascii=False) + "\n" for record in records)
-
-    return write
-
-
-def read_records(path: Path, kind: type[Record]) -> tuple[Record, ...]:
-    """The lines of a file, each checked against the types of the dataclass `kind`.
-
-    Raises:
-        DamagedError: A line does not hold such a record.
-    """
-    lines = path.read_bytes().splitlines()
-    try:
-        return parsed(b"[" + b",".join(lines) + b"]", tuple[kind, ...])  # type: ignore[valid-type]
-    except InputError as error:
-        raise DamagedError(f"{path} is damaged ({error}); make the {INDEX} again") from None

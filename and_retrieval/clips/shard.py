@@ -16,9 +16,11 @@ from ..progress import Progress, silent
 from ..shards.folder import Shards
 from ..shards.tensors import Shapes, new_tensors
 from ..types import Clip, Skipped
-from .index import CLIPS, durations_of, read_in_order, read_records
+from .index import CLIPS
 from .manifest import IndexManifest, IndexPlan
 from .moments import moment_counts, moment_spans
+from .reading import read_in_order
+from .records import durations_of, read_records
 
 BATCH = 32  # clips read, decoded and embedded at a time
 

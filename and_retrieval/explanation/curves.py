@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import sparse, stats
+import scipy  # its parts are imported when they are used
 
 from ..numerics import Array, Doubles
 from ..types import Floats, TuningShape
@@ -121,8 +121,10 @@ def curves_of(values: Doubles, bins: Bins) -> Curves:
     pairs, pair = np.unique(bins.of * clips + bins.files, return_inverse=True)
     within = pairs // clips  # the bin of every pair of bin and file
     files = np.bincount(within)
-    by_pair = sparse.csr_array((np.ones(clips), (pair, np.arange(clips))))
-    by_bin = sparse.csr_array((np.ones(len(pairs)), (within, np.arange(len(pairs)))), (number, len(pairs)))
+    by_pair = scipy.sparse.csr_array((np.ones(clips), (pair, np.arange(clips))))
+    by_bin = scipy.sparse.csr_array(
+        (np.ones(len(pairs)), (within, np.arange(len(pairs)))), (number, len(pairs))
+    )
     sums = by_pair @ values.T
     means: Doubles = (by_bin @ sums) / bins.counts[:, None]
     deviation = sums - means[within] * np.bincount(pair)[:, None]
@@ -138,7 +140,7 @@ def shapes_of(values: Doubles, curves: Curves, bins: Bins) -> Shapes:
     bells = {sign: grid[:, (sign * fit).argmax(axis=1)] for sign in (1, -1)}
     peak, valley = (_beyond_sides(values, curves, bins, bell, sign) for sign, bell in bells.items())
     ends = np.subtract(*curves.means[:, [-1, 0]].T) / np.hypot(*curves.errors[:, [-1, 0]].T)
-    differ = np.abs(ends) >= stats.t.ppf((1 + CONFIDENCE) / 2, min(curves.freedom[[0, -1]]))
+    differ = np.abs(ends) >= scipy.stats.t.ppf((1 + CONFIDENCE) / 2, min(curves.freedom[[0, -1]]))
     middle = np.maximum(peak, valley) >= 1
     up = (peak >= 1) & ((valley < 1) | (fit.max(axis=1) >= -fit.min(axis=1)))
     sign = np.where(middle, np.where(up, 1, -1), np.sign(ends)).astype(int)
@@ -184,7 +186,7 @@ def _beyond_sides(values: Doubles, curves: Curves, bins: Bins, bell: Doubles, si
         bell: Centres and half widths [2, units].
         sign: 1 for above, -1 for below.
     """
-    by_file = sparse.csr_array((np.ones(len(bins.files)), (np.arange(len(bins.files)), bins.files)))
+    by_file = scipy.sparse.csr_array((np.ones(len(bins.files)), (np.arange(len(bins.files)), bins.files)))
     x = (bins.x - bell[0][:, None]) / bell[1][:, None]
     inside, middle = np.abs(x) <= 1, values.mean(axis=1, keepdims=True)
     values, count = values - middle, np.maximum(inside.sum(axis=1), 1)
@@ -199,7 +201,7 @@ def _beyond_sides(values: Doubles, curves: Curves, bins: Bins, bell: Doubles, si
         variance = spread / (count + beside) * files / np.maximum(files - 1, 1)
         error = np.sqrt(variance * (1 / count + 1 / beside))
         difference = sign * (within - (side * values).sum(axis=1) / beside)
-        critical = stats.t.ppf(1 - level, np.maximum(files - 2, 1))
+        critical = scipy.stats.t.ppf(1 - level, np.maximum(files - 2, 1))
         margin = difference / np.where(error > 0, error, np.inf) / critical
         enough = ((side @ by_file) > 0).sum(axis=1) >= SIDE_FILES
         beyond = np.minimum(beyond, np.where(enough, margin, -1))

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
+import scipy  # its parts are imported when they are used
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from ..numerics import Array, Bools, Doubles, by_presence, chunks
@@ -96,7 +96,7 @@ def rank_explained(activations: Array, qualities: Array) -> Doubles:
             values = _values(activations, np.flatnonzero(clips), part)
             largest = np.abs(values).max(axis=1, keepdims=True)
             steps = np.rint(values / np.where(largest > 0, largest, 1) / ROUGHLY)
-            y = standardised(stats.rankdata(steps, axis=1))
+            y = standardised(scipy.stats.rankdata(steps, axis=1))
             explained[part] = np.nan_to_num((y @ x / len(x)) ** 2).max(axis=1, initial=0)
     return explained
 
@@ -212,7 +212,7 @@ def _described(
     curves = curves_of(values, bins)
     shapes = shapes_of(values, curves, bins)
     unscaled = np.exp2 if AXES[name].logarithmic else np.asarray
-    margins = curves.errors * stats.t.ppf((1 + CONFIDENCE) / 2, curves.freedom)
+    margins = curves.errors * scipy.stats.t.ppf((1 + CONFIDENCE) / 2, curves.freedom)
     centres = _rounded(unscaled(bins.centres()))
     places = zip(*(unscaled(x).tolist() for x in (shapes.best, shapes.low, shapes.high)), strict=True)
     figures = zip(effect.tolist(), q_value.tolist(), strict=True)

@@ -63,10 +63,17 @@ def placed(units: UnitIndex) -> Floats:
 
 
 def inside(positions: Floats, corners: Sequence[tuple[float, ...]]) -> Mask:
-    """Which positions float32 [n, 2] lie inside a loop of corners, bool [n]."""
-    from matplotlib.path import Path
+    """Which positions float32 [n, 2] lie inside a loop of corners, bool [n]: a ray to the right leaves it an odd time.
 
-    return np.asarray(Path(np.array(corners)).contains_points(positions), bool)
+    Matplotlib knows this too, but takes a second to import, and fails where two threads import it at the same time.
+    """
+    x, y = positions.astype(np.float64).T
+    within = np.zeros(len(positions), bool)
+    for (x0, y0), (x1, y1) in zip(corners, [*corners[1:], corners[0]], strict=True):
+        if y0 != y1:
+            crosses = (y0 > y) != (y1 > y)
+            within ^= crosses & (x < x0 + (x1 - x0) * (y - y0) / (y1 - y0))
+    return within
 
 
 def _reduction(vectors: Floats) -> Callable[[Floats], Floats]:

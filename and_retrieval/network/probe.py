@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from ..clips.index import read_in_order
+from ..clips.reading import read_in_order
 from ..config import ClipConfig
 from ..errors import InputError
 from ..progress import Progress

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from ..clips.index import clip_place
+from ..clips.records import clip_place
 from ..errors import InputError
 from ..network.hooks import forward
 from ..network.mask import ZERO, Constants, Units

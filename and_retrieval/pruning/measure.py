@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from ..clips.index import clip_place
+from ..clips.records import clip_place
 from ..network.mask import Constants
 from ..network.plan import LayerPlan
 from ..progress import Progress

@@ -8,7 +8,8 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from ..clips.index import ClipIndex, clip_place
+from ..clips.index import ClipIndex
+from ..clips.records import clip_place
 from ..config import fingerprint
 from ..errors import AndRetrievalError
 from ..shards.folder import FOLDER, Shards

@@ -12,8 +12,9 @@ import torch
 
 from ..checkpoints.devices import resolve_device
 from ..clips.bands import BANDS, band_levels
-from ..clips.index import ClipIndex, clip_place
+from ..clips.index import ClipIndex
 from ..clips.qualities import QUALITIES, measure
+from ..clips.records import clip_place
 from ..clips.source import held_out
 from ..config import ClipConfig, RecordConfig
 from ..errors import InputError

@@ -51,7 +51,11 @@ class Density:
         Args:
             codes: int [units of the run], what each unit is.
         """
-        pairs, counts = np.unique(np.stack([self.of, codes[self.rows]]), axis=1, return_counts=True)
-        order = np.lexsort((pairs[1], -counts, pairs[0]))
-        first = order[np.unique(pairs[0][order], return_index=True)[1]]
-        return pairs[1][first], counts[first]
+        held = codes[self.rows].astype(np.int64)
+        least = int(held.min(initial=0))
+        kinds = int(held.max(initial=0)) - least + 1
+        pairs, counts = np.unique(self.of * kinds + held - least, return_counts=True)
+        cells, codes_of = pairs // kinds, pairs % kinds + least
+        order = np.lexsort((codes_of, -counts, cells))
+        first = order[np.unique(cells[order], return_index=True)[1]]
+        return codes_of[first], counts[first]

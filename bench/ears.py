@@ -70,13 +70,19 @@ def run(
         InputError: Clips without labels, an unknown target or embedder, or others of which none is absent.
     """
     rows: list[dict[str, Any]] = []
-    settings: dict[str, Any] = {"set": set, "absent": fingerprint(ABSENT.read_text()), "dims": list(dims)}
+    networks = target or ["yamnet"]
+    settings: dict[str, Any] = {
+        "set": set,
+        "targets": list(map(nameless, networks)),
+        "absent": fingerprint(ABSENT.read_text()),
+        "dims": list(dims),
+    }
     for spec in embedder or ["embedded"]:
         index = labelled_index(source, spec, home, announce)
         settings[spec.partition(":")[0]] = index.embedder_fingerprint
         foreign = labelled_index(others, spec, home, announce) if others else None
         absent = vectors_of(foreign, listed_absent(set, "sound")) if foreign else None
-        for network in target or ["yamnet"]:
+        for network in networks:
             name = f"ears-{fingerprint(network)}"
             recorded = record(load_target(network), index, (), RecordConfig(device="cpu"), name, announce)
             for space in spaces(index, absent, dims):

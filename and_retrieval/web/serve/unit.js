@@ -105,7 +105,7 @@ async function save(unit, run, name, changes, star = null) {
   }
 }
 
-// The score of a measured label is a rank correlation, that of others is on the scale of the run.
+// The score of a measured label is a correlation, that of others is on the scale of the run.
 const isMeasured = (label) => label.evidence === "measured";
 const SOURCES = { captions: "by captions", both: "by both", measured: "measured" };
 

@@ -61,13 +61,13 @@ class Bells:
         Args:
             qualities: float [clips, qualities] in the order of `QUALITIES`.
         """
-        said = np.zeros((len(self.axis), len(qualities)))
+        curves = np.zeros((len(self.axis), len(qualities)))
         for number, axis in enumerate(AXES.values()):
             units = np.flatnonzero(self.axis == number)
             away = axis.scaled(qualities[:, axis.column]) - self.centre[units, None]
             widths = away * HALF_HEIGHT / self.half[units, None]
-            said[units] = np.nan_to_num(np.exp(-(widths**2) / 2))
-        return said
+            curves[units] = np.nan_to_num(np.exp(-(widths**2) / 2))
+        return curves
 
     def correlations(self, activations: Array, qualities: Array) -> Doubles:
         """Pearson's correlation of what they say with the exponential scores of the activations, float64 [units].
@@ -84,6 +84,6 @@ class Bells:
             for part in (units[span] for span in chunks(len(units), int(clips.sum()), CHUNK_BYTES)):
                 values = np.ascontiguousarray(activations[clips][:, part].T, dtype=np.float64)
                 scores = standardised(exponential_scores(values).T)
-                said = standardised(self.at(part).responses(qualities[clips]).T)
-                result[part] = (scores * said).mean(axis=0)
+                curves = standardised(self.at(part).responses(qualities[clips]).T)
+                result[part] = (scores * curves).mean(axis=0)
         return result

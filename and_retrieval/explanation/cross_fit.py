@@ -174,9 +174,9 @@ def cross_fitted_measured_tests(
         followed = np.abs(rho).argmax(axis=1)
         sign = np.sign(np.take_along_axis(rho, followed[:, None], axis=1))
         bells = _bells_without(recording, fired, out, tuned)
-        said = bells.at(np.flatnonzero(in_middle)).responses(qualities[out])
+        of_bells = bells.at(np.flatnonzero(in_middle)).responses(qualities[out])
         predictions[:, out] = sign * ranks[out].T[followed]
-        predictions[np.ix_(in_middle, out)] = said
+        predictions[np.ix_(in_middle, out)] = of_bells
     labelled = labelled_columns(measured)
     return faithfulness_tests(
         fired.activations, similarity, labelled, fired.rows, fired.files, against, predictions

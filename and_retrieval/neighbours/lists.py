@@ -47,8 +47,8 @@ class FaissLists:
         of_lists.sel = None if bits is None else faiss.IDSelectorBitmap(bits.size, faiss.swig_ptr(bits))
         parameters = faiss.SearchParametersPreTransform()
         parameters.index_params = of_lists
-        found: Rows = self.index.search(queries, min(k + CANDIDATES, self.count), params=parameters)[1]
-        return found
+        nearest: Rows = self.index.search(queries, min(k + CANDIDATES, self.count), params=parameters)[1]
+        return nearest
 
 
 def write_lists(vectors: Vectors, path: Path) -> None:

@@ -47,7 +47,7 @@ class LanceTable:
         rows = self.count if among is None else int(among.sum())
         wanted = min(self.count, int((k + CANDIDATES) * self.count / max(rows, 1)))
         reduced = _padded(queries @ self.directions.T)
-        found = np.full((len(queries), wanted), -1, np.int64)
+        near = np.full((len(queries), wanted), -1, np.int64)
         for place, query in enumerate(reduced):
             nearest = {
                 "column": "vector",
@@ -59,8 +59,8 @@ class LanceTable:
             hits = self.dataset.to_table(columns=["row", "_distance"], nearest=nearest)["row"].to_numpy()
             hits = hits[(hits >= 0) & (hits < self.count)]  # FAISS would follow any number
             hits = hits if among is None else hits[among[hits]]
-            found[place, : len(hits)] = hits
-        return found
+            near[place, : len(hits)] = hits
+        return near
 
 
 def write_table(vectors: Vectors, path: Path) -> None:

@@ -103,8 +103,8 @@ def _stays(earlier: RecordingManifest, index: ClipIndex) -> bool:
 
 def _stages(earlier: RecordingManifest, index: ClipIndex) -> tuple[int, ...]:
     """See `RecordingManifest.grown`, of a recording of all clips that goes on from an earlier one."""
-    more = len(index.clips) > earlier.index_clips
-    return (*earlier.grown, earlier.index_clips) if more else earlier.grown
+    grows = len(index.clips) > earlier.index_clips
+    return (*earlier.grown, earlier.index_clips) if grows else earlier.grown
 
 
 def _digest(held_out: npt.NDArray[np.bool_]) -> str:

@@ -174,7 +174,7 @@ def sound_order(units: Iterable[UnitClips], layers: Sequence[str]) -> list[int]:
     of_layer: dict[str, list[UnitClips]] = {layer: [] for layer in layers}
     for unit in units:
         of_layer[unit.layer].append(unit)
-    ranked = [sorted(some, key=lambda unit: unit.clearness) for some in of_layer.values()]
+    ranked = [sorted(units, key=lambda unit: unit.clearness) for units in of_layer.values()]
     turns = [unit for turn in zip_longest(*ranked) for unit in turn if unit is not None]
     order: dict[int, None] = {}
     for rows in chain((unit.first for unit in turns), (unit.rest for unit in turns)):

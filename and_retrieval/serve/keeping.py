@@ -143,9 +143,9 @@ def _lines(opened: OpenRun, rows: list[int]) -> Iterator[list[dict[str, Any]]]:
         for unit in explained.at(part, clips=True):
             name = f"{unit.layer}:{unit.unit}"
             note = notes.get(name, nothing)
-            said = {"star": note.star, "own_label": note.label, "note": note.note}
+            noted = {"star": note.star, "own_label": note.label, "note": note.note}
             among = [one.name for one in lists.values() if name in one.units]
-            lines.append({**unit_line(unit, explained), **said, "lists": among})
+            lines.append({**unit_line(unit, explained), **noted, "lists": among})
         yield lines
 
 

@@ -136,8 +136,8 @@ class Served:
         finally:
             self._loading = None
 
-    def _announce(self, what: str) -> None:
-        self._loading = what
+    def _announce(self, stage: str) -> None:
+        self._loading = stage
 
 
 @contextmanager

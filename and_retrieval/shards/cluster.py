@@ -134,17 +134,17 @@ def _work_in_a_process(asked: _Asked, done: Callable[[int], None]) -> None:
         InputError: A shard cannot be done, or there is no cluster, or none that lets us in within `STARTS_WITHIN`.
     """
     context = get_context("spawn")
-    mine, its = context.Pipe()
-    process = context.Process(target=_ask_ray, args=(its, asked))
+    receiver, sender = context.Pipe()
+    process = context.Process(target=_ask_ray, args=(sender, asked))
     process.start()
-    its.close()  # so that the end of the process is the end of the pipe
+    sender.close()  # so that the end of the process is the end of the pipe
     try:
-        if not mine.poll(STARTS_WITHIN):
+        if not receiver.poll(STARTS_WITHIN):
             raise InputError(_late(asked))
         while True:
-            if not mine.poll(SILENT):
+            if not receiver.poll(SILENT):
                 raise EOFError
-            word, content = mine.recv()
+            word, content = receiver.recv()
             if word == "finished":
                 process.join()
                 return
@@ -161,7 +161,7 @@ def _work_in_a_process(asked: _Asked, done: Callable[[int], None]) -> None:
     except ConnectionError:
         raise EOFError from None
     finally:
-        mine.close()
+        receiver.close()
         process.terminate()
         process.join(ANSWERS_WITHIN)
         process.kill()

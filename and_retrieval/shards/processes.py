@@ -29,12 +29,14 @@ class _Crew:
 
     def start(self) -> None:
         """Start a worker; it says `ready` when it has loaded what it needs."""
-        mine, its = self._context.Pipe()
-        process = self._context.Process(target=_worker, args=(its, self._job, self._threads), daemon=True)
+        pipe, end_of_worker = self._context.Pipe()
+        process = self._context.Process(
+            target=_worker, args=(end_of_worker, self._job, self._threads), daemon=True
+        )
         process.start()
-        its.close()  # so that the end of the process is the end of the pipe
-        self._processes[mine] = process
-        self.shard_of[mine] = None
+        end_of_worker.close()  # so that the end of the process is the end of the pipe
+        self._processes[pipe] = process
+        self.shard_of[pipe] = None
 
     def give(self, worker: Connection, number: int) -> None:
         """Let a worker do a shard."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from and_retrieval.shards.folder import Shards
 from and_retrieval.shards.plan import spans
@@ -14,6 +15,8 @@ WHOLE = " ".join(str(n**2) for n in range(10))
 @dataclass(frozen=True)
 class Squares:
     """The plan of work that writes squares."""
+
+    kind: ClassVar[str] = "plan of squares"
 
     sizes: tuple[int, ...]
     offset: int = 0

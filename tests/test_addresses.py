@@ -13,12 +13,13 @@ from fsspec.core import url_to_fs
 from squares import WHOLE, Squares, joined, square
 
 from and_retrieval.cli import main
+from and_retrieval.clips.manifest import IndexPlan
 from and_retrieval.documents import sealed
-from and_retrieval.errors import InputError
+from and_retrieval.errors import DamagedError, InputError
 from and_retrieval.shards.address import Address, begun_share
 from and_retrieval.shards.folder import PLAN, ShardCount, Shards
 from and_retrieval.shards.remote import RemoteFolder, shown
-from and_retrieval.store import placed_name
+from and_retrieval.store import StoredFile, placed_name
 
 PLANNED = Squares((3, 2, 4, 1))
 
@@ -135,7 +136,32 @@ class TestShares:
             patch.setattr(RemoteFolder, "send", failing)
             with pytest.raises(InputError, match="the line is cut"):
                 do_share(machine("a"), (1, 1), place)
-        assert do_share(machine("a"), (1, 1), place) == ShardCount(4, 2)
+            left = {
+                place.file_of(number) for number in (0, 2, 3)
+            }  # the others were done and sent all the same
+            assert {name for name in place.names() if name.endswith(".shard")} == left
+        assert do_share(machine("a"), (1, 1), place) == ShardCount(4, 4)
+        assert fetched(machine("c"), place) == WHOLE
+
+    def test_what_could_not_be_sent_is_tried_once_more_at_the_end(
+        self,
+        place: Place,
+        machine: Callable[[str], Path],
+        monkeypatch: pytest.MonkeyPatch,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        real, tried = RemoteFolder.send, []
+
+        def failing_once(self: RemoteFolder, file: Path, name: str) -> None:
+            tried.append(name[:5])
+            if name.startswith("00001") and tried.count("00001") == 1:
+                raise InputError(f"{self.url} cannot be written to: the line is cut")
+            real(self, file, name)
+
+        monkeypatch.setattr(RemoteFolder, "send", failing_once)
+        assert do_share(machine("a"), (1, 1), place) == ShardCount(4, 0)
+        assert tried == ["00000", "00001", "00002", "00003", "00001"]
+        assert "shard 2 stays here for now" in caplog.text
         assert fetched(machine("c"), place) == WHOLE
 
     def test_a_fetch_that_is_stopped_goes_on(
@@ -326,6 +352,26 @@ class TestRefused:
         ):
             fetched(machine("c"), place)
         assert list(square_here.finished()) == [0]
+
+    def test_another_kind_of_plan(self, place: Place, machine: Callable[[str], Path]) -> None:
+        do_share(machine("a"), (1, 1), place)
+        with pytest.raises(InputError, match="holds no index plan, but shards of other work; `merge NAME`"):
+            Address(RemoteFolder(place.url)).fetch(machine("c"), IndexPlan)
+
+    def test_no_more_is_read_than_there_should_be(
+        self, place: Place, machine: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        do_share(machine("a"), (1, 1), place)
+        monkeypatch.setattr("and_retrieval.shards.remote.CHUNK", 8)
+        written: list[bytes] = []
+        entry = StoredFile("big", 20, "0" * 64)
+        place.write("big", b"x" * 10_000)
+        with pytest.raises(DamagedError, match=r"big at .* is damaged"):
+            RemoteFolder(place.url).copy(entry, written.append)
+        assert sum(map(len, written)) <= entry.size
+        monkeypatch.setattr("and_retrieval.shards.remote.LARGEST", 9_999)
+        with pytest.raises(DamagedError, match=r"big at .* is damaged"):
+            RemoteFolder(place.url).read("big")
 
     def test_nothing_is_there(self, place: Place, machine: Callable[[str], Path]) -> None:
         with pytest.raises(

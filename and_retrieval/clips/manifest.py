@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 from ..choices import DEFAULT_STORE, STORES, known_name
 from ..config import ClipConfig, MomentConfig
@@ -58,6 +58,8 @@ class IndexPlan:
         changed, notes: See `ClipIndex`.
         before: Digest of the index that is in the folder already; "" where there is none.
     """
+
+    kind: ClassVar[str] = "index plan"
 
     manifest: IndexManifest
     contents: tuple[str, ...]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from ..config import LabelConfig, MomentConfig, SummaryConfig
 from ..store import Folder
@@ -78,6 +79,8 @@ class ExplainPlan:
         sizes: Number of units of every layer, which is a shard.
         made_by: See `shards.plan.made_by`.
     """
+
+    kind: ClassVar[str] = "explanation plan"
 
     manifest: ExplanationManifest
     texts: str

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 from ..config import ClipConfig, MomentConfig, RecordConfig
 from ..network.plan import Calls
@@ -130,6 +131,8 @@ class RecordPlan:
         sizes: Number of clips of every shard, in the order of the index, behind these.
         contents: Of every shard, a hash of its clips and of what becomes of each.
     """
+
+    kind: ClassVar[str] = "recording plan"
 
     manifest: RecordingManifest
     made_by: str

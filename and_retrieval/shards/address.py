@@ -7,18 +7,20 @@ every file against its receipt before it counts. Nothing at the address decides 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import logging
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ..errors import DamagedError, InputError, StaleError, first_of
+from ..errors import DamagedError, InputError, OldFormatError, StaleError, first_of
 from ..files import settle, write_bytes
 from ..progress import Progress, silent
 from ..store import Folder, Stored, Writer, is_placed
-from .folder import NAMED, PLAN, PLAN_KIND, AnyPlan, Receipt, ShardCount, Shards
+from .folder import NAMED, PLAN, AnyPlan, Receipt, ShardCount, Shards
 from .remote import RemoteFolder
+
+_log = logging.getLogger(__name__)
 
 Content = TypeVar("Content")
 
@@ -55,7 +57,10 @@ def begun_share(
         return *shards.missing_of(share), stays
     address = Address(RemoteFolder(to))
     address.begin(shards)
-    return *address.missing_of(shards, share), partial(address.leave, shards)
+    sender = _Sender(address, shards)
+    missing, count = address.missing_of(shards, share, sender.send)
+    sender.expect(missing)
+    return missing, count, sender
 
 
 @dataclass(frozen=True)
@@ -87,15 +92,17 @@ class Address:
                 "once it is merged"
             )
 
-    def missing_of(self, shards: Shards[Any], share: tuple[int, int]) -> tuple[list[int], ShardCount]:
-        """As `Shards.missing_of`, of what is at the address; what is finished only here is sent there."""
+    def missing_of(
+        self, shards: Shards[Any], share: tuple[int, int], leave: Leave
+    ) -> tuple[list[int], ShardCount]:
+        """As `Shards.missing_of`, of what is at the address; `leave` is called for what is finished only here."""
         numbers, finished = shards.numbers_of(share), shards.finished(alone=False)
         missing = []
         for number in numbers:
             if self._holds(shards, number):
                 continue
             if number in finished:
-                self.leave(shards, number)
+                leave(number)
             else:
                 missing.append(number)
         return missing, ShardCount(len(numbers), len(numbers) - len(missing))
@@ -170,7 +177,7 @@ class Address:
                 )
             return known
         try:
-            self._adopt(*self._listed(Folder(path, PLAN_KIND, PLAN), plan))
+            self._adopt(*self._listed(Folder(path, plan.kind, PLAN), plan))
         except FileNotFoundError:
             raise InputError(
                 f"{self.remote.shown} holds no shards; run the calls with --shard and --to {self.remote.shown}"
@@ -179,9 +186,14 @@ class Address:
             raise InputError(
                 f"the plan at {self.remote.shown} is damaged; run the calls with --shard and --to again"
             ) from None
-        except StaleError:
+        except OldFormatError:
             raise InputError(
                 f"the plan at {self.remote.shown} is of another version; merge with that"
+            ) from None
+        except StaleError:
+            raise InputError(
+                f"{self.remote.shown} holds no {plan.kind}, but shards of other work; `merge NAME` makes an index, "
+                "`merge NAME/RUN` a recording"
             ) from None
         return Shards.open(path, plan)
 
@@ -255,3 +267,39 @@ class Address:
             finally:
                 scratch.unlink(missing_ok=True)
         write_bytes(folder.manifest_path, text)
+
+
+class _Sender:
+    """Moves finished shards to an address; what cannot be sent is tried once more when all expected ones are done.
+
+    Called with the number of a shard; the last call raises InputError if a shard could not be sent by then either.
+    """
+
+    def __init__(self, address: Address, shards: Shards[Any]) -> None:
+        self._address, self._shards = address, shards
+        self._expected: set[int] = set()
+        self._unsent: list[int] = []
+
+    def expect(self, numbers: Iterable[int]) -> None:
+        """Say which shards are still to be done."""
+        self._expected = set(numbers)
+        self._try_again()
+
+    def __call__(self, number: int) -> None:
+        self.send(number)
+        self._expected.discard(number)
+        self._try_again()
+
+    def send(self, number: int) -> None:
+        """Move a shard, or warn and keep it here."""
+        try:
+            self._address.leave(self._shards, number)
+        except InputError as error:
+            self._unsent.append(number)
+            _log.warning("shard %d stays here for now: %s", number + 1, error)
+
+    def _try_again(self) -> None:
+        if not self._expected:
+            for number in self._unsent:
+                self._address.leave(self._shards, number)
+            self._unsent = []

@@ -21,7 +21,7 @@ from .lock import locked
 from .plan import Plan, spans
 
 FOLDER = "shards"
-PLAN, PLAN_KIND = "plan.json", "plan"
+PLAN = "plan.json"
 NAMED = 10  # shards that a message names
 
 AnyPlan = TypeVar("AnyPlan", bound=Plan)
@@ -91,7 +91,7 @@ class Shards(Generic[AnyPlan]):
         Raises:
             InputError: There is no plan, or it is damaged.
         """
-        return cls(path, Folder(path, PLAN_KIND, PLAN).open(plan).manifest)
+        return cls(path, Folder(path, plan.kind, PLAN).open(plan).manifest)
 
     @classmethod
     def begun(cls, path: Path, plan: type[AnyPlan]) -> Shards[AnyPlan] | None:
@@ -104,7 +104,7 @@ class Shards(Generic[AnyPlan]):
     @property
     def folder(self) -> Folder:
         """The folder as that of the plan."""
-        return Folder(self.path, PLAN_KIND, PLAN)
+        return Folder(self.path, self.plan.kind, PLAN)
 
     def folder_of(self, number: int) -> Folder:
         """The folder as that of a shard."""

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from itertools import accumulate
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 SHORTEST = 600.0
 """Seconds of sound of a shard, at least: far more work than it takes to store a shard."""
@@ -19,12 +19,15 @@ class Plan(Protocol):
     """What the work is, as a dataclass of plain values; known before the work.
 
     Attributes:
+        kind: What it is, for messages.
         sizes: Number of clips (or whatever the work is about) of every shard, in a fixed order.
         decides: Everything that decides what all shards are, besides what they are about.
         contents: What each shard is about, one value a shard. A shard that was made under an equal plan, or under
             another one that decides the same and has equal content at that place, can be used.
         shared: What else has to be the same for all who do shards of one piece of work, such as what it adds to.
     """
+
+    kind: ClassVar[str]
 
     @property
     def sizes(self) -> tuple[int, ...]: ...

@@ -17,6 +17,8 @@ from ..files import CHUNK, one_line
 from ..store import StoredFile
 
 ABSENT = "there is no such folder or bucket; make it first"
+LARGEST = 256 << 20
+"""Bytes of a plan or a receipt: room for a million clips that could not be used."""
 _USER = re.compile(r"://([^/\s]*)@")
 
 
@@ -60,6 +62,8 @@ class RemoteFolder:
                     break
                 digest.update(block)
                 size += len(block)
+                if size > entry.size:
+                    break
                 write(block)
         if (size, digest.hexdigest()) != (entry.size, entry.sha256):
             raise DamagedError(f"{entry.path} at {self.shown} is damaged")
@@ -69,9 +73,13 @@ class RemoteFolder:
 
         Raises:
             FileNotFoundError: It is missing.
+            DamagedError: It is larger than any that this program writes.
         """
-        with self._asked("read"):
-            return bytes(self._system.cat_file(self._at(name)))
+        with self._asked("read"), self._system.open(self._at(name), "rb") as stream:
+            content = bytes(stream.read(LARGEST + 1))
+        if len(content) > LARGEST:
+            raise DamagedError(f"{name} at {self.shown} is damaged")
+        return content
 
     def write(self, name: str, content: bytes) -> None:
         """Write a small file, or replace it."""

@@ -1,9 +1,12 @@
-"""The folder layout, which only this module knows: where indexes and recordings are, and how they are written.
+"""Where indexes and recordings are, and how they are written.
 
-    HOME/NAME/manifest.json, vectors-*.faiss, clips-*.jsonl             a clip index
+    HOME/NAME/manifest.json, vectors-*.faiss, clips-*.jsonl, ...        a clip index
     HOME/NAME/runs/RUN/manifest.json, evidence-*.safetensors, ...       a recording: one network on that index
     HOME/NAME/runs/RUN/explanation.json, units-*.parquet, ...           what `explain` says about its units
     HOME/NAME/runs/RUN/report.html, prune-*.json                        files for people to read
+
+index/README.md lists all files. What else lies there, its own modules write: shards (`shards.folder`), and what people
+keep on the page of `serve` (sounds/, notes.json, lists.json).
 
 The name of a file contains a hash of its content. The manifest that lists the files is renamed into place last, so a
 crash leaves either the old state or the new state. A manifest is a frozen dataclass, checked once, when it is read. It

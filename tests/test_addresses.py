@@ -433,3 +433,11 @@ class TestRefused:
         for option, line in (("--to", index), ("--from", ["merge", "x", "--from", text])):
             assert main(line) == 2
             assert f"{option} {text!r} names no folder" in capsys.readouterr().err
+
+    def test_a_package_that_is_missing_is_named(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def lacks(*_: Any) -> None:
+            raise ImportError("Install s3fs to access S3")
+
+        monkeypatch.setattr("fsspec.core.url_to_fs", lacks)
+        with pytest.raises(InputError, match=r"Install s3fs .*; run: pip install 'and-retrieval\[s3\]'"):
+            RemoteFolder("s3://bucket/x").read("x")

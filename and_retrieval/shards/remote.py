@@ -126,6 +126,11 @@ class RemoteFolder:
             if absent is None:
                 raise
             raise InputError(f"{self.shown} cannot be {done}: {absent}") from None
+        except ImportError as error:
+            remedy = (
+                "; run: pip install 'and-retrieval[s3]'" if self.url.startswith(("s3://", "s3a://")) else ""
+            )
+            raise InputError(f"{self.shown} cannot be {done}: {one_line(str(error))}{remedy}") from None
         except Exception as error:
             reason = one_line(self._without_password(str(error)) or type(error).__name__)
             raise InputError(f"{self.shown} cannot be {done}: {reason}") from None

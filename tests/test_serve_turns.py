@@ -134,6 +134,19 @@ def test_a_sound_is_searched_by_in_the_index_that_keeps_it(page: Any, server: Se
     assert page.locator("#row-0").get_attribute("data-unit") in {"relu:4", "relu:5", "head:2"}
 
 
+def test_a_job_that_begins_late_is_not_in_the_address_of_another_view(page: Any, server: Server) -> None:
+    opened(page, server, "prune&concept=heartbeat")
+    waiting = held(page, "/api/prune$|/api/prune[?]")
+    page.get_by_role("button", name="Prune").click()
+    wait_for(page, waiting)
+    page.get_by_role("navigation").get_by_role("link", name="Overview").click()
+    page.wait_for_selector(".layer-row")
+    answered(page, waiting[0])
+    assert "job=" not in page.url
+    page.get_by_role("navigation").get_by_role("link", name="Prune").click()
+    page.get_by_text("at the knee").wait_for()
+
+
 @pytest.mark.parametrize(
     ("status", "named"), [(503, "Search without a sound"), (404, "Search without a sound that is gone")]
 )

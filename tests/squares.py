@@ -24,6 +24,10 @@ class Squares:
         return self.offset
 
     @property
+    def shared(self) -> object:
+        return self.note
+
+    @property
     def contents(self) -> tuple[object, ...]:
         return tuple((rows.start, rows.stop) for rows in spans(self.sizes))
 

@@ -12,11 +12,12 @@ import pytest
 from fsspec.core import url_to_fs
 from squares import WHOLE, Squares, joined, square
 
+from and_retrieval.cli import main
 from and_retrieval.documents import sealed
 from and_retrieval.errors import InputError
 from and_retrieval.shards.address import Address, begun_share
 from and_retrieval.shards.folder import PLAN, ShardCount, Shards
-from and_retrieval.shards.remote import RemoteFolder
+from and_retrieval.shards.remote import RemoteFolder, shown
 from and_retrieval.store import placed_name
 
 PLANNED = Squares((3, 2, 4, 1))
@@ -314,14 +315,14 @@ class TestRefused:
         other = replace(PLANNED, offset=1)
         do_share(machine("a"), (1, 2), place)
         with pytest.raises(
-            InputError, match=r"holds shards of other settings, .*; merge them, or choose another"
+            InputError, match=r"holds shards of other settings, .*; choose another address, or remove"
         ):
             do_share(machine("b"), (2, 2), place, other)
         square_here = Shards(machine("c"), other)
         square_here.begin()
         square(square_here, 0)
         with pytest.raises(
-            InputError, match=r"holds no shards, or of other settings, .* without --from, or remove"
+            InputError, match=r"holds no shards, or shards of other settings, .* without --from, or remove"
         ):
             fetched(machine("c"), place)
         assert list(square_here.finished()) == [0]
@@ -355,3 +356,34 @@ class TestRefused:
             InputError, match=r"s3://nobody/x cannot be written to: there is no such folder or bucket"
         ):
             do_share(machine("a"), (1, 1), Place("s3://nobody/x"))
+
+    @pytest.mark.parametrize(
+        ("url", "seen"),
+        [
+            ("sftp://me:hunter2@host/x", "sftp://host/x"),
+            ("ftp://me:hun%40ter2@127.0.0.1:1/x", "ftp://127.0.0.1:1/x"),
+            ("s3://bucket/a@b", "s3://bucket/a@b"),
+            ("/folder/a@b", "/folder/a@b"),
+        ],
+    )
+    def test_no_password_is_shown(self, url: str, seen: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        def refuse(*_: Any) -> None:
+            raise OSError(f"{url} refused hun@ter2 and hunter2")
+
+        assert shown(url) == seen
+        monkeypatch.setattr("fsspec.core.url_to_fs", refuse)
+        with pytest.raises(InputError) as error:
+            RemoteFolder(url).read("x")
+        assert str(error.value).startswith(f"{seen} cannot be read")
+        if url != seen:
+            assert "me:" not in str(error.value)
+            assert ("hunter2" if "hunter2" in url else "hun@ter2") not in str(error.value)
+
+    @pytest.mark.parametrize("text", ["", " ", "file://", "s3://"])
+    def test_an_address_that_names_no_folder(
+        self, text: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+    ) -> None:
+        index = ["index", str(tmp_path), "--name", "x", "--shard", "1/1", "--to", text]
+        for option, line in (("--to", index), ("--from", ["merge", "x", "--from", text])):
+            assert main(line) == 2
+            assert f"{option} {text!r} names no folder" in capsys.readouterr().err

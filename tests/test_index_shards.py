@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -260,6 +261,72 @@ class TestWorkersAndShares:
         build_share(self.request(sounds, home / "x"), (1, 2))
         with pytest.raises(InputError, match="holds shards of other settings or clips"):
             build_share(self.request(sounds, home / "x", moments=False), (2, 2))
+
+    @pytest.mark.parametrize("change", [{"prompts": ["a bell called {}"]}, {"store": "lance"}])
+    def test_a_share_of_other_prompts_or_another_store_is_refused(
+        self, change: dict[str, Any], sounds: Path, home: Path
+    ) -> None:
+        build_share(self.request(sounds, home / "x"), (1, 2))
+        with pytest.raises(InputError, match="holds shards of other settings or clips"):
+            build_share(self.request(sounds, home / "x", **change), (2, 2))
+
+    def test_a_merge_that_is_repeated_changes_nothing(
+        self, sounds: Path, home: Path, tmp_path: Path, write_sound: WriteSound
+    ) -> None:
+        """A clip changes and one joins; the shards stay at the address, so they can be fetched again."""
+        build_index(self.request(sounds, home / "x"))
+        write_sound("sounds/0/00.wav", tone(111, 1, RATE), RATE)
+        write_sound("sounds/1/99.wav", tone(90, 1, RATE), RATE)
+        (tmp_path / "there").mkdir()
+        address = f"file://{tmp_path}/there"
+        build_share(self.request(sounds, home / "x"), (1, 1), to=address)
+        merged = merge_index(home / "x", address)
+        embedder = FakeEmbedder()
+        for row in range(len(merged.clips)):
+            heard = embedder.embed_audio([merged.read(row, RATE)])[0]
+            np.testing.assert_array_equal(merged.vectors()[row], heard)
+        once = content(home / "x")
+        again = merge_index(home / "x", address)
+        assert again.clips == merged.clips
+        assert content(home / "x") == once
+        (sounds / "1/99.wav").unlink()
+        build_index(self.request(sounds, home / "x"))
+        other = content(home / "x")
+        with pytest.raises(InputError, match="is not the one that the shards were begun with"):
+            merge_index(home / "x", address)
+        assert {name: text for name, text in content(home / "x").items() if "shards" not in name} == other
+
+    def test_a_machine_that_lacks_the_index_is_not_mixed_with_one_that_has_it(
+        self, sounds: Path, home: Path, tmp_path: Path
+    ) -> None:
+        few = tmp_path / "few.csv"
+        few.write_text(f"path\n{sounds}/0/00.wav\n")
+        build_index(self.request(few, home / "x"))
+        more = tmp_path / "more.csv"
+        more.write_text(f"path\n{sounds}/0/02.wav\n{sounds}/0/04.wav\n")
+        (tmp_path / "there").mkdir()
+        address = f"file://{tmp_path}/there"
+        build_share(self.request(more, tmp_path / "without/x"), (1, 2), to=address)
+        with pytest.raises(InputError, match=r"holds shards of other settings, .*; choose another address"):
+            build_share(self.request(more, home / "x"), (2, 2), to=address)
+        build_share(self.request(more, tmp_path / "without/x"), (2, 2), to=address)
+        shutil.rmtree(home / "x" / FOLDER)
+        with pytest.raises(InputError, match="is not the one that the shards were begun with"):
+            merge_index(home / "x", address)
+        assert len(ClipIndex.open(home / "x").clips) == 1
+
+    def test_what_was_moved_to_an_address_does_not_stand_in_the_way(
+        self, sounds: Path, home: Path, tmp_path: Path
+    ) -> None:
+        for name, moments in (("a", None), ("b", False)):
+            (tmp_path / name).mkdir()
+            changes = {} if moments is None else {"moments": moments}
+            request = self.request(sounds, home / "x", **changes)
+            build_share(request, (1, 1), to=f"file://{tmp_path}/{name}")
+            assert not list((home / "x" / FOLDER).glob("*.shard"))
+        build_share(self.request(sounds, home / "x", moments=False), (1, 2))  # a shard that stays is kept
+        with pytest.raises(InputError, match="holds shards of other settings or clips"):
+            build_share(self.request(sounds, home / "x"), (1, 2))
 
     def test_a_label_that_is_corrected_meanwhile_costs_no_shard(self, sounds: Path, home: Path) -> None:
         table = sounds / "table.csv"

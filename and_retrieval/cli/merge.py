@@ -7,7 +7,7 @@ from typing import Any
 
 from ..store import Home
 from .index import indexed_result
-from .options import Result, add_verb, announcer, opened
+from .options import Result, add_verb, address, announcer, opened
 from .record import recorded_result
 
 
@@ -22,7 +22,7 @@ def add(verbs: Any) -> None:
     )
     verb.add_argument("where", metavar="NAME|NAME/RUN", help="index or run whose shards are all finished")
     verb.add_argument(
-        "--from", dest="source", metavar="ADDRESS",
+        "--from", type=address("--from"), dest="source", metavar="ADDRESS",
         help="fetch the shards that were left there with --to, such as s3://BUCKET/FOLDER",
     )  # fmt: skip
 

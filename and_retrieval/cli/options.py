@@ -105,6 +105,17 @@ def glob(option: str) -> Callable[[str], str]:
     return read
 
 
+def address(option: str) -> Callable[[str], str]:
+    """A `type=` function: text -> the same text; it raises an `InputError` where that names no folder."""
+
+    def read(text: str) -> str:
+        if not text.rpartition("://")[2].strip():
+            raise InputError(f"{option} {text!r} names no folder; write s3://BUCKET/FOLDER, or a path")
+        return text
+
+    return read
+
+
 def new_file(option: str, suffixes: Sequence[str] = ()) -> Callable[[str], Path]:
     """A `type=` function: text -> the path of a file to write, see `files.output_path`."""
     return lambda text: output_path(option, text, suffixes)
@@ -153,7 +164,7 @@ def add_sharding(verb: Any) -> None:
         help="do only the I-th of N shares of the work, for job arrays; `merge` then joins what they leave",
     )  # fmt: skip
     verb.add_argument(
-        "--to", metavar="ADDRESS",
+        "--to", type=address("--to"), metavar="ADDRESS",
         help="leave the shards of --shard there, for machines that share no folder: s3://BUCKET/FOLDER or whatever "
         "fsspec knows; `merge --from ADDRESS` fetches them",
     )  # fmt: skip
@@ -184,12 +195,16 @@ def _share(text: str) -> tuple[int, int]:
 def check_sharding(args: argparse.Namespace) -> None:
     """Raise InputError if an address is given for the shards of no share."""
     if args.to is not None and args.shard is None:
-        raise InputError(f"--to {args.to} needs --shard I/N, whose shards are to be left there")
+        from ..shards.remote import shown
+
+        raise InputError(f"--to {shown(args.to)} needs --shard I/N, whose shards are to be left there")
 
 
 def share_result(count: ShardCount, where: str, args: argparse.Namespace) -> tuple[Result, str]:
     """What a share of the work on NAME or NAME/RUN comes to, as JSON and as text."""
-    join = f"and-retrieval merge {where}" + (f" --from {shlex.quote(args.to)}" if args.to else "")
+    from ..shards.remote import shown
+
+    join = f"and-retrieval merge {where}" + (f" --from {shlex.quote(shown(args.to))}" if args.to else "")
     text = f"{count.shards} shards are finished, {count.resumed} of them were before\nnext     {join}"
     return asdict(count), text
 

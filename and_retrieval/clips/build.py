@@ -18,7 +18,7 @@ from ..files import check_writable
 from ..neighbours import check_store
 from ..progress import Progress, Tally, silent
 from ..shards.address import Address, Leave, begun_share, stays
-from ..shards.folder import FOLDER, Receipt, ShardCount, Shards
+from ..shards.folder import FOLDER, Receipt, ShardCount, Shards, remove_idle
 from ..shards.lock import locked
 from ..shards.plan import made_by, shard_sizes, spans
 from ..shards.remote import RemoteFolder
@@ -95,6 +95,7 @@ def build_share(
         InputError: As in `ClipIndex.build`, or others embed other clips, or under other settings.
     """
     check_writable(request.path)
+    remove_idle(request.path)
     with locked(request.path, "index --shard", shared=True):
         shards, files, clips = _planned(request)
         missing, count, leave = begun_share(shards, share, to, files)
@@ -157,7 +158,7 @@ def _planned(
         shards=old.shards.shards if old else 0,
         store=request.store or (old.store if old else DEFAULT_STORE),
     )
-    empty = IndexPlan(manifest, (), len(kept), (), made_by(), changed, probe.notes)
+    empty = IndexPlan(manifest, (), len(kept), (), made_by(), changed, probe.notes, _digest_in(folder))
     joining = [clip for clip in probe.clips if clip.id not in known]
     plan, new = _cut(empty, joining, request.path / FOLDER, request.shard_seconds)
     files: dict[str, Writer | str | Path] = {
@@ -233,7 +234,7 @@ def _merge(path: Path, shards: Shards[IndexPlan], finished: Mapping[int, Stored[
     """Commit the index that the finished shards, all of them, make, and remove them.
 
     Raises:
-        InputError: No clip could be read.
+        InputError: No clip could be read, or the index is another than when the shards were begun.
     """
     plan = shards.plan
     receipts = [finished[number] for number in range(len(plan.sizes))]
@@ -246,16 +247,25 @@ def _merge(path: Path, shards: Shards[IndexPlan], finished: Mapping[int, Stored[
     if not clips:
         shards.remove()
         raise InputError(f"no usable audio: all {len(planned)} clips were skipped ({skipped[-1].reason})")
+    folder = Folder(path, INDEX)
+    digest, found = digest_of(clips, plan.manifest.embedder_fingerprint), _digest_in(folder)
+    if found != plan.before:
+        if found == digest:  # they were merged before, and fetched again
+            shards.remove()
+            return
+        raise InputError(
+            f"the index in {path} is not the one that the shards were begun with; merge them into a copy of that "
+            f"one, or remove {shards.path} and run the calls with --shard again"
+        )
     old = ClipIndex.open(path).released() if plan.kept else None
     kept = np.load(shards.planned_file(KEPT), allow_pickle=False)
     made = replace(
         plan.manifest,
         clips=len(clips),
         skipped=len(skipped),
-        digest=digest_of(clips, plan.manifest.embedder_fingerprint),
+        digest=digest,
         shards=plan.manifest.shards - sum(not part.any() for part in parts),  # those that gave clips
     )
-    folder = Folder(path, INDEX)
     vectors = _vectors(old, kept, files)
     moments = _moments(old, kept, files, planned[plan.kept :], plan)
     same = old is not None and len(kept) == len(old.clips) == len(clips)
@@ -264,6 +274,14 @@ def _merge(path: Path, shards: Shards[IndexPlan], finished: Mapping[int, Stored[
         lists = {CLIPS: record_lines(clips), SKIPPED: record_lines(skipped)}
         folder.commit({**lists, **contents}, made)
     shards.remove()
+
+
+def _digest_in(folder: Folder) -> str:
+    """`ClipIndex.digest` of the index in a folder, as its manifest says; "" if there is none that can be read."""
+    try:
+        return folder.open(IndexManifest).manifest.digest
+    except AndRetrievalError:
+        return ""
 
 
 def _skipped(shards: Shards[IndexPlan], receipts: Sequence[Stored[Receipt]]) -> list[Skipped]:

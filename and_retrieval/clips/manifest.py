@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ..choices import DEFAULT_STORE, STORES, known_name
@@ -56,6 +56,7 @@ class IndexPlan:
         sizes: Number of clips of every shard, in the order of those that join.
         made_by: See `shards.plan.made_by`.
         changed, notes: See `ClipIndex`.
+        before: Digest of the index that is in the folder already; "" where there is none.
     """
 
     manifest: IndexManifest
@@ -65,9 +66,15 @@ class IndexPlan:
     made_by: str
     changed: int = 0
     notes: tuple[str, ...] = ()
+    before: str = ""
 
     @property
     def decides(self) -> tuple[Any, ...]:
         """What decides the vectors: not what the clips are called."""
         made = self.manifest
         return made.embedder_fingerprint, made.cut, made.moments, self.made_by
+
+    @property
+    def shared(self) -> tuple[Any, ...]:
+        """See `shards.plan.Plan`: not the names of index and embedder, which may be others on other machines."""
+        return replace(self.manifest, name="", embedder=""), self.kept, self.before

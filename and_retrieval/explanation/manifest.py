@@ -95,6 +95,11 @@ class ExplainPlan:
         """See `shards.plan.Plan`: a layer, which its place tells."""
         return self.sizes
 
+    @property
+    def shared(self) -> tuple[()]:
+        """See `shards.plan.Plan`: nothing besides what decides."""
+        return ()
+
 
 def explanation_folder(recording: Folder) -> Folder:
     """Where the explanations of a recording lie: in its folder, under a manifest of their own."""

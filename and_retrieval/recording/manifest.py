@@ -157,3 +157,8 @@ class RecordPlan:
             held_out_digest="",
         )
         return manifest, self.made_by
+
+    @property
+    def shared(self) -> tuple[RecordingManifest, int]:
+        """See `shards.plan.Plan`: not the response, whose last bits are others on other machines."""
+        return replace(self.manifest, response=""), self.kept

@@ -22,7 +22,7 @@ from ..network.dictionary import attached
 from ..network.plan import LayerPlan
 from ..progress import Announce, Tally, no_progress
 from ..shards.address import Address, Leave, begun_share, stays
-from ..shards.folder import FOLDER, ShardCount, Shards
+from ..shards.folder import FOLDER, ShardCount, Shards, remove_idle
 from ..shards.lock import locked
 from ..shards.plan import made_by
 from ..shards.remote import RemoteFolder
@@ -122,6 +122,7 @@ def record_share(
     """
     folder = index.folder.run(run or run_name(target.name))
     check_writable(folder.path)
+    remove_idle(folder.path)
     with locked(folder.path, "record --shard", shared=True):
         begun = _begin(target, index, folder, layers, config or RecordConfig())
         missing, count, leave = begun_share(begun.shards, share, to)

@@ -81,9 +81,10 @@ class Address:
             for entry in stored.files.values():
                 self.remote.send(shards.path / entry.path, entry.path)
             self.remote.write(shards.folder.manifest_name, shards.folder.manifest_path.read_bytes())
-        if self._plan(shards) != shards.keys:  # another machine may have been faster
+        if self._plan(shards) != shards.whole:  # another machine may have been faster
             raise InputError(
-                f"{self.remote.url} holds shards of {OTHERS}; merge them, or choose another address"
+                f"{self.remote.shown} holds shards of {OTHERS}; choose another address, or remove what is there "
+                "once it is merged"
             )
 
     def missing_of(self, shards: Shards[Any], share: tuple[int, int]) -> tuple[list[int], ShardCount]:
@@ -134,11 +135,14 @@ class Address:
             named = "; ".join(f"{flaw}: {first_of(numbers, NAMED)}" for flaw, numbers in flaws.items())
             raise InputError(
                 f"{sum(map(len, flaws.values()))} of {len(shards.plan.sizes)} shards cannot be fetched from "
-                f"{self.remote.url} ({named}); run the calls with --shard and --to again, those that are whole are kept"
+                f"{self.remote.shown} ({named}); run the calls with --shard and --to again, those that are whole "
+                "are kept"
             )
 
-    def _plan(self, shards: Shards[Any], whole: bool = False) -> tuple[str, ...] | None:
-        """The keys of the plan at the address; None if there is no plan, or a damaged one.
+    def _plan(self, shards: Shards[Any], whole: bool = False) -> str | None:
+        """Identifies the plan at the address, see `Shards.whole`; "" if it is of another version or kind.
+
+        None if there is no plan, or a damaged one.
 
         Args:
             shards: Whose plan it should be.
@@ -151,16 +155,17 @@ class Address:
         except (FileNotFoundError, DamagedError):
             return None
         except StaleError:
-            return ()
-        return Shards(shards.path, stored.manifest).keys
+            return ""
+        return Shards(shards.path, stored.manifest).whole
 
     def _planned(self, path: Path, plan: type[AnyPlan]) -> Shards[AnyPlan]:
         """The shards in a folder, with the plan from the address where there is none."""
         known = Shards.begun(path, plan)
         if known is not None:
-            if self._plan(known) != known.keys:
+            if self._plan(known) != known.whole:
                 raise InputError(
-                    f"{self.remote.url} holds no shards, or of {OTHERS} than {path}; merge these without --from, or "
+                    f"{self.remote.shown} holds no shards, or shards of {OTHERS} than {path}; merge "
+                    "these without --from, or "
                     "remove that folder"
                 )
             return known
@@ -168,15 +173,15 @@ class Address:
             self._adopt(*self._listed(Folder(path, PLAN_KIND, PLAN), plan))
         except FileNotFoundError:
             raise InputError(
-                f"{self.remote.url} holds no shards; run the calls with --shard and --to {self.remote.url}"
+                f"{self.remote.shown} holds no shards; run the calls with --shard and --to {self.remote.shown}"
             ) from None
         except DamagedError:
             raise InputError(
-                f"the plan at {self.remote.url} is damaged; run the calls with --shard and --to again"
+                f"the plan at {self.remote.shown} is damaged; run the calls with --shard and --to again"
             ) from None
         except StaleError:
             raise InputError(
-                f"the plan at {self.remote.url} is of another version; merge with that"
+                f"the plan at {self.remote.shown} is of another version; merge with that"
             ) from None
         return Shards.open(path, plan)
 
@@ -228,7 +233,9 @@ class Address:
         stored = folder.read(text, content)
         for name, entry in stored.files.items():
             if not is_placed(name, entry):
-                raise DamagedError(f"{folder.manifest_name} at {self.remote.url} names a file {entry.path!r}")
+                raise DamagedError(
+                    f"{folder.manifest_name} at {self.remote.shown} names a file {entry.path!r}"
+                )
         return stored, text
 
     def _adopt(self, stored: Stored[Any], text: bytes) -> None:

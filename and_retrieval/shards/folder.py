@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +17,7 @@ from ..errors import AndRetrievalError, InputError, first_of
 from ..files import SCRATCH
 from ..store import Folder, Stored, Writer
 from ..types import Skipped
+from .lock import locked
 from .plan import Plan, spans
 
 FOLDER = "shards"
@@ -51,6 +53,23 @@ class ShardCount:
 
     shards: int = 0
     resumed: int = 0
+
+
+def remove_idle(path: Path) -> None:
+    """Remove a plan of which no shard is left, because all are at an address, unless somebody works under it.
+
+    Args:
+        path: Folder of the index or run, whose lock this process does not hold.
+    """
+
+    def is_idle() -> bool:
+        shards = path / FOLDER
+        return (shards / PLAN).exists() and all(receipt.name == PLAN for receipt in shards.glob("*.json"))
+
+    if is_idle():
+        with suppress(InputError), locked(path, "--shard"):  # refused where somebody works there
+            if is_idle():
+                shutil.rmtree(path / FOLDER, ignore_errors=True)
 
 
 @dataclass(frozen=True)
@@ -98,6 +117,11 @@ class Shards(Generic[AnyPlan]):
         return tuple(fingerprint(common, content) for content in self.plan.contents)
 
     @cached_property
+    def whole(self) -> str:
+        """Identifies the piece of work: equal for all whose shards can be merged with each other."""
+        return fingerprint(self.keys, self.plan.sizes, self.plan.shared)
+
+    @cached_property
     def rows(self) -> tuple[range, ...]:
         """The clips (or whatever the work is about) of every shard, by their places."""
         return spans(self.plan.sizes)
@@ -115,7 +139,7 @@ class Shards(Generic[AnyPlan]):
         """
         if self.folder.exists() and not alone:
             known = Shards.begun(self.path, type(self.plan))
-            if known is None or known.keys != self.keys:
+            if known is None or known.whole != self.whole:
                 raise InputError(
                     f"{self.path} holds shards of other settings or clips; merge them, or remove that folder"
                 )

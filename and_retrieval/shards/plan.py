@@ -23,6 +23,7 @@ class Plan(Protocol):
         decides: Everything that decides what all shards are, besides what they are about.
         contents: What each shard is about, one value a shard. A shard that was made under an equal plan, or under
             another one that decides the same and has equal content at that place, can be used.
+        shared: What else has to be the same for all who do shards of one piece of work, such as what it adds to.
     """
 
     @property
@@ -31,6 +32,8 @@ class Plan(Protocol):
     def decides(self) -> Any: ...
     @property
     def contents(self) -> Sequence[Any]: ...
+    @property
+    def shared(self) -> Any: ...
 
 
 def made_by() -> str:

@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 from ..errors import DamagedError, InputError
 from ..files import CHUNK, one_line
 from ..store import StoredFile
 
 ABSENT = "there is no such folder or bucket; make it first"
+_USER = re.compile(r"://([^/\s]*)@")
+
+
+def shown(url: str) -> str:
+    """An address as messages print it: without the user's name and password."""
+    return _USER.sub("://", url)
 
 
 @dataclass(frozen=True)
@@ -28,6 +36,11 @@ class RemoteFolder:
     """
 
     url: str
+
+    @property
+    def shown(self) -> str:
+        """The address for messages, see `shown`."""
+        return shown(self.url)
 
     def copy(self, entry: StoredFile, write: Callable[[bytes], object]) -> None:
         """Read a file, block after block.
@@ -49,7 +62,7 @@ class RemoteFolder:
                 size += len(block)
                 write(block)
         if (size, digest.hexdigest()) != (entry.size, entry.sha256):
-            raise DamagedError(f"{entry.path} at {self.url} is damaged")
+            raise DamagedError(f"{entry.path} at {self.shown} is damaged")
 
     def read(self, name: str) -> bytes:
         """The content of a small file.
@@ -69,6 +82,14 @@ class RemoteFolder:
         """Copy a file of this machine to the folder, or replace one there."""
         with self._asked("written to", ABSENT):
             self._system.put_file(str(file), self._at(name))
+
+    def _without_password(self, text: str) -> str:
+        """An error of whoever keeps the files, without the password of the address."""
+        for user in _USER.findall(self.url):
+            password = user.partition(":")[2]
+            for secret in filter(None, (user, password, unquote(password))):
+                text = text.replace(secret, "***")
+        return shown(text)
 
     def _at(self, name: str) -> str:
         return f"{self._place[1].rstrip('/')}/{name}"
@@ -96,7 +117,7 @@ class RemoteFolder:
         except FileNotFoundError:
             if absent is None:
                 raise
-            raise InputError(f"{self.url} cannot be {done}: {absent}") from None
+            raise InputError(f"{self.shown} cannot be {done}: {absent}") from None
         except Exception as error:
-            reason = one_line(str(error) or type(error).__name__)
-            raise InputError(f"{self.url} cannot be {done}: {reason}") from None
+            reason = one_line(self._without_password(str(error)) or type(error).__name__)
+            raise InputError(f"{self.shown} cannot be {done}: {reason}") from None

@@ -20,7 +20,7 @@ from and_retrieval.explanation.acoustics import (
     preferences,
     preferred,
 )
-from and_retrieval.explanation.strongest_clips import strongest_qualities
+from and_retrieval.explanation.strongest_clips import borne_out, strongest_qualities
 from and_retrieval.types import Floats
 
 NAMES = list(QUALITIES)
@@ -257,6 +257,9 @@ def test_a_preference_that_the_strongest_clips_contradict_is_found() -> None:
     activations[5, 20] = np.nan
     rho = preferences(activations, measured).rho[:, NAMES.index("brightness")]
     strongest = strongest_qualities(activations, measured)
+    left = borne_out(preferences(activations, measured).rho, activations, measured)
+    assert not left[:20, NAMES.index("brightness")].any()
+    assert (left[20:220, NAMES.index("brightness")] == rho[20:220]).mean() > 0.97
     assert (rho[:20] < -0.2).all()
     assert (strongest[:20, NAMES.index("brightness")] > 1).all()
     assert ((strongest[20:220, NAMES.index("brightness")] > 0).mean()) > 0.97

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -378,8 +379,12 @@ class TestClips:
         damaged = bytearray(file.read_bytes())
         damaged[len(damaged) // 2] ^= 1
         file.write_bytes(damaged)
-        with pytest.raises(ChecksumError, match="was changed; make the clip index again"):
-            ClipIndex.open(path)
+        index = ClipIndex.open(path, Drawn("drawn-1"))  # all that does not search its clips goes on
+        np.testing.assert_array_equal(index.moment_sum, both[0].moment_sum)
+        with pytest.raises(
+            DamagedError, match=r"directions-\w+\.\w+ is missing or damaged; run `index` again"
+        ):
+            search_clips(index, "text", 3)
 
     def test_a_store_of_other_clips_is_refused(
         self, both: tuple[ClipIndex, ClipIndex], made: Made, tmp_path: Path
@@ -391,8 +396,90 @@ class TestClips:
         few = clustered(600, Drawn.dim)
         files = {**kept, name: lambda to: STORES[made.name].write(few, to)}
         folder.commit(files, stored.manifest)
-        with pytest.raises(DamagedError, match=f"{name} of .* is damaged; make the index again"):
-            ClipIndex.open(folder.path)
+        with pytest.raises(DamagedError, match="is missing or damaged; run `index` again"):
+            _ = ClipIndex.open(folder.path).finder
+
+
+def damage(path: Path) -> None:
+    """Change one bit of a file, or of the largest file of a Lance table."""
+    file = path if path.is_file() else max(path.rglob("*.lance"), key=lambda part: part.stat().st_size)
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+
+
+def lose(path: Path) -> None:
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+class TestDerived:
+    """A store is derived from the vectors: without it, nothing but the search of clips is lost."""
+
+    EMBEDDER = f"{HERE / 'embedders.py'}:FakeEmbedder"
+
+    @pytest.fixture(autouse=True)
+    def sounds(self, write_sound: WriteSound, monkeypatch: pytest.MonkeyPatch) -> None:
+        for number in range(11):
+            folder = "one" if number < 8 else "two"
+            write_sound(f"{folder}/{number}.wav", tone(200 + 80 * number, 0.5, 8_000), 8_000)
+        monkeypatch.setattr(faiss_index, "APPROXIMATE_FROM", 1)
+
+    def index(self, source: Path, *options: str) -> list[str]:
+        return ["index", str(source), "--name", "mine", "--embedder", self.EMBEDDER, *options]
+
+    @pytest.mark.parametrize("store", STORES)
+    @pytest.mark.parametrize("harm", [damage, lose])
+    @pytest.mark.parametrize("name", ["directions", "sums"])
+    def test_the_store_is_made_again_and_no_clip_is_lost(
+        self,
+        tmp_path: Path,
+        home: Path,
+        answer: Answer,
+        capsys: pytest.CaptureFixture[str],
+        store: str,
+        harm: Callable[[Path], None],
+        name: str,
+    ) -> None:
+        if store == "lance":
+            pytest.importorskip("lance")
+        assert answer(*self.index(tmp_path / "one", "--store", store))["clips"] == 8
+        expected = answer("search", "mine", "dog", "-k", "3")["results"]
+        for source, clips in (("one", 8), ("two", 11)):
+            [path] = (home / "mine").glob(f"{name}-*")
+            harm(path)
+            if name == "directions":
+                assert main(["search", "mine", "dog"]) == 2
+                assert f"{path} is missing or damaged; run `index` again" in capsys.readouterr().err
+            assert answer(*self.index(tmp_path / source))["clips"] == clips
+            assert len(list((home / "mine").glob(f"{name}-*"))) == 1
+            again = answer("search", "mine", "dog", "-k", "3")["results"]
+            if source == "one":
+                for one, other in zip(again, expected, strict=True):
+                    check_alike(one, other)
+
+    def test_an_index_with_a_lance_table_where_lance_is_not_installed(
+        self,
+        tmp_path: Path,
+        answer: Answer,
+        capsys: pytest.CaptureFixture[str],
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        pytest.importorskip("lance")
+        answer(*self.index(tmp_path / "one", "--store", "lance"))
+        monkeypatch.setitem(sys.modules, "lance", None)  # imports of it fail from here on
+        target = f"{HERE / 'targets/deep.py'}:wide"
+        record = answer(
+            "record", "mine", "--target", target, "--run", "r", "--store", "faiss", "--device", "cpu"
+        )
+        assert record["clips"] == 8
+        for command in (["search", "mine", "dog"], self.index(tmp_path / "two")):
+            assert main(command) == 2
+            message = capsys.readouterr().err
+            assert message.count("\n") == 1
+            assert "index 'mine', made with --store lance, needs a package that is not installed" in message
+            assert "pip install 'and-retrieval[lance]'" in message
+        assert answer(*self.index(tmp_path / "two", "--store", "faiss"))["clips"] == 11
+        assert len(answer("search", "mine", "dog", "-k", "3")["results"]) == 3
 
 
 def test_the_command_line_of_clips(

@@ -124,6 +124,11 @@ def test_unusable_answers_are_kept_with_the_reason(raw: str, reason: str) -> Non
             "Responds to Christmas music with bells.",
         ),
         (("R&B music", "TV"), "TV and R&B music", "Responds to TV and R&B music."),
+        (
+            ("Middle Eastern music", "Flute"),
+            "Middle Eastern music, Flute",
+            "Responds to Middle Eastern music, flute.",
+        ),
     ],
 )
 def test_names_copied_from_labels_lose_their_capital(labels: tuple[str, ...], raw: str, text: str) -> None:

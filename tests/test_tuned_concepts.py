@@ -25,6 +25,7 @@ from and_retrieval.explanation.stored import Explained
 from and_retrieval.explanation.tuned_concepts import (
     Tuned,
     foremost,
+    is_meant,
     meant_values,
     name_of,
     response,
@@ -323,6 +324,18 @@ def test_every_name_is_a_query_that_finds_it(quality: str, low: float, ratio: fl
     assert meant is not None
     assert meant.tunings == (quality,)
     assert response(tuning, meant) > 0.7
+
+
+@pytest.mark.parametrize("text", ["pitch 0-300 Hz", "tuned to pitch 250 Hz", "20-20000 Hz", "0 to 5 kHz"])
+def test_wide_values_and_values_from_0_find_what_lies_in_them(text: str) -> None:
+    meant, tuning = meant_values(text), Tuning("pitch", "peak", 250.0, 230.0, 270.0, 0.4, 0.01)
+    assert meant is not None
+    assert is_meant(tuning, meant)
+    assert response(tuning, meant) == pytest.approx(1)
+
+
+def test_a_range_up_to_nearly_zero_has_no_sign() -> None:
+    assert name_of(Tuning("level", "peak", -5.0, -12.0, -0.2, 0.4, 0.01)) == "level -12 to 0 dB"
 
 
 def test_a_range_that_holds_most_clips_is_no_label() -> None:

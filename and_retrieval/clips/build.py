@@ -33,7 +33,7 @@ from .moments import Halves
 from .records import digest_of, durations_of, read_records, record_lines
 from .shard import EmbedJob, ShardEmbedder, clip_moment_counts
 from .source import load_clips
-from .vector_files import vector_files
+from .vector_files import check_finder, vector_files
 
 KEPT = "kept.npy"
 """File of a plan: int64, rows of the clips of the index that stay."""
@@ -137,6 +137,8 @@ def _planned(
         old.check_settings(request.config, request.moments)
         if asked is not None:
             old.check_prompts(asked)
+        if request.store is None:
+            check_finder(old.stored)
     config = old.cut if old else request.config or ClipConfig()
     probe = load_clips(request.source, config)
     rows, kept, changed = still_valid(old.clips if old else (), probe)
@@ -255,7 +257,7 @@ def _merge(path: Path, shards: Shards[IndexPlan], finished: Mapping[int, Stored[
             f"the index in {path} is not the one that the shards were begun with; merge them into a copy of that "
             f"one, or remove {shards.path} and run the calls with --shard again"
         )
-    old = ClipIndex.open(path) if plan.kept else None
+    old = ClipIndex.open(path).released() if plan.kept else None
     kept = np.load(shards.planned_file(KEPT), allow_pickle=False)
     made = replace(
         plan.manifest,

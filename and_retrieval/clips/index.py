@@ -20,13 +20,13 @@ from ..embed.prompts import BARE, concept_vectors
 from ..errors import ChecksumError, DamagedError, InputError, OldFormatError, StaleError
 from ..progress import Progress, silent
 from ..shards.folder import ShardCount
-from ..store import INDEX, Folder
+from ..store import INDEX, Folder, Stored
 from ..types import Clip, Embedder, Floats, Skipped
 from .manifest import IndexManifest
 from .moments import ClipMoments, Halves, load_moments
 from .records import digest_of, durations_of, read_records
 from .source import read_clip
-from .vector_files import MOMENTS, VECTORS, ClipFinder, load_finder
+from .vector_files import MOMENTS, VECTORS, ClipFinder, load_finder, load_sums
 
 CLIPS, SKIPPED = "clips.jsonl", "skipped.jsonl"
 """Files of an index, besides those of `vector_files`."""
@@ -39,6 +39,7 @@ class ClipIndex:
 
     Attributes:
         folder: Where it is stored.
+        stored: What it was opened from; its files stay as long as the index exists.
         clips: Clips in row order. The order is kept; new clips are appended. Building the index again removes
             only clips whose file has changed.
         skipped: Files and windows that could not be used, with the reason.
@@ -47,7 +48,6 @@ class ClipIndex:
         embedder_fingerprint: Of the embedder that made the vectors.
         cut: How files were cut into clips.
         moments: The vectors of the clips' moments, or None where the index holds none.
-        finder: What finds clips among very many, or None where all are compared.
         store: What `finder` is of, see `neighbours`.
         prompts: Templates of the sentences in which the embedder reads concepts, see `embed.prompts`.
         device: Where the embedder runs when it is loaded by name.
@@ -58,6 +58,7 @@ class ClipIndex:
     """
 
     folder: Folder
+    stored: Stored[IndexManifest] = field(repr=False, compare=False)
     clips: tuple[Clip, ...]
     skipped: tuple[Skipped, ...]
     faiss: faiss.IndexFlat
@@ -65,7 +66,6 @@ class ClipIndex:
     embedder_fingerprint: str
     cut: ClipConfig
     moments: ClipMoments | None = None
-    finder: ClipFinder | None = None
     store: str = DEFAULT_STORE
     prompts: tuple[str, ...] = BARE
     device: str = "cpu"
@@ -164,6 +164,7 @@ class ClipIndex:
             )
         index = cls(
             folder=stored.folder,
+            stored=stored,
             clips=clips,
             skipped=skipped,
             faiss=vectors,
@@ -171,7 +172,6 @@ class ClipIndex:
             embedder_fingerprint=made.embedder_fingerprint,
             cut=made.cut,
             moments=moments,
-            finder=load_finder(stored, moments),
             store=made.store,
             prompts=made.prompts,
             device=device,
@@ -194,10 +194,28 @@ class ClipIndex:
         """Unit-length vectors of all clips, float32 [clips, dim]."""
         return faiss_index.stored(self.faiss)
 
+    def released(self) -> ClipIndex:
+        """The same without keeping its files from being removed."""
+        return replace(self, stored=self.stored.released())
+
+    @cached_property
+    def finder(self) -> ClipFinder | None:
+        """What finds clips among very many, or None where all are compared; opened when clips are first searched.
+
+        Raises:
+            DamagedError: It is damaged.
+            MissingExtraError: The store needs a package that is not installed.
+        """
+        return load_finder(self.stored, self.moments)
+
+    @cached_property
+    def _sums(self) -> Floats | None:
+        return load_sums(self.stored)
+
     @cached_property
     def vector_sum(self) -> Floats:
         """Sum of the vectors of all clips, float32 [dim]."""
-        total: Floats = self.finder.sums[0] if self.finder else self.vectors().sum(axis=0)
+        total: Floats = self.vectors().sum(axis=0) if self._sums is None else self._sums[0]
         return total
 
     @cached_property
@@ -205,7 +223,7 @@ class ClipIndex:
         """Sum over clips of the mean of their moments, float32 [dim]; of their vectors where there are no moments."""
         if self.moments is None:
             return self.vector_sum
-        return self.finder.sums[1] if self.finder else self.moments.total
+        return self.moments.total if self._sums is None else self._sums[1]
 
     @property
     def moment_config(self) -> MomentConfig | None:

@@ -6,6 +6,7 @@ store holds those of the moments, or of the clips where the index holds none. Sc
 
 from __future__ import annotations
 
+import logging
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -16,10 +17,10 @@ from pathlib import Path
 import numpy as np
 
 from .. import faiss_index
-from ..errors import DamagedError
+from ..errors import ChecksumError, DamagedError
 from ..faiss_index import Finder, Rows
 from ..files import remove
-from ..neighbours import STORES
+from ..neighbours import STORES, check_store
 from ..numerics import Doubles, centred
 from ..store import Folder, Stored, Writer
 from ..types import Floats
@@ -33,6 +34,9 @@ SHRINK = 3
 """Clips that the mean of an index is weighed against: the mean of very few clips is mostly what they are, not an
 offset. What that leaves of an offset changes labels: of 96 clips, 10 instead of 3 changed 5 % of first labels under a
 constant of length 0.7, and 3 changed 2 %. The means of `bench grid` are the same."""
+
+
+_log = logging.getLogger(__name__)
 
 
 def shared(total: Floats, clips: int) -> Floats:
@@ -71,13 +75,10 @@ class ClipFinder:
 
     Attributes:
         finder: Finds moments, or clips where the index holds none.
-        sums: float32 [2, dim], the sum of the vectors of all clips, and of the means of their moments, or again the
-            first; to compute them takes reading all vectors.
         moments: Of the index.
     """
 
     finder: Finder
-    sums: Floats
     moments: ClipMoments | None
 
     def near(self, query: Floats, k: int, least: int) -> Rows | None:
@@ -113,7 +114,10 @@ def vector_files(
         vectors: Of its clips, float32 [any, dim], in order.
         moments: Of their moments, float16 [any, dim], in order; left alone where the index holds none.
         durations: float64 [clips], seconds.
-        before: An index of the same vectors; if it has the same store, that is taken over.
+        before: An index of the same vectors; if it has the same store, and that is not damaged, it is taken over.
+
+    Raises:
+        MissingExtraError: The store needs a package that is not installed.
     """
     scratch = {
         name: folder.scratch(name) for name in ([VECTORS] if made.moments is None else [VECTORS, MOMENTS])
@@ -130,7 +134,7 @@ def vector_files(
         name = STORE + store.file
         of_clips = faiss_index.stored(faiss_index.load(scratch[VECTORS]))
         compared = of_clips if of_moments is None else of_moments.vectors
-        if before is not None and name in before.files:
+        if before is not None and name in before.files and _is_whole(before, of_moments):
             files |= {file: partial(_copy, before.file(file)) for file in (SUMS, name)}
         elif len(compared) >= faiss_index.APPROXIMATE_FROM:
             total = of_clips.sum(axis=0)
@@ -144,11 +148,18 @@ def vector_files(
             path.unlink(missing_ok=True)
 
 
+def check_finder(stored: Stored[IndexManifest]) -> None:
+    """Raise MissingExtraError if what finds clips of an index needs a package that is not installed."""
+    store = stored.manifest.store
+    if STORE + STORES[store].file in stored.files:
+        check_store(store, stored.folder.path.name)
+
+
 def load_finder(stored: Stored[IndexManifest], moments: ClipMoments | None) -> ClipFinder | None:
     """What finds clips of an index, or None where all are compared.
 
     Raises:
-        DamagedError: A file is damaged, or of other vectors.
+        DamagedError: The store is damaged, missing, or of other vectors.
         MissingExtraError: The store needs a package that is not installed.
     """
     made = stored.manifest
@@ -156,11 +167,42 @@ def load_finder(stored: Stored[IndexManifest], moments: ClipMoments | None) -> C
     name = STORE + store.file
     if name not in stored.files:
         return None
-    finder, sums = store.open(stored.file(name)), np.load(stored.file(SUMS), allow_pickle=False)
-    count = made.clips if moments is None else len(moments.vectors)
-    if finder.count != count or sums.shape != (2, made.dim):
-        raise DamagedError(f"{name} of {stored.folder.path} is damaged; make the index again")
-    return ClipFinder(finder, sums, moments)
+    check_finder(stored)
+    try:
+        finder = store.open(stored.file(name))
+    except (ChecksumError, DamagedError):
+        finder = None
+    if finder is None or finder.count != (made.clips if moments is None else len(moments.vectors)):
+        raise DamagedError(
+            f"{stored.folder.path / stored.files[name].path} is missing or damaged; run `index` again: it makes "
+            "that file again from the stored vectors and embeds no clip again"
+        )
+    return ClipFinder(finder, moments)
+
+
+def load_sums(stored: Stored[IndexManifest]) -> Floats | None:
+    """What the vectors of an index add up to, or None where that has to be computed, which takes reading all of them.
+
+    Returns:
+        float32 [2, dim]: the sum of the vectors of all clips, and of the means of their moments, or again the first
+        where the index holds no moments.
+    """
+    if SUMS not in stored.files:
+        return None
+    try:
+        sums: Floats = np.load(stored.file(SUMS), allow_pickle=False)
+    except (ChecksumError, ValueError):
+        return None
+    return sums if sums.shape == (2, stored.manifest.dim) else None
+
+
+def _is_whole(stored: Stored[IndexManifest], moments: ClipMoments | None) -> bool:
+    """Whether the store of an index and its sums can be taken over."""
+    try:
+        return load_finder(stored, moments) is not None and load_sums(stored) is not None
+    except DamagedError as error:
+        _log.warning("%s", str(error).partition(";")[0] + ": it is made again from the stored vectors")
+        return False
 
 
 def _copy(path: Path, to: Path) -> None:

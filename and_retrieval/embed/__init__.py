@@ -49,7 +49,7 @@ class EmbedderKind:
 EMBEDDERS: Mapping[str, EmbedderKind] = {
     "embedded": EmbedderKind("embedded", ("embedded",)),
     "clap": EmbedderKind(
-        "clap", ("clap", "clap:ORG/NAME", "clap:/folder", "clap+fp32:..."), "optional", ("fp32", "bf16")
+        "clap", ("clap", "clap:ORG/NAME", "clap:/folder", "clap+fp32|bf16:..."), "optional", ("fp32", "bf16")
     ),
     "laion": EmbedderKind("laion", ("laion:/file.pt",), "needed", ("fp32", "bf16")),
 }
@@ -66,7 +66,7 @@ def load_embedder(spec: str = DEFAULT, device: str = "cpu") -> Embedder:
             `clap:/folder` for a saved `ClapModel`; `laion:/file.pt` for an official LAION checkpoint; or
             `path/to/file.py:function` or `package.module:function` for an embedder of the user's. Such a function
             takes no arguments, or `device`, and returns a `types.Embedder`; it is executed because the user named it.
-            `clap+bf16` and `laion+bf16` run the audio tower in bfloat16: this is two to three times as fast on a CPU
+            `clap+bf16` and `laion+bf16` run the audio tower in bfloat16: this is about twice as fast on a CPU
             that can, where it is the default, and changes the vectors in the third decimal (cosine above 0.9999);
             `clap+fp32` and `laion+fp32` do not.
         device: The device to run on.

@@ -44,6 +44,7 @@ from .label_tests import (
 from .labels import DescribedClips, labels_of
 from .measured_concepts import Measured
 from .over_time import Fired, labels_over_time
+from .strongest_clips import borne_out
 from .tuning import fitted_bells
 
 FOLDS = 5
@@ -157,7 +158,9 @@ def cross_fitted_measured_tests(
 ) -> list[UnitFaithfulness | None]:
     """As `label_tests.measured_tests`, by cross-fitting: what a unit follows most is found without the clip.
 
-    For a unit with a tuned concept that is the peak that it follows best.
+    For a unit with a tuned concept that is the peak that it follows best. Which units have one, and which a measured
+    concept at all, was decided on all seen clips, these among them: of units of noise that were given a peak in this
+    way, 15 % reach p <= 0.05 here, where 5 % of all do. Clips that are held out do not have this flaw.
     """
     folded = _folded(recording, layer)
     if folded is None:
@@ -171,6 +174,7 @@ def cross_fitted_measured_tests(
     for number in range(FOLDS):
         out = fold == number
         rho = filled_ranks(fired.activations[~out]).T @ ranks[~out]
+        rho = borne_out(rho, fired.activations[~out], qualities[~out])
         followed = np.abs(rho).argmax(axis=1)
         sign = np.sign(np.take_along_axis(rho, followed[:, None], axis=1))
         bells = _bells_without(recording, fired, out, tuned)

@@ -167,7 +167,10 @@ class ExplainJob:
         index = ClipIndex.open(self.index, self.embedder, self.device)
         explainer, shards = self.prepared(Recording.open(self.run, index), no_progress)
         if shards.keys != Shards.open(shards.path, ExplainPlan).keys:
-            raise InputError(f"{self.run.path}: other processes find other clips or models; use one worker")
+            raise InputError(
+                f"{self.run.path}: a worker sees other clips or another model than the process that planned the work; "
+                "use --workers 1"
+            )
         return partial(_store, shards, explainer)
 
 

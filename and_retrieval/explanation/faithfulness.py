@@ -109,9 +109,9 @@ def faithfulness(
     """Measure labels on clips they were not made from.
 
     A unit with m > 1 labels is compared with random sets of m labels, `LABEL_SETS` of them, since a maximum
-    over more labels is another kind of prediction. Beyond the inputs and a float64 copy of `similarity`,
-    memory does not grow with the number of units. The same seed gives the same result. A unit that gave no finite
-    number for some clips is measured on the others.
+    over more labels is another kind of prediction. Beyond the inputs and a float64 copy of `similarity`, memory does
+    not grow with the number of units, but for a copy of `predictions` where units lack clips. The same seed gives the
+    same result. A unit that gave no finite number for some clips is measured on the others.
 
     Args:
         activations: float [clips, units]; clips that are NaN for all units are left out.
@@ -216,18 +216,21 @@ class _Clips:
     predictions: Array | None
 
     def at(self, rows: Indices) -> _Clips:
-        """Some of the clips."""
+        """Some of the clips, in order."""
+        predictions = self.predictions
+        if predictions is not None and len(rows) < len(self.groups):
+            predictions = predictions[:, rows]
         return _Clips(
             self.similarity[rows],
             self.groups[rows],
             None if self.rivals is None else self.rivals[rows],
-            None if self.predictions is None else self.predictions[:, rows],
+            predictions,
         )
 
 
 @dataclass(frozen=True)
 class _Settings:
-    """How many random labels the best of which is to be beaten, and what `faithfulness` is told.
+    """The number of random labels whose best has to be beaten, and what `faithfulness` is given.
 
     `thorough` says whether tests go on after the first permutations, see `permutations.undecided`.
     """
@@ -247,7 +250,7 @@ class _Chance:
         pool: Of the bank.
         few: Some of them, as many as the work allows.
         beside: Of other concepts, or None.
-        draws: Number of random labels, the best of which is to be beaten.
+        draws: Number of random labels whose best has to be beaten.
     """
 
     pool: Doubles

@@ -317,7 +317,7 @@ def _predicted(seen: tuple[Array, Array], tested: tuple[Array, Array], bells: Be
     count = len(seen[1])
     x = _standard(ranks[:, :count])
     # Of a unit that measures a quality, ranks alone would leave the label what exponential scores have beyond them: of
-    # planted units that follow one quality of the clips of ESC-10, 10 of 60 were called concepts, with scores none.
+    # planted units that follow one quality of the clips of ESC-10, 10 of 60 were called concepts, with scores one.
     scores = {direction: exponential_scores(direction * ranks) for direction in (1, -1)}
     predicted = np.empty((2, seen[0].shape[1], len(tested[1])))
     for part in chunks(seen[0].shape[1], 2 * ranks.shape[1] * QUALITIES_NAMED, CHUNK_BYTES):

@@ -194,7 +194,7 @@ def measured_units(explained: Columns, text: str, among: Mask | None = None) -> 
 
     Returns:
         Row of the unit index -> what was matched, strongest first; of units tuned to values, those first of which the
-        strongest response to the value meant, or the middle of those meant, is to be expected.
+        strongest response to a value meant is to be expected.
     """
     sides, values = set(meant_sides(text)), meant_values(text)
     if not sides and values is None:

@@ -27,7 +27,7 @@ FIRST_PERMUTATIONS = 2_000  # for every test; only those rarely exceeded go on
 EXCEEDED = 20  # times in the first permutations: that p-value is exact enough
 CLEAR = 0.01  # q-value after the first permutations up to which a test has passed, and needs no others
 ROUNDING = 1e-9  # correlations closer than this are equal
-SUMMED = 1e-5  # as correlations of permuted clips are, whose sums are float32
+SUMMED = 1e-5  # the same for permuted clips, whose sums are float32
 DIRECT = 100  # clips per size of group below which matrix products are faster than Fourier transforms
 BLOCK_BYTES = 2**19  # of one working array, so that it stays in the processor's cache
 

@@ -34,12 +34,22 @@ def measured_acoustics(
     activations, qualities = recording.activations(layer, SEEN), recording.qualities[recording.seen_rows]
     files = [recording.index.clips[row].sha256 for row in recording.seen_rows]
     ranked = preferences(activations, qualities, files)
-    rho = np.where(ranked.rho * strongest_qualities(activations, qualities) < 0, 0, ranked.rho)
+    rho = borne_out(ranked.rho, activations, qualities)
     units = [preferred(*of_unit) for of_unit in zip(rho, ranked.q_value, strict=True)]
     share = accounted_for(recording, activations, qualities)
     if share is None:
         return units, None
     return units, LayerAcoustics(finite_median(share.r2), finite_median(share.shuffled))
+
+
+def borne_out(rho: Array, activations: Array, qualities: Array) -> Array:
+    """Rank correlations with qualities, 0 where the strongest clips contradict them, as `rho`.
+
+    Args:
+        rho: float [units, qualities].
+        activations, qualities: Of the clips, see `strongest_qualities`.
+    """
+    return np.where(rho * strongest_qualities(activations, qualities) < 0, 0, rho)
 
 
 def strongest_qualities(activations: Array, qualities: Array) -> Doubles:

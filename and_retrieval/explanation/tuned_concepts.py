@@ -45,7 +45,7 @@ WORDS = MappingProxyType(
 
 UNSAID = (
     *("a", "an", "the", "its", "of", "at", "near", "around", "about", "between", "from", "in", "with"),
-    *("sound", "sounds", "clip", "clips"),
+    *("sound", "sounds", "clip", "clips", "tuned", "to", "by"),
 )
 NUMBER = r"([-−]?\d+(?:\.\d+)?)"
 VALUES = re.compile(rf"{NUMBER}\s*(?:(k?hz|db)?\s*(?:-|–|to|and)\s*{NUMBER})?\s*(k?hz|db)\b", re.IGNORECASE)
@@ -147,7 +147,7 @@ def span_of(tuning: Tuning) -> str:
     if axis.logarithmic:
         digits = 2 if tuning.high >= NARROW * tuning.low else 3
         return "-".join(f"{float(f'{end:.{digits}g}'):g}" for end in ends) + f" {axis.unit}"
-    return " to ".join(f"{end:.0f}" for end in ends) + f" {axis.unit}"
+    return " to ".join(str(round(end)) for end in ends) + f" {axis.unit}"
 
 
 def name_of(tuning: Tuning) -> str:
@@ -230,12 +230,9 @@ def is_meant(tuning: Tuning, meant: Meant) -> bool:
 
 
 def response(tuning: Tuning, meant: Meant) -> float:
-    """What the bell of a tuning is at the middle of the values meant, 0..1."""
-    axis = AXES[tuning.quality]
+    """What the bell of a tuning is at the value among those meant that is nearest to its best, 0..1."""
     qualities = np.full((1, len(QUALITIES)), np.nan)
-    ends = axis.scaled(np.array([meant.low, meant.high]))
-    middle = float(ends.mean())
-    qualities[0, axis.column] = 2**middle if axis.logarithmic else middle
+    qualities[0, AXES[tuning.quality].column] = min(max(tuning.best, meant.low), meant.high)
     return float(Bells.of([tuning]).responses(qualities)[0, 0])
 
 

@@ -63,7 +63,9 @@ def placed(units: UnitIndex) -> Floats:
 
 
 def inside(positions: Floats, corners: Sequence[tuple[float, ...]]) -> Mask:
-    """Which positions float32 [n, 2] lie inside a loop of corners, bool [n]: a ray to the right leaves it an odd time.
+    """Which positions float32 [n, 2] lie inside a loop of corners, bool [n].
+
+    A ray to the right crosses the loop's edge an odd number of times.
 
     Matplotlib knows this too, but takes a second to import, and fails where two threads import it at the same time.
     """

@@ -98,11 +98,14 @@ def _sentence(raw: str) -> str | None:
 
 def _without_capitals_of(names: Sequence[str], sentence: str) -> str:
     """The sentence with plain initials where it copies the beginning of a name: "the Barking of a dog"."""
-    initials = {stem(words[0]) for name in names if (words := WORD.findall(name))}
-    begin, rest = sentence[: len(OPENING)], sentence[len(OPENING) :]
-    return begin + WORD.sub(
-        lambda word: plain_initial(word[0]) if stem(word[0]) in initials else word[0], rest
-    )
+    first_words = {
+        stem(words[0]) for name in names if (words := WORD.findall(name)) and plain_initial(name) != name
+    }
+
+    def plain(word: re.Match[str]) -> str:
+        return plain_initial(word[0]) if stem(word[0]) in first_words else word[0]
+
+    return sentence[: len(OPENING)] + WORD.sub(plain, sentence[len(OPENING) :])
 
 
 def _form_complaint(text: str, brief: UnitBrief) -> str | None:

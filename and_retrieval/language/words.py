@@ -46,8 +46,11 @@ def specific_stems(texts: Iterable[str]) -> set[str]:
 
 
 def plain_initial(name: str) -> str:
-    """A name as it stands in the middle of a sentence: "Dog barking" becomes "dog barking", "TV" stays."""
-    first = re.match(r"(?:A|[A-Z][a-z-]+)(?=[\s,;]|$)", name)
+    """A name as it stands in the middle of a sentence: "Dog barking" becomes "dog barking", "TV" stays.
+
+    A word with another capital behind it is part of a proper name: "Middle Eastern music".
+    """
+    first = re.match(r"(?:A|[A-Z][a-z-]+)(?=[\s,;]|$)(?!\s+[A-Z])", name)
     if not first or first[0] in PROPER_WORDS:
         return name
     return name[0].lower() + name[1:]

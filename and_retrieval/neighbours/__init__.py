@@ -53,7 +53,8 @@ def temporary_store(name: str, vectors: Floats) -> Iterator[Finder]:
         yield store.open(path)
 
 
-def check_store(name: str) -> None:
-    """Raise MissingExtraError if a store needs a package that is not installed."""
+def check_store(name: str, index: str | None = None) -> None:
+    """Raise MissingExtraError if a store needs a package that is not installed; `index` names the one that has it."""
     if name == "lance" and find_spec("lance") is None:
-        raise MissingExtraError("--store lance", "lance")
+        feature = f"--store {name}"
+        raise MissingExtraError(feature if index is None else f"index {index!r}, made with {feature},", name)

@@ -32,16 +32,16 @@ def read_kept(folder: Folder, file: str, field: str, parse: Callable[[str, Any],
     Raises:
         InputError: The file is damaged or of another format.
     """
-    path, content = folder.path / file, file.removesuffix(".json")
+    path, kind = folder.path / file, file.removesuffix(".json")
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         if content["format"] != FORMAT:
-            raise InputError(f"{path} has another format than {FORMAT}; move it away to begin new {content}")
+            raise InputError(f"{path} has another format than {FORMAT}; move it away to begin new {kind}")
         return {str(name): parse(str(name), value) for name, value in content[field].items()}
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        raise InputError(f"{path} cannot be read as {content}; mend it, or move it away") from None
+        raise InputError(f"{path} cannot be read as {kind}; mend it, or move it away") from None
 
 
 @contextmanager

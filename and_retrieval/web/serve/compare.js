@@ -1,10 +1,10 @@
 // Two runs side by side, layer by layer, with intervals and chance.
 
-import { go, state } from "./address.js";
+import { go } from "./address.js";
 import { get, hasToken } from "./api.js";
 import { el, failed, fixed, frame, options, waiting } from "./elements.js";
 
-export async function compareView(now, { runs, again }) {
+export async function compareView(now, { runs, current }) {
   const explained = runs.filter((run) => run.explained);
   if (explained.length < 2) {
     frame(el("h1", {}, "Compare"), el("p", { class: "none" }, "Two explained runs are needed. Record another network on the same index and explain it."));
@@ -31,7 +31,7 @@ export async function compareView(now, { runs, again }) {
     out.replaceChildren(failed(error));
     return;
   }
-  if (state().view !== "compare") return;
+  if (!current()) return;
   out.replaceChildren(
     el("h2", {}, "Findings"),
     comparison.findings.length ? el("ul", {}, comparison.findings.map((finding) => el("li", {}, finding))) : el("p", { class: "none" }, "No difference exceeds chance."),

@@ -7,6 +7,7 @@ import { count, el, failed, fixed, frame, seconds, svg, waiting } from "./elemen
 import { play } from "./player.js";
 import { recordSound } from "./sound.js";
 
+let sounds = 0; // that were given so far
 let kept = null; // the last sound and what was heard in it, while the page is open
 
 export function hearView({ run }) {
@@ -29,14 +30,17 @@ export function hearView({ run }) {
 }
 
 async function hear(run, sound, out) {
+  sounds += 1;
+  const number = sounds;
   out.replaceChildren(waiting(`The network listens to ${sound.name}…`));
   try {
     const heard = await sendSound("/api/hear", sound, { run });
+    if (number !== sounds) return; // another one was given meanwhile
     if (kept) URL.revokeObjectURL(kept.source);
     kept = { run, name: sound.name, source: URL.createObjectURL(sound), heard };
     draw(out, kept);
   } catch (error) {
-    out.replaceChildren(failed(error));
+    if (number === sounds) out.replaceChildren(failed(error));
   }
 }
 

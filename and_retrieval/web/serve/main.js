@@ -29,6 +29,7 @@ const LOOK_LATER = 15_000; // and at whether a run was recorded anew
 
 let runs = [];
 let drawn = "";
+let drawings = 0;
 const identities = new Map();
 
 async function start() {
@@ -90,8 +91,11 @@ function draw() {
   const again = drawn === `${now.view} ${now.run}`;
   drawn = `${now.view} ${now.run}`;
   const run = runs.find((one) => one.run === now.run);
+  drawings += 1;
+  const drawing = drawings;
+  const current = () => drawing === drawings; // a view asks this before it draws an answer that it waited for
   if (run?.problem) frame(el("h1", {}, now.run), el("p", { class: "note", role: "alert" }, run.problem));
-  else view(now, { run, runs, again });
+  else view(now, { run, runs, again, current });
   if (!again) window.scrollTo(0, 0);
 }
 

@@ -12,16 +12,17 @@ const WEAKEST = 0.2; // strength of the colour of a cell with one unit
 const COLOURS = ["#b83280", "#2b6cb0", "#2f855a", "#b7791f", "#6b46c1", "#c05621", "#2c7a7b", "#9b2c2c", "#4a5568", "#97266d"];
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 
-export async function mapView({ run }, { again }) {
+export async function mapView({ run }, { again, current }) {
   if (again && document.querySelector("canvas")) return;
   frame(el("h1", {}, "Map"), waiting("Loading the map…"));
   let map;
   try {
     map = await get("/api/map", { run });
   } catch (error) {
-    frame(el("h1", {}, "Map"), failed(error));
+    if (current()) frame(el("h1", {}, "Map"), failed(error));
     return;
   }
+  if (!current()) return;
   const places = map.x.flatMap((x, at) => (x === null ? [] : [{ at, x, y: map.y[at] }])); // units, or cells
   const chart = { map, places, colour: "kind", loop: [], marked: null };
   const canvas = el("canvas", { class: "map", tabindex: "0", role: "img",

@@ -6,15 +6,16 @@ import { count, el, failed, fixed, frame, KINDS, percent, waiting } from "./elem
 
 const ORDER = ["concept", "both", "acoustic", "none"];
 
-export async function overviewView({ run }, { again }) {
+export async function overviewView({ run }, { again, current }) {
   if (!again) frame(el("h1", {}, run), waiting("Loading the layers…"));
   let network;
   try {
     network = await get("/api/overview", { run });
   } catch (error) {
-    frame(el("h1", {}, run), failed(error));
+    if (current()) frame(el("h1", {}, run), failed(error));
     return;
   }
+  if (!current()) return;
   const units = network.layers.reduce((sum, layer) => sum + layer.units, 0);
   const most = Math.max(...network.layers.map((layer) => layer.units));
   frame(

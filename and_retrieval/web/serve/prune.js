@@ -46,7 +46,7 @@ async function follow(out, run, begin) {
   try {
     const shown = { run, job: await begin() };
     open = shown;
-    go({ job: shown.job.job }, { quiet: true });
+    if (out.isConnected) go({ job: shown.job.job }, { quiet: true }); // else another run or view was opened meanwhile
     show(out, shown.job);
     if (FINISHED.includes(shown.job.state)) return;
     await watch(`/api/jobs/${shown.job.job}/events`, (job) => {

@@ -8,30 +8,39 @@ const RECORDED = 5; // seconds
 const BITS = 256_000; // a second
 const AS_IT_IS = { echoCancellation: false, noiseSuppression: false, autoGainControl: false }; // made for speech, they remove sounds
 const names = new Map(); // of sounds that are searched by
+let sent = 0; // sounds so far
 
 // The server keeps what the search needs of a sound, under a name that goes into the address.
 export async function soundSearch(sound) {
   const { run, for: want } = state();
   const name = sound.name ?? "recording";
+  sent += 1;
+  const number = sent;
   byId("banner").replaceChildren(waiting(`Listening to ${name}…`));
   try {
     const kept = await sendSound("/api/sounds", sound, { index: indexOf(run), name });
     names.set(kept.sound, kept.name);
+    if (number !== sent) return; // another one was sent meanwhile
     byId("banner").replaceChildren();
-    go({ ...NO_QUERY, view: "units", for: want, sound: kept.sound, unit: "", lasso: "", sort: "" });
+    // The index that keeps the sound is shown again if another one was opened meanwhile.
+    const back = indexOf(state().run) === indexOf(run) ? {} : { run, layer: "", list: "", job: "" };
+    go({ ...NO_QUERY, ...back, view: "units", for: want, sound: kept.sound, unit: "", lasso: "", sort: "" });
     byId("view").focus({ preventScroll: true });
   } catch (error) {
-    byId("banner").replaceChildren(failed(error));
+    if (number === sent) byId("banner").replaceChildren(failed(error));
   }
 }
 
 const indexOf = (run) => run.split("/")[0];
 
-// What a sound of an address is called, where it is still kept.
+// What a sound of an address is called, where it is still kept and the server answers.
 async function nameOf({ run, sound }) {
   if (!names.has(sound)) {
-    const { name } = await get(`/api/sounds/${sound}`, { index: indexOf(run) }).catch(() => ({ name: "a sound that is gone" }));
-    names.set(sound, name);
+    try {
+      names.set(sound, (await get(`/api/sounds/${sound}`, { index: indexOf(run) })).name);
+    } catch (error) {
+      return error.status === 404 ? "a sound that is gone" : "a sound";
+    }
   }
   return names.get(sound);
 }
@@ -44,10 +53,10 @@ export async function drawSound(now) {
     return;
   }
   const name = await nameOf(now);
-  if (state().sound !== now.sound || place.dataset.sound === now.sound && place.firstChild) return;
-  place.dataset.sound = now.sound;
+  const text = `♪ ${name} ×`;
+  if (state().sound !== now.sound || place.textContent === text) return;
   place.replaceChildren(el("button", { type: "button", title: "Search without this sound", "aria-label": `Search without ${name}`,
-    onclick: () => go({ sound: "", unit: "" }) }, `♪ ${name} ×`));
+    onclick: () => go({ sound: "", unit: "" }) }, text));
 }
 
 export const aboutSound = ({ sound }) => (sound ? el("p", { class: "muted" }, "The sound itself is deleted. This address shows the same again, "

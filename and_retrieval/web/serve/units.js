@@ -31,10 +31,10 @@ let chosen = new Set(); // units that are ticked
 let ticked = 0; // the row that was ticked last
 let news = ""; // what the last change of a list came to
 
-export async function unitsView(now, { run, again }) {
+export async function unitsView(now, { run, again, current }) {
   if (now.for === "clips" && asks(now)) {
     shown = "";
-    clipSearch(now);
+    clipSearch(now, current);
     return;
   }
   const key = JSON.stringify(FILTERS.map((name) => now[name]));
@@ -44,14 +44,15 @@ export async function unitsView(now, { run, again }) {
   byId("split").classList.toggle("one-unit", Boolean(now.unit));
   showUnit(byId("unit"), now.run, now.unit); // its unit need not wait for the list
   if (other) await restart(now);
-  markActive(now.unit);
+  if (current()) markActive(now.unit);
 }
 
-async function clipSearch(now) {
+async function clipSearch(now, current) {
   frame(el("h1", {}, "Clips"), waiting("Searching…"));
   const asked = { index: now.run.split("/")[0], q: now.q, minus: now.minus, like: now.like, sound: now.sound, limit: CLIPS };
   try {
     const answer = await get("/api/clips", asked);
+    if (!current()) return;
     const list = el("div", {}, clipResults(now.run, answer));
     const total = el("p", { class: "muted", role: "status" });
     const more = el("button", { type: "button", onclick: async () => {
@@ -73,7 +74,7 @@ async function clipSearch(now) {
     tell();
     frame(el("h1", {}, "Clips"), total, aboutSound(now), list, more);
   } catch (error) {
-    frame(el("h1", {}, "Clips"), failed(error));
+    if (current()) frame(el("h1", {}, "Clips"), failed(error));
   }
 }
 
@@ -86,7 +87,10 @@ function layOut(now, run) {
   };
   let typing = 0;
   const words = el("input", { type: "search", "data-filter": "words", value: now.words, placeholder: "in labels", title: "Words that labels or sentences contain", maxlength: 200,
-    oninput: () => { clearTimeout(typing); typing = setTimeout(() => go({ words: words.value }, { replace: true }), 200); } });
+    oninput: () => {
+      clearTimeout(typing);
+      typing = setTimeout(() => { if (words.isConnected) go({ words: words.value }, { replace: true }); }, 200);
+    } });
   const kept = el("select", { id: "kept", onchange: () => go({
     starred: kept.value === STARRED ? "true" : "", list: kept.value.startsWith(LIST) ? kept.value.slice(LIST.length) : "" }) });
   frame(el("h1", { class: "sr" }, "Units"), el("div", { id: "split", class: "split" },
@@ -111,9 +115,10 @@ function layOut(now, run) {
 async function drawKept(now) {
   const lists = await readLists(now.run).catch(() => []);
   const select = byId("kept");
-  if (!select) return;
+  const { run, list, starred } = state();
+  if (!select || run !== now.run) return;
   options(select, [["", "all units"], [STARRED, "star, label or note"], ...lists.map(({ name, units }) => [LIST + name, `list: ${name} (${units})`])],
-    now.list ? LIST + now.list : now.starred ? STARRED : "");
+    list ? LIST + list : starred ? STARRED : "");
 }
 
 function drawBar() {
@@ -295,10 +300,11 @@ function choose(place) {
   drawRows();
   clearTimeout(opening);
   const wanted = active;
+  const { signal } = asked;
   opening = setTimeout(async () => {
     await fetchPage(Math.floor(wanted / PAGE));
     const unit = pages.get(Math.floor(wanted / PAGE))?.[wanted % PAGE];
-    if (unit) go({ unit: unitName(unit) }, { replace: Boolean(state().unit) });
+    if (unit && rows.isConnected && !signal.aborted) go({ unit: unitName(unit) }, { replace: Boolean(state().unit) });
   }, 120);
 }
 

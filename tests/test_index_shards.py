@@ -289,7 +289,7 @@ class TestWorkersAndShares:
         again = merge_index(home / "x", address)
         assert again.clips == merged.clips
         assert content(home / "x") == once
-        (sounds / "1/99.wav").unlink()
+        write_sound("sounds/1/98.wav", tone(95, 1, RATE), RATE)
         build_index(self.request(sounds, home / "x"))
         other = content(home / "x")
         with pytest.raises(InputError, match="is not the one that the shards were begun with"):

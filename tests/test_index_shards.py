@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import shutil
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -310,7 +309,6 @@ class TestWorkersAndShares:
         with pytest.raises(InputError, match=r"holds shards of other settings, .*; choose another address"):
             build_share(self.request(more, home / "x"), (2, 2), to=address)
         build_share(self.request(more, tmp_path / "without/x"), (2, 2), to=address)
-        shutil.rmtree(home / "x" / FOLDER)
         with pytest.raises(InputError, match="is not the one that the shards were begun with"):
             merge_index(home / "x", address)
         assert len(ClipIndex.open(home / "x").clips) == 1

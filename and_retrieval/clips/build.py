@@ -114,6 +114,8 @@ def merge_index(path: Path, source: str | None = None, progress: Progress = sile
     Raises:
         InputError: Nothing was embedded, shards are missing, or another program writes to the index.
     """
+    if source is not None:
+        remove_idle(path)
     with locked(path, "merge"):
         if source is not None:
             Address(RemoteFolder(source)).fetch(path / FOLDER, IndexPlan, progress)

@@ -145,6 +145,8 @@ def merge(
         InputError: Nothing was recorded, shards are missing, or another program writes to the run.
     """
     folder = index.folder.run(run)
+    if source is not None:
+        remove_idle(folder.path)
     with locked(folder.path, "merge"):
         if source is not None:
             Address(RemoteFolder(source)).fetch(

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from and_retrieval.documents import SEAL, sealed
+from and_retrieval.store.documents import SEAL, sealed
 
 
 def rewritten(path: Path, **changes: Any) -> None:

@@ -14,12 +14,12 @@ from squares import WHOLE, Squares, joined, square
 
 from and_retrieval.cli import main
 from and_retrieval.clips.manifest import IndexPlan
-from and_retrieval.documents import sealed
 from and_retrieval.errors import DamagedError, InputError
 from and_retrieval.shards.address import Address, begun_share
 from and_retrieval.shards.folder import PLAN, ShardCount, Shards
 from and_retrieval.shards.remote import RemoteFolder, shown
 from and_retrieval.store import StoredFile, placed_name
+from and_retrieval.store.documents import sealed
 
 PLANNED = Squares((3, 2, 4, 1))
 

@@ -28,7 +28,6 @@ from test_export import Norms, as_target, exported_from
 from and_retrieval import faiss_index
 from and_retrieval.clips.index import ClipIndex
 from and_retrieval.concepts import load_bank
-from and_retrieval.documents import SEAL
 from and_retrieval.embed import load_embedder, text_cache
 from and_retrieval.errors import AndRetrievalError, ChecksumError, DamagedError, InputError
 from and_retrieval.explanation.stored import load_explained
@@ -39,6 +38,7 @@ from and_retrieval.network.plan import LayerPlan
 from and_retrieval.pruning.export import card_path, load_pruned, writable
 from and_retrieval.pruning.result import stored_results
 from and_retrieval.recording.recording import Recording
+from and_retrieval.store.documents import SEAL
 from and_retrieval.targets import archive, load_target
 from and_retrieval.types import Clip, Explanation, Label, Shown
 

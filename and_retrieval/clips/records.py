@@ -11,10 +11,10 @@ from typing import TypeVar
 
 import numpy as np
 
-from ..documents import parsed
 from ..errors import DamagedError, InputError
 from ..numerics import Doubles
 from ..store import INDEX, Writer
+from ..store.documents import parsed
 from ..types import Clip, Skipped
 
 Record = TypeVar("Record", Clip, Skipped)

@@ -17,12 +17,12 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 
-from ..documents import parsed
 from ..errors import ChecksumError, InputError, StaleError
 from ..files import output_path, replacing, sha256, sort_header, write_text
 from ..network.hooks import class_logits, forward, tensor_of
 from ..network.mask import ZERO, Constants, Units, checked_units, masked
 from ..network.plan import LayerPlan
+from ..store.documents import parsed
 from ..targets import weights_hash
 from ..types import Floats, Target
 from .makers import Maker, find_makers

@@ -16,7 +16,6 @@ from ..checkpoints.named_code import check_noted
 from ..choices import ABLATIONS, BUDGET, COUNT, RANDOM, SELECTORS, known_name
 from ..concepts import ConceptBank, load_bank, merge_banks
 from ..config import DEFAULT_ABLATION, DEFAULT_SELECTOR, DRAWS
-from ..documents import sealed
 from ..errors import InputError, StaleError, first_of
 from ..explanation.space import concept_directions
 from ..explanation.stored import is_explained, load_explained
@@ -24,6 +23,7 @@ from ..files import check_writable
 from ..progress import Progress, silent
 from ..recording.recording import Recording
 from ..recording.target import recorded_plans
+from ..store.documents import sealed
 from ..targets import changed_entries, entry_hashes, is_code, load_target, weights_hash
 from ..types import Floats, Skipped, Target
 from ..vocabulary import plain, unknown_texts

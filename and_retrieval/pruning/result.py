@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from ..documents import SEAL, is_sealed, parsed
 from ..errors import InputError
 from ..recording.recording import Recording
+from ..store.documents import SEAL, is_sealed, parsed
 from ..types import Skipped
 from ..vocabulary import plain
 from .changes import ClipChange

@@ -20,7 +20,6 @@ import torch
 
 from ..checkpoints.named_code import code_fingerprint
 from ..config import RecordConfig
-from ..documents import is_sealed, parsed, sealed
 from ..errors import InputError
 from ..files import cache_folder, forget_oldest, write_text
 from ..network.dictionary import attached
@@ -29,6 +28,7 @@ from ..network.plan import LayerPlan, SteadySteps
 from ..network.probe import probed
 from ..network.trial import check_independent, check_repeatable
 from ..shards.plan import made_by
+from ..store.documents import is_sealed, parsed, sealed
 from ..targets import REGISTRY, changed_entries, entry_hashes, is_code, weights_hash
 from ..types import Target
 from .manifest import RecordedLayer

@@ -38,7 +38,6 @@ from .. import faiss_index
 from ..clips.index import ClipIndex
 from ..concepts import bank_lines
 from ..config import fingerprint
-from ..documents import is_sealed, parsed, sealed
 from ..errors import InputError
 from ..explanation.space import centred_background, clip_directions, concept_directions, moment_centre
 from ..faiss_index import Rows
@@ -46,6 +45,7 @@ from ..files import cache_folder, write_text
 from ..numerics import Array, Doubles, centred, chunks
 from ..recording.recording import Recording
 from ..shards.plan import made_by
+from ..store.documents import is_sealed, parsed, sealed
 from ..types import Floats
 from ..vocabulary import MADE_UP_WORDS
 

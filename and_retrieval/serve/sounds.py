@@ -17,10 +17,10 @@ import numpy as np
 
 from ..clips.files import UnreadableAudioError, audio_info
 from ..clips.index import ClipIndex
-from ..documents import parsed
 from ..errors import InputError
 from ..files import write_text
 from ..search.query import HeardSound, sound_vector
+from ..store.documents import parsed
 from .guard import RefusedError
 
 FOLDER = "sounds"

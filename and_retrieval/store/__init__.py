@@ -26,9 +26,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from .documents import is_sealed, parsed, sealed
-from .errors import ChecksumError, DamagedError, InputError, OldFormatError, StaleError, unknown_name
-from .files import (
+from ..errors import ChecksumError, DamagedError, InputError, OldFormatError, StaleError, unknown_name
+from ..files import (
     disk_errors,
     existing_part,
     is_abandoned,
@@ -40,6 +39,7 @@ from .files import (
     size_of,
     write_text,
 )
+from .documents import is_sealed, parsed, sealed
 
 FORMAT = 4
 HOME_VARIABLE = "AND_RETRIEVAL_HOME"

@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from .errors import InputError
+from ..errors import InputError
 
 SEAL = "seal"
 """Field of a sealed document: the sha256 of the other fields."""

@@ -10,7 +10,6 @@ drives the browser.
 
 from __future__ import annotations
 
-import argparse
 import shutil
 import time
 from collections.abc import Callable
@@ -26,6 +25,7 @@ from and_retrieval.store import Home
 from bench import Announce, Figures
 from bench.many_clips import among_many_clips
 from bench.serve import MADE_UP, made_up
+from bench.serve import add_arguments as add_arguments
 
 PAGE = 100  # rows that the page asks for at a time
 OPENED = 60  # units, and searches, of one step
@@ -65,14 +65,6 @@ GO = """async ([addresses, ready]) => {
         do await new Promise(requestAnimationFrame); while (!drawn());
     }
 }"""
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """An explained run, and how many units and clips are made up."""
-    parser.add_argument("run", metavar="NAME/RUN", help="explained run")
-    parser.add_argument("--units", type=int, default=100_000, help="default: 100,000")
-    parser.add_argument("--clips", type=int, default=50_000, help="default: 50,000")
-    parser.add_argument("--home", metavar="DIR", help="folder of the index and the run (default: ./index)")
 
 
 def run(run: str, units: int, clips: int, home: str | None, announce: Announce) -> Figures:

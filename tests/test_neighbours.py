@@ -482,6 +482,13 @@ class TestDerived:
         assert len(answer("search", "mine", "dog", "-k", "3")["results"]) == 3
 
 
+def write_tones(write_sound: WriteSound, count: int) -> None:
+    """So many files, each with a tone of another pitch and level."""
+    for number in range(count):
+        sound = tone(200 + 80 * number, 0.5, 8_000, 0.1 + 0.1 * number)
+        write_sound(f"sounds/{number}.wav", sound, 8_000)
+
+
 def test_the_command_line_of_clips(
     tmp_path: Path,
     write_sound: WriteSound,
@@ -491,9 +498,7 @@ def test_the_command_line_of_clips(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """An index that changes its store embeds nothing again, and keeps it where none is named."""
-    for number in range(8):
-        sound = tone(200 + 80 * number, 0.5, 8_000, 0.1 + 0.1 * number)
-        write_sound(f"sounds/{number}.wav", sound, 8_000)
+    write_tones(write_sound, 8)
     embedder = f"{HERE / 'embedders.py'}:FakeEmbedder"
     command = ["index", str(tmp_path / "sounds"), "--name", "s", "--embedder", embedder]
     plain = answer(*command, "--home", str(tmp_path / "plain"))
@@ -526,9 +531,7 @@ def test_the_command_line(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A run that changes its store is not recorded again; the store is made from 50,000 units on, here from 1."""
-    for number in range(6):
-        sound = tone(200 + 80 * number, 0.5, 8_000, 0.1 + 0.1 * number)
-        write_sound(f"sounds/{number}.wav", sound, 8_000)
+    write_tones(write_sound, 6)
     ClipIndex.build(tmp_path / "sounds", FakeEmbedder(), home / "s")
     monkeypatch.setattr(faiss_index, "APPROXIMATE_FROM", 1)
     command = ["record", "s", "--target", f"{HERE / 'targets/deep.py'}:wide", "--run", "r", "--device", "cpu"]

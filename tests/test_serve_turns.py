@@ -36,6 +36,16 @@ def answered(page: Any, route: Any) -> None:
     page.wait_for_timeout(200)
 
 
+def left_early(page: Any, server: Server, view: str, address: str, link: str, drawn: str) -> None:
+    """Open a view and, while what it asks of an address is held back, another; then let the answer come."""
+    waiting = held(page, address)
+    page.goto(f"{server.url}/?run={RUN}&view={view}")
+    wait_for(page, waiting)
+    page.get_by_role("navigation").get_by_role("link", name=link).click()
+    page.wait_for_selector(drawn)
+    answered(page, waiting[0])
+
+
 @pytest.mark.parametrize(
     ("asking", "address", "leftover"),
     [
@@ -47,34 +57,19 @@ def answered(page: Any, route: Any) -> None:
 def test_a_late_view_leaves_the_one_that_is_open(
     page: Any, server: Server, asking: str, address: str, leftover: str
 ) -> None:
-    waiting = held(page, address)
-    page.goto(f"{server.url}/?run={RUN}&view={asking}")
-    wait_for(page, waiting)
-    page.get_by_role("navigation").get_by_role("link", name="Map").click()
-    page.wait_for_selector("canvas")
-    answered(page, waiting[0])
+    left_early(page, server, asking, address, "Map", "canvas")
     assert page.locator("canvas").count() == 1
     assert page.locator(leftover).count() == 0
 
 
 def test_a_late_map_leaves_the_view_that_is_open(page: Any, server: Server) -> None:
-    waiting = held(page, "/api/map")
-    page.goto(f"{server.url}/?run={RUN}&view=map")
-    wait_for(page, waiting)
-    page.get_by_role("navigation").get_by_role("link", name="Overview").click()
-    page.wait_for_selector(".layer-row")
-    answered(page, waiting[0])
+    left_early(page, server, "map", "/api/map", "Overview", ".layer-row")
     assert page.locator("canvas").count() == 0
     assert page.locator(".layer-row").count() == 2
 
 
 def test_a_late_failure_is_not_shown_in_another_view(page: Any, server: Server) -> None:
-    waiting = held(page, "/api/clips")
-    page.goto(f"{server.url}/?run={RUN}&view=units&for=clips&like=relu:99")
-    wait_for(page, waiting)
-    page.get_by_role("navigation").get_by_role("link", name="Map").click()
-    page.wait_for_selector("canvas")
-    answered(page, waiting[0])
+    left_early(page, server, "units&for=clips&like=relu:99", "/api/clips", "Map", "canvas")
     assert page.locator("canvas").count() == 1
     assert page.locator("main [role=alert]").count() == 0
 

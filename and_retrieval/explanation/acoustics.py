@@ -69,8 +69,7 @@ def preferences(
     pair is not tested with fewer than 10 such clips, or when the unit or the quality does not vary.
 
     Every pair gets `FIRST_LOOK` permutations; `LATER_LOOKS` gives more to pairs that stand out but are not yet
-    significant, so a small q-value is an upper bound. On one core, 10,000 units and 400
-    clips take 3 s.
+    significant, so a small q-value is an upper bound. On one core, 10,000 units and 400 clips take 3 s.
 
     Args:
         activations: Float [clips, units]; rows that are NaN throughout are left out.

@@ -36,15 +36,15 @@ class Bells:
     @classmethod
     def of(cls, tunings: Sequence[Tuning | None]) -> Bells:
         """Those of tunings whose shape is `peak`; a unit without one has no bell."""
-        axis, centre, half = np.full(len(tunings), -1, np.intp), np.zeros(len(tunings)), np.ones(len(tunings))
+        bells = cls.none(len(tunings))
         for place, tuning in enumerate(tunings):
             if tuning is not None and tuning.shape == "peak":
-                axis[place] = list(AXES).index(tuning.quality)
+                bells.axis[place] = list(AXES).index(tuning.quality)
                 values = np.array([tuning.best, tuning.low, tuning.high])
                 best, low, high = AXES[tuning.quality].scaled(values).tolist()
                 # Ranges end where the clips do, so that the longer side is the bell's own.
-                centre[place], half[place] = best, max(high - best, best - low)
-        return cls(axis, centre, half)
+                bells.centre[place], bells.half[place] = best, max(high - best, best - low)
+        return bells
 
     @classmethod
     def none(cls, units: int) -> Bells:

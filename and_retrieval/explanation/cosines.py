@@ -20,9 +20,7 @@ USUAL_EXPONENTS = 12  # of two, of values whose cubes and their squares are far 
 LEAST_NORM = 1e-3  # shorter columns are not stretched to unit length
 ROWS = 64  # that are added up in float32 before they are added in float64
 BLOCK_BYTES = 2**18  # of what is cubed at a time
-CHUNK_BYTES = (
-    8 * 2**20
-)  # of activations that are multiplied at a time; in smaller parts, products take longer
+CHUNK_BYTES = 8 * 2**20  # of activations that are multiplied at a time; products of smaller parts take longer
 
 
 Shaped = tuple[Floats, Floats, Bools]

@@ -66,7 +66,7 @@ def with_verdicts(
         for unit, kind, middle in zip(units, kinds, tuned, strict=True)
     ]
     first = [
-        None if kind != "acoustic" else middle.tuning if middle else labels[0].concept if labels else None
+        _measured_first(labels, middle) if kind == "acoustic" else None
         for labels, kind, middle in zip(measured, kinds, tuned, strict=True)
     ]
     by_quality = _measured_tests(first, recording, layer, clips, config)
@@ -111,6 +111,13 @@ def _concept_tests(
     return tests, kinds, held_out_over_time(recording, layer, clips.moments, bank.concepts, labels)
 
 
+def _measured_first(labels: Sequence[Label], middle: Tuned | None) -> Measured:
+    """The first of a unit's measured labels as a concept; a tuned one, which comes before all, by its values."""
+    if middle is not None:
+        return middle.tuning
+    return labels[0].concept if labels else None
+
+
 def _measured_tests(
     concepts: Sequence[Measured],
     recording: Recording,
@@ -144,9 +151,8 @@ def _concluded(
             over_time=None,
         )
     kind = unit.kind
-    if (
-        kind == "acoustic" and not heard
-    ):  # several qualities together, none of which the unit follows by itself
+    if kind == "acoustic" and not heard:
+        # Several qualities explain it together, none of which it follows by itself.
         kind = "both" if passed else None
     labels = (*unit.labels[:1], *measured[:1], *beside(measured, unit.labels[1:]))[:count]
     return replace(

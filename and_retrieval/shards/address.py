@@ -171,9 +171,8 @@ class Address:
         if known is not None:
             if self._plan(known) != known.whole:
                 raise InputError(
-                    f"{self.remote.shown} holds no shards, or shards of {OTHERS} than {path}; merge "
-                    "these without --from, or "
-                    "remove that folder"
+                    f"{self.remote.shown} holds no shards, or shards of {OTHERS} than {path}; merge these without "
+                    "--from, or remove that folder"
                 )
             return known
         try:

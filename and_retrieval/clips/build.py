@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..checkpoints.devices import resolve_device
 from ..choices import DEFAULT_STORE
 from ..config import ClipConfig, MomentConfig, fingerprint
 from ..embed.prompts import check_prompts, templates_of
@@ -63,7 +64,7 @@ def build_index(
         request: What it is made of.
         progress: Called with the number of clips done and the total.
         workers: See `shards.workers.work`.
-        device: Where the embedder runs that workers load.
+        device: Where the embedder is, also the one that workers load.
     """
     check_writable(request.path)
     with locked(request.path, "index"):
@@ -81,7 +82,11 @@ def build_index(
 
 
 def build_share(
-    request: Request, share: tuple[int, int], progress: Progress = silent, to: str | None = None
+    request: Request,
+    share: tuple[int, int],
+    progress: Progress = silent,
+    to: str | None = None,
+    device: str = "cpu",
 ) -> ShardCount:
     """Embed a share of the shards, while others embed the rest, perhaps on other machines; `merge_index` joins them.
 
@@ -90,6 +95,7 @@ def build_share(
         share: (i, n): every n-th shard, from the i-th on, counted from 1.
         progress: Called with the number of clips done and the total.
         to: Address at which the shards are left, see `shards.address`; by default they stay in the folder of the index.
+        device: Where the embedder is.
 
     Raises:
         InputError: As in `ClipIndex.build`, or others embed other clips, or under other settings.
@@ -99,7 +105,7 @@ def build_share(
     with locked(request.path, "index --shard", shared=True):
         shards, files, clips = _planned(request)
         missing, count, leave = begun_share(shards, share, to, files)
-        _embed(shards, missing, clips, request.embedder, progress, leave=leave)
+        _embed(shards, missing, clips, request.embedder, progress, device=device, leave=leave)
         return count
 
 
@@ -222,7 +228,7 @@ def _embed(
     """Embed these shards, and leave each where it is to be; `clips` are those that join the index."""
     sizes = shards.plan.sizes
     tally = Tally(progress, sum(sizes[number] for number in missing))
-    here = ShardEmbedder(embedder, clips, shards, tally.within)
+    here = ShardEmbedder(embedder, clips, shards, resolve_device(device), tally.within)
     job = EmbedJob(shards.path, device)
 
     def done(number: int) -> None:

@@ -28,7 +28,7 @@ from ..store import INDEX, Folder, Stored, Writer
 from ..types import Clip, Floats, Skipped
 from .again import still_missed, still_valid
 from .index import CLIPS, SKIPPED, ClipIndex
-from .manifest import IndexManifest, IndexPlan
+from .manifest import IndexManifest, IndexPlan, state_of
 from .moments import Halves
 from .records import digest_of, durations_of, read_records, record_lines
 from .shard import EmbedJob, ShardEmbedder, clip_moment_counts
@@ -160,7 +160,7 @@ def _planned(
         shards=old.shards.shards if old else 0,
         store=request.store or (old.store if old else DEFAULT_STORE),
     )
-    empty = IndexPlan(manifest, (), len(kept), (), made_by(), changed, probe.notes, _digest_in(folder))
+    empty = IndexPlan(manifest, (), len(kept), (), made_by(), changed, probe.notes, _state_in(folder))
     joining = [clip for clip in probe.clips if clip.id not in known]
     plan, new = _cut(empty, joining, request.path / FOLDER, request.shard_seconds)
     files: dict[str, Writer | str | Path] = {
@@ -250,9 +250,9 @@ def _merge(path: Path, shards: Shards[IndexPlan], finished: Mapping[int, Stored[
         shards.remove()
         raise InputError(f"no usable audio: all {len(planned)} clips were skipped ({skipped[-1].reason})")
     folder = Folder(path, INDEX)
-    digest, found = digest_of(clips, plan.manifest.embedder_fingerprint), _digest_in(folder)
+    digest, found = digest_of(clips, plan.manifest.embedder_fingerprint), _state_in(folder)
     if found != plan.before:
-        if found == digest:  # they were merged before, and fetched again
+        if found == state_of(replace(plan.manifest, digest=digest)):  # merged before, and fetched again
             shards.remove()
             return
         raise InputError(
@@ -278,10 +278,10 @@ def _merge(path: Path, shards: Shards[IndexPlan], finished: Mapping[int, Stored[
     shards.remove()
 
 
-def _digest_in(folder: Folder) -> str:
-    """`ClipIndex.digest` of the index in a folder, as its manifest says; "" if there is none that can be read."""
+def _state_in(folder: Folder) -> str:
+    """`state_of` the index in a folder; "" if there is none that can be read."""
     try:
-        return folder.open(IndexManifest).manifest.digest
+        return state_of(folder.open(IndexManifest).manifest)
     except AndRetrievalError:
         return ""
 

@@ -14,7 +14,7 @@ import torch
 from ..checkpoints.devices import resolve_device
 from ..clips.index import ClipIndex
 from ..config import RecordConfig
-from ..errors import AndRetrievalError, InputError
+from ..errors import AndRetrievalError
 from ..files import check_writable
 from ..neighbours import check_store
 from ..network.choice import match_layers
@@ -33,7 +33,7 @@ from .growth import planned
 from .manifest import RecordingManifest, RecordPlan
 from .merge import merge_recording
 from .recording import Recording
-from .shard import KeptRows, Recorder, RecordJob, can_hear
+from .shard import KeptRows, Recorder, RecordJob, can_hear, check_index
 from .trials import tried
 
 
@@ -153,8 +153,7 @@ def merge(
                 folder.path / FOLDER, RecordPlan, announce("fetching", "shards")
             )
         shards = Shards.open(folder.path / FOLDER, RecordPlan)
-        if shards.plan.manifest.index_digest != index.digest():
-            raise InputError(f"index {index.name!r} was changed after {run} was begun; record it again")
+        check_index(index, shards.plan.manifest, run)
         finished = shards.finished()
         shards.check_complete(finished)
         merge_recording(folder, index, shards, finished)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..choices import WINDOW, Numbers, known_name
-from ..errors import InputError
+from ..errors import InputError, without_secrets
 from ..files import one_line, output_path
 from ..progress import Progress, terminal_progress
 from ..store import DEFAULT_HOME, Home
@@ -109,9 +109,13 @@ def address(option: str) -> Callable[[str], str]:
     """A `type=` function: text -> the same text; it raises an `InputError` where that names no folder."""
 
     def read(text: str) -> str:
+        from ..shards.remote import RemoteFolder
+
         if not text.rpartition("://")[2].strip():
-            raise InputError(f"{option} {text!r} names no folder; write s3://BUCKET/FOLDER, or a path")
-        return text
+            raise InputError(
+                f"{option} {without_secrets(text)!r} names no folder; write s3://BUCKET/FOLDER, or a path"
+            )
+        return RemoteFolder(text).url
 
     return read
 
@@ -195,16 +199,15 @@ def _share(text: str) -> tuple[int, int]:
 def check_sharding(args: argparse.Namespace) -> None:
     """Raise InputError if an address is given for the shards of no share."""
     if args.to is not None and args.shard is None:
-        from ..shards.remote import shown
-
-        raise InputError(f"--to {shown(args.to)} needs --shard I/N, whose shards are to be left there")
+        raise InputError(
+            f"--to {without_secrets(args.to)} needs --shard I/N, whose shards are to be left there"
+        )
 
 
 def share_result(count: ShardCount, where: str, args: argparse.Namespace) -> tuple[Result, str]:
     """What a share of the work on NAME or NAME/RUN comes to, as JSON and as text."""
-    from ..shards.remote import shown
-
-    join = f"and-retrieval merge {where}" + (f" --from {shlex.quote(shown(args.to))}" if args.to else "")
+    source = f" --from {shlex.quote(without_secrets(args.to))}" if args.to else ""
+    join = f"and-retrieval merge {where}{source}"
     text = f"{count.shards} shards are finished, {count.resumed} of them were before\nnext     {join}"
     return asdict(count), text
 

@@ -67,7 +67,7 @@ def build_index(
     """
     check_writable(request.path)
     with locked(request.path, "index"):
-        shards, files, clips = _planned(request)
+        shards, files, clips = _planned(request, merges=True)
         try:
             shards.begin(files=files)
             finished = shards.finished()
@@ -97,7 +97,7 @@ def build_share(
     check_writable(request.path)
     remove_idle(request.path)
     with locked(request.path, "index --shard", shared=True):
-        shards, files, clips = _planned(request)
+        shards, files, clips = _planned(request, merges=False)
         missing, count, leave = begun_share(shards, share, to, files)
         _embed(shards, missing, clips, request.embedder, progress, leave=leave)
         return count
@@ -120,6 +120,7 @@ def merge_index(path: Path, source: str | None = None, progress: Progress = sile
         if source is not None:
             Address(RemoteFolder(source)).fetch(path / FOLDER, IndexPlan, progress)
         shards = Shards.open(path / FOLDER, IndexPlan)
+        check_store(shards.plan.manifest.store)
         finished = shards.finished()
         shards.check_complete(finished)
         _merge(path, shards, finished)
@@ -127,11 +128,16 @@ def merge_index(path: Path, source: str | None = None, progress: Progress = sile
 
 
 def _planned(
-    request: Request,
+    request: Request, merges: bool
 ) -> tuple[Shards[IndexPlan], Mapping[str, Writer | str | Path], Sequence[Clip]]:
-    """The plan, the files that go with it, and the clips that join the index."""
+    """The plan, the files that go with it, and the clips that join the index.
+
+    Args:
+        request: What the index is made of.
+        merges: Whether the caller merges the shards, which takes the package of the store.
+    """
     embedder, folder = request.embedder, Folder(request.path, INDEX)
-    if request.store is not None:
+    if merges and request.store is not None:
         check_store(request.store)
     old = ClipIndex.usable(request.path, embedder) if folder.exists() else None
     asked = None if request.prompts is None else check_prompts(request.prompts, "prompt")
@@ -139,7 +145,7 @@ def _planned(
         old.check_settings(request.config, request.moments)
         if asked is not None:
             old.check_prompts(asked)
-        if request.store is None:
+        if merges and request.store is None:
             check_finder(old.stored)
     config = old.cut if old else request.config or ClipConfig()
     probe = load_clips(request.source, config)

@@ -154,6 +154,7 @@ def merge(
             )
         shards = Shards.open(folder.path / FOLDER, RecordPlan)
         check_index(index, shards.plan.manifest, run)
+        check_store(shards.plan.manifest.settings.store)
         finished = shards.finished()
         shards.check_complete(finished)
         merge_recording(folder, index, shards, finished)

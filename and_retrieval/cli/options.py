@@ -169,8 +169,8 @@ def add_sharding(verb: Any) -> None:
     )  # fmt: skip
     verb.add_argument(
         "--to", type=address("--to"), metavar="ADDRESS",
-        help="leave the shards of --shard there, for machines that share no folder: s3://BUCKET/FOLDER or whatever "
-        "fsspec knows; `merge --from ADDRESS` fetches them",
+        help="where machines that share no folder leave their shards: s3://BUCKET/FOLDER or whatever fsspec knows; "
+        "`merge --from ADDRESS` fetches those of --shard, the same command those of --workers ray:...",
     )  # fmt: skip
     verb.add_argument(
         "--shard-seconds", type=number("--shard-seconds", WINDOW), metavar="S",
@@ -197,10 +197,11 @@ def _share(text: str) -> tuple[int, int]:
 
 
 def check_sharding(args: argparse.Namespace) -> None:
-    """Raise InputError if an address is given for the shards of no share."""
-    if args.to is not None and args.shard is None:
+    """Raise InputError if an address is given though nobody would leave shards there."""
+    if args.to is not None and args.shard is None and isinstance(args.workers, int):
         raise InputError(
-            f"--to {without_secrets(args.to)} needs --shard I/N, whose shards are to be left there"
+            f"--to {without_secrets(args.to)} needs --shard I/N, or --workers ray:ADDRESS, whose shards are to be left "
+            "there"
         )
 
 
@@ -257,7 +258,8 @@ def built(
     from ..clips.build import build_index
 
     request = index_request(source, name, embedder, home, args)
-    return build_index(request, announce("embedding", "clips"), getattr(args, "workers", 1), device_of(args))
+    workers, to = getattr(args, "workers", 1), getattr(args, "to", None)
+    return build_index(request, announce("embedding", "clips"), workers, device_of(args), to)
 
 
 def index_request(source: Any, name: str, embedder: str, home: Home, args: argparse.Namespace) -> Request:

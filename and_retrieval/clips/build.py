@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from ..shards.folder import FOLDER, Receipt, ShardCount, Shards, remove_idle
 from ..shards.lock import locked
 from ..shards.plan import made_by, shard_sizes, spans
 from ..shards.remote import RemoteFolder
+from ..shards.remote_job import fetch_finished, fetching, job_at
 from ..shards.tensors import open_tensors
 from ..shards.workers import work
 from ..store import INDEX, Folder, Stored, Writer
@@ -55,7 +57,11 @@ class Request:
 
 
 def build_index(
-    request: Request, progress: Progress = silent, workers: int | str = 1, device: str = "cpu"
+    request: Request,
+    progress: Progress = silent,
+    workers: int | str = 1,
+    device: str = "cpu",
+    to: str | None = None,
 ) -> ClipIndex:
     """Make the index that is asked for, or add to it, see `ClipIndex.build`.
 
@@ -64,15 +70,18 @@ def build_index(
         progress: Called with the number of clips done and the total.
         workers: See `shards.workers.work`.
         device: Where the embedder runs that workers load.
+        to: Address at which workers leave their shards, where they share no folder with this process, see
+            `shards.remote_job`; what lies there stays there.
     """
     check_writable(request.path)
     with locked(request.path, "index"):
         shards, files, clips = _planned(request, merges=True)
         try:
             shards.begin(files=files)
-            finished = shards.finished()
+            finished = shards.finished() if to is None else fetch_finished(shards, to)
             missing = shards.missing(finished)
-            _embed(shards, missing, clips, request.embedder, progress, workers, device)
+            leave = stays if to is None else fetching(shards, to)
+            _embed(shards, missing, clips, request.embedder, progress, workers, device, leave, to)
             _merge(request.path, shards, shards.finished(known=finished))
         finally:
             shards.tidy()
@@ -224,18 +233,29 @@ def _embed(
     workers: int | str = 1,
     device: str = "cpu",
     leave: Leave = stays,
+    at: str | None = None,
 ) -> None:
-    """Embed these shards, and leave each where it is to be; `clips` are those that join the index."""
+    """Embed these shards, and leave each where it is to be.
+
+    Args:
+        shards: With the plan.
+        missing: Numbers of the shards.
+        clips: Those that join the index.
+        embedder: Used in this process.
+        progress, workers, device: See `build_index`.
+        leave: Called with the number of each when it is done.
+        at: Address at which workers leave them, where they share no folder; `leave` then fetches them.
+    """
     sizes = shards.plan.sizes
     tally = Tally(progress, sum(sizes[number] for number in missing))
     here = ShardEmbedder(embedder, clips, shards, tally.within)
-    job = EmbedJob(shards.path, device)
+    job_in = partial(EmbedJob, device=device)
 
     def done(number: int) -> None:
         leave(number)
         tally.add(sizes[number])
 
-    work(job, missing, workers, done, here.embed)
+    work(job_at(at, job_in, shards), missing, workers, done, here.embed if at is None else None)
 
 
 def _merge(path: Path, shards: Shards[IndexPlan], finished: Mapping[int, Stored[Receipt]]) -> None:

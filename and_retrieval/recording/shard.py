@@ -22,6 +22,7 @@ from ..network.plan import LayerPlan
 from ..network.probe import probe, read_batches
 from ..progress import Progress, silent
 from ..shards.folder import Shards
+from ..shards.plan import check_made_by
 from ..shards.tensors import Shapes, Tensors, new_tensors
 from ..targets import load_target, weights_hash
 from ..types import Clip, Floats, Ints, Skipped, Target
@@ -218,9 +219,11 @@ class RecordJob:
         """Load index and network; returns the function that records a shard.
 
         Raises:
-            InputError: The network cannot be loaded by its name, or has other weights than that of the plan.
+            InputError: The network cannot be loaded by its name, or it, the index or this program is another than that
+                of the plan.
         """
         shards = Shards.open(self.shards, RecordPlan)
+        check_made_by(shards.plan.made_by)
         manifest = shards.plan.manifest
         name, remedy = self.shards.parent.name, "record it with one worker"
         index = ClipIndex.open(self.index)

@@ -39,7 +39,7 @@ extras: .venv/.extras  ## Lance and S3, for their tests
 # By itself and in one process: every cluster takes all cores.
 test-ray: setup  ## the tests that start a Ray cluster; installs Ray
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[ray]'
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow tests/test_shards.py tests/test_record_shards.py
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow tests/test_shards.py tests/test_record_shards.py tests/test_remote_jobs.py
 
 # laion-clap asks for other versions than ours, so nothing it depends on is resolved; the rest comes from .venv.
 PARITY := .venv-parity/bin

@@ -106,7 +106,8 @@ def record(
     announce: Announce = no_progress,
     workers: int | str = 1,
     trust_remote_code: bool = False,
+    to: str | None = None,
 ) -> Run:
     """Play every clip of the index to the network once, see `recording.record.record`; returns the run."""
-    recording = record_network(target, index, layers, config, run, announce, workers, trust_remote_code)
+    recording = record_network(target, index, layers, config, run, announce, workers, trust_remote_code, to)
     return Run(recording.stored, recording.index, recording.shards)

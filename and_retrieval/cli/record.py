@@ -131,7 +131,17 @@ def answer(args: argparse.Namespace) -> tuple[Result, str]:
         count = record_share(target, index, args.shard, (), config, args.run, announcer(args), args.to)
         return share_result(count, f"{index.name}/{args.run or run_name(target.name)}", args)
     return recorded_result(
-        record(target, index, (), config, args.run, announcer(args), args.workers, args.trust_remote_code)
+        record(
+            target,
+            index,
+            (),
+            config,
+            args.run,
+            announcer(args),
+            args.workers,
+            args.trust_remote_code,
+            args.to,
+        )
     )
 
 

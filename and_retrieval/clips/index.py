@@ -89,6 +89,7 @@ class ClipIndex:
         shard_seconds: float | None = None,
         device: str = "cpu",
         store: str | None = None,
+        to: str | None = None,
     ) -> ClipIndex:
         """Embed a source's clips into the index at `path`; clips it already holds are not embedded again.
 
@@ -112,6 +113,7 @@ class ClipIndex:
             device: Where the embedder is, also the one that workers load.
             store: What finds clips among 50,000 moments and more, see `neighbours`; by default that of the existing
                 index, else FAISS.
+            to: Address at which workers leave their shards, where they share no folder with this process.
 
         Raises:
             InputError: The source holds no usable audio, the index was made with other settings or prompts, a prompt
@@ -124,7 +126,7 @@ class ClipIndex:
         request = Request(
             source, checked_embedder(embedder), Path(path), config, moments, prompts, shard_seconds, store
         )
-        return build_index(request, progress, workers, device)
+        return build_index(request, progress, workers, device, to)
 
     @classmethod
     def usable(cls, path: str | Path, embedder: Embedder) -> ClipIndex | None:

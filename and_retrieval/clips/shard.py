@@ -16,6 +16,7 @@ from ..errors import InputError
 from ..faiss_index import Rows
 from ..progress import Progress, silent
 from ..shards.folder import Shards
+from ..shards.plan import check_made_by
 from ..shards.tensors import Shapes, new_tensors
 from ..types import Clip, Skipped
 from .index import CLIPS
@@ -110,9 +111,10 @@ class EmbedJob:
         """Load the embedder; returns the function that embeds a shard.
 
         Raises:
-            InputError: It cannot be loaded by its name, or is another than that of the plan.
+            InputError: It cannot be loaded by its name, or it or this program is another than that of the plan.
         """
         shards = Shards.open(self.shards, IndexPlan)
+        check_made_by(shards.plan.made_by)
         made = shards.plan.manifest
         embedder = checked_embedder(load_embedder(made.embedder, self.device))
         if embedder.fingerprint != made.embedder_fingerprint:

@@ -12,26 +12,22 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-from ..errors import DamagedError, InputError
+from ..errors import USER, DamagedError, InputError, without_secrets
 from ..files import CHUNK, one_line
 from ..store import StoredFile
 
 ABSENT = "there is no such folder or bucket; make it first"
 LARGEST = 256 << 20
 """Bytes of a plan or a receipt: room for a million clips that could not be used."""
-_USER = re.compile(r"://([^/\s]*)@")
-
-
-def shown(url: str) -> str:
-    """An address as messages print it: without the user's name and password."""
-    return _USER.sub("://", url)
+_QUERY = re.compile(r"(?!(file|local)://).*://.*[?]")
 
 
 @dataclass(frozen=True)
 class RemoteFolder:
     """A folder that fsspec can read and write: `s3://bucket/folder`, `sftp://host/folder`, a path.
 
-    All methods raise an InputError, of one line, if whoever keeps it refuses.
+    All methods raise an InputError, of one line, if whoever keeps it refuses; so does an address that has a query: it
+    would become part of the names of files.
 
     Attributes:
         url: What the user typed.
@@ -39,10 +35,17 @@ class RemoteFolder:
 
     url: str
 
+    def __post_init__(self) -> None:
+        if _QUERY.match(self.url):
+            raise InputError(
+                f"{self.shown}: an address of a folder has no query (?...); give keys and tokens in the environment or "
+                "in a key file"
+            )
+
     @property
     def shown(self) -> str:
-        """The address for messages, see `shown`."""
-        return shown(self.url)
+        """The address for messages, without secrets."""
+        return without_secrets(self.url)
 
     def copy(self, entry: StoredFile, write: Callable[[bytes], object]) -> None:
         """Read a file, block after block.
@@ -93,11 +96,12 @@ class RemoteFolder:
 
     def _without_password(self, text: str) -> str:
         """An error of whoever keeps the files, without the password of the address."""
-        for user in _USER.findall(self.url):
+        for user in USER.findall(self.url):
             password = user.partition(":")[2]
-            for secret in filter(None, (user, password, unquote(password))):
+            secrets = {user, password, unquote(password), *password.split("/")} - {""}
+            for secret in sorted(secrets, key=len, reverse=True):
                 text = text.replace(secret, "***")
-        return shown(text)
+        return without_secrets(text)
 
     def _at(self, name: str) -> str:
         return f"{self._place[1].rstrip('/')}/{name}"

@@ -52,6 +52,7 @@ SUITES = (
     "tab",
     "speed",
     "overhead",
+    "rates",
     "cost",
     "explain",
     "topk",

@@ -49,14 +49,14 @@ class SquareJob:
     times: int = 0
     refuses: int | None = None
     hangs_at: int | None = None
-    on_gpu: bool = False
+    device: str = "cpu"
 
     def start(self) -> Callable[[int], None]:
         shards = Shards.open(self.path, Squares)
 
         def do(number: int) -> None:
             log = self.path.parent / f"{number}.{os.getpid()}-{time.monotonic_ns()}.begun"
-            log.touch()
+            log.write_text(os.environ.get("CUDA_VISIBLE_DEVICES", ""))
             if number == self.refuses:
                 raise InputError("this shard is too much")
             if number == self.dies_at and len(list(self.path.parent.glob(f"{number}.*.begun"))) <= self.times:
@@ -307,6 +307,26 @@ class TestWorkers:
         assert sorted(done) == [0, 1, 2, 3]
         assert joined(shards) == WHOLE
 
+    @pytest.mark.parametrize(
+        ("device", "expected"), [("cuda", {"3", "GPU-5"}), ("cuda:1", {"3,GPU-5"}), ("cpu", {"3,GPU-5"})]
+    )
+    def test_workers_share_the_gpus_in_turn(
+        self,
+        device: str,
+        expected: set[str],
+        shards: Shards[Squares],
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        """A certain GPU is everybody's."""
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,GPU-5")
+        work(SquareJob(shards.path, device=device), [0, 1, 2, 3], 2, nothing)
+        begun = list(tmp_path.glob("*.begun"))
+        seen = {path.name.split(".")[1].partition("-")[0]: path.read_text() for path in begun}
+        assert len(begun) == 4
+        assert set(seen.values()) <= expected
+        assert device != "cuda" or len(set(seen.values())) == len(seen)  # each process has its own
+
     def test_the_shard_of_a_worker_that_dies_is_done_by_another(
         self, shards: Shards[Squares], tmp_path: Path
     ) -> None:
@@ -406,7 +426,7 @@ class TestRay:
         from and_retrieval.shards.cluster import work_on_ray
 
         with pytest.raises(InputError, match="the workers of shard 0 died"):
-            work_on_ray(SquareJob(shards.path, on_gpu=True), [0], None, nothing, patience=2)
+            work_on_ray(SquareJob(shards.path, device="cuda"), [0], None, nothing, patience=2)
         assert "the Ray cluster at this machine has no GPU; waiting until it has one" in caplog.text
 
     def test_two_at_once(self, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..checkpoints.devices import resolve_device
 from ..choices import DEFAULT_STORE
 from ..config import ClipConfig, MomentConfig, fingerprint
 from ..embed.prompts import check_prompts, templates_of
@@ -69,7 +70,7 @@ def build_index(
         request: What it is made of.
         progress: Called with the number of clips done and the total.
         workers: See `shards.workers.work`.
-        device: Where the embedder runs that workers load.
+        device: Where the embedder is, also the one that workers load.
         to: Address at which workers leave their shards, where they share no folder with this process, see
             `shards.remote_job`; what lies there stays there.
     """
@@ -90,7 +91,11 @@ def build_index(
 
 
 def build_share(
-    request: Request, share: tuple[int, int], progress: Progress = silent, to: str | None = None
+    request: Request,
+    share: tuple[int, int],
+    progress: Progress = silent,
+    to: str | None = None,
+    device: str = "cpu",
 ) -> ShardCount:
     """Embed a share of the shards, while others embed the rest, perhaps on other machines; `merge_index` joins them.
 
@@ -99,6 +104,7 @@ def build_share(
         share: (i, n): every n-th shard, from the i-th on, counted from 1.
         progress: Called with the number of clips done and the total.
         to: Address at which the shards are left, see `shards.address`; by default they stay in the folder of the index.
+        device: Where the embedder is.
 
     Raises:
         InputError: As in `ClipIndex.build`, or others embed other clips, or under other settings.
@@ -108,7 +114,7 @@ def build_share(
     with locked(request.path, "index --shard", shared=True):
         shards, files, clips = _planned(request, merges=False)
         missing, count, leave = begun_share(shards, share, to, files)
-        _embed(shards, missing, clips, request.embedder, progress, leave=leave)
+        _embed(shards, missing, clips, request.embedder, progress, device=device, leave=leave)
         return count
 
 
@@ -248,7 +254,7 @@ def _embed(
     """
     sizes = shards.plan.sizes
     tally = Tally(progress, sum(sizes[number] for number in missing))
-    here = ShardEmbedder(embedder, clips, shards, tally.within)
+    here = ShardEmbedder(embedder, clips, shards, resolve_device(device), tally.within)
     job_in = partial(EmbedJob, device=device)
 
     def done(number: int) -> None:

@@ -110,7 +110,7 @@ class ClipIndex:
             workers: Number of processes, `ray`, or `ray:ADDRESS`, see `shards.workers.work`; several load the embedder
                 by its name.
             shard_seconds: Seconds of sound of a shard; by default see `shards.plan.shard_sizes`.
-            device: Where the embedder runs that workers load.
+            device: Where the embedder is, also the one that workers load.
             store: What finds clips among 50,000 moments and more, see `neighbours`; by default that of the existing
                 index, else FAISS.
             to: Address at which workers leave their shards, where they share no folder with this process.

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 
+from ..checkpoints.devices import decoding_threads, resolve_device
 from ..embed import checked_embedder, load_embedder
 from ..embed.user import CheckedEmbedder
 from ..errors import InputError
@@ -34,12 +36,14 @@ class ShardEmbedder:
         embedder: Makes the vectors.
         clips: All clips that join the index.
         shards: The plan, and where to put the shards.
+        device: Where the embedder is.
         progress: Called with the number of clips of a shard that are done, and of all clips of it.
     """
 
     embedder: CheckedEmbedder
     clips: Sequence[Clip]
     shards: Shards[IndexPlan]
+    device: torch.device
     progress: Progress = silent
 
     def embed(self, number: int) -> None:
@@ -57,7 +61,10 @@ class ShardEmbedder:
         groups = [range(begin, min(begin + BATCH, len(clips))) for begin in range(0, len(clips), BATCH)]
         skipped: list[Skipped] = []
         done = 0
-        for rows, sounds, misses in read_in_order(clips, groups, self.embedder.sample_rate, made.cut):
+        threads = decoding_threads(self.device)
+        for rows, sounds, misses in read_in_order(
+            clips, groups, self.embedder.sample_rate, made.cut, threads=threads
+        ):
             if sounds and made.moments is None:
                 tensors["vectors"][rows] = self.embedder.embed_audio(sounds)
             elif sounds and made.moments is not None:
@@ -100,11 +107,6 @@ class EmbedJob:
     shards: Path
     device: str
 
-    @property
-    def on_gpu(self) -> bool:
-        """Whether the embedder runs on a GPU."""
-        return self.device.startswith("cuda")
-
     def start(self) -> Callable[[int], None]:
         """Load the embedder; returns the function that embeds a shard.
 
@@ -121,4 +123,4 @@ class EmbedJob:
                 f"{made.embedder_fingerprint}), so other processes cannot embed with it; use one worker"
             )
         clips = read_records(shards.planned_file(CLIPS), Clip)[shards.plan.kept :]
-        return ShardEmbedder(embedder, clips, shards).embed
+        return ShardEmbedder(embedder, clips, shards, resolve_device(self.device)).embed

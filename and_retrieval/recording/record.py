@@ -15,7 +15,7 @@ import torch
 from ..checkpoints.devices import resolve_device
 from ..clips.index import ClipIndex
 from ..config import RecordConfig
-from ..errors import AndRetrievalError
+from ..errors import AndRetrievalError, InputError
 from ..files import check_writable
 from ..neighbours import check_store
 from ..network.choice import match_layers
@@ -56,7 +56,7 @@ def record(
     is finished is returned as it is, unless a clip that it skipped can be heard by now.
 
     Args:
-        target: The network.
+        target: The network; it is recorded where it is.
         index: The clips to record.
         layers: Globs over the network's named modules; if empty, the layers of `config`, else the target's default.
         config: Layers, k, pooling, held-out share, batch, device, what is kept, length of a shard.
@@ -190,7 +190,7 @@ def _begin(
     target: Target, index: ClipIndex, folder: Folder, layers: Sequence[str], config: RecordConfig
 ) -> _Begun:
     """Plan a recording, after trials of the network."""
-    device = resolve_device(config.device)
+    device = _checked_place(target, config.device)
     names = match_layers(target.module, tuple(layers) or config.layers or target.layers, target.aliases)
     trials = tried(target, names, _usual_duration(index), config, device)
     manifest = RecordingManifest(
@@ -217,6 +217,17 @@ def _begin(
         lambda clips: can_hear(target, plans, clips, config.batch, index.cut, device),
     )
     return _Begun(target, plans, kept, index, Shards(folder.path / FOLDER, plan), device)
+
+
+def _checked_place(target: Target, device: str) -> torch.device:
+    """Where the network is; InputError if the settings name another device."""
+    place = target.device
+    if device != "auto" and (named := resolve_device(device)).type != place.type:
+        raise InputError(
+            f"target {target.name!r} is on {place}, but the settings say {named}: load it there (load_target(..., "
+            f"device={str(named)!r})), or leave the device out of the settings"
+        )
+    return place
 
 
 def _forget_other_code(shards: Shards[RecordPlan]) -> None:

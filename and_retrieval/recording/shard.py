@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from ..checkpoints.devices import resolve_device
+from ..checkpoints.devices import decoding_threads, resolve_device
 from ..clips.bands import BANDS, band_levels
 from ..clips.index import ClipIndex
 from ..clips.qualities import QUALITIES, measure
@@ -150,7 +150,10 @@ class Recorder:
             tensors["qualities"][place] = measure(sound, rate)
             tensors["bands"][place] = band_levels(sound, rate)
 
-        for places, sounds in read_batches(clips, rate, batch, cut, skipped, self.progress, measured):
+        threads = decoding_threads(self.device)
+        for places, sounds in read_batches(
+            clips, rate, batch, cut, skipped, self.progress, measured, threads
+        ):
             yield np.array(places, np.int32), sounds
 
     def _heard(
@@ -209,11 +212,6 @@ class RecordJob:
     shards: Path
     device: str
     trust_remote_code: bool
-
-    @property
-    def on_gpu(self) -> bool:
-        """Whether the network runs on a GPU."""
-        return self.device.startswith("cuda")
 
     def start(self) -> Callable[[int], None]:
         """Load index and network; returns the function that records a shard.

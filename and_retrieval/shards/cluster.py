@@ -247,11 +247,12 @@ class _Cluster:
         self._ray = ray
         self._job = ray.put(job)
         self._patience = patience
-        kind = "GPU" if job.on_gpu else "CPU"
+        on_gpu = job.device.startswith("cuda")
+        kind = "GPU" if on_gpu else "CPU"
         count = int(ray.cluster_resources().get(kind, 0))
         self.lacks = None if count else kind
         self._most = max(1, count)
-        options = {"num_gpus": 1} if job.on_gpu else {"num_cpus": 1}
+        options = {"num_gpus": 1} if on_gpu else {"num_cpus": 1}
         self._start = ray.remote(**options)(_Worker)
         self._at: dict[Any, tuple[Any, int, float]] = {}
         self._node = ray.get_runtime_context().get_node_id()

@@ -34,14 +34,14 @@ class RemoteJob:
         shards: Folder of the shards on the machine of the command.
         plan: Type of the plan.
         url: The address.
-        on_gpu: See `workers.Job`.
+        device: See `workers.Job`.
     """
 
     job_in: Callable[[Path], Job]
     shards: Path
     plan: type[Plan]
     url: str
-    on_gpu: bool
+    device: str
 
     def start(self) -> Do:
         """Fetch the plan, and load what the work needs.
@@ -75,7 +75,7 @@ def job_at(url: str | None, job_in: Callable[[Path], Job], shards: Shards[Any]) 
     """The job on shards, whose workers leave these at an address if there is one."""
     path = shards.path.absolute()  # workers may run elsewhere
     job = job_in(path)
-    return job if url is None else RemoteJob(job_in, path, type(shards.plan), url, job.on_gpu)
+    return job if url is None else RemoteJob(job_in, path, type(shards.plan), url, job.device)
 
 
 def fetch_finished(shards: Shards[Any], url: str) -> Mapping[int, Stored[Receipt]]:

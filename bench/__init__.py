@@ -48,6 +48,7 @@ SUITES = (
     "ears",
     "grid",
     "search",
+    "clip_search",
     "serve",
     "tab",
     "speed",

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 import pytest
@@ -23,6 +24,9 @@ from and_retrieval.shards.folder import PLAN, ShardCount, Shards
 from and_retrieval.shards.remote import RemoteFolder
 from and_retrieval.store import StoredFile, placed_name
 from and_retrieval.store.documents import sealed
+
+if TYPE_CHECKING:
+    from sftp_server import Served
 
 NAMED = f"{Path(__file__).parent / 'embedders.py'}:FakeEmbedder"
 PLANNED = Squares((3, 2, 4, 1))
@@ -359,6 +363,37 @@ class TestRefused:
             assert main(line) == 2
             assert f"{option} {text!r} names no folder" in capsys.readouterr().err
 
+    @pytest.mark.parametrize(
+        ("url", "package", "says"),
+        [
+            ("gs://bucket/x", "gcsfs", "gcsfs"),
+            ("az://box/x", "adlfs", "adlfs"),
+            ("abfs://box/x", "adlfs", "adlfs"),
+            ("s3://bucket/x", "s3fs", "run: pip install 'and-retrieval[s3]'"),
+            ("sftp://host/x", "paramiko", "run: pip install 'and-retrieval[sftp]'"),
+        ],
+    )
+    def test_the_package_of_a_protocol_is_named(
+        self,
+        url: str,
+        package: str,
+        says: str,
+        capsys: pytest.CaptureFixture[str],
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        """One line, before anything is fetched."""
+        for name in [name for name in sys.modules if name.split(".")[0] == package]:
+            monkeypatch.delitem(sys.modules, name)
+        monkeypatch.setitem(sys.modules, package, None)  # imports of it fail
+        for name in ("s3", "gs", "az", "abfs", "sftp"):
+            monkeypatch.delitem(sys.modules["fsspec.registry"]._registry, name, raising=False)
+        monkeypatch.delitem(sys.modules, "fsspec.implementations.sftp", raising=False)
+        assert main(["merge", "x", "--from", url]) == 2
+        said = capsys.readouterr().err
+        assert said.startswith(f"and-retrieval: {url} cannot be read: ")
+        assert says in said
+        assert said.count("\n") == 1
+
     def test_a_package_that_is_missing_is_named(self, monkeypatch: pytest.MonkeyPatch) -> None:
         def lacks(*_: Any) -> None:
             raise ImportError("Install s3fs to access S3")
@@ -396,7 +431,7 @@ class TestSecrets:
     def test_no_password_is_shown(self, url: str, seen: str, monkeypatch: pytest.MonkeyPatch) -> None:
         _, _, password = url.rpartition("@")[0].rpartition("://")[2].rpartition(":")
 
-        def refuse(*_: Any) -> None:
+        def refuse(*_: Any, **__: Any) -> None:
             raise OSError(f"{url} refused {unquote(password)}, and {password.split('/')[-1]!r}")
 
         assert without_secrets(url) == seen
@@ -466,3 +501,72 @@ class TestSecrets:
         for place in (Place(f"file://{tmp_path}/what?"), Place(f"{tmp_path}/what?")):
             do_share(machine("a"), (1, 1), place)
         assert fetched(machine("c"), place) == WHOLE
+
+
+class TestSftp:
+    """An SFTP server on this machine; paramiko is an extra."""
+
+    @pytest.fixture
+    def server(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
+        """One whose key the user knows."""
+        pytest.importorskip("paramiko")
+        from sftp_server import sftp_server
+
+        monkeypatch.setenv("HOME", str(tmp_path / "user"))
+        (tmp_path / "user/.ssh").mkdir(parents=True)
+        (tmp_path / "there").mkdir()
+        with sftp_server() as server:
+            (tmp_path / "user/.ssh/known_hosts").write_text(server.known_host)
+            yield server
+
+    def test_shards_are_left_and_fetched(
+        self, server: Served, machine: Callable[[str], Path], tmp_path: Path
+    ) -> None:
+        place = Place(server.url(tmp_path / "there"))
+        for part in (1, 2):
+            assert do_share(machine(f"{part}"), (part, 2), place) == ShardCount(2, 0)
+        assert do_share(machine("other"), (2, 2), place) == ShardCount(2, 2)
+        assert fetched(machine("c"), place) == WHOLE
+        (file,) = (tmp_path / "there").glob("00002-*.shard")
+        file.write_text("1 2 3")
+        (tmp_path / "there/00000.json").unlink()
+        with pytest.raises(InputError, match=r"2 of 4 shards .* \(missing: 1; damaged: 3\)"):
+            fetched(machine("d"), place)
+        assert do_share(machine("other"), (1, 1), place) == ShardCount(4, 2)
+        assert fetched(machine("d"), place) == WHOLE
+
+    @pytest.mark.parametrize(
+        ("change", "says"),
+        [
+            ("folder", "there is no such folder or bucket"),
+            ("password", "Authentication failed"),
+            ("key", r"the ssh-rsa key of \[127\.0\.0\.1\]:\d+ is not in ~/\.ssh/known_hosts; add it"),
+            ("no keys", r"is not in ~/\.ssh/known_hosts"),
+            ("server", "Unable to connect|refused"),
+        ],
+    )
+    def test_what_goes_wrong_is_said_in_one_line(
+        self,
+        change: str,
+        says: str,
+        server: Served,
+        machine: Callable[[str], Path],
+        tmp_path: Path,
+        capfd: pytest.CaptureFixture[str],
+    ) -> None:
+        url = server.url(tmp_path / ("nowhere" if change == "folder" else "there"))
+        known = tmp_path / "user/.ssh/known_hosts"
+        if change == "password":
+            url = server.url(tmp_path / "there", "hun%40ter2")
+        elif change == "server":
+            url = f"sftp://me:hunter2@127.0.0.1:1{tmp_path}"
+        elif change == "key":
+            begin = server.known_host.split()[0]
+            known.write_text(f"{begin} ssh-ed25519 {'A' * 24}IHfaYHTJEKLBAGr3lX3ewUx0lj1hn4nxdIAXB5kfN4Rb\n")
+        elif change == "no keys":
+            known.unlink()
+        with pytest.raises(InputError, match=says) as error:
+            do_share(machine("a"), (1, 1), Place(url))
+        assert not secrets_in(str(error.value))
+        assert "\n" not in str(error.value)
+        assert capfd.readouterr().err == ""

@@ -138,7 +138,7 @@ class TestSquares:
         self, shards: Shards[Squares], place: Place, scratch: Path
     ) -> None:
         fetch_finished(shards, place.url)
-        job = RemoteJob(lambda path: SquareJob(path, fails=1), shards.path, Squares, place.url, False)
+        job = RemoteJob(lambda path: SquareJob(path, fails=1), shards.path, Squares, place.url, "cpu")
         with pytest.raises(InputError, match="too much"):
             work(job, [0, 1], 1, fetching(shards, place.url))
         assert not list(scratch.iterdir())

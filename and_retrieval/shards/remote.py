@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +16,8 @@ from ..errors import USER, DamagedError, InputError, without_secrets
 from ..files import CHUNK, one_line
 from ..store import StoredFile
 
+EXTRAS = {"s3": "s3", "s3a": "s3", "sftp": "sftp", "ssh": "sftp"}
+"""Protocol -> extra that installs what it needs."""
 ABSENT = "there is no such folder or bucket; make it first"
 LARGEST = 256 << 20
 """Bytes of a plan or a receipt: room for a million clips that could not be used."""
@@ -115,7 +117,8 @@ class RemoteFolder:
         """What reads and writes files there, and the path of the folder to it."""
         from fsspec.core import url_to_fs
 
-        system, path = url_to_fs(self.url)
+        with_ssh = self.url.startswith(("sftp://", "ssh://"))
+        system, path = url_to_fs(self.url, **(_ssh_options() if with_ssh else {}))
         return system, path
 
     @contextmanager
@@ -131,10 +134,32 @@ class RemoteFolder:
                 raise
             raise InputError(f"{self.shown} cannot be {done}: {absent}") from None
         except ImportError as error:
-            remedy = (
-                "; run: pip install 'and-retrieval[s3]'" if self.url.startswith(("s3://", "s3a://")) else ""
-            )
+            extra = EXTRAS.get(self.url.partition("://")[0])
+            remedy = f"; run: pip install 'and-retrieval[{extra}]'" if extra else ""
             raise InputError(f"{self.shown} cannot be {done}: {one_line(str(error))}{remedy}") from None
         except Exception as error:
             reason = one_line(self._without_password(str(error)) or type(error).__name__)
             raise InputError(f"{self.shown} cannot be {done}: {reason}") from None
+
+
+def _ssh_options() -> dict[str, Any]:
+    """Settings of fsspec's SFTP: a server is believed only if its key is in `~/.ssh/known_hosts`, as `ssh` does.
+
+    By itself fsspec takes any key, so anybody on the way could read and replace the shards.
+    """
+    import paramiko
+
+    class KnownHosts(paramiko.MissingHostKeyPolicy):  # type: ignore[misc]
+        """Looks a key up in the user's file."""
+
+        def missing_host_key(self, _client: Any, hostname: str, key: Any) -> None:
+            known = paramiko.HostKeys()
+            with suppress(FileNotFoundError):
+                known.load(str(Path("~/.ssh/known_hosts").expanduser()))
+            if not known.check(hostname, key):
+                raise paramiko.SSHException(
+                    f"the {key.get_name()} key of {hostname} is not in ~/.ssh/known_hosts; add it with ssh-keyscan, "
+                    "once you trust it"
+                )
+
+    return {"host_key_policy": KnownHosts()}

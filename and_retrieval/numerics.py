@@ -82,6 +82,16 @@ def standardised(values: Array, axis: int = 0, *, least: float = 0.0, constant: 
     return z
 
 
+def deviation(values: Array) -> float:
+    """Standard deviation of all values of [rows, columns], block by block, so that they may be mapped; NaN of none."""
+    parts = list(chunks(len(values), values.shape[1]))
+    if not values.size:
+        return float("nan")
+    mean = sum(float(values[part].sum(dtype=np.float64)) for part in parts) / values.size
+    squares = (float(np.square(values[part].astype(np.float64) - mean).sum()) for part in parts)
+    return float(np.sqrt(sum(squares) / values.size))
+
+
 def softmax(x: Array, temperature: float = 1.0) -> Floats:
     """softmax(x / temperature) over the last axis of [rows, columns], computed in float64, returned as float32."""
     result = np.empty(x.shape, dtype=np.float32)

@@ -275,7 +275,7 @@ def _readable(activations: Array, qualities: Array) -> tuple[Array, Array]:
     if len(activations) != len(qualities):
         raise ValueError(f"activations of {len(activations)} clips, qualities of {len(qualities)}")
     shown = _read(activations)
-    return activations[shown], qualities[shown]
+    return (activations, qualities) if shown.all() else (activations[shown], qualities[shown])
 
 
 def _standard_ranks(values: Array) -> Doubles:

@@ -56,7 +56,8 @@ class ShardEmbedder:
         groups = [range(begin, min(begin + BATCH, len(clips))) for begin in range(0, len(clips), BATCH)]
         skipped: list[Skipped] = []
         done = 0
-        for rows, sounds, misses in read_in_order(clips, groups, self.embedder.sample_rate, made.cut):
+        for group in read_in_order(clips, groups, self.embedder.sample_rate, made.cut):
+            rows, sounds = group.rows, group.sounds
             if sounds and made.moments is None:
                 tensors["vectors"][rows] = self.embedder.embed_audio(sounds)
             elif sounds and made.moments is not None:
@@ -65,8 +66,8 @@ class ShardEmbedder:
                 for row, vectors in zip(rows, of_moments, strict=True):
                     tensors["moments"][ends[row] - counts[row] : ends[row]] = vectors
             tensors["read"][rows] = True
-            skipped += misses
-            done += len(rows) + len(misses)
+            skipped += group.misses
+            done += len(rows) + len(group.misses)
             self.progress(done, len(clips))
         return skipped
 

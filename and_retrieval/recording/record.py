@@ -19,6 +19,7 @@ from ..files import check_writable
 from ..neighbours import check_store
 from ..network.choice import match_layers
 from ..network.dictionary import attached
+from ..network.memory import freed_memory_kept
 from ..network.plan import LayerPlan
 from ..progress import Announce, Tally, no_progress
 from ..shards.address import Address, Leave, begun_share, stays
@@ -29,6 +30,7 @@ from ..shards.remote import RemoteFolder
 from ..shards.workers import work
 from ..store import Folder
 from ..types import Target
+from .clip_reader import ClipReader
 from .growth import planned
 from .manifest import RecordingManifest, RecordPlan
 from .merge import merge_recording
@@ -71,7 +73,7 @@ def record(
     check_store(config.store)
     folder = index.folder.run(run or run_name(target.name))
     check_writable(folder.path)
-    with locked(folder.path, "record"):
+    with locked(folder.path, "record"), freed_memory_kept():
         begun = _begin(target, index, folder, layers, config)
         if not begun.shards.plan.sizes and _has_store(folder, config):
             begun.shards.remove()
@@ -123,7 +125,7 @@ def record_share(
     folder = index.folder.run(run or run_name(target.name))
     check_writable(folder.path)
     remove_idle(folder.path)
-    with locked(folder.path, "record --shard", shared=True):
+    with locked(folder.path, "record --shard", shared=True), freed_memory_kept():
         begun = _begin(target, index, folder, layers, config or RecordConfig())
         missing, count, leave = begun_share(begun.shards, share, to)
         _record_shards(begun, missing, announce, leave=leave)
@@ -232,8 +234,9 @@ def _record_shards(
     """Record these shards, and leave each where it is to be."""
     sizes = begun.shards.plan.sizes
     tally = Tally(announce("recording", "clips"), sum(sizes[number] for number in missing))
+    clips = ClipReader(begun.index, begun.shards, begun.target.sample_rate, missing)
     recorder = Recorder(
-        begun.target, begun.plans, begun.index, begun.shards, begun.kept, begun.device, tally.within
+        begun.target, begun.plans, begun.index, begun.shards, begun.kept, begun.device, clips, tally.within
     )
     job = RecordJob(begun.index.folder.path, begun.shards.path, str(begun.device), trust_remote_code)
 

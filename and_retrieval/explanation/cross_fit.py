@@ -32,7 +32,7 @@ from ..types import (
 )
 from .acoustics import filled_ranks
 from .bells import Bells
-from .kinds import cross_fitted_rivals, kinds
+from .kinds import kinds, rivals
 from .label_tests import (
     OWN_BANK,
     Against,
@@ -140,7 +140,7 @@ def cross_fitted_tests(
     )
     qualities = recording.qualities[fired.rows]
     bells = [_bells_without(recording, fired, fold == number, tuned) for number in range(FOLDS)]
-    figures = cross_fitted_rivals(fired.activations, qualities, fold, predictions, fired.files, bells)
+    figures = rivals([fired.activations], qualities, fold, predictions, fired.files, bells)
     holds = np.array([test is not None and test.reliable for test in tests], bool)
     return (
         tests,

@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import scipy  # its parts are imported when they are used
 
-from ..numerics import Array, Doubles
-from ..types import Floats, TuningShape
+from ..numerics import Array, Doubles, standardised
+from ..types import TuningShape
 
 Indices = npt.NDArray[np.intp]
 
@@ -102,15 +102,6 @@ def binned(x: Doubles, rows: Indices, files: Array) -> Bins | None:
     return None
 
 
-def standardised(values: Doubles) -> Floats:
-    """Rows with mean 0 and mean square 1, float32; NaN where one does not vary or is not finite throughout."""
-    finite = np.where(np.isfinite(values), values, np.nan)
-    varies = finite.max(axis=1, keepdims=True) > finite.min(axis=1, keepdims=True)
-    centred = finite - finite.mean(axis=1, keepdims=True)
-    spread = np.sqrt((centred**2).mean(axis=1, keepdims=True))
-    return np.asarray(centred / np.where(varies, spread, np.nan), np.float32)
-
-
 def curves_of(values: Doubles, bins: Bins) -> Curves:
     """Mean responses of units [units, clips] over the bins.
 
@@ -167,7 +158,8 @@ def _bell_fits(values: Doubles, bins: Bins) -> tuple[Doubles, Doubles]:
     grid = np.stack([centres.ravel(), widths.ravel()])
     bells = np.exp(-(((bins.x - grid[0, :, None]) / grid[1, :, None]) ** 2) / 2)
     resting = bells.sum(axis=1) ** 2 / np.maximum((bells**2).sum(axis=1), np.finfo(np.float64).tiny)
-    fit = np.nan_to_num(standardised(values) @ standardised(bells).T / len(bins.x))
+    x, y = (standardised(rows, 1).astype(np.float32) for rows in (values, bells))
+    fit = x @ y.T / len(bins.x)
     return np.where(resting >= CLIPS_PER_BIN / 2, fit, 0).astype(np.float64), grid * [[1], [HALF_HEIGHT]]
 
 

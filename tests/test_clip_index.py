@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ from and_retrieval.clips.source import load_clips, read_clip
 from and_retrieval.config import ClipConfig
 from and_retrieval.errors import ChecksumError, InputError, StaleError
 from and_retrieval.store import INDEX, Folder, Stored
-from and_retrieval.types import Embedder
+from and_retrieval.types import Embedder, Floats
 
 
 @pytest.fixture
@@ -367,15 +368,28 @@ def test_a_clip_is_read_as_it_was_indexed(home: Path, write_sound: WriteSound, f
         read_clip(index.clips[0], 8_000)  # under settings that are not the index's own
 
 
-def test_groups_are_read_in_order_with_their_misses(sounds: Path) -> None:
+@pytest.mark.parametrize("threads", [1, 3])
+def test_groups_are_read_in_order_with_their_misses(sounds: Path, threads: int) -> None:
     clips = load_clips(sounds).clips
     (sounds / clips[3].path).unlink()
-    read = list(read_in_order(clips, [[4, 5], [3], [1, 3, 0]], 8_000, ClipConfig()))
+    measured: dict[int, int] = {}
+
+    def measure(row: int, waveform: Floats) -> None:
+        time.sleep(0.01 * (row == 4))  # what comes first is finished last
+        measured[row] = len(waveform)
+
+    groups = [[4, 5], [3], [1, 3, 0]]
+    read = list(read_in_order(clips, groups, 8_000, ClipConfig(), measure, threads))
     assert [rows for rows, _, _ in read] == [[4, 5], [], [1, 0]]
     assert [len(waveforms) for _, waveforms, _ in read] == [2, 0, 2]
     assert [[Path(miss.path).name for miss in misses] for *_, misses in read] == [
         [], [Path(clips[3].path).name], [Path(clips[3].path).name],
     ]  # fmt: skip
+    assert measured == {
+        row: len(waveform)
+        for rows, waveforms, _ in read
+        for row, waveform in zip(rows, waveforms, strict=True)
+    }
 
 
 def test_text_finds_the_obvious_clip(tmp_path: Path, home: Path, embedder: Embedder) -> None:

@@ -7,13 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 
+from ..checkpoints.devices import decoding_threads, resolve_device
 from ..embed import checked_embedder, load_embedder
 from ..embed.user import CheckedEmbedder
 from ..errors import InputError
 from ..faiss_index import Rows
 from ..progress import Progress, silent
 from ..shards.folder import Shards
+from ..shards.plan import check_made_by
 from ..shards.tensors import Shapes, new_tensors
 from ..types import Clip, Skipped
 from .index import CLIPS
@@ -33,12 +36,14 @@ class ShardEmbedder:
         embedder: Makes the vectors.
         clips: All clips that join the index.
         shards: The plan, and where to put the shards.
+        device: Where the embedder is.
         progress: Called with the number of clips of a shard that are done, and of all clips of it.
     """
 
     embedder: CheckedEmbedder
     clips: Sequence[Clip]
     shards: Shards[IndexPlan]
+    device: torch.device
     progress: Progress = silent
 
     def embed(self, number: int) -> None:
@@ -56,7 +61,10 @@ class ShardEmbedder:
         groups = [range(begin, min(begin + BATCH, len(clips))) for begin in range(0, len(clips), BATCH)]
         skipped: list[Skipped] = []
         done = 0
-        for rows, sounds, misses in read_in_order(clips, groups, self.embedder.sample_rate, made.cut):
+        threads = decoding_threads(self.device)
+        for rows, sounds, misses in read_in_order(
+            clips, groups, self.embedder.sample_rate, made.cut, threads=threads
+        ):
             if sounds and made.moments is None:
                 tensors["vectors"][rows] = self.embedder.embed_audio(sounds)
             elif sounds and made.moments is not None:
@@ -99,18 +107,14 @@ class EmbedJob:
     shards: Path
     device: str
 
-    @property
-    def on_gpu(self) -> bool:
-        """Whether the embedder runs on a GPU."""
-        return self.device.startswith("cuda")
-
     def start(self) -> Callable[[int], None]:
         """Load the embedder; returns the function that embeds a shard.
 
         Raises:
-            InputError: It cannot be loaded by its name, or is another than that of the plan.
+            InputError: It cannot be loaded by its name, or it or this program is another than that of the plan.
         """
         shards = Shards.open(self.shards, IndexPlan)
+        check_made_by(shards.plan.made_by)
         made = shards.plan.manifest
         embedder = checked_embedder(load_embedder(made.embedder, self.device))
         if embedder.fingerprint != made.embedder_fingerprint:
@@ -119,4 +123,4 @@ class EmbedJob:
                 f"{made.embedder_fingerprint}), so other processes cannot embed with it; use one worker"
             )
         clips = read_records(shards.planned_file(CLIPS), Clip)[shards.plan.kept :]
-        return ShardEmbedder(embedder, clips, shards).embed
+        return ShardEmbedder(embedder, clips, shards, resolve_device(self.device)).embed

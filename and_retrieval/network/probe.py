@@ -65,6 +65,7 @@ def read_batches(
     skipped: list[Skipped],
     progress: Progress,
     measure: Callable[[int, Floats], None] | None = None,
+    threads: int = 1,
 ) -> Iterator[tuple[list[int], list[Floats]]]:
     """Read clips in batches of equal length, so that no pooled mean ever counts padding.
 
@@ -75,7 +76,7 @@ def read_batches(
         cut: How the clips were cut, see `ClipIndex.cut`.
         skipped: Filled with the clips that cannot be read.
         progress: Called with clips done and in all.
-        measure: See `read_in_order`; of clips by their places.
+        measure, threads: See `read_in_order`; of clips by their places.
 
     Yields:
         Places in `clips`, and their waveforms.
@@ -83,7 +84,7 @@ def read_batches(
     # Grouped by duration first, to read each clip once; clips that differ by a sample part afterwards.
     groups = equal_length_batches([round(clip.duration * sample_rate) for clip in clips], batch)
     done = 0
-    for places, sounds, misses in read_in_order(clips, groups, sample_rate, cut, measure):
+    for places, sounds, misses in read_in_order(clips, groups, sample_rate, cut, measure, threads):
         skipped += misses
         for same in equal_length_batches([len(sound) for sound in sounds], batch):
             yield [places[i] for i in same], [sounds[i] for i in same]

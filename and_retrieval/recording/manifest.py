@@ -128,6 +128,7 @@ class RecordPlan:
         manifest: Of the recording to be, without what only hearing the clips can tell.
         made_by: See `shards.plan.made_by`.
         kept: Number of clips, the first of the index, of the recording that is there already and grows.
+        before: `recording.state_of` that recording; "" where there is none.
         sizes: Number of clips of every shard, in the order of the index, behind these.
         contents: Of every shard, a hash of its clips and of what becomes of each.
     """
@@ -139,6 +140,7 @@ class RecordPlan:
     kept: int = 0
     sizes: tuple[int, ...] = ()
     contents: tuple[str, ...] = ()
+    before: str = ""
 
     @property
     def rows(self) -> tuple[range, ...]:
@@ -162,6 +164,6 @@ class RecordPlan:
         return manifest, self.made_by
 
     @property
-    def shared(self) -> tuple[RecordingManifest, int]:
+    def shared(self) -> tuple[RecordingManifest, int, str]:
         """See `shards.plan.Plan`: not the response, whose last bits are others on other machines."""
-        return replace(self.manifest, response=""), self.kept
+        return replace(self.manifest, response=""), self.kept, self.before

@@ -14,6 +14,7 @@ from ..clips.bands import BANDS
 from ..clips.index import ClipIndex
 from ..clips.moments import Halves
 from ..clips.qualities import QUALITIES
+from ..config import fingerprint
 from ..errors import StaleError, unknown_name
 from ..network.names import recorded_layers
 from ..shards.folder import ShardCount
@@ -36,6 +37,12 @@ def seen_rows(manifest: RecordingManifest) -> npt.NDArray[np.intp]:
     seen = np.ones(manifest.index_clips, bool)
     seen[list(manifest.held_out_rows)] = False
     return np.flatnonzero(seen)
+
+
+def state_of(stored: Stored[RecordingManifest]) -> str:
+    """Identifies all that was recorded: equal for recordings to which the same shards can be added."""
+    files = (EVIDENCE, ACTIVATIONS, QUALITIES_FILE)
+    return fingerprint(stored.manifest.plan, [stored.entry(name).sha256 for name in files])
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from ..checkpoints.devices import resolve_device
+from ..checkpoints.devices import decoding_threads, resolve_device
 from ..clips.bands import BANDS, band_levels
 from ..clips.index import ClipIndex
 from ..clips.qualities import QUALITIES, measure
@@ -22,12 +22,13 @@ from ..network.plan import LayerPlan
 from ..network.probe import probe, read_batches
 from ..progress import Progress, silent
 from ..shards.folder import Shards
+from ..shards.plan import check_made_by
 from ..shards.tensors import Shapes, Tensors, new_tensors
 from ..targets import load_target, weights_hash
 from ..types import Clip, Floats, Ints, Skipped, Target
 from .activations import Activations, activation_shapes
 from .evidence import Batch, gather, tape_shapes, write_tapes
-from .manifest import RecordPlan
+from .manifest import RecordingManifest, RecordPlan
 from .target import recorded_plans, with_dictionaries
 
 
@@ -61,6 +62,19 @@ class KeptRows:
 def measured_shapes(clips: int) -> Shapes:
     """The tensors of what is measured of so many clips, for `tensors.new_tensors`; NaN stands for what is not."""
     return {"qualities": (np.float32, (clips, len(QUALITIES))), "bands": (np.float32, (clips, BANDS))}
+
+
+def check_index(index: ClipIndex, planned: RecordingManifest, run: str) -> None:
+    """Raise InputError unless an index is the one on which a recording was begun.
+
+    Args:
+        index: The clips, how they were cut, and their moments.
+        planned: Of the recording to be.
+        run: Its name, for the message.
+    """
+    begun = planned.index_digest, planned.cut, planned.moments
+    if (index.digest(), index.cut, index.moment_config) != begun:
+        raise InputError(f"index {index.name!r} was changed after {run} was begun; record it again")
 
 
 def can_hear(
@@ -136,7 +150,10 @@ class Recorder:
             tensors["qualities"][place] = measure(sound, rate)
             tensors["bands"][place] = band_levels(sound, rate)
 
-        for places, sounds in read_batches(clips, rate, batch, cut, skipped, self.progress, measured):
+        threads = decoding_threads(self.device)
+        for places, sounds in read_batches(
+            clips, rate, batch, cut, skipped, self.progress, measured, threads
+        ):
             yield np.array(places, np.int32), sounds
 
     def _heard(
@@ -196,23 +213,19 @@ class RecordJob:
     device: str
     trust_remote_code: bool
 
-    @property
-    def on_gpu(self) -> bool:
-        """Whether the network runs on a GPU."""
-        return self.device.startswith("cuda")
-
     def start(self) -> Callable[[int], None]:
         """Load index and network; returns the function that records a shard.
 
         Raises:
-            InputError: The network cannot be loaded by its name, or has other weights than that of the plan.
+            InputError: The network cannot be loaded by its name, or it, the index or this program is another than that
+                of the plan.
         """
         shards = Shards.open(self.shards, RecordPlan)
+        check_made_by(shards.plan.made_by)
         manifest = shards.plan.manifest
         name, remedy = self.shards.parent.name, "record it with one worker"
         index = ClipIndex.open(self.index)
-        if (len(index.clips), index.digest()) != (manifest.index_clips, manifest.index_digest):
-            raise InputError(f"index {index.name!r} was changed after {name} was begun; record it again")
+        check_index(index, manifest, name)
         target = load_target(manifest.target, self.device, self.trust_remote_code)
         target = with_dictionaries(target, manifest.dictionaries, name, remedy)
         if weights_hash(target.module, manifest.changing) != manifest.weights:

@@ -23,6 +23,7 @@ from and_retrieval.cli import main
 from and_retrieval.config import RecordConfig
 from and_retrieval.errors import InputError
 from and_retrieval.recording.activations import HELD_OUT, SEEN
+from and_retrieval.recording.manifest import EVIDENCE
 from and_retrieval.recording.record import merge, record_share
 from and_retrieval.recording.recording import Recording
 from and_retrieval.recording.shard import Recorder
@@ -178,6 +179,13 @@ class TestKept:
                 expected = whole.activations(layer.name, part)[np.isin(rows, chosen)]
                 np.testing.assert_array_equal(few.activations(layer.name, part), expected)
         np.testing.assert_array_equal(few.qualities, whole.qualities)
+
+    def test_what_is_said_of_another_sample_is_said_of_another_recording(self, index: ClipIndex) -> None:
+        """Though the evidence is the same: labels are tested on the activations that are kept."""
+        whole = recorded(index)
+        few = recorded(index, "few", replace(CONFIG, kept_seen=4))
+        assert few.stored.entry(EVIDENCE) == whole.stored.entry(EVIDENCE)
+        assert few.identity != whole.identity == recorded(index, "again").identity
 
 
 class TestGrown:

@@ -20,8 +20,8 @@ from ..store import Folder, Stored, Writer
 from .activations import FILE as ACTIVATIONS
 from .activations import HELD_OUT, PARTS, PEAKS, SEEN, activation_shapes
 from .evidence import LayerTape, read_tape, save_evidence
-from .manifest import EVIDENCE, RecordedLayer, RecordingManifest, RecordPlan
-from .recording import QUALITIES_FILE, Recording, seen_rows, state_of
+from .manifest import EVIDENCE, QUALITIES_FILE, RecordedLayer, RecordingManifest, RecordPlan
+from .recording import Recording, seen_rows
 from .shard import measured_shapes
 from .unit_index import unit_index_files
 
@@ -42,7 +42,7 @@ def merge_recording(
     """
     plan = shards.plan
     before = _there(folder, index) if plan.kept else None
-    if plan.kept and (before is None or state_of(before.stored) != plan.before):
+    if plan.kept and (before is None or before.identity != plan.before):
         if before is not None and _is_made_of(before.manifest, plan):  # merged before, and fetched again
             shards.remove()
             return

@@ -14,7 +14,6 @@ from ..clips.bands import BANDS
 from ..clips.index import ClipIndex
 from ..clips.moments import Halves
 from ..clips.qualities import QUALITIES
-from ..config import fingerprint
 from ..errors import StaleError, unknown_name
 from ..network.names import recorded_layers
 from ..shards.folder import ShardCount
@@ -24,10 +23,8 @@ from ..types import Floats, LayerEvidence
 from .activations import FILE as ACTIVATIONS
 from .activations import SEEN, Activations, Part, open_activations
 from .evidence import damaged_file, load_evidence
-from .manifest import EVIDENCE, RecordingManifest, identity
+from .manifest import EVIDENCE, QUALITIES_FILE, RecordingManifest, identity
 from .unit_index import UnitIndex, load_unit_index
-
-QUALITIES_FILE = "qualities.safetensors"
 
 
 def seen_rows(manifest: RecordingManifest) -> npt.NDArray[np.intp]:
@@ -37,12 +34,6 @@ def seen_rows(manifest: RecordingManifest) -> npt.NDArray[np.intp]:
     seen = np.ones(manifest.index_clips, bool)
     seen[list(manifest.held_out_rows)] = False
     return np.flatnonzero(seen)
-
-
-def state_of(stored: Stored[RecordingManifest]) -> str:
-    """Identifies all that was recorded: equal for recordings to which the same shards can be added."""
-    files = (EVIDENCE, ACTIVATIONS, QUALITIES_FILE)
-    return fingerprint(stored.manifest.plan, [stored.entry(name).sha256 for name in files])
 
 
 @dataclass(frozen=True)
@@ -105,7 +96,7 @@ class Recording:
 
     @property
     def identity(self) -> str:
-        """Identifies this recording; changes when the network is recorded again."""
+        """Identifies this recording; another one when the network is recorded again otherwise."""
         return identity(self.stored)
 
     @cached_property

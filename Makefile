@@ -31,15 +31,15 @@ test-slow: setup  ## the slow tests
 
 # Not part of `setup`: 200 MB that only their tests need, which are skipped without. Moto is an S3 server.
 .venv/.extras: $(READY)
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[lance,s3]' 'moto[s3]' flask flask-cors
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[lance,s3,sftp]' 'moto[s3]' flask flask-cors
 	touch $@
 
-extras: .venv/.extras  ## Lance and S3, for their tests
+extras: .venv/.extras  ## Lance, S3 and SFTP, for their tests
 
 # By itself and in one process: every cluster takes all cores.
 test-ray: setup  ## the tests that start a Ray cluster; installs Ray
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[ray]'
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow tests/test_shards.py tests/test_record_shards.py
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow tests/test_shards.py tests/test_record_shards.py tests/test_remote_jobs.py
 
 # laion-clap asks for other versions than ours, so nothing it depends on is resolved; the rest comes from .venv.
 PARITY := .venv-parity/bin

@@ -6,7 +6,12 @@ Only `cli` catches them: it prints the line on stderr and exits with code 2.
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
+
+USER = re.compile(r"://([^/\s]*|[^/\s:\[]*:(?!\d+/)\S*)@")
+"""Matches user and password of an address. A password may hold a slash, though it should be written %2F."""
+_QUERY = re.compile(r"(://[^\s?]*)\?\S+")
 
 
 class AndRetrievalError(Exception):
@@ -39,6 +44,11 @@ class StaleError(AndRetrievalError):
 
 class OldFormatError(StaleError):
     """Stored results have the format of another version; making them again replaces them."""
+
+
+def without_secrets(text: str) -> str:
+    """Text in which no address has a user, a password or a query, where keys and signatures would be."""
+    return _QUERY.sub(r"\1?***", USER.sub("://", text))
 
 
 def defect(error: BaseException) -> str:

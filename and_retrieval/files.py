@@ -25,6 +25,10 @@ _SYSTEM_ERROR = re.compile(r"\(os error (\d+)\)")  # in the messages of safetens
 SCRATCH = ".tmp"  # suffix of a file that is still being written
 ABANDONED = 24 * 3600.0
 """Seconds without a write after which a scratch file counts as left behind, wherever its process is."""
+SETTLED = 2.0
+"""Seconds: the longest tick of a clock that file systems use (FAT)."""
+REMEMBERED = 7 * 24 * 3600.0
+"""Seconds after which a file is hashed again: of what a failing disk changes, no time tells."""
 _SCRATCH_NAME = re.compile(
     rf"\..*\.(?P<host>[0-9a-f]{{8}})-(?P<process>\d+)-[0-9a-f]{{8}}{re.escape(SCRATCH)}"
 )
@@ -68,26 +72,38 @@ def cache_folder() -> Path:
     return Path(chosen) if chosen else Path(base) / "and_retrieval"
 
 
-def remembered_sha256(path: Path) -> str:
-    """`sha256` of a file, from the cache as long as the file's path, size, inode and times of change are the same.
+def file_state(path: Path) -> tuple[str, int, int, int, int, int]:
+    """Path, device, inode, size and times of change of a file: others after every write.
 
     The inode's change time (ctime) is updated by every write and cannot be set back, unlike the mtime, which copying
     may preserve.
     """
-    path = path.resolve()
+    state = path.stat()
+    return (
+        os.fspath(path), state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns,
+    )  # fmt: skip
+
+
+def remembered_sha256(path: Path) -> str:
+    """`sha256` of a file, or a folder, from the cache for a week, as long as nothing writes to the file.
+
+    That is told by its `file_state`. What has just been written is not remembered: another write could follow within
+    the same tick of the clock.
+    """
+    path, begin = path.resolve(), time.time()
     if path.is_dir():
         return _sha256_of_folder(path, remembered_sha256)
-    state = path.stat()
-    key = [str(path), state.st_size, state.st_mtime_ns, state.st_ctime_ns, state.st_ino]
+    state = list(file_state(path))
     cached = cache_folder() / "sha256" / f"{hashlib.sha256(os.fsencode(path)).hexdigest()[:24]}.json"
     with suppress(OSError, ValueError, KeyError, TypeError):
         content = json.loads(cached.read_text(encoding="utf-8"))
-        if content["file"] == key:
+        if content["file"] == state and 0 <= begin - content["hashed"] < REMEMBERED:
             return str(content["sha256"])
     digest = sha256(path)
-    with suppress(OSError):  # without the cache, only time is lost
-        cached.parent.mkdir(parents=True, exist_ok=True)
-        write_text(cached, json.dumps({"file": key, "sha256": digest}))
+    if begin - path.stat().st_ctime > SETTLED:
+        with suppress(OSError):  # without the cache, only time is lost
+            cached.parent.mkdir(parents=True, exist_ok=True)
+            write_text(cached, json.dumps({"file": state, "hashed": begin, "sha256": digest}))
     return digest
 
 

@@ -59,12 +59,37 @@ def by_presence(values: Array) -> Iterator[tuple[Bools, Places]]:
         yield finite[:, columns[0]].copy(), np.array(columns, np.intp)
 
 
-def standardised(columns: Array) -> Doubles:
-    """Columns less their mean, in standard deviations, float64; 0 for a column that does not vary."""
-    x = columns.astype(np.float64)
-    varies = x.max(axis=0, initial=-np.inf) > x.min(axis=0, initial=np.inf)
-    z = (x - x.mean(axis=0)) / np.where(varies, x.std(axis=0), 1)
-    return np.asarray(np.where(varies, z, 0))
+def standardised(values: Array, axis: int = 0, *, least: float = 0.0, constant: float = 0.0) -> Doubles:
+    """Values less their mean along an axis, in standard deviations, float64.
+
+    Args:
+        values: Float.
+        axis: Along which values belong together: 0 for columns, 1 for rows.
+        least: Standard deviation up to which they do not vary. Above 0 where all that is left of standardised values
+            may be rounding.
+        constant: What stands for values that do not vary or are not finite throughout.
+    """
+    z: Doubles = values.astype(np.float64)
+    if not z.size:
+        return z
+    low, high = z.min(axis=axis, keepdims=True), z.max(axis=axis, keepdims=True)
+    with np.errstate(invalid="ignore"):  # infinities, which are no numbers in the end
+        z -= z.mean(axis=axis, keepdims=True)
+        deviation = np.sqrt(np.square(z).mean(axis=axis, keepdims=True))
+    varies = np.isfinite(low) & np.isfinite(high) & (high > low) & (deviation > least)
+    np.divide(z, deviation, out=z, where=varies)
+    np.copyto(z, constant, where=~varies)
+    return z
+
+
+def deviation(values: Array) -> float:
+    """Standard deviation of all values of [rows, columns], block by block, so that they may be mapped; NaN of none."""
+    parts = list(chunks(len(values), values.shape[1]))
+    if not values.size:
+        return float("nan")
+    mean = sum(float(values[part].sum(dtype=np.float64)) for part in parts) / values.size
+    squares = (float(np.square(values[part].astype(np.float64) - mean).sum()) for part in parts)
+    return float(np.sqrt(sum(squares) / values.size))
 
 
 def softmax(x: Array, temperature: float = 1.0) -> Floats:

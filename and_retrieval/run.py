@@ -87,10 +87,10 @@ class Run(Recording):
     ) -> Pruned:
         """Load the run's network and prune it, see `pruning.prune.prune`; several concepts are pruned together.
 
-        `target` names the network again, see `recording.target.load_recorded_target`.
+        `device` is where the network is to run; `target` names it again, see `recording.target.load_recorded_target`.
         """
         network = load_recorded_target(self, device, trust_remote_code, target)
-        return prune(self, network, concepts, device=device, **settings)
+        return prune(self, network, concepts, **settings)
 
     def report(self, out: str | Path | None = None) -> Path:
         """Write the report, see `report.write.write_report`."""
@@ -106,7 +106,8 @@ def record(
     announce: Announce = no_progress,
     workers: int | str = 1,
     trust_remote_code: bool = False,
+    to: str | None = None,
 ) -> Run:
     """Play every clip of the index to the network once, see `recording.record.record`; returns the run."""
-    recording = record_network(target, index, layers, config, run, announce, workers, trust_remote_code)
+    recording = record_network(target, index, layers, config, run, announce, workers, trust_remote_code, to)
     return Run(recording.stored, recording.index, recording.shards)

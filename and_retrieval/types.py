@@ -9,6 +9,7 @@ from __future__ import annotations
 import html
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
@@ -180,6 +181,12 @@ class Target:
     layers: tuple[str, ...] = ()
     name: str = "target"
     stored_as: torch.dtype | None = None
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network is: where its first weight is, or the CPU if it has none."""
+        first = next(chain(self.module.parameters(), self.module.buffers()), None)
+        return torch.device("cpu") if first is None else first.device
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,14 +32,15 @@ def among_many_clips(home: Home, run: str, clips: int) -> str:
     index = ClipIndex.open(home.require_index(name).path)
     folder = home.index(f"{name}-{clips}-clips")
     if not folder.run(of).exists():
-        _write(index, folder, clips)
+        write_many_clips(index, folder, clips)
         shutil.copytree(
             index.folder.run(of).path, folder.run(of).path, copy_function=os.link, dirs_exist_ok=True
         )
     return f"{folder.path.name}/{of}"
 
 
-def _write(index: ClipIndex, folder: Folder, clips: int) -> None:
+def write_many_clips(index: ClipIndex, folder: Folder, clips: int, store: str | None = None) -> None:
+    """Make an index of so many clips in a folder, with a store of its vectors, by default that of the source's."""
     rounds = [np.arange(min(len(index.clips), clips - start)) for start in range(0, clips, len(index.clips))]
     more = [
         replace(index.clips[row], id=index.clips[row].id if not number else f"{number:08x}{row:08x}")
@@ -48,7 +49,9 @@ def _write(index: ClipIndex, folder: Folder, clips: int) -> None:
     ]
     stored = index.folder.open(IndexManifest).manifest
     digest = digest_of(more, stored.embedder_fingerprint)
-    made = replace(stored, name=folder.path.name, clips=clips, skipped=0, digest=digest)
+    made = replace(
+        stored, name=folder.path.name, clips=clips, skipped=0, digest=digest, store=store or stored.store
+    )
     own, of_clips = index.vectors(), index.moments
     vectors = (_noisy(own[rows], number) for number, rows in enumerate(rounds))
     moments = (

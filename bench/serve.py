@@ -33,8 +33,8 @@ from and_retrieval.neighbours import STORES
 from and_retrieval.recording.activations import FILE as ACTIVATIONS
 from and_retrieval.recording.activations import HELD_OUT, SEEN, new_activations
 from and_retrieval.recording.evidence import LayerTape, read_tape, save_evidence, tape_of
-from and_retrieval.recording.manifest import EVIDENCE
-from and_retrieval.recording.recording import QUALITIES_FILE, Recording
+from and_retrieval.recording.manifest import EVIDENCE, QUALITIES_FILE
+from and_retrieval.recording.recording import Recording
 from and_retrieval.recording.unit_index import FILE as UNIT_INDEX
 from and_retrieval.recording.unit_index import LISTS
 from and_retrieval.serve.server import PageServer

@@ -8,26 +8,35 @@ this suite holds against ours by the concept that comes first for every unit.
 from __future__ import annotations
 
 import argparse
+import ctypes
 import math
 import resource
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from and_retrieval.checkpoints.bundled import locate
 from and_retrieval.checkpoints.yamnet import load_yamnet
+from and_retrieval.config import SummaryConfig
 from and_retrieval.embed.posteriors import load_network, posterior_roots
 from and_retrieval.explanation import scores
+from and_retrieval.language.brief import contrast
+from and_retrieval.language.decoder import Weights, llama_cpp
+from and_retrieval.language.llm import load_llm
+from and_retrieval.language.prompt import build_prompt
 from and_retrieval.progress import Progress
+from bench.summaries import make_units
 
 UNITS, CLIPS, CONCEPTS, K = 10_000, 2_000, 527, 20
 REORDERED_UNITS = 2000  # rank-reorder takes long in the published form
 SOUNDS, SECONDS = 48, 5.0
+SENTENCES = 48
 ROUNDS = 3
 
 Figures = dict[str, Any]
@@ -45,7 +54,7 @@ def run(
 ) -> Figures:
     """Every row: seconds of processor time of both ways, their ratio, and how well they agree."""
     torch.set_num_threads(1)
-    parts = {**_scores(units), **_ears(), **_imports()}
+    parts = {**_scores(units), **_ears(), **_sentences(), **_imports()}
     progress = announce("measuring", "rows") if announce else lambda *_: None
     rows = {}
     for number, (name, (ours, other, agree)) in enumerate(parts.items(), 1):
@@ -174,6 +183,55 @@ def rank_reorder(p: torch.Tensor, a: torch.Tensor, fraction: float = 0.05) -> to
         moved = ((ascending.unsqueeze(1) - top[:, unit][order]).abs() ** 3).mean(0)
         result.append(-moved / torch.stack(random).mean() / near.mean(0).clip(1e-3) ** 0.5)
     return torch.stack(result)
+
+
+# ---------- sentences ----------
+
+
+def _sentences() -> Mapping[str, tuple[Way, Way, Callable[[Any, Any], float]]]:
+    path, most = locate("gemma3"), SummaryConfig().max_tokens
+    prompts = [build_prompt(contrast(unit.brief)) for unit in make_units()[:SENTENCES]]
+
+    def agree(ours: Any, other: Any) -> float:
+        return float(np.mean([one == two for one, two in zip(ours, other, strict=True)]))
+
+    return {
+        f"first answers for {SENTENCES} units, loading included, against one call a unit (same answers)": (
+            lambda: load_llm(path, "gemma3").complete(prompts, most, ["\n"]),
+            lambda: one_call_a_prompt(path, prompts, most),
+            agree,
+        )
+    }
+
+
+def one_call_a_prompt(path: Path, prompts: Sequence[str], most: int) -> list[str]:
+    """Greedy first lines of at most `most` tokens; every call evaluates its whole prompt, with llama.cpp's settings."""
+    weights = Weights(path)  # as ours: rearranged copies end the process on some machines
+    vocabulary = llama_cpp.llama_model_get_vocab(weights.pointer)
+    params = llama_cpp.llama_context_default_params()
+    params.n_ctx = 512
+    params.n_threads = params.n_threads_batch = 1
+    context = llama_cpp.llama_init_from_model(weights.pointer, params)
+    size, piece = llama_cpp.llama_vocab_n_tokens(vocabulary), ctypes.create_string_buffer(256)
+    answers = []
+    for prompt in prompts:
+        llama_cpp.llama_memory_clear(llama_cpp.llama_get_memory(context), True)
+        text, answer = prompt.encode(), b""
+        tokens = (llama_cpp.llama_token * len(text))()
+        count = llama_cpp.llama_tokenize(vocabulary, text, len(text), tokens, len(text), True, False)
+        for _ in range(most):
+            llama_cpp.llama_decode(context, llama_cpp.llama_batch_get_one(tokens, count))
+            logits = np.ctypeslib.as_array(llama_cpp.llama_get_logits_ith(context, -1), shape=(size,))
+            tokens, count = (llama_cpp.llama_token * 1)(int(logits.argmax())), 1
+            if llama_cpp.llama_vocab_is_eog(vocabulary, tokens[0]):
+                break
+            length = llama_cpp.llama_token_to_piece(vocabulary, tokens[0], piece, len(piece), 0, False)
+            answer += piece.raw[:length]
+            if b"\n" in answer:
+                break
+        answers.append(answer.decode(errors="ignore").partition("\n")[0])
+    llama_cpp.llama_free(context)
+    return answers
 
 
 # ---------- the embedded embedder, and imports ----------

@@ -18,6 +18,7 @@ from and_retrieval.types import Embedder, Floats
 
 if TYPE_CHECKING:
     from browsing import Server
+    from places import Place
     from served import Visitor
 
 
@@ -63,6 +64,27 @@ def shared() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no shared data at {folder}")
     return folder
+
+
+@pytest.fixture(scope="session")
+def bucket() -> Iterator[str]:
+    """The address of a bucket of an S3 server on this machine."""
+    from places import s3_bucket
+
+    with s3_bucket() as address:
+        yield address
+
+
+@pytest.fixture(params=["file", "memory", "s3"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+    """An empty folder: of this machine, of a store that is no folder, and of a server."""
+    from places import Place
+
+    if request.param == "file":
+        (tmp_path / "there").mkdir()
+        return Place(f"file://{tmp_path}/there")
+    root = "memory://" if request.param == "memory" else request.getfixturevalue("bucket") + "/"
+    return Place(f"{root}{tmp_path.name}")
 
 
 @pytest.fixture(scope="session")

@@ -22,8 +22,8 @@ from and_retrieval.network.layers import LayerPlan
 from and_retrieval.recording.activations import FILE as ACTIVATIONS
 from and_retrieval.recording.activations import new_activations
 from and_retrieval.recording.evidence import Batch, gather, save_evidence
-from and_retrieval.recording.manifest import EVIDENCE, RecordedLayer, RecordingManifest
-from and_retrieval.recording.recording import QUALITIES_FILE, Recording
+from and_retrieval.recording.manifest import EVIDENCE, QUALITIES_FILE, RecordedLayer, RecordingManifest
+from and_retrieval.recording.recording import Recording
 from and_retrieval.recording.unit_index import FILE as UNIT_INDEX
 from and_retrieval.recording.unit_index import build_unit_index
 from and_retrieval.store import Folder, Writer

@@ -3,82 +3,33 @@
 from __future__ import annotations
 
 import json
+import sys
+import traceback
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 import pytest
-from fsspec.core import url_to_fs
+from places import Place
+from sounds import WriteSound
 from squares import WHOLE, Squares, joined, square
 
 from and_retrieval.cli import main
 from and_retrieval.clips.manifest import IndexPlan
-from and_retrieval.errors import DamagedError, InputError
+from and_retrieval.errors import DamagedError, InputError, without_secrets
 from and_retrieval.shards.address import Address, begun_share
 from and_retrieval.shards.folder import PLAN, ShardCount, Shards
-from and_retrieval.shards.remote import RemoteFolder, shown
+from and_retrieval.shards.remote import RemoteFolder
 from and_retrieval.store import StoredFile, placed_name
 from and_retrieval.store.documents import sealed
 
+if TYPE_CHECKING:
+    from sftp_server import Served
+
+NAMED = f"{Path(__file__).parent / 'embedders.py'}:FakeEmbedder"
 PLANNED = Squares((3, 2, 4, 1))
-
-
-@dataclass(frozen=True)
-class Place:
-    """A folder at an address, as somebody sees it who knows nothing of shards."""
-
-    url: str
-
-    def __truediv__(self, name: str) -> str:
-        return f"{url_to_fs(self.url)[1]}/{name}"
-
-    @property
-    def system(self) -> Any:
-        return url_to_fs(self.url)[0]
-
-    def names(self) -> set[str]:
-        self.system.invalidate_cache()
-        return {Path(path).name for path in self.system.ls(url_to_fs(self.url)[1], detail=False)}
-
-    def read(self, name: str) -> bytes:
-        return self.system.cat_file(self / name)
-
-    def write(self, name: str, text: bytes) -> None:
-        self.system.pipe_file(self / name, text)
-
-    def remove(self, name: str) -> None:
-        self.system.rm_file(self / name)
-
-    def file_of(self, number: int) -> str:
-        """Name of the file of a shard."""
-        return next(name for name in self.names() if name.startswith(f"{number:05d}-"))
-
-
-@pytest.fixture(scope="module")
-def bucket() -> Iterator[str]:
-    """A bucket of an S3 server on this machine."""
-    pytest.importorskip("s3fs")
-    server = pytest.importorskip("moto.server").ThreadedMotoServer(port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AWS_ENDPOINT_URL_S3", f"http://{host}:{port}")
-        patch.setenv("AWS_ACCESS_KEY_ID", "any")
-        patch.setenv("AWS_SECRET_ACCESS_KEY", "any")
-        url_to_fs("s3://bucket")[0].mkdir("bucket")
-        yield "s3://bucket"
-    server.stop()
-
-
-@pytest.fixture(params=["file", "memory", "s3"])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
-    """An empty folder: of this machine, of a store that is no folder, and of a server."""
-    if request.param == "file":
-        (tmp_path / "there").mkdir()
-        return Place(f"file://{tmp_path}/there")
-    root = "memory://" if request.param == "memory" else request.getfixturevalue("bucket") + "/"
-    return Place(f"{root}{tmp_path.name}")
 
 
 @pytest.fixture
@@ -403,28 +354,6 @@ class TestRefused:
         ):
             do_share(machine("a"), (1, 1), Place("s3://nobody/x"))
 
-    @pytest.mark.parametrize(
-        ("url", "seen"),
-        [
-            ("sftp://me:hunter2@host/x", "sftp://host/x"),
-            ("ftp://me:hun%40ter2@127.0.0.1:1/x", "ftp://127.0.0.1:1/x"),
-            ("s3://bucket/a@b", "s3://bucket/a@b"),
-            ("/folder/a@b", "/folder/a@b"),
-        ],
-    )
-    def test_no_password_is_shown(self, url: str, seen: str, monkeypatch: pytest.MonkeyPatch) -> None:
-        def refuse(*_: Any) -> None:
-            raise OSError(f"{url} refused hun@ter2 and hunter2")
-
-        assert shown(url) == seen
-        monkeypatch.setattr("fsspec.core.url_to_fs", refuse)
-        with pytest.raises(InputError) as error:
-            RemoteFolder(url).read("x")
-        assert str(error.value).startswith(f"{seen} cannot be read")
-        if url != seen:
-            assert "me:" not in str(error.value)
-            assert ("hunter2" if "hunter2" in url else "hun@ter2") not in str(error.value)
-
     @pytest.mark.parametrize("text", ["", " ", "file://", "s3://"])
     def test_an_address_that_names_no_folder(
         self, text: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
@@ -434,6 +363,37 @@ class TestRefused:
             assert main(line) == 2
             assert f"{option} {text!r} names no folder" in capsys.readouterr().err
 
+    @pytest.mark.parametrize(
+        ("url", "package", "says"),
+        [
+            ("gs://bucket/x", "gcsfs", "gcsfs"),
+            ("az://box/x", "adlfs", "adlfs"),
+            ("abfs://box/x", "adlfs", "adlfs"),
+            ("s3://bucket/x", "s3fs", "run: pip install 'and-retrieval[s3]'"),
+            ("sftp://host/x", "paramiko", "run: pip install 'and-retrieval[sftp]'"),
+        ],
+    )
+    def test_the_package_of_a_protocol_is_named(
+        self,
+        url: str,
+        package: str,
+        says: str,
+        capsys: pytest.CaptureFixture[str],
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        """One line, before anything is fetched."""
+        for name in [name for name in sys.modules if name.split(".")[0] == package]:
+            monkeypatch.delitem(sys.modules, name)
+        monkeypatch.setitem(sys.modules, package, None)  # imports of it fail
+        for name in ("s3", "gs", "az", "abfs", "sftp"):
+            monkeypatch.delitem(sys.modules["fsspec.registry"]._registry, name, raising=False)
+        monkeypatch.delitem(sys.modules, "fsspec.implementations.sftp", raising=False)
+        assert main(["merge", "x", "--from", url]) == 2
+        said = capsys.readouterr().err
+        assert said.startswith(f"and-retrieval: {url} cannot be read: ")
+        assert says in said
+        assert said.count("\n") == 1
+
     def test_a_package_that_is_missing_is_named(self, monkeypatch: pytest.MonkeyPatch) -> None:
         def lacks(*_: Any) -> None:
             raise ImportError("Install s3fs to access S3")
@@ -441,3 +401,172 @@ class TestRefused:
         monkeypatch.setattr("fsspec.core.url_to_fs", lacks)
         with pytest.raises(InputError, match=r"Install s3fs .*; run: pip install 'and-retrieval\[s3\]'"):
             RemoteFolder("s3://bucket/x").read("x")
+
+
+SECRETS = ("hunter2", "hun@ter2", "hun%40ter2", "hun/ter2", "ter2", "AKIA123", "5ecret")
+"""What may be found nowhere."""
+
+
+def secrets_in(text: str) -> list[str]:
+    return [secret for secret in SECRETS if secret in text]
+
+
+class TestSecrets:
+    """User, password and query of an address are printed and stored nowhere."""
+
+    @pytest.mark.parametrize(
+        ("url", "seen"),
+        [
+            ("sftp://me:hunter2@host/x", "sftp://host/x"),
+            ("sftp://hunter2@host/x", "sftp://host/x"),
+            ("ftp://me:hun%40ter2@127.0.0.1:1/x", "ftp://127.0.0.1:1/x"),
+            ("ftp://me:hun@ter2@127.0.0.1:1/x", "ftp://127.0.0.1:1/x"),
+            ("ftp://me:hun/ter2@127.0.0.1:1/x", "ftp://127.0.0.1:1/x"),
+            ("s3://bucket/a@b", "s3://bucket/a@b"),
+            ("ftp://host:21/a@b", "ftp://host:21/a@b"),
+            ("/folder/a@b", "/folder/a@b"),
+            ("file:///folder/a?b", "file:///folder/a?***"),
+        ],
+    )
+    def test_no_password_is_shown(self, url: str, seen: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        _, _, password = url.rpartition("@")[0].rpartition("://")[2].rpartition(":")
+
+        def refuse(*_: Any, **__: Any) -> None:
+            raise OSError(f"{url} refused {unquote(password)}, and {password.split('/')[-1]!r}")
+
+        assert without_secrets(url) == seen
+        monkeypatch.setattr("fsspec.core.url_to_fs", refuse)
+        with pytest.raises(InputError) as error:
+            RemoteFolder(url).read("x")
+        assert str(error.value).startswith(f"{seen} cannot be read: {seen} refused ")
+        assert not secrets_in(str(error.value))
+
+    @pytest.mark.parametrize(
+        "url",
+        [
+            "s3://bucket/f?token=hunter2",
+            "s3://bucket/f?X-Amz-Credential=AKIA123&X-Amz-Signature=5ecret",
+            "https://me:hunter2@host/f?X-Amz-Signature=5ecret",
+            "az://box/f?sv=2024&sig=5ecret",
+            "simplecache::s3://bucket/f?token=hunter2",
+            "ftp://me:hunter2@127.0.0.1:1/x",
+            "ftp://me:hun/ter2@127.0.0.1:1/x",
+            "nothing://me:hunter2@host/x",
+        ],
+    )
+    @pytest.mark.parametrize("typed", ["--to", "--from", "--too", "--to without --shard", "in Python"])
+    def test_none_is_printed_or_stored(
+        self,
+        url: str,
+        typed: str,
+        capfd: pytest.CaptureFixture[str],
+        caplog: pytest.LogCaptureFixture,
+        machine: Callable[[str], Path],
+        tmp_path: Path,
+        write_sound: WriteSound,
+    ) -> None:
+        write_sound("a.wav")
+        if typed == "in Python":
+            shards = Shards(machine("a"), PLANNED)
+            with pytest.raises(InputError) as error:
+                begun_share(shards, (1, 1), url)
+            said = "".join(traceback.format_exception(error.value))
+        else:
+            index = ["index", str(tmp_path), "--name", "x", "--embedder", NAMED, "--device", "cpu"]
+            lines = {
+                "--to": [*index, "--shard", "1/1", "--to", url],
+                "--to without --shard": [*index, "--to", url],
+                "--too": [*index, "--shard", "1/1", "--too", url],
+                "--from": ["merge", "x", "--from", url],
+            }
+            assert main([*lines[typed], "--json"]) == 2
+            out, said = capfd.readouterr()
+            assert out == ""
+            assert said.count("\n") == 1
+        said += caplog.text
+        assert "://" in said
+        for path in tmp_path.rglob("*"):
+            said += str(path) + (path.read_bytes().decode(errors="replace") if path.is_file() else "")
+        assert not secrets_in(said)
+
+    @pytest.mark.usefixtures("bucket")
+    def test_what_the_store_itself_says(self, machine: Callable[[str], Path]) -> None:
+        """S3 takes the user for a part of the bucket's name, and repeats that."""
+        with pytest.raises(InputError, match=r"^s3://bucket/x cannot be .*bucket name") as error:
+            do_share(machine("a"), (1, 1), Place(f"s3://me:{SECRETS[0]}@bucket/x"))
+        assert not secrets_in("".join(traceback.format_exception(error.value)))
+
+    def test_a_path_may_have_a_question_mark(self, machine: Callable[[str], Path], tmp_path: Path) -> None:
+        (tmp_path / "what?").mkdir()
+        for place in (Place(f"file://{tmp_path}/what?"), Place(f"{tmp_path}/what?")):
+            do_share(machine("a"), (1, 1), place)
+        assert fetched(machine("c"), place) == WHOLE
+
+
+class TestSftp:
+    """An SFTP server on this machine; paramiko is an extra."""
+
+    @pytest.fixture
+    def server(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
+        """One whose key the user knows."""
+        pytest.importorskip("paramiko")
+        from sftp_server import sftp_server
+
+        monkeypatch.setenv("HOME", str(tmp_path / "user"))
+        (tmp_path / "user/.ssh").mkdir(parents=True)
+        (tmp_path / "there").mkdir()
+        with sftp_server() as server:
+            (tmp_path / "user/.ssh/known_hosts").write_text(server.known_host)
+            yield server
+
+    def test_shards_are_left_and_fetched(
+        self, server: Served, machine: Callable[[str], Path], tmp_path: Path
+    ) -> None:
+        place = Place(server.url(tmp_path / "there"))
+        for part in (1, 2):
+            assert do_share(machine(f"{part}"), (part, 2), place) == ShardCount(2, 0)
+        assert do_share(machine("other"), (2, 2), place) == ShardCount(2, 2)
+        assert fetched(machine("c"), place) == WHOLE
+        (file,) = (tmp_path / "there").glob("00002-*.shard")
+        file.write_text("1 2 3")
+        (tmp_path / "there/00000.json").unlink()
+        with pytest.raises(InputError, match=r"2 of 4 shards .* \(missing: 1; damaged: 3\)"):
+            fetched(machine("d"), place)
+        assert do_share(machine("other"), (1, 1), place) == ShardCount(4, 2)
+        assert fetched(machine("d"), place) == WHOLE
+
+    @pytest.mark.parametrize(
+        ("change", "says"),
+        [
+            ("folder", "there is no such folder or bucket"),
+            ("password", "Authentication failed"),
+            ("key", r"the ssh-rsa key of \[127\.0\.0\.1\]:\d+ is not in ~/\.ssh/known_hosts; add it"),
+            ("no keys", r"is not in ~/\.ssh/known_hosts"),
+            ("server", "Unable to connect|refused"),
+        ],
+    )
+    def test_what_goes_wrong_is_said_in_one_line(
+        self,
+        change: str,
+        says: str,
+        server: Served,
+        machine: Callable[[str], Path],
+        tmp_path: Path,
+        capfd: pytest.CaptureFixture[str],
+    ) -> None:
+        url = server.url(tmp_path / ("nowhere" if change == "folder" else "there"))
+        known = tmp_path / "user/.ssh/known_hosts"
+        if change == "password":
+            url = server.url(tmp_path / "there", "hun%40ter2")
+        elif change == "server":
+            url = f"sftp://me:hunter2@127.0.0.1:1{tmp_path}"
+        elif change == "key":
+            begin = server.known_host.split()[0]
+            known.write_text(f"{begin} ssh-ed25519 {'A' * 24}IHfaYHTJEKLBAGr3lX3ewUx0lj1hn4nxdIAXB5kfN4Rb\n")
+        elif change == "no keys":
+            known.unlink()
+        with pytest.raises(InputError, match=says) as error:
+            do_share(machine("a"), (1, 1), Place(url))
+        assert not secrets_in(str(error.value))
+        assert "\n" not in str(error.value)
+        assert capfd.readouterr().err == ""

@@ -43,6 +43,22 @@ def test_two_thousand_units_are_found(sounds: Path, tmp_path: Path) -> None:
     assert "recall by chance 5.0e-03" in text
 
 
+def test_many_clips_are_found(sounds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 600 clips of 18 kinds, 50 are compared: those of the moments nearest to a text."""
+    arguments = [str(sounds), "--clips", "600", "--queries", "6", "--home", str(tmp_path / "home")]
+    with pytest.raises(InputError, match="--clips 600: a store is made from 50,000 moments"):
+        bench.run("clip_search", arguments, quiet=True)
+    monkeypatch.setattr("and_retrieval.faiss_index.APPROXIMATE_FROM", 100)
+    monkeypatch.setattr("and_retrieval.search.search.CANDIDATES", 50)
+    result, text = bench.run("clip_search", arguments, quiet=True)
+    figures = result["figures"]
+    assert figures["faiss"]["recall"] >= 0.9
+    assert figures["moments"] > 600
+    assert all(figures[name]["milliseconds"]["p50"] > 0 for name in ("all compared", "faiss"))
+    assert "600 clips" in text
+    assert "recall by chance 2e-02" in text
+
+
 def test_recall_counts_ties_as_found() -> None:
     truth = search.Timed([(1.0, np.array([0.9, 0.5, 0.5]), np.array([1, 2, 3]))])
     assert search.Timed([(1.0, np.array([0.9, 0.5, 0.5]), np.array([1, 4, 5]))]).recall(truth) == 1

@@ -6,7 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from and_retrieval.checkpoints.bundled import locate
+from and_retrieval.errors import AndRetrievalError
 from and_retrieval.explanation import scores
+from and_retrieval.language.llm import load_llm
 from bench import speed
 
 
@@ -34,3 +37,16 @@ def test_the_fastest_round_of_both_ways_counts() -> None:
     assert alone["ratio"] is None
     table = speed.table({"rows": {"x": {"ours": 0.5, "other": 1.0, "ratio": 2.0, "agree": None}, "y": alone}})
     assert "| x | 0.500 | 1 | 2 |  |" in table
+
+
+def test_one_call_a_prompt_says_what_ours_says() -> None:
+    """The two round differently, so a choice between nearly equal words may differ; these are clear."""
+    try:
+        path = locate("smollm2")
+    except AndRetrievalError as error:
+        pytest.skip(str(error))
+    prompts = ["1 2 3 4 5 6 7 8", "Monday, Tuesday, Wednesday,"]
+    ours = load_llm(path, "smollm2").complete(prompts, 8, ["\n"])
+    assert speed.one_call_a_prompt(path, prompts, 8) == ours
+    assert " 9 10" in ours[0]
+    assert "Thursday" in ours[1]

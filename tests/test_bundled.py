@@ -188,6 +188,7 @@ def test_the_cache_folder_can_be_moved(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_remembered_hash_is_that_of_the_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AND_RETRIEVAL_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("and_retrieval.files.SETTLED", 0.0)
     path = tmp_path / "weights"
     path.write_bytes(b"one")
     times = path.stat()

@@ -368,10 +368,11 @@ def test_a_clip_is_read_as_it_was_indexed(home: Path, write_sound: WriteSound, f
         read_clip(index.clips[0], 8_000)  # under settings that are not the index's own
 
 
-def test_groups_are_read_in_order_with_their_misses(sounds: Path) -> None:
+@pytest.mark.parametrize("threads", [1, 3])
+def test_groups_are_read_in_order_with_their_misses(sounds: Path, threads: int) -> None:
     clips = load_clips(sounds).clips
     (sounds / clips[3].path).unlink()
-    read = list(read_in_order(clips, [[4, 5], [3], [1, 3, 0]], 8_000, ClipConfig()))
+    read = list(read_in_order(clips, [[4, 5], [3], [1, 3, 0]], 8_000, ClipConfig(), threads=threads))
     assert [group.rows for group in read] == [[4, 5], [], [1, 0]]
     assert [len(group.sounds) for group in read] == [2, 0, 2]
     assert [[Path(miss.path).name for miss in group.misses] for group in read] == [
@@ -379,7 +380,8 @@ def test_groups_are_read_in_order_with_their_misses(sounds: Path) -> None:
     ]  # fmt: skip
 
 
-def test_sounds_are_measured_in_their_order_after_they_were_handed_over(sounds: Path) -> None:
+@pytest.mark.parametrize("threads", [1, 3])
+def test_sounds_are_measured_in_their_order_after_they_were_handed_over(sounds: Path, threads: int) -> None:
     clips = load_clips(sounds).clips
     (sounds / clips[3].path).unlink()
     handed_over = threading.Event()
@@ -388,10 +390,10 @@ def test_sounds_are_measured_in_their_order_after_they_were_handed_over(sounds: 
         assert handed_over.wait(20)
         return float(np.abs(sound).max())
 
-    groups = read_in_order(clips, [[4, 3, 5], [2]], 8_000, ClipConfig(), peak)
+    groups = read_in_order(clips, [[4, 3, 5], [2]], 8_000, ClipConfig(), peak, threads)
     for group in groups:
         handed_over.set()
-        assert group.measured.result() == [float(np.abs(sound).max()) for sound in group.sounds]
+        assert group.measured() == [float(np.abs(sound).max()) for sound in group.sounds]
 
 
 def test_what_fails_in_measuring_is_raised_where_it_is_asked_for(sounds: Path) -> None:
@@ -402,7 +404,7 @@ def test_what_fails_in_measuring_is_raised_where_it_is_asked_for(sounds: Path) -
 
     [group] = read_in_order(clips, [[1]], 8_000, ClipConfig(), fails)
     with pytest.raises(ValueError, match="no number"):
-        group.measured.result()
+        group.measured()
 
 
 def test_text_finds_the_obvious_clip(tmp_path: Path, home: Path, embedder: Embedder) -> None:

@@ -295,6 +295,27 @@ class TestWorkersAndShares:
             merge_index(home / "x", address)
         assert {name: text for name, text in content(home / "x").items() if "shards" not in name} == other
 
+    def test_shards_are_added_to_no_index_with_other_moments(
+        self, sounds: Path, home: Path, tmp_path: Path
+    ) -> None:
+        """It holds the same clips, embedded alike."""
+        few = tmp_path / "few.csv"
+        few.write_text(f"path\n{sounds}/0/00.wav\n{sounds}/0/02.wav\n")
+        (tmp_path / "there").mkdir()
+        address = f"file://{tmp_path}/there"
+        build_index(self.request(few, home / "x"))
+        build_index(self.request(few, tmp_path / "other/x", moments=False))
+        build_share(self.request(sounds, home / "x"), (1, 1), to=address)
+        before = content(tmp_path / "other/x")
+        with pytest.raises(InputError, match="is not the one that the shards were begun with"):
+            merge_index(tmp_path / "other/x", address)
+        assert {
+            name: text for name, text in content(tmp_path / "other/x").items() if FOLDER not in name
+        } == before
+        assert (
+            len(merge_index(home / "x", address).clips) == 2 + CLIPS - 1
+        )  # those of the table lie under another root
+
     def test_a_machine_that_lacks_the_index_is_not_mixed_with_one_that_has_it(
         self, sounds: Path, home: Path, tmp_path: Path
     ) -> None:

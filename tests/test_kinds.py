@@ -12,7 +12,7 @@ import pytest
 from and_retrieval.clips.qualities import QUALITIES
 from and_retrieval.explanation.agreement import exponential_scores
 from and_retrieval.explanation.bells import Bells
-from and_retrieval.explanation.kinds import cross_fitted_rivals, kinds, rivals
+from and_retrieval.explanation.kinds import FITTED, kinds, rivals
 from and_retrieval.types import Floats, Kind, Tuning
 
 SEEN, TESTED, UNITS = 320, 80, 60
@@ -55,18 +55,11 @@ class World:
         """Kinds of units [clips, units], all labelled with the first class and tuned to the same middle."""
         count = units.shape[1]
         bells = Bells.of([tuned] * count)
-        if cross_fitted:
-            clips = np.arange(len(units))
-            predictions = np.tile(self.similarity, (count, 1))
-            measured = cross_fitted_rivals(units, self.qualities, clips % 5, predictions, clips, [bells] * 5)
-        else:
-            measured = rivals(
-                (units[:SEEN], self.qualities[:SEEN]),
-                (units[SEEN:], self.qualities[SEEN:]),
-                np.tile(self.similarity[SEEN:], (count, 1)),
-                np.arange(TESTED),
-                bells,
-            )
+        clips = np.arange(len(units))
+        fold = clips % 5 if cross_fitted else np.where(clips < SEEN, FITTED, 0)
+        tested = fold != FITTED
+        predictions = np.tile(self.similarity[tested], (count, 1))
+        measured = rivals([units], self.qualities, fold, predictions, clips[tested], [bells] * 5)
         return Counter(kinds(np.full(count, holds), measured, np.full(count, names_quality)))
 
     def small(self, clips: int) -> World:

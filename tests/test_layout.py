@@ -95,6 +95,20 @@ def test_few_modules_lie_outside_the_rooms() -> None:
     assert len([path for path in PACKAGE.glob("*.py") if not path.name.startswith("__")]) <= 14
 
 
+def test_a_release_holds_the_whole_package() -> None:
+    """`models/` lies beside the package and joins it in a wheel, so setuptools cannot find all parts by itself."""
+    build = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text(encoding="utf-8"))["tool"][
+        "setuptools"
+    ]
+    folders = {path.parent.relative_to(PACKAGE.parent) for path in PACKAGE.rglob("*.py")}
+    assert sorted(build["packages"]) == sorted(
+        ["and_retrieval.models", *(".".join(folder.parts) for folder in folders)]
+    )
+    files = {path for path in PACKAGE.rglob("*") if path.is_file() and "__pycache__" not in path.parts}
+    data = {path for pattern in build["package-data"]["and_retrieval"] for path in PACKAGE.glob(pattern)}
+    assert {path for path in files if path.suffix != ".py"} == {path for path in data if path.is_file()}
+
+
 def test_only_the_front_doors_import_the_facade() -> None:
     users = {name for name, paths in modules().items() for path in paths if "run" in imported(path)}
     assert users <= {"cli", "__main__", "serve"}

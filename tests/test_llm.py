@@ -12,11 +12,12 @@ import pytest
 from and_retrieval.checkpoints.bundled import locate
 from and_retrieval.errors import AndRetrievalError, InputError
 from and_retrieval.files import sha256
-from and_retrieval.language import llm as module
+from and_retrieval.language import decoder as decoder_module
 from and_retrieval.language.brief import UnitBrief
-from and_retrieval.language.decoder import Decoder, Weights
+from and_retrieval.language.decoder import ROWS, Decoder, Weights
 from and_retrieval.language.llm import LlamaModel, load_llm
 from and_retrieval.language.prompt import build_prompt
+from and_retrieval.types import Floats
 
 SOUNDS = (
     "a baby crying",
@@ -76,8 +77,79 @@ def test_reusing_the_shared_beginning_changes_no_answer(
     reused = model.complete(PROMPTS, 24, ["\n"])
     assert len(set(reused)) > 3
     assert alone(model, PROMPTS[:2], 24) == reused[:2]
-    monkeypatch.setattr(module, "_common", lambda _: [])
+    monkeypatch.setattr(decoder_module, "_common", lambda *_: 0)
     assert load_llm(weights(model.name), "fresh").complete(PROMPTS, 24, ["\n"]) == reused
+
+
+def test_logits_are_the_same_bytes_whatever_a_slot_began_with_and_what_grows_beside_it(
+    model: LlamaModel,
+) -> None:
+    """Prompts that share beginnings, in random slots, grown, moved and filled again; held against each alone."""
+    rng = np.random.default_rng(0)
+    loaded = Weights(weights(model.name))
+    together, alone = Decoder(loaded, 512), Decoder(loaded, 512, 1)
+
+    def words(count: int) -> list[int]:
+        return [int(token) for token in rng.integers(1000, 20_000, count)]
+
+    text = words(250)
+    held: dict[int, list[int]] = {}
+    prompts: dict[int, int] = {}
+    for turn in range(3):
+        for slot in rng.choice(len(together.slots), 4, replace=False).tolist():
+            beginning = held.get(
+                slot, text
+            )  # what it holds, with what it has grown by, or the text of the others
+            prompt = [
+                *beginning[: int(rng.integers(200, len(beginning) + 1))],
+                *words(int(rng.integers(1, 12))),
+            ]
+            together.hold(slot, prompt)
+            held[slot], prompts[slot] = prompt, len(prompt)
+        for _ in range(2):
+            newest = dict(zip(held, words(len(held)), strict=True))
+            grown = together.step(newest)
+            held = {slot: [*tokens, newest[slot]] for slot, tokens in held.items()}
+        slot = list(grown)[turn]
+        beside = grown[slot].tobytes()
+        alone.hold(0, words(1))  # forgets what it could use again
+        alone.hold(0, held[slot][: prompts[slot]])
+        for token in held[slot][prompts[slot] :]:
+            by_itself = alone.step({0: token})[0]
+        assert by_itself.tobytes() == beside
+        to = next(free for free in together.slots if free not in held)
+        together.move(slot, to)
+        held[to], prompts[to] = held.pop(slot), prompts.pop(slot)
+
+
+def test_what_an_answer_added_is_not_used_as_the_beginning_of_a_prompt(model: LlamaModel) -> None:
+    """The same token rounds differently in a step, where it stands beside others, and in a prompt."""
+    loaded = Weights(weights(model.name))
+    decoder = Decoder(loaded, 256, 1)
+    tokens = model._tokenize(f"{SHORT[0]} precipitation that falls from clouds in the sky to the ground", 0)
+    expected = decoder.begin(0, tokens).tobytes()
+    decoder.hold(0, tokens[:1])
+    for token in tokens[1:-1]:
+        decoder.step({0: token})
+    assert decoder.begin(0, tokens).tobytes() == expected
+
+
+def test_the_last_answers_close_up(model: LlamaModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One long answer among short ones ends in the first block of slots, and is what it is alone."""
+    prompts = [f"{i} plus {i} is {2 * i}. A dog is" for i in range(20)]
+    longest = model.complete(prompts, 12, ["."])
+    blocks: list[list[int]] = []
+    step = Decoder.step
+
+    def watched(decoder: Decoder, newest: dict[int, int]) -> dict[int, Floats]:
+        blocks.append(sorted({slot // ROWS for slot in newest}))
+        assert len(blocks[-1]) <= -(-len(newest) // ROWS)
+        return step(decoder, newest)
+
+    monkeypatch.setattr(Decoder, "step", watched)
+    assert model.complete(prompts, 12, ["."]) == longest
+    assert blocks[0] == [0, 1, 2]
+    assert model.complete(prompts[7:8], 12, ["."]) == longest[7:8]
 
 
 @pytest.mark.slow
@@ -137,6 +209,13 @@ def test_files_that_are_no_models(tmp_path: Path, capfd: pytest.CaptureFixture[s
     assert capfd.readouterr().err == ""
 
 
+def test_a_recurrent_model_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would answer, but wrongly: its state cannot forget the rows that a step is padded with."""
+    monkeypatch.setattr("llama_cpp.llama_model_is_recurrent", lambda _: True)
+    with pytest.raises(InputError, match=r"recurrent model, which cannot forget tokens; give a transformer"):
+        load_llm(weights("smollm2"), "smollm2")
+
+
 def test_without_llama_cpp_the_error_says_what_to_install() -> None:
     code = (
         "import sys; sys.modules['llama_cpp'] = None\n"
@@ -164,7 +243,7 @@ def test_log_probabilities_are_those_of_one_token_after_the_other(model: LlamaMo
         for tail, likelihood in zip(tails, part, strict=True):
             expected = 0.0
             for i, token in enumerate(tail):
-                logits = decoder.begin(1, head + tail[:i], 0).astype(np.float64)
+                logits = decoder.begin(1, head + tail[:i]).astype(np.float64)
                 expected += logits[token] - np.logaddexp.reduce(logits)
             assert likelihood.tokens == len(tail)
             assert likelihood.log_probability == pytest.approx(expected, abs=1e-3)

@@ -12,7 +12,7 @@ from and_retrieval.clips.qualities import QUALITIES
 from and_retrieval.explanation.acoustics import explained_by_acoustics, preferences
 from and_retrieval.explanation.cross_fit import _evidence
 from and_retrieval.explanation.faithfulness import faithfulness
-from and_retrieval.explanation.kinds import kinds, rivals
+from and_retrieval.explanation.kinds import FITTED, kinds, rivals
 from and_retrieval.explanation.over_time import Fired
 from and_retrieval.explanation.profiles import spectral_profiles
 from and_retrieval.explanation.scores import SCORES, effective_clips, score_activations
@@ -98,25 +98,20 @@ def test_faithfulness(units: Floats, measured: Floats, crossed: bool) -> None:
 
 
 def test_kinds(units: Floats, measured: Floats) -> None:
-    seen, tested = np.arange(CLIPS) % 2 == 0, np.arange(CLIPS) % 2 == 1
+    fold = np.where(np.arange(CLIPS) % 2 == 0, FITTED, 0)
+    tested, finite = fold != FITTED, np.isfinite(units[:, 1])
     predictions = np.random.default_rng(3).standard_normal((3, tested.sum()))
-    result = rivals(
-        (units[seen], measured[seen]), (units[tested], measured[tested]), predictions, FILES[tested]
-    )
-    finite = np.isfinite(units[:, 1])
-    fit, test = seen & finite, tested & finite
-    alone = rivals(
-        (units[fit, 1:2], measured[fit]),
-        (units[test, 1:2], measured[test]),
-        predictions[1:2, finite[tested]],
-        FILES[test],
-    )
+    result = rivals([units], measured, fold, predictions, FILES[tested])
+    there = predictions[1:2, finite[tested]], FILES[tested & finite]
+    alone = rivals([units[finite, 1:2]], measured[finite], fold[finite], *there)
     for name in ("label", "qualities", "label_adds", "qualities_add"):
         np.testing.assert_allclose(getattr(result, name)[1], getattr(alone, name)[0], atol=1e-12)
-    units[:, 1] = np.nan
-    result = rivals(
-        (units[seen], measured[seen]), (units[tested], measured[tested]), predictions, FILES[tested]
+    halves = [units[: CLIPS // 2], units[CLIPS // 2 :]]
+    np.testing.assert_array_equal(
+        rivals(halves, measured, fold, predictions, FILES[tested]).label, result.label
     )
+    units[:, 1] = np.nan
+    result = rivals([units], measured, fold, predictions, FILES[tested])
     of_units = kinds(np.ones(3, bool), result, np.zeros(3, bool))
     assert of_units[1] is None
     assert all(of_units[::2])

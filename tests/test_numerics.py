@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 from scipy import special
 
 from and_retrieval import numerics
-from and_retrieval.numerics import chunks, softmax
+from and_retrieval.numerics import chunks, softmax, standardised
+from and_retrieval.types import Floats
+
+NUMBERS = st.one_of(
+    st.integers(-3, 3).map(float), st.floats(-1e6, 1e6, width=32), st.sampled_from([np.nan, np.inf, -np.inf])
+)
 
 
 @given(st.integers(0, 200), st.integers(0, 50), st.integers(1, 5_000), st.sampled_from([2, 4, 8]))
@@ -34,3 +42,33 @@ def test_softmax_does_not_show_its_chunks(temperature: float, monkeypatch: pytes
     for limit in (1, 8 * 7 * 3, numerics.CHUNK_BYTES):
         monkeypatch.setattr(chunks, "__defaults__", (limit, 8))
         np.testing.assert_array_equal(softmax(x, temperature), expected)
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+@given(hnp.arrays(np.float32, hnp.array_shapes(min_dims=2, max_dims=2, max_side=7), elements=NUMBERS))
+def test_standardised_values(axis: int, values: Floats) -> None:
+    z, nothing = standardised(values, axis), standardised(values, axis, constant=np.nan)
+    for of_line, of_nothing, line in zip(
+        *(np.moveaxis(array, axis, 1) for array in (z, nothing, values)), strict=True
+    ):
+        if np.isfinite(line).all() and line.min() < line.max():
+            exact = [Fraction(float(value)) for value in line]
+            mean = sum(exact) / len(exact)
+            deviation = float(sum((value - mean) ** 2 for value in exact) / len(exact)) ** 0.5
+            np.testing.assert_allclose(
+                of_line, [float(value - mean) / deviation for value in exact], atol=1e-6
+            )
+            np.testing.assert_array_equal(of_line, of_nothing)
+        else:
+            assert not of_line.any()
+            assert np.isnan(of_nothing).all()
+
+
+def test_what_is_left_of_standardised_values_may_be_rounding() -> None:
+    values = np.random.default_rng(0).standard_normal((1, 100))
+    x, y = standardised(values, 1), standardised(values / 3 + 7, 1)
+    rounding = y - x * (x @ y.T / 100)
+    assert 0 < np.abs(rounding).max() < 1e-12
+    assert standardised(rounding, 1).any()
+    assert not standardised(rounding, 1, least=1e-9).any()
+    assert standardised(np.zeros((3, 0)), 1).shape == (3, 0)

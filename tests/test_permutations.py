@@ -8,8 +8,14 @@ import numpy as np
 import pytest
 
 from and_retrieval.explanation import permutations as module
-from and_retrieval.explanation.permutations import GroupPermutations
-from and_retrieval.numerics import Array, Doubles
+from and_retrieval.explanation.permutations import (
+    GroupPermutations,
+    Indices,
+    q_values,
+    sequential_counts,
+    sequential_p_values,
+)
+from and_retrieval.numerics import Array, Bools, Doubles, Places
 
 
 def standard(rows: int, clips: int, seed: int) -> Doubles:
@@ -67,3 +73,51 @@ def test_what_cannot_be_dealt_out_is_not_significant() -> None:
         test = GroupPermutations(groups)
         np.testing.assert_array_equal(test.two_sided_p_values(x, x, x @ x.T / 6), 1)
         np.testing.assert_array_equal(test.p_values(x, x, np.ones(3)), 1)
+
+
+class TestSequential:
+    """Few permutations for all tests, and more for those that these leave undecided (Besag and Clifford, 1991)."""
+
+    def test_what_is_rarely_exceeded_goes_on(self) -> None:
+        rates, asked = np.array([0.5, 0.001, 0.02, 0.0]), []
+
+        def exceeding(draws: range, tests: Places) -> Indices:
+            asked.append((draws, tests.tolist()))
+            return np.rint(rates[tests] * len(draws)).astype(np.int64)
+
+        count, draws = sequential_counts(4, 2_000, 20_000, exceeding, np.array([True, True, True, False]))
+        assert asked == [(range(2_000), [0, 1, 2, 3]), (range(2_000, 20_000), [1])]
+        assert draws.tolist() == [2_000, 20_000, 2_000, 2_000]
+        assert count.tolist() == [1_000, 20, 40, 0]
+
+    def test_of_two_sides_the_rarer_counts(self) -> None:
+        def exceeding(draws: range, tests: Places) -> Indices:
+            return np.array([[len(draws), 30], [1, len(draws) - 30]])[:, tests]
+
+        count, draws = sequential_counts(2, 100, 1_000, exceeding)
+        assert draws.tolist() == [1_000, 100]
+        assert count[:, 0].tolist() == [1_000, 2]
+
+    @pytest.mark.parametrize("tests", [(6,), (3, 2)])
+    def test_only_what_stands_out_and_is_not_significant_is_tested_again(
+        self, tests: tuple[int, ...]
+    ) -> None:
+        exact, asked = np.array([0.5, 0.02, 0.002, 0.04, 0.6, np.nan]).reshape(tests), []
+
+        def p_values(wanted: Bools, permutations: int) -> Doubles:
+            asked.append((permutations, wanted.ravel().tolist()))
+            return np.where(wanted, np.rint(exact * permutations) / permutations, -1)
+
+        p_value = sequential_p_values(p_values, tests, 100, ((1_000, 5, 0.01), (10_000, 30, 0.05)))
+        assert asked == [
+            (100, [True] * 6),
+            (1_000, [False, True, False, True, False, False]),
+            (10_000, [False, False, False, False, False, False]),
+        ]
+        np.testing.assert_allclose(p_value.ravel(), [0.5, 0.02, 0.0, 0.04, 0.6, np.nan])
+
+    def test_q_values_are_over_what_was_tested(self) -> None:
+        p_value = np.array([[0.01, np.nan], [0.04, 0.03]])
+        np.testing.assert_allclose(q_values(p_value), [[0.03, 1], [0.04, 0.04]])
+        assert q_values(np.full(2, np.nan)).tolist() == [1, 1]
+        assert q_values(np.zeros(0)).shape == (0,)

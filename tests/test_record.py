@@ -99,6 +99,17 @@ print(json.dumps([len(run.layers), len(told), [list(part.shape) for part in part
     assert least == pytest.approx(0.5 / 2**0.5, rel=0.01)
 
 
+def test_a_network_is_recorded_where_it_is(sounds: Path, home: Path) -> None:
+    index = ClipIndex.build(sounds, FakeEmbedder(), home / "s")
+    target = load(3)
+    assert target.device.type == "cpu"
+    assert record(target, index).manifest.settings.device == "cpu"  # a GPU of the machine changes nothing
+    with pytest.raises(
+        InputError, match=r"'deep' is on cpu, but the settings say meta: load it there \(load_target"
+    ):
+        record(target, index, config=RecordConfig(device="meta"))
+
+
 class TestWhatIsKept:
     def test_the_manifest_says_how_it_was_made(self, sounds: Path, home: Path) -> None:
         index = ClipIndex.build(sounds, FakeEmbedder(), home / "s", ClipConfig(window=0.2))

@@ -23,10 +23,11 @@ from and_retrieval.cli import main
 from and_retrieval.config import RecordConfig
 from and_retrieval.errors import InputError
 from and_retrieval.recording.activations import HELD_OUT, SEEN
+from and_retrieval.recording.manifest import EVIDENCE
 from and_retrieval.recording.record import merge, record_share
 from and_retrieval.recording.recording import Recording
 from and_retrieval.recording.shard import Recorder
-from and_retrieval.shards.folder import ShardCount
+from and_retrieval.shards.folder import FOLDER, ShardCount
 from and_retrieval.shards.lock import locked
 from and_retrieval.types import Target
 
@@ -179,6 +180,13 @@ class TestKept:
                 np.testing.assert_array_equal(few.activations(layer.name, part), expected)
         np.testing.assert_array_equal(few.qualities, whole.qualities)
 
+    def test_what_is_said_of_another_sample_is_said_of_another_recording(self, index: ClipIndex) -> None:
+        """Though the evidence is the same: labels are tested on the activations that are kept."""
+        whole = recorded(index)
+        few = recorded(index, "few", replace(CONFIG, kept_seen=4))
+        assert few.stored.entry(EVIDENCE) == whole.stored.entry(EVIDENCE)
+        assert few.identity != whole.identity == recorded(index, "again").identity
+
 
 class TestGrown:
     """Clips were added to the index."""
@@ -314,6 +322,47 @@ class TestGrown:
             assert record_share(network(), index, (part, 2), config=CONFIG, run="parts") == ShardCount(1, 0)
         assert merge(index, "parts").shards == ShardCount(SHARDS + self.MORE, SHARDS + self.MORE)
         assert content(folder_of(index, "parts")) == whole
+
+    def test_shards_are_added_to_no_other_recording(
+        self, index: ClipIndex, add: Callable[[ClipIndex], ClipIndex], tmp_path: Path
+    ) -> None:
+        """Nor to one of the same clips whose evidence is the same, and of which fewer activations are kept."""
+        for run in ("whole", "copy", "parts"):
+            recorded(index, run)
+        recorded(index, "fewer", replace(CONFIG, kept_seen=4))
+        evidence = [next(folder_of(index, run).glob("evidence-*")) for run in ("parts", "fewer")]
+        assert evidence[0].read_bytes() == evidence[1].read_bytes()
+        index = add(index)
+        whole = content(recorded(index).folder.path)
+        parts = folder_of(index, "parts")
+        (tmp_path / "there").mkdir()
+        address = f"file://{tmp_path}/there"
+        record_share(network(), index, (1, 1), config=CONFIG, run="parts", to=address)
+        for other in ("nothing", "fewer"):
+            shutil.rmtree(parts)
+            if other == "fewer":
+                shutil.copytree(folder_of(index, other), parts)
+            before = content(parts) if parts.exists() else {}
+            with pytest.raises(
+                InputError, match=r"runs/parts is not the one that the shards were begun with"
+            ):
+                merge(index, "parts", address)
+            assert {name: text for name, text in content(parts).items() if FOLDER not in name} == before
+        assert merge(index, "copy", address).shards.shards == SHARDS + self.MORE
+        assert content(folder_of(index, "copy")) == whole
+
+    def test_a_merge_that_is_repeated_changes_nothing(
+        self, index: ClipIndex, add: Callable[[ClipIndex], ClipIndex], tmp_path: Path
+    ) -> None:
+        recorded(index)
+        index = add(index)
+        (tmp_path / "there").mkdir()
+        address = f"file://{tmp_path}/there"
+        record_share(network(), index, (1, 1), config=CONFIG, run="whole", to=address)
+        once = content(merge(index, "whole", address).folder.path)
+        again = merge(index, "whole", address)
+        assert again.shards == ShardCount(SHARDS + self.MORE, SHARDS + self.MORE)
+        assert content(again.folder.path) == once
 
     @pytest.mark.parametrize("finished", [True, False])
     def test_peaks_of_seen_clips_go_where_enough_are_held_out_by_now(
@@ -507,6 +556,20 @@ class TestWorkersAndShares:
         record_share(network(), index, (1, 2), config=CONFIG, run="parts")
         with pytest.raises(InputError, match="holds shards of other settings or clips"):
             record_share(network(), index, (2, 2), config=replace(CONFIG, top_k=4), run="parts")
+
+    def test_shares_are_merged_with_no_other_index(self, index: ClipIndex, tmp_path: Path) -> None:
+        """Nor with one of the same clips that has no moments, from which the vectors of units come."""
+        record_share(network(), index, (1, 1), config=CONFIG, run="parts")
+        parts = content(folder_of(index, "parts"))
+        shutil.rmtree(index.folder.path)
+        other = ClipIndex.build(tmp_path / "sounds", FakeEmbedder(), index.folder.path, moments=True)
+        assert other.digest() == index.digest()
+        for name, text in parts.items():
+            file = folder_of(other, "parts") / name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(text)
+        with pytest.raises(InputError, match="index 's' was changed after parts was begun; record it again"):
+            merge(other, "parts")
 
     def test_shares_begun_are_finished_by_a_whole_call(self, index: ClipIndex) -> None:
         whole = content(recorded(index).folder.path)

@@ -20,8 +20,8 @@ from and_retrieval.config import ClipConfig, RecordConfig
 from and_retrieval.errors import ChecksumError, InputError, StaleError
 from and_retrieval.recording.activations import FILE as ACTIVATIONS
 from and_retrieval.recording.activations import HELD_OUT, SEEN
-from and_retrieval.recording.manifest import EVIDENCE, RecordedLayer, RecordingManifest
-from and_retrieval.recording.recording import QUALITIES_FILE, Recording
+from and_retrieval.recording.manifest import EVIDENCE, QUALITIES_FILE, RecordedLayer, RecordingManifest
+from and_retrieval.recording.recording import Recording
 from and_retrieval.recording.unit_index import FILE as UNIT_INDEX
 from and_retrieval.store import Folder
 from and_retrieval.types import AttachedDictionary, Skipped

@@ -4,25 +4,23 @@ from __future__ import annotations
 
 import os
 import secrets
-import shutil
 import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Self
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from ray_clusters import Head
 from squares import WHOLE, Squares, joined, square
 
 from and_retrieval.errors import InputError
@@ -51,14 +49,14 @@ class SquareJob:
     times: int = 0
     refuses: int | None = None
     hangs_at: int | None = None
-    on_gpu: bool = False
+    device: str = "cpu"
 
     def start(self) -> Callable[[int], None]:
         shards = Shards.open(self.path, Squares)
 
         def do(number: int) -> None:
             log = self.path.parent / f"{number}.{os.getpid()}-{time.monotonic_ns()}.begun"
-            log.touch()
+            log.write_text(os.environ.get("CUDA_VISIBLE_DEVICES", ""))
             if number == self.refuses:
                 raise InputError("this shard is too much")
             if number == self.dies_at and len(list(self.path.parent.glob(f"{number}.*.begun"))) <= self.times:
@@ -309,6 +307,26 @@ class TestWorkers:
         assert sorted(done) == [0, 1, 2, 3]
         assert joined(shards) == WHOLE
 
+    @pytest.mark.parametrize(
+        ("device", "expected"), [("cuda", {"3", "GPU-5"}), ("cuda:1", {"3,GPU-5"}), ("cpu", {"3,GPU-5"})]
+    )
+    def test_workers_share_the_gpus_in_turn(
+        self,
+        device: str,
+        expected: set[str],
+        shards: Shards[Squares],
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        """A certain GPU is everybody's."""
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,GPU-5")
+        work(SquareJob(shards.path, device=device), [0, 1, 2, 3], 2, nothing)
+        begun = list(tmp_path.glob("*.begun"))
+        seen = {path.name.split(".")[1].partition("-")[0]: path.read_text() for path in begun}
+        assert len(begun) == 4
+        assert set(seen.values()) <= expected
+        assert device != "cuda" or len(set(seen.values())) == len(seen)  # each process has its own
+
     def test_the_shard_of_a_worker_that_dies_is_done_by_another(
         self, shards: Shards[Squares], tmp_path: Path
     ) -> None:
@@ -408,7 +426,7 @@ class TestRay:
         from and_retrieval.shards.cluster import work_on_ray
 
         with pytest.raises(InputError, match="the workers of shard 0 died"):
-            work_on_ray(SquareJob(shards.path, on_gpu=True), [0], None, nothing, patience=2)
+            work_on_ray(SquareJob(shards.path, device="cuda"), [0], None, nothing, patience=2)
         assert "the Ray cluster at this machine has no GPU; waiting until it has one" in caplog.text
 
     def test_two_at_once(self, tmp_path: Path) -> None:
@@ -462,55 +480,6 @@ class TestRay:
         assert joined(shards) == WHOLE
 
 
-class Head:
-    """The head of a Ray cluster of two workers, which can be killed and started again at the same address."""
-
-    def __init__(self, folder: Path) -> None:
-        import ray.util
-
-        with socket.socket() as listener:
-            listener.bind(("", 0))
-            self._port = listener.getsockname()[1]
-        self.address = f"{ray.util.get_node_ip_address()}:{self._port}"
-        self._log = folder / "head.log"
-        self._files = tempfile.mkdtemp(prefix="ray-")  # a folder of pytest's has a path too long for sockets
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.end()
-        shutil.rmtree(self._files, ignore_errors=True)
-
-    def runs(self) -> bool:
-        """Whether it has not ended."""
-        return self._process.poll() is None
-
-    def start(self) -> None:
-        """Start it, and wait until it answers."""
-        command = [
-            str(Path(sys.executable).with_name("ray")), "start", "--head", "--block", f"--port={self._port}",
-            "--num-cpus=2", "--include-dashboard=false", "--disable-usage-stats", f"--temp-dir={self._files}",
-        ]  # fmt: skip
-        with self._log.open("ab") as log:
-            self._process = subprocess.Popen(command, stdout=log, stderr=log)
-        host, _, port = self.address.partition(":")
-        for _ in range(120):
-            with suppress(OSError):
-                socket.create_connection((host, int(port)), 1).close()
-                return
-            time.sleep(1)
-        raise TimeoutError(self._log.read_text())
-
-    def end(self) -> None:
-        """Kill it and all that it has started, at once."""
-        for process in (*descendants(self._process.pid), self._process.pid):
-            with suppress(ProcessLookupError):
-                os.kill(process, signal.SIGKILL)
-        self._process.wait()
-
-
 @contextmanager
 def once(happened: Callable[[], bool], then: Callable[[], None]) -> Iterator[None]:
     """Do something beside the block as soon as something has happened."""
@@ -529,13 +498,3 @@ def once(happened: Callable[[], bool], then: Callable[[], None]) -> Iterator[Non
     finally:
         ended.set()
         watcher.join()
-
-
-def descendants(process: int) -> list[int]:
-    """Processes that a process has started, and those that they have."""
-    found: list[int] = []
-    for path in Path(f"/proc/{process}/task").glob("*/children"):
-        with suppress(OSError):  # it has just ended
-            for child in map(int, path.read_text().split()):
-                found += [child, *descendants(child)]
-    return found

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import stat
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -279,6 +281,106 @@ class TestTwoManifestsInOneFolder:
         assert len(listed(folder)) == 4
 
 
+def flip(path: Path) -> None:
+    """Change a bit in the middle of a file, and keep its size and the time of its last change."""
+    times = path.stat()
+    with path.open("r+b") as stream:
+        stream.seek(times.st_size // 2)
+        [value] = stream.read(1)
+        stream.seek(times.st_size // 2)
+        stream.write(bytes([value ^ 1]))
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+
+
+def cut(path: Path) -> None:
+    os.truncate(path, path.stat().st_size - 1)
+
+
+def replace_by_another(path: Path) -> None:
+    """Put a file of the same size and time in its place, as copying with times does."""
+    other = path.with_name("other")
+    shutil.copy2(path, other)
+    flip(other)
+    other.replace(path)
+
+
+class TestLargeFiles:
+    """Larger than four bytes here; hashed once, until something writes to them."""
+
+    @pytest.fixture(autouse=True)
+    def _ready(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("AND_RETRIEVAL_CACHE", str(tmp_path / "cache"))
+        monkeypatch.setattr(files, "SETTLED", 0.0)
+        monkeypatch.setattr(store, "ALWAYS_HASHED", 4)
+
+    @pytest.fixture
+    def hashed(self, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+        """Names of the files that are hashed instead of remembered."""
+        names: list[str] = []
+        digest = files.sha256
+        monkeypatch.setattr(files, "sha256", lambda path: names.append(path.name) or digest(path))
+        return names
+
+    @pytest.mark.parametrize("harm", [flip, cut, replace_by_another])
+    def test_every_change_is_noticed(self, harm: Callable[[Path], None], folder: Folder) -> None:
+        folder.commit({"a.npy": "12345"}, Facts())
+        path = opened(folder).file("a.npy")
+        harm(path)
+        with pytest.raises(ChecksumError, match="missing or was changed"):
+            opened(folder).file("a.npy")
+
+    def test_they_are_hashed_once(
+        self, folder: Folder, hashed: list[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        folder.commit({"a.npy": "12345"}, Facts())
+        path = opened(folder).file("a.npy")
+        assert opened(folder).file("a.npy") == path
+        assert hashed == [path.name]
+        path.touch()
+        for _ in range(2):
+            opened(folder).file("a.npy")
+        assert hashed == [path.name] * 2
+        monkeypatch.setattr(files, "REMEMBERED", 0.0)
+        opened(folder).file("a.npy")
+        assert hashed == [path.name] * 3
+
+    def test_what_was_written_a_moment_ago_is_hashed_again(
+        self, folder: Folder, hashed: list[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(files, "SETTLED", 60.0)
+        folder.commit({"a.npy": "12345"}, Facts())
+        names = [opened(folder).file("a.npy").name for _ in range(3)]
+        assert hashed == names
+
+    def test_a_folder_is_known_by_each_of_its_files(self, folder: Folder, hashed: list[str]) -> None:
+        def write(path: Path) -> None:
+            path.unlink()
+            path.mkdir()
+            for name in "abc":
+                (path / name).write_text(f"some {name}")
+
+        folder.commit({"x.lance": write}, Facts())
+        hashed.clear()
+        for _ in range(2):
+            path = opened(folder).file("x.lance")
+        assert sorted(hashed) == ["a", "b", "c"]
+        flip(path / "b")
+        with pytest.raises(ChecksumError):
+            opened(folder).file("x.lance")
+        assert sorted(hashed) == ["a", "b", "b", "c"]
+
+    def test_a_copy_is_hashed_where_it_is(self, folder: Folder, tmp_path: Path, hashed: list[str]) -> None:
+        folder.commit({"a.npy": "12345"}, Facts())
+        opened(folder).file("a.npy")
+        copy = Folder(Path(shutil.copytree(folder.path, tmp_path / "copy")), folder.kind)
+        path = opened(copy).file("a.npy")
+        assert hashed == [path.name] * 2
+        flip(path)
+        with pytest.raises(ChecksumError):
+            opened(copy).file("a.npy")
+        opened(folder).file("a.npy")
+
+
 class TestReading:
     def test_a_changed_file_is_noticed(self, folder: Folder) -> None:
         folder.commit({"a.txt": "true", "b.txt": "fine"}, Facts())
@@ -314,23 +416,6 @@ class TestReading:
                 stored.file("a.txt")
         path.write_text("true")
         assert stored.file("a.txt") == path
-
-    def test_large_files_are_hashed_once_until_something_writes_to_them(
-        self, folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setenv("AND_RETRIEVAL_CACHE", str(tmp_path / "cache"))
-        monkeypatch.setattr(store, "ALWAYS_HASHED", 4)
-        folder.commit({"a.npy": "12345"}, Facts())
-        hashed: list[Path] = []
-        digest = files.sha256
-        monkeypatch.setattr(files, "sha256", lambda path: hashed.append(path) or digest(path))
-        path = opened(folder).file("a.npy")
-        assert opened(folder).file("a.npy") == path
-        assert len(hashed) == 1
-        for text in ("54321", "123456"):
-            path.write_text(text)
-            with pytest.raises(ChecksumError):
-                opened(folder).file("a.npy")
 
     def test_an_edited_manifest_is_noticed_wherever_it_was_edited(self, folder: Folder) -> None:
         folder.commit({"a.txt": "a"}, Facts(17, "me"))

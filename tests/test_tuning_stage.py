@@ -23,8 +23,9 @@ from and_retrieval.explanation.explain import explain
 from and_retrieval.explanation.lines import unit_lines
 from and_retrieval.explanation.stored import Explained
 from and_retrieval.export.formats import export_units
+from and_retrieval.recording.manifest import QUALITIES_FILE
 from and_retrieval.recording.record import record
-from and_retrieval.recording.recording import QUALITIES_FILE, Recording
+from and_retrieval.recording.recording import Recording
 from and_retrieval.report.data import ClipFacts, ReportData, TextTables
 from and_retrieval.types import Floats, Target
 

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 PLAIN = ("auto", "cpu")
 """Devices that exist everywhere."""
+MOST_DECODING = 8
+"""Threads; more wait for each other."""
 
 
 def resolve_device(name: str) -> torch.device:
@@ -42,6 +44,16 @@ def usual_precision(name: str) -> str:
     )()  # torch before 2.11 does not tell
     half = resolve_device(name).type == "cpu" and (able.get("amx_bf16") or able.get("avx512_bf16"))
     return "bf16" if half else "fp32"
+
+
+def decoding_threads(device: torch.device) -> int:
+    """Number of threads that decode sounds beside a network on this device.
+
+    A network on a CPU keeps the cores busy: one thread. Beside a GPU all cores are free but the one that feeds it.
+    """
+    import torch
+
+    return 1 if device.type == "cpu" else max(1, min(MOST_DECODING, torch.get_num_threads() - 1))
 
 
 def checked_device(name: str) -> str:

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from ..config import RecordConfig, SummaryConfig
+from ..config import SummaryConfig
 from ..store import Home
 from .options import Result, add_device, add_verb, announcer, built, device_of, index_result, named_target
 
@@ -49,7 +49,7 @@ def answer(args: argparse.Namespace) -> tuple[Result, str]:
     source = soundbank.render(home.path / "soundbank", progress=announce("rendering", "clips"))
     index = built(source, "demo", "embedded", home, args, announce)
     device = device_of(args)
-    run = record(named_target("yamnet", device), index, config=RecordConfig(device=device), announce=announce)
+    run = record(named_target("yamnet", device), index, announce=announce)
     llm = args.llm or SummaryConfig.llm
     explained = explain(run, summaries=SummaryConfig(llm=llm, units=SUMMARIES), announce=announce)
     report = write_report(run, progress=announce("drawing", "clips"))

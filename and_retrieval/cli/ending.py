@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from .. import interruption
-from ..errors import AndRetrievalError, InputError, defect
+from ..errors import AndRetrievalError, InputError, defect, without_secrets
 from ..files import one_line
 
 TRACEBACK_VARIABLE = "AND_RETRIEVAL_TRACEBACK"
@@ -95,10 +95,14 @@ def put(text: str) -> None:
 
 
 def say(line: str) -> None:
-    """Print one line on standard error, if there is one."""
+    """Print one line on standard error, if there is one; an address in it is printed without secrets."""
     if sys.stderr is not None:
         try:
-            print(f"and-retrieval: {one_line(' '.join(line.split()))}", file=sys.stderr, flush=True)
+            print(
+                f"and-retrieval: {one_line(without_secrets(' '.join(line.split())))}",
+                file=sys.stderr,
+                flush=True,
+            )
         except OSError:
             discard(2)
 

@@ -17,6 +17,7 @@ from .options import (
     announcer,
     built,
     check_sharding,
+    device_of,
     index_request,
     index_result,
     number,
@@ -86,7 +87,9 @@ def answer(args: argparse.Namespace) -> tuple[Result, str]:
         from ..clips.build import build_share
 
         request = index_request(args.source, args.name, args.embedder, home, args)
-        count = build_share(request, args.shard, announcer(args)("embedding", "clips"), args.to)
+        count = build_share(
+            request, args.shard, announcer(args)("embedding", "clips"), args.to, device_of(args)
+        )
         return share_result(count, args.name, args)
     return indexed_result(built(args.source, args.name, args.embedder, home, args, announcer(args)))
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..choices import WINDOW, Numbers, known_name
-from ..errors import InputError
+from ..errors import InputError, without_secrets
 from ..files import one_line, output_path
 from ..progress import Progress, terminal_progress
 from ..store import DEFAULT_HOME, Home
@@ -109,9 +109,13 @@ def address(option: str) -> Callable[[str], str]:
     """A `type=` function: text -> the same text; it raises an `InputError` where that names no folder."""
 
     def read(text: str) -> str:
+        from ..shards.remote import RemoteFolder
+
         if not text.rpartition("://")[2].strip():
-            raise InputError(f"{option} {text!r} names no folder; write s3://BUCKET/FOLDER, or a path")
-        return text
+            raise InputError(
+                f"{option} {without_secrets(text)!r} names no folder; write s3://BUCKET/FOLDER, or a path"
+            )
+        return RemoteFolder(text).url
 
     return read
 
@@ -165,8 +169,8 @@ def add_sharding(verb: Any) -> None:
     )  # fmt: skip
     verb.add_argument(
         "--to", type=address("--to"), metavar="ADDRESS",
-        help="leave the shards of --shard there, for machines that share no folder: s3://BUCKET/FOLDER or whatever "
-        "fsspec knows; `merge --from ADDRESS` fetches them",
+        help="where machines that share no folder leave their shards: s3://BUCKET/FOLDER or whatever fsspec knows; "
+        "`merge --from ADDRESS` fetches those of --shard, the same command those of --workers ray:...",
     )  # fmt: skip
     verb.add_argument(
         "--shard-seconds", type=number("--shard-seconds", WINDOW), metavar="S",
@@ -193,18 +197,18 @@ def _share(text: str) -> tuple[int, int]:
 
 
 def check_sharding(args: argparse.Namespace) -> None:
-    """Raise InputError if an address is given for the shards of no share."""
-    if args.to is not None and args.shard is None:
-        from ..shards.remote import shown
-
-        raise InputError(f"--to {shown(args.to)} needs --shard I/N, whose shards are to be left there")
+    """Raise InputError if an address is given though nobody would leave shards there."""
+    if args.to is not None and args.shard is None and isinstance(args.workers, int):
+        raise InputError(
+            f"--to {without_secrets(args.to)} needs --shard I/N, or --workers ray:ADDRESS, whose shards are to be left "
+            "there"
+        )
 
 
 def share_result(count: ShardCount, where: str, args: argparse.Namespace) -> tuple[Result, str]:
     """What a share of the work on NAME or NAME/RUN comes to, as JSON and as text."""
-    from ..shards.remote import shown
-
-    join = f"and-retrieval merge {where}" + (f" --from {shlex.quote(shown(args.to))}" if args.to else "")
+    source = f" --from {shlex.quote(without_secrets(args.to))}" if args.to else ""
+    join = f"and-retrieval merge {where}{source}"
     text = f"{count.shards} shards are finished, {count.resumed} of them were before\nnext     {join}"
     return asdict(count), text
 
@@ -254,7 +258,8 @@ def built(
     from ..clips.build import build_index
 
     request = index_request(source, name, embedder, home, args)
-    return build_index(request, announce("embedding", "clips"), getattr(args, "workers", 1), device_of(args))
+    workers, to = getattr(args, "workers", 1), getattr(args, "to", None)
+    return build_index(request, announce("embedding", "clips"), workers, device_of(args), to)
 
 
 def index_request(source: Any, name: str, embedder: str, home: Home, args: argparse.Namespace) -> Request:

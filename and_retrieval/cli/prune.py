@@ -102,7 +102,6 @@ def answer(args: argparse.Namespace) -> tuple[Result, str]:
         budgets=tuple(args.budget),
         draws=args.draws,
         export=args.export,
-        device=device,
         progress=announcer(args)("masking", "clips"),
     )
     picture = plotted(run, result, args.plot)

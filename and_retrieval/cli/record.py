@@ -119,20 +119,29 @@ def answer(args: argparse.Namespace) -> tuple[Result, str]:
         pooling=tuple(args.pooling),
         hold_out=args.hold_out,
         batch=args.batch,
-        device=device,
         kept_seen=args.keep_seen,
         kept_held_out=args.keep_held_out,
         shard_seconds=args.shard_seconds,
         store=args.store,
     )
     target = _with_dictionaries(
-        named_target(args.target, device, args.trust_remote_code), args.dictionary, device, index
+        named_target(args.target, device, args.trust_remote_code), args.dictionary, index
     )
     if args.shard is not None:
         count = record_share(target, index, args.shard, (), config, args.run, announcer(args), args.to)
         return share_result(count, f"{index.name}/{args.run or run_name(target.name)}", args)
     return recorded_result(
-        record(target, index, (), config, args.run, announcer(args), args.workers, args.trust_remote_code)
+        record(
+            target,
+            index,
+            (),
+            config,
+            args.run,
+            announcer(args),
+            args.workers,
+            args.trust_remote_code,
+            args.to,
+        )
     )
 
 
@@ -212,14 +221,12 @@ def _hold_out(text: str) -> str:
     return text
 
 
-def _with_dictionaries(
-    target: Target, files: Sequence[tuple[str, str]], device: str, index: ClipIndex
-) -> Target:
+def _with_dictionaries(target: Target, files: Sequence[tuple[str, str]], index: ClipIndex) -> Target:
     """The target with the dictionary in each file behind its layer."""
     from ..network.dictionary import attach, load_dictionary
     from ..network.layers import TRIAL_SECONDS
 
     seconds = (*TRIAL_SECONDS, index.clips[0].duration)
     for layer, file in files:
-        target = attach(target, layer, load_dictionary(file), device=device, seconds=seconds)
+        target = attach(target, layer, load_dictionary(file), seconds=seconds)
     return target

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
+from ..checkpoints.devices import resolve_device
 from ..choices import DEFAULT_STORE
 from ..config import ClipConfig, MomentConfig, fingerprint
 from ..embed.prompts import check_prompts, templates_of
@@ -22,13 +24,14 @@ from ..shards.folder import FOLDER, Receipt, ShardCount, Shards, remove_idle
 from ..shards.lock import locked
 from ..shards.plan import made_by, shard_sizes, spans
 from ..shards.remote import RemoteFolder
+from ..shards.remote_job import fetch_finished, fetching, job_at
 from ..shards.tensors import open_tensors
 from ..shards.workers import work
 from ..store import INDEX, Folder, Stored, Writer
 from ..types import Clip, Floats, Skipped
 from .again import still_missed, still_valid
 from .index import CLIPS, SKIPPED, ClipIndex
-from .manifest import IndexManifest, IndexPlan
+from .manifest import IndexManifest, IndexPlan, state_of
 from .moments import Halves
 from .records import digest_of, durations_of, read_records, record_lines
 from .shard import EmbedJob, ShardEmbedder, clip_moment_counts
@@ -55,7 +58,11 @@ class Request:
 
 
 def build_index(
-    request: Request, progress: Progress = silent, workers: int | str = 1, device: str = "cpu"
+    request: Request,
+    progress: Progress = silent,
+    workers: int | str = 1,
+    device: str = "cpu",
+    to: str | None = None,
 ) -> ClipIndex:
     """Make the index that is asked for, or add to it, see `ClipIndex.build`.
 
@@ -63,16 +70,19 @@ def build_index(
         request: What it is made of.
         progress: Called with the number of clips done and the total.
         workers: See `shards.workers.work`.
-        device: Where the embedder runs that workers load.
+        device: Where the embedder is, also the one that workers load.
+        to: Address at which workers leave their shards, where they share no folder with this process, see
+            `shards.remote_job`; what lies there stays there.
     """
     check_writable(request.path)
     with locked(request.path, "index"):
-        shards, files, clips = _planned(request)
+        shards, files, clips = _planned(request, merges=True)
         try:
             shards.begin(files=files)
-            finished = shards.finished()
+            finished = shards.finished() if to is None else fetch_finished(shards, to)
             missing = shards.missing(finished)
-            _embed(shards, missing, clips, request.embedder, progress, workers, device)
+            leave = stays if to is None else fetching(shards, to)
+            _embed(shards, missing, clips, request.embedder, progress, workers, device, leave, to)
             _merge(request.path, shards, shards.finished(known=finished))
         finally:
             shards.tidy()
@@ -81,7 +91,11 @@ def build_index(
 
 
 def build_share(
-    request: Request, share: tuple[int, int], progress: Progress = silent, to: str | None = None
+    request: Request,
+    share: tuple[int, int],
+    progress: Progress = silent,
+    to: str | None = None,
+    device: str = "cpu",
 ) -> ShardCount:
     """Embed a share of the shards, while others embed the rest, perhaps on other machines; `merge_index` joins them.
 
@@ -90,6 +104,7 @@ def build_share(
         share: (i, n): every n-th shard, from the i-th on, counted from 1.
         progress: Called with the number of clips done and the total.
         to: Address at which the shards are left, see `shards.address`; by default they stay in the folder of the index.
+        device: Where the embedder is.
 
     Raises:
         InputError: As in `ClipIndex.build`, or others embed other clips, or under other settings.
@@ -97,9 +112,9 @@ def build_share(
     check_writable(request.path)
     remove_idle(request.path)
     with locked(request.path, "index --shard", shared=True):
-        shards, files, clips = _planned(request)
+        shards, files, clips = _planned(request, merges=False)
         missing, count, leave = begun_share(shards, share, to, files)
-        _embed(shards, missing, clips, request.embedder, progress, leave=leave)
+        _embed(shards, missing, clips, request.embedder, progress, device=device, leave=leave)
         return count
 
 
@@ -120,6 +135,7 @@ def merge_index(path: Path, source: str | None = None, progress: Progress = sile
         if source is not None:
             Address(RemoteFolder(source)).fetch(path / FOLDER, IndexPlan, progress)
         shards = Shards.open(path / FOLDER, IndexPlan)
+        check_store(shards.plan.manifest.store)
         finished = shards.finished()
         shards.check_complete(finished)
         _merge(path, shards, finished)
@@ -127,11 +143,16 @@ def merge_index(path: Path, source: str | None = None, progress: Progress = sile
 
 
 def _planned(
-    request: Request,
+    request: Request, merges: bool
 ) -> tuple[Shards[IndexPlan], Mapping[str, Writer | str | Path], Sequence[Clip]]:
-    """The plan, the files that go with it, and the clips that join the index."""
+    """The plan, the files that go with it, and the clips that join the index.
+
+    Args:
+        request: What the index is made of.
+        merges: Whether the caller merges the shards, which takes the package of the store.
+    """
     embedder, folder = request.embedder, Folder(request.path, INDEX)
-    if request.store is not None:
+    if merges and request.store is not None:
         check_store(request.store)
     old = ClipIndex.usable(request.path, embedder) if folder.exists() else None
     asked = None if request.prompts is None else check_prompts(request.prompts, "prompt")
@@ -139,7 +160,7 @@ def _planned(
         old.check_settings(request.config, request.moments)
         if asked is not None:
             old.check_prompts(asked)
-        if request.store is None:
+        if merges and request.store is None:
             check_finder(old.stored)
     config = old.cut if old else request.config or ClipConfig()
     probe = load_clips(request.source, config)
@@ -160,7 +181,7 @@ def _planned(
         shards=old.shards.shards if old else 0,
         store=request.store or (old.store if old else DEFAULT_STORE),
     )
-    empty = IndexPlan(manifest, (), len(kept), (), made_by(), changed, probe.notes, _digest_in(folder))
+    empty = IndexPlan(manifest, (), len(kept), (), made_by(), changed, probe.notes, _state_in(folder))
     joining = [clip for clip in probe.clips if clip.id not in known]
     plan, new = _cut(empty, joining, request.path / FOLDER, request.shard_seconds)
     files: dict[str, Writer | str | Path] = {
@@ -218,18 +239,29 @@ def _embed(
     workers: int | str = 1,
     device: str = "cpu",
     leave: Leave = stays,
+    at: str | None = None,
 ) -> None:
-    """Embed these shards, and leave each where it is to be; `clips` are those that join the index."""
+    """Embed these shards, and leave each where it is to be.
+
+    Args:
+        shards: With the plan.
+        missing: Numbers of the shards.
+        clips: Those that join the index.
+        embedder: Used in this process.
+        progress, workers, device: See `build_index`.
+        leave: Called with the number of each when it is done.
+        at: Address at which workers leave them, where they share no folder; `leave` then fetches them.
+    """
     sizes = shards.plan.sizes
     tally = Tally(progress, sum(sizes[number] for number in missing))
-    here = ShardEmbedder(embedder, clips, shards, tally.within)
-    job = EmbedJob(shards.path, device)
+    here = ShardEmbedder(embedder, clips, shards, resolve_device(device), tally.within)
+    job_in = partial(EmbedJob, device=device)
 
     def done(number: int) -> None:
         leave(number)
         tally.add(sizes[number])
 
-    work(job, missing, workers, done, here.embed)
+    work(job_at(at, job_in, shards), missing, workers, done, here.embed if at is None else None)
 
 
 def _merge(path: Path, shards: Shards[IndexPlan], finished: Mapping[int, Stored[Receipt]]) -> None:
@@ -250,9 +282,9 @@ def _merge(path: Path, shards: Shards[IndexPlan], finished: Mapping[int, Stored[
         shards.remove()
         raise InputError(f"no usable audio: all {len(planned)} clips were skipped ({skipped[-1].reason})")
     folder = Folder(path, INDEX)
-    digest, found = digest_of(clips, plan.manifest.embedder_fingerprint), _digest_in(folder)
+    digest, found = digest_of(clips, plan.manifest.embedder_fingerprint), _state_in(folder)
     if found != plan.before:
-        if found == digest:  # they were merged before, and fetched again
+        if found == state_of(replace(plan.manifest, digest=digest)):  # merged before, and fetched again
             shards.remove()
             return
         raise InputError(
@@ -278,10 +310,10 @@ def _merge(path: Path, shards: Shards[IndexPlan], finished: Mapping[int, Stored[
     shards.remove()
 
 
-def _digest_in(folder: Folder) -> str:
-    """`ClipIndex.digest` of the index in a folder, as its manifest says; "" if there is none that can be read."""
+def _state_in(folder: Folder) -> str:
+    """`state_of` the index in a folder; "" if there is none that can be read."""
     try:
-        return folder.open(IndexManifest).manifest.digest
+        return state_of(folder.open(IndexManifest).manifest)
     except AndRetrievalError:
         return ""
 

@@ -14,7 +14,7 @@ import numpy as np
 import soundfile
 import soxr
 
-from ..files import sha256
+from ..files import file_state, sha256
 from ..types import Floats
 from . import decoded, ffmpeg
 from .decoded import Decoded, Kept, read_frames, reason
@@ -94,7 +94,7 @@ def file_digest(path: Path) -> str:
     Raises:
         OSError: It cannot be read.
     """
-    key = _identity(path)
+    key = file_state(path)
     with _lock:
         known = _digests.get(key)
     return known or _remember(_digests, key, sha256(path))
@@ -165,7 +165,7 @@ def _mono(sound: Floats) -> Floats:
 def _survey(path: Path) -> tuple[_Survey, object]:
     """What is known of a file, and what identifies its present content."""
     try:
-        key = _identity(path)
+        key = file_state(path)
         with _lock:
             known = _surveys.get(key)
         return known or _remember(_surveys, key, _looked_through(path, key)), key
@@ -290,12 +290,6 @@ def _count(path: Path) -> int:
                 frames += read
         step //= 2
     return frames
-
-
-def _identity(path: Path) -> object:
-    """Changes when a file is written to."""
-    stat = path.stat()
-    return os.fspath(path), stat.st_size, stat.st_mtime_ns, stat.st_ino
 
 
 def _remember(known: OrderedDict[object, Found], key: object, value: Found) -> Found:

@@ -89,6 +89,7 @@ class ClipIndex:
         shard_seconds: float | None = None,
         device: str = "cpu",
         store: str | None = None,
+        to: str | None = None,
     ) -> ClipIndex:
         """Embed a source's clips into the index at `path`; clips it already holds are not embedded again.
 
@@ -109,9 +110,10 @@ class ClipIndex:
             workers: Number of processes, `ray`, or `ray:ADDRESS`, see `shards.workers.work`; several load the embedder
                 by its name.
             shard_seconds: Seconds of sound of a shard; by default see `shards.plan.shard_sizes`.
-            device: Where the embedder runs that workers load.
+            device: Where the embedder is, also the one that workers load.
             store: What finds clips among 50,000 moments and more, see `neighbours`; by default that of the existing
                 index, else FAISS.
+            to: Address at which workers leave their shards, where they share no folder with this process.
 
         Raises:
             InputError: The source holds no usable audio, the index was made with other settings or prompts, a prompt
@@ -124,7 +126,7 @@ class ClipIndex:
         request = Request(
             source, checked_embedder(embedder), Path(path), config, moments, prompts, shard_seconds, store
         )
-        return build_index(request, progress, workers, device)
+        return build_index(request, progress, workers, device, to)
 
     @classmethod
     def usable(cls, path: str | Path, embedder: Embedder) -> ClipIndex | None:

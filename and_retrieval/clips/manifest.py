@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from ..choices import DEFAULT_STORE, STORES, known_name
-from ..config import ClipConfig, MomentConfig
+from ..config import ClipConfig, MomentConfig, fingerprint
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +45,11 @@ class IndexManifest:
         known_name("store", self.store, STORES)
 
 
+def state_of(manifest: IndexManifest) -> str:
+    """Identifies clips and vectors: equal for indexes to which the same shards can be added."""
+    return fingerprint(manifest.digest, manifest.cut, manifest.moments, manifest.prompts)
+
+
 @dataclass(frozen=True, slots=True)
 class IndexPlan:
     """How the clips that join an index are embedded, known before any is decoded.
@@ -56,7 +61,7 @@ class IndexPlan:
         sizes: Number of clips of every shard, in the order of those that join.
         made_by: See `shards.plan.made_by`.
         changed, notes: See `ClipIndex`.
-        before: Digest of the index that is in the folder already; "" where there is none.
+        before: `state_of` the index that is in the folder already; "" where there is none.
     """
 
     kind: ClassVar[str] = "index plan"

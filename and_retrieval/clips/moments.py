@@ -82,7 +82,7 @@ class ClipMoments:
     def total(self) -> Floats:
         """Sum over clips of the mean of their moments, float32 [dim]."""
         total = np.zeros(self.vectors.shape[1])
-        for clips, moments in self._parts():
+        for clips, moments in self.parts():
             starts = self.first[clips] - moments.start
             sums = np.add.reduceat(self.vectors[moments].astype(np.float32), starts, axis=0)
             total += (sums / self.counts[clips, None]).sum(axis=0, dtype=np.float64)
@@ -128,7 +128,7 @@ class ClipMoments:
             float32 and int64 (rows of moments), both [clips, scores].
         """
         scores, rows = [], []
-        for clips, moments in self._parts():
+        for clips, moments in self.parts():
             of_moments = score(self.take(moments))
             starts = self.first[clips] - moments.start
             largest = np.maximum.reduceat(of_moments, starts, axis=0)
@@ -138,9 +138,9 @@ class ClipMoments:
             rows.append(np.minimum.reduceat(np.where(is_largest, place, len(self.vectors)), starts, axis=0))
         return np.concatenate(scores), np.concatenate(rows)
 
-    def _parts(self) -> Iterator[tuple[slice, slice]]:
-        """Slices over the clips, few enough to hold their moments in float32, and over these moments."""
-        width = int(self.counts.max(initial=1)) * self.vectors.shape[1]
+    def parts(self, scores: int = 0) -> Iterator[tuple[slice, slice]]:
+        """Slices over the clips, and over their moments, few enough to hold their vectors and `scores` of each."""
+        width = int(self.counts.max(initial=1)) * max(self.vectors.shape[1], scores)
         for clips in chunks(len(self.durations), width, CHUNK_BYTES, 4):
             last = clips.stop - 1
             yield clips, slice(int(self.first[clips.start]), int(self.first[last] + self.counts[last]))

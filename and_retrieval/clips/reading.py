@@ -1,4 +1,8 @@
-"""Reading the sounds of many clips in order, ahead of the work on them."""
+"""Reading the sounds of many clips in order, ahead of the work on them.
+
+Beside a network on a CPU, which keeps the cores busy, one thread decodes. A GPU leaves the cores free and waits for the
+sounds, so more threads share the clips there.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +18,7 @@ from .records import clip_place
 from .source import read_clip
 
 Measured = TypeVar("Measured")
-_Read = tuple[list[int], list[Floats], list[Skipped]]
+_Reading = Future[Floats | Skipped]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,13 +29,13 @@ class Group(Generic[Measured]):
         rows: Of those that could be read.
         sounds: Their waveforms.
         misses: The others, with the reason.
-        measured: What was measured of every sound, as soon as that is done.
+        measured: Gives what was measured of every sound, as soon as that is done.
     """
 
     rows: list[int]
     sounds: list[Floats]
     misses: list[Skipped]
-    measured: Future[list[Measured]]
+    measured: Callable[[], list[Measured]]
 
 
 def read_in_order(
@@ -40,8 +44,9 @@ def read_in_order(
     sample_rate: int,
     config: ClipConfig,
     measure: Callable[[Floats], Measured] | None = None,
+    threads: int = 1,
 ) -> Iterator[Group[Measured]]:
-    """Read groups of clips, one group ahead of the work: a thread decodes and measures beside it.
+    """Read groups of clips, one group ahead of the work: threads decode and measure beside it.
 
     A group is handed over before it is measured, so that the work on the first one begins as soon as it is read.
 
@@ -50,38 +55,50 @@ def read_in_order(
         rows: Groups of them.
         sample_rate: Hz.
         config: How they were cut.
-        measure: Is called in that thread with the waveform of every clip that could be read.
+        measure: Is called in those threads with the waveform of every clip that could be read.
+        threads: Number of threads, see `devices.decoding_threads`; what they give does not depend on it.
     """
 
-    def read(group: Sequence[int]) -> _Read:
-        good: list[int] = []
-        sounds: list[Floats] = []
-        misses: list[Skipped] = []
-        for row in group:
-            try:
-                sounds.append(read_clip(clips[row], sample_rate, config))
-                good.append(row)
-            except UnreadableAudioError as error:
-                misses.append(Skipped(clip_place(clips[row]), str(error)))
-        return good, sounds, misses
+    def read(row: int) -> Floats | Skipped:
+        try:
+            return read_clip(clips[row], sample_rate, config)
+        except UnreadableAudioError as error:
+            return Skipped(clip_place(clips[row]), str(error))
 
-    def measured(sounds: Sequence[Floats]) -> list[Measured]:
-        return [measure(sound) for sound in sounds] if measure is not None else []
+    def measured(reading: _Reading) -> list[Measured]:
+        sound = reading.result()
+        return [] if measure is None or isinstance(sound, Skipped) else [measure(sound)]
 
-    pool = ThreadPoolExecutor(max_workers=1)
+    pool = ThreadPoolExecutor(threads)
 
-    def begin(group: Sequence[int]) -> tuple[Future[_Read], Future[list[Measured]]]:
-        reading = pool.submit(read, group)
-        return reading, pool.submit(lambda: measured(reading.result()[1]))
+    def begin(group: Sequence[int]) -> Callable[[], Group[Measured]]:
+        readings = [pool.submit(read, row) for row in group]
+        measuring = [pool.submit(measured, reading) for reading in readings]
+        return lambda: _finished(group, readings, measuring)
 
     try:
         ahead = None
         for group in rows:
             following = begin(group)
             if ahead is not None:
-                yield Group(*ahead[0].result(), ahead[1])
+                yield ahead()
             ahead = following
         if ahead is not None:
-            yield Group(*ahead[0].result(), ahead[1])
+            yield ahead()
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _finished(
+    group: Sequence[int], readings: Sequence[_Reading], measuring: Sequence[Future[list[Measured]]]
+) -> Group[Measured]:
+    """A group as soon as all of it is read."""
+    results = dict(zip(group, (reading.result() for reading in readings), strict=True))
+    sounds = {row: result for row, result in results.items() if not isinstance(result, Skipped)}
+    misses = [result for result in results.values() if isinstance(result, Skipped)]
+    return Group(
+        list(sounds),
+        list(sounds.values()),
+        misses,
+        lambda: [value for of in measuring for value in of.result()],
+    )

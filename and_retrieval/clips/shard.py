@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 
+from ..checkpoints.devices import decoding_threads, resolve_device
 from ..embed import checked_embedder, load_embedder
 from ..embed.user import CheckedEmbedder
 from ..errors import InputError
 from ..faiss_index import Rows
 from ..progress import Progress, silent
 from ..shards.folder import Shards
+from ..shards.plan import check_made_by
 from ..shards.tensors import Shapes, new_tensors
 from ..types import Clip, Skipped
 from .index import CLIPS
 from .manifest import IndexManifest, IndexPlan
 from .moments import moment_counts, moment_spans
-from .reading import read_in_order
+from .reading import Group, read_in_order
 from .records import durations_of, read_records
 
 BATCH = 32  # clips read, decoded and embedded at a time
@@ -33,12 +36,14 @@ class ShardEmbedder:
         embedder: Makes the vectors.
         clips: All clips that join the index.
         shards: The plan, and where to put the shards.
+        device: Where the embedder is.
         progress: Called with the number of clips of a shard that are done, and of all clips of it.
     """
 
     embedder: CheckedEmbedder
     clips: Sequence[Clip]
     shards: Shards[IndexPlan]
+    device: torch.device
     progress: Progress = silent
 
     def embed(self, number: int) -> None:
@@ -56,7 +61,9 @@ class ShardEmbedder:
         groups = [range(begin, min(begin + BATCH, len(clips))) for begin in range(0, len(clips), BATCH)]
         skipped: list[Skipped] = []
         done = 0
-        for group in read_in_order(clips, groups, self.embedder.sample_rate, made.cut):
+        threads, rate = decoding_threads(self.device), self.embedder.sample_rate
+        read: Iterator[Group[None]] = read_in_order(clips, groups, rate, made.cut, threads=threads)
+        for group in read:
             rows, sounds = group.rows, group.sounds
             if sounds and made.moments is None:
                 tensors["vectors"][rows] = self.embedder.embed_audio(sounds)
@@ -100,18 +107,14 @@ class EmbedJob:
     shards: Path
     device: str
 
-    @property
-    def on_gpu(self) -> bool:
-        """Whether the embedder runs on a GPU."""
-        return self.device.startswith("cuda")
-
     def start(self) -> Callable[[int], None]:
         """Load the embedder; returns the function that embeds a shard.
 
         Raises:
-            InputError: It cannot be loaded by its name, or is another than that of the plan.
+            InputError: It cannot be loaded by its name, or it or this program is another than that of the plan.
         """
         shards = Shards.open(self.shards, IndexPlan)
+        check_made_by(shards.plan.made_by)
         made = shards.plan.manifest
         embedder = checked_embedder(load_embedder(made.embedder, self.device))
         if embedder.fingerprint != made.embedder_fingerprint:
@@ -120,4 +123,4 @@ class EmbedJob:
                 f"{made.embedder_fingerprint}), so other processes cannot embed with it; use one worker"
             )
         clips = read_records(shards.planned_file(CLIPS), Clip)[shards.plan.kept :]
-        return ShardEmbedder(embedder, clips, shards).embed
+        return ShardEmbedder(embedder, clips, shards, resolve_device(self.device)).embed

@@ -14,16 +14,14 @@ import scipy  # its parts are imported when they are used
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from ..clips.qualities import QUALITIES
-from ..numerics import Array, Bools, Doubles, Places, by_presence, chunks
+from ..numerics import Array, Bools, Doubles, Places, by_presence, chunks, standardised
 from ..recording.recording import Recording
 from ..types import Floats, Preference
-from .permutations import GroupPermutations
+from .permutations import GroupPermutations, q_values, sequential_p_values
 
 LEAST_CLIPS = 10  # with fewer nothing is tested
 FIRST_LOOK = 400  # permutations for every pair
-LATER_LOOKS = ((4_000, 20, 0.01), (20_000, 20, 0.01), (200_000, 4, 0.05))
-"""Permutations for the pairs that the look before exceeds fewer times than that, with a q-value above that."""
-
+LATER_LOOKS = ((4_000, 20, 0.01), (20_000, 20, 0.01), (200_000, 4, 0.05))  # see `permutations.Look`
 RIDGE = 0.01  # of the number of clips, added to the diagonal of the rank correlations
 SHUFFLES = 5
 LEAST_SEEN = 20  # clips; with fewer, of fewer groups than `LEAST_GROUPS`, nothing is cross-validated
@@ -82,26 +80,30 @@ def preferences(
     """
     files = _numbered(groups, len(activations))[_read(activations)]
     activations, qualities = _readable(activations, qualities)
-    every = np.ones((activations.shape[1], qualities.shape[1]), dtype=np.bool_)
+    rho = np.zeros((activations.shape[1], qualities.shape[1]))  # 0 where it is not defined
+
+    def p_values(wanted: Bools, permutations: int) -> Doubles:
+        return _tested(activations, qualities, files, rho, wanted, permutations, seed)
+
     with threadpool_limits(1):  # the products are small; threads would only wait for each other
-        rho, p_value = _tested(activations, qualities, files, every, FIRST_LOOK, seed)
-        q_value, before = q_values(p_value), FIRST_LOOK
-        for permutations, fewer, above in LATER_LOOKS:
-            undecided = (p_value < fewer / before) & (q_value > above)
-            finer = _tested(activations, qualities, files, undecided, permutations, seed)[1]
-            p_value, before = np.where(undecided, finer, p_value), permutations
-            q_value = q_values(p_value)
-    return Preferences(rho.astype(np.float32), q_value.astype(np.float32))
+        p_value = sequential_p_values(p_values, rho.shape, FIRST_LOOK, LATER_LOOKS)
+    return Preferences(rho.astype(np.float32), q_values(p_value).astype(np.float32))
 
 
 def _tested(
-    activations: Array, qualities: Array, files: Array, wanted: Bools, permutations: int, seed: int
-) -> tuple[Doubles, Doubles]:
-    """Rank correlations (0 where not defined) and p-values (NaN where not tested) of the pairs that are `wanted`.
+    activations: Array,
+    qualities: Array,
+    files: Array,
+    rho: Doubles,
+    wanted: Bools,
+    permutations: int,
+    seed: int,
+) -> Doubles:
+    """p-values of the pairs that are `wanted`, NaN where not tested; their rank correlations are written into `rho`.
 
     All are [units, qualities].
     """
-    rho, p_value = np.zeros(wanted.shape), np.full(wanted.shape, np.nan)
+    p_value = np.full(wanted.shape, np.nan)
     for clips, units, columns in _comparable(activations, qualities, wanted):
         goal = _standard_ranks(qualities[clips][:, columns])
         test = GroupPermutations(files[clips], permutations, seed)
@@ -112,7 +114,7 @@ def _tested(
             rho[place] = np.nan_to_num(correlation)
             p = test.two_sided_p_values(np.nan_to_num(ranks.T), np.nan_to_num(goal.T), rho[place])
             p_value[place] = np.where(np.isfinite(correlation), p, np.nan)
-    return rho, p_value
+    return p_value
 
 
 def _comparable(
@@ -132,14 +134,6 @@ def _comparable(
             present, members = column[: len(qualities)], units[column[len(qualities) :]]
             if present.sum() >= LEAST_CLIPS and members.size:
                 yield present, members, np.flatnonzero((asked == column[:, None]).all(axis=0))
-
-
-def q_values(p_value: Doubles) -> Doubles:
-    """Benjamini and Hochberg's q-values over the pairs that were tested, 1 for the others."""
-    tested = np.isfinite(p_value)
-    q_value = np.ones(p_value.shape)
-    q_value[tested] = scipy.stats.false_discovery_control(p_value[tested])
-    return q_value
 
 
 def preferred(
@@ -281,15 +275,12 @@ def _readable(activations: Array, qualities: Array) -> tuple[Array, Array]:
     if len(activations) != len(qualities):
         raise ValueError(f"activations of {len(activations)} clips, qualities of {len(qualities)}")
     shown = _read(activations)
-    return activations[shown], qualities[shown]
+    return (activations, qualities) if shown.all() else (activations[shown], qualities[shown])
 
 
 def _standard_ranks(values: Array) -> Doubles:
     """Average ranks of every column with mean 0 and mean square 1; NaN where one is NaN or none differs."""
-    ranks = scipy.stats.rankdata(values, axis=0, nan_policy="propagate")
-    centred = ranks - (len(values) + 1) / 2
-    spread = np.sqrt((centred**2).mean(axis=0))
-    return np.asarray(centred / np.where(spread > 0, spread, np.nan))
+    return standardised(scipy.stats.rankdata(values, axis=0, nan_policy="propagate"), constant=np.nan)
 
 
 def filled_ranks(qualities: Array) -> Doubles:

@@ -125,11 +125,6 @@ class ExplainJob:
     summaries: SummaryConfig
     opened: OpenConceptConfig
 
-    @property
-    def on_gpu(self) -> bool:
-        """Whether the embedder runs on a GPU."""
-        return self.device.startswith("cuda")
-
     def prepared(self, recording: Recording, announce: Announce) -> tuple[_Explainer, Shards[ExplainPlan]]:
         """What explains the layers, and the plan."""
         labelling, index = self.labelling, recording.index

@@ -42,11 +42,18 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy import stats
 
-from ..numerics import Array, Bools, Doubles, by_presence, chunks
+from ..numerics import Array, Bools, Doubles, by_presence, chunks, standardised
 from .agreement import BEST_OF, Indices, auprc, expected_best, exponential_scores, pool_auprc, strongest
-from .permutations import PERMUTATIONS, ROUNDING, GroupPermutations, undecided
+from .permutations import (
+    FIRST_PERMUTATIONS,
+    PERMUTATIONS,
+    ROUNDING,
+    THOROUGH,
+    GroupPermutations,
+    q_values,
+    sequential_p_values,
+)
 
 BANK = 521  # concepts up to which `BEST_OF` labels have to be beaten; with a larger bank more, in proportion
 LEVEL = 0.05  # expected share of wrong ones among the labels that pass the permutation test
@@ -102,6 +109,7 @@ def faithfulness(
     bank: int | None = None,
     groups: Array | None = None,
     predictions: Array | None = None,
+    p_value: Doubles | None = None,
     permutations: int = PERMUTATIONS,
     seed: int = 0,
     all_random: bool = True,
@@ -124,6 +132,8 @@ def faithfulness(
             interchangeable. A group whose size no other has stays where it is, which costs power only.
         predictions: float [units, clips], what the labels say of each clip where that is not one column of
             `similarity`: labels of cross-fitting differ between the folds. `labels` then only says who has one.
+        p_value: float64 [units], of tests of the predictions by whoever made them, instead of the permutation test of
+            fixed predictions.
         permutations: Number of permutations, about; the smallest p-value is its inverse.
         seed: Of permutations and random labels.
         all_random: Whether random labels are measured by `pearson` and `auprc`, too, which takes half of the time; else
@@ -137,19 +147,28 @@ def faithfulness(
     groups = np.arange(len(activations)) if groups is None else groups
     every = _Clips(similarity, groups, rivals, predictions)
     settings = _Settings(
-        best_of(bank or similarity.shape[1], similarity.shape[1]), permutations, seed, all_random
+        best_of(bank or similarity.shape[1], similarity.shape[1]),
+        permutations if p_value is None else 0,
+        seed,
+        all_random,
     )
     table = np.full((len(_COLUMNS), len(labels)), np.nan)
     table[_P_VALUE] = 1
-    wanted = np.ones(len(labels), np.bool_)
-    for looks in (settings, replace(settings, thorough=True)):
+
+    def p_values(wanted: Bools, permutations: int) -> Doubles:
+        look = replace(settings, thorough=permutations > FIRST_PERMUTATIONS)
         for clips, units in by_presence(activations):
             shown, units = np.flatnonzero(clips), units[wanted[units]]
             if len(shown) > 1 and len(units):
-                table[:, units] = _measured(activations, labels, units, shown, every.at(shown), looks)
-        wanted &= undecided(np.where(np.isfinite(table[0]), table[_P_VALUE], np.nan))
+                table[:, units] = _measured(activations, labels, units, shown, every.at(shown), look)
+        if p_value is not None:
+            table[_P_VALUE] = np.where(np.isfinite(table[0]), p_value, 1)
+        return np.where(np.isfinite(table[0]), table[_P_VALUE], np.nan)
+
+    later = THOROUGH if p_value is None else ()
+    q_value = q_values(sequential_p_values(p_values, (len(labels),), FIRST_PERMUTATIONS, later))
     read = _readable(activations)
-    return _conclusion(len(read), dict(zip(_COLUMNS, table, strict=True)))
+    return _conclusion(len(read), dict(zip(_COLUMNS, table, strict=True)), q_value)
 
 
 def best_of(bank: int, known: int | None = None) -> int:
@@ -184,14 +203,16 @@ def left_over(activations: Array, similarity: Array, other_labels: Array) -> Dou
     if not len(other_labels):
         return rest
     for clips, units in by_presence(activations):
-        scores = exponential_scores(activations[clips][:, units].T.astype(np.float64))
-        concepts = _standardised(similarity[clips].T)
-        of_unit = other_labels[units]
-        beside = np.where((of_unit >= 0)[:, :, None], concepts[of_unit], -np.inf)
-        best = beside.max(axis=1, initial=-np.inf)
-        predicted = _standardised(np.where(np.isfinite(best), best, 0))
-        slope = np.maximum(np.einsum("uc,uc->u", scores, predicted) / scores.shape[1], 0)
-        rest[np.ix_(clips, units)] = (scores - slope[:, None] * predicted).T
+        concepts = standardised(similarity[clips].T, 1)
+        width = concepts.shape[1] * max(other_labels.shape[1], 1)
+        for part in (units[span] for span in chunks(len(units), width, CHUNK_BYTES)):
+            scores = exponential_scores(activations[clips][:, part].T.astype(np.float64))
+            of_unit = other_labels[part]
+            beside = np.where((of_unit >= 0)[:, :, None], concepts[of_unit], -np.inf)
+            best = beside.max(axis=1, initial=-np.inf)
+            predicted = standardised(np.where(np.isfinite(best), best, 0), 1)
+            slope = np.maximum(np.einsum("uc,uc->u", scores, predicted) / scores.shape[1], 0)
+            rest[np.ix_(clips, part)] = (scores - slope[:, None] * predicted).T
     return rest
 
 
@@ -232,7 +253,7 @@ class _Clips:
 class _Settings:
     """The number of random labels whose best has to be beaten, and what `faithfulness` is given.
 
-    `thorough` says whether tests go on after the first permutations, see `permutations.undecided`.
+    `thorough` says whether tests go on after the first permutations; without permutations every p-value is 1.
     """
 
     draws: int
@@ -279,8 +300,8 @@ def _measured(
     """
     table = np.full((len(_COLUMNS), len(units)), np.nan)
     table[_P_VALUE] = 1
-    concepts = _standardised(clips.similarity.T)
-    rivals = None if clips.rivals is None else _standardised(clips.rivals.T)
+    concepts = standardised(clips.similarity.T, 1)
+    rivals = None if clips.rivals is None else standardised(clips.rivals.T, 1)
     shuffles = GroupPermutations(clips.groups, settings.permutations, settings.seed)
     counts = (labels[units] >= 0).sum(axis=1)
     for count in np.unique(counts[counts > 0]):
@@ -296,7 +317,7 @@ def _measured(
             if clips.predictions is None:
                 prediction = _prediction(concepts, np.sort(labels[part_units], axis=1)[:, -count:])
             else:
-                prediction = _standardised(clips.predictions[part_units])
+                prediction = standardised(clips.predictions[part_units], 1)
             table[:, part] = _measure(values, prediction, chance, shuffles, settings)
     return table
 
@@ -312,11 +333,14 @@ def _measure(
         by_other = None if chance.beside is None else activation @ chance.beside.T / clips
         return [by_label.mean(axis=1), chance.best(by_label, by_other)]
 
-    raw, scores = _standardised(values), _standardised(exponential_scores(values))
+    raw, scores = standardised(values, 1), standardised(exponential_scores(values), 1)
     pearson, correlation = (
         np.einsum("uc,uc->u", activation, prediction) / clips for activation in (raw, scores)
     )
     positives = strongest(values)
+    p_value = np.ones(len(values))
+    if settings.permutations:
+        p_value = shuffles.p_values(scores, prediction, correlation, settings.thorough)
     columns = [
         pearson,
         *(of_random(raw) if settings.all_random else unknown),
@@ -325,7 +349,7 @@ def _measure(
         auprc(prediction, positives),
         *(_random_auprc(chance, positives) if settings.all_random else unknown),
         positives.mean(axis=1),
-        shuffles.p_values(scores, prediction, correlation, settings.thorough),
+        p_value,
     ]
     tested = raw.any(axis=1) & prediction.any(axis=1)
     untested = np.array([np.nan] * (len(columns) - 1) + [1.0])
@@ -338,14 +362,11 @@ def _random_auprc(chance: _Chance, positives: Bools) -> list[Doubles]:
     return [by_label.mean(axis=1), chance.best(by_label, None)]
 
 
-def _conclusion(clips: int, columns: dict[str, Doubles]) -> Faithfulness:
-    """q-values over the units that were tested, and what follows."""
-    tested = np.isfinite(columns["pearson"])
-    q = np.ones(len(tested))
-    q[tested] = stats.false_discovery_control(columns["p_value"][tested])
+def _conclusion(clips: int, columns: dict[str, Doubles], q_value: Doubles) -> Faithfulness:
+    """What follows from the q-values over the units that were tested."""
     # In a bank of one concept there is no other label to beat, and the two are equal but for rounding.
     better = columns["correlation"] >= columns["best_correlation"] - ROUNDING
-    return Faithfulness(clips, **columns, q_value=q, reliable=(q <= LEVEL) & better)
+    return Faithfulness(clips, **columns, q_value=q_value, reliable=(q_value <= LEVEL) & better)
 
 
 def _check(activations: Array, similarity: Array, labels: Array, groups: Array | None) -> None:
@@ -374,7 +395,7 @@ def _prediction(concepts: Doubles, labels: Array) -> Doubles:
     best = concepts[labels[:, 0]]
     for column in labels.T[1:]:
         np.maximum(best, concepts[column], out=best)
-    return best if labels.shape[1] == 1 else _standardised(best)
+    return best if labels.shape[1] == 1 else standardised(best, 1)
 
 
 def _some(pool: Doubles, work: int, seed: int) -> Doubles:
@@ -386,14 +407,3 @@ def _some(pool: Doubles, work: int, seed: int) -> Doubles:
 def _readable(activations: Array) -> Indices:
     """Clips on which some unit gave a finite number, int64."""
     return np.flatnonzero([np.isfinite(row).any() for row in activations])
-
-
-def _standardised(x: Array) -> Doubles:
-    """Rows less their mean, divided by their standard deviation; constant and non-finite ones become 0."""
-    x = x.astype(np.float64)
-    usable = np.isfinite(x).all(axis=1) & (x.max(axis=1, initial=-np.inf) > x.min(axis=1, initial=np.inf))
-    x[~usable] = 0
-    if x.shape[1]:
-        x -= x.mean(axis=1, keepdims=True)
-        x /= np.where(usable, x.std(axis=1), 1)[:, None]
-    return x

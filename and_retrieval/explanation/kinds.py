@@ -40,16 +40,15 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
 
 from ..clips.qualities import QUALITIES
-from ..numerics import Array, Bools, Doubles, Places, by_presence, chunks
+from ..numerics import Array, Bools, Doubles, Places, by_presence, chunks, standardised
 from ..types import Kind
 from .acoustics import RIDGE, filled_ranks
 from .agreement import exponential_scores
 from .bells import Bells
 from .faithfulness import LEVEL
-from .permutations import GroupPermutations, undecided
+from .permutations import FIRST_PERMUTATIONS, GroupPermutations, q_values, sequential_p_values
 
 QUALITIES_NAMED = 3
 """Qualities of different kinds that are said of a unit in words, see `acoustics.preferred`."""
@@ -79,6 +78,12 @@ TESTED = {
 MEASURED = ("label", "silence", *TESTED)
 FIGURES = (*MEASURED, *(f"p of {figure}" for figure in TESTED))
 """What is known of a unit before the verdicts: the numbers of `Rivals`, and a p-value for those that are tested."""
+P_VALUES = slice(len(MEASURED), None)  # of `FIGURES`
+FITTED = -1
+"""In place of the fold of a clip that qualities are fitted on and that nothing is tested on."""
+ROUNDING = (
+    1e-9  # standard deviation of what is nothing but rounding, where it was 1 before something was taken off
+)
 
 
 @dataclass(frozen=True)
@@ -112,92 +117,72 @@ class Rivals:
 
 
 def rivals(
-    seen: tuple[Array, Array],
-    tested: tuple[Array, Array],
-    predictions: Array,
-    groups: Array,
-    bells: Bells | None = None,
-) -> Rivals:
-    """Hold a label of every unit against the measured qualities, over the clips on which the unit is finite.
-
-    Args:
-        seen: Activations, float [seen, units], and qualities, float [seen, qualities], of the clips to fit on.
-        tested: The same of the clips to test on.
-        predictions: float [units, tested], what each unit's label says of the clips.
-        groups: int [tested], the file of each clip.
-        bells: What the units are tuned to, found on the clips to fit on; None for nothing.
-    """
-    of_all = bells or Bells.none(len(predictions))
-
-    def compared(units: Places, thorough: Bools) -> Doubles:
-        columns = np.full((len(FIGURES), len(units)), np.nan)
-        for span in chunks(len(units), len(seen[0]) + len(groups), CHUNK_BYTES):
-            part = units[span]
-            both = np.concatenate([seen[0][:, part], tested[0][:, part]])
-            for clips, members in by_presence(both):
-                fit, test = np.split(clips, [len(seen[0])])
-                if min(fit.sum(), test.sum()) >= LEAST_CLIPS:
-                    activations = both[clips][fit.sum() :, members]
-                    fitted = _predicted(
-                        (both[clips][: fit.sum(), members], seen[1][fit]),
-                        (activations, tested[1][test]),
-                        of_all.at(part[members]),
-                    )
-                    of_labels = predictions[part[members]][:, test]
-                    columns[:, span.start + members] = _compared(
-                        activations,
-                        of_labels,
-                        fitted,
-                        tested[1][test],
-                        groups[test],
-                        thorough[:, span][:, members],
-                    )
-        return columns
-
-    return _rivals(_looked_at(len(predictions), compared))
-
-
-def cross_fitted_rivals(
-    activations: Array,
+    activations: Sequence[Array],
     qualities: Array,
     fold: Array,
     predictions: Array,
     groups: Array,
     bells: Sequence[Bells] | None = None,
 ) -> Rivals:
-    """As `rivals`, where every clip is tested by qualities that were chosen and fitted on the other folds.
+    """Hold a label of every unit against the measured qualities, over the clips on which the unit is finite.
+
+    The clips of every fold are tested by qualities that were chosen and fitted on all clips but these. Held-out clips
+    are one fold, and the seen ones, on which nothing is tested, are in none; in cross-fitting every clip is in a fold.
 
     Args:
-        activations: float [clips, units]; NaN where a unit is not finite.
+        activations: float [clips, units], in any number of arrays with the clips of one after those of the other.
         qualities: float [clips, qualities].
-        fold: int [clips], clips of one file in one fold.
-        predictions: float [units, clips], what labels made from the other folds say of the clips.
-        groups: int [clips], the file of each clip.
-        bells: Per fold what the units are tuned to, found on the other folds; None for nothing.
+        fold: int [clips], `FITTED` for those of no fold; clips of one file are in one.
+        predictions: float [units, tested], what each unit's label says of the clips that are in a fold.
+        groups: int [tested], the file of each of these.
+        bells: Per fold what the units are tuned to, found on all other clips; None for nothing.
     """
-    of_folds = bells or [Bells.none(len(predictions))] * (int(fold.max(initial=0)) + 1)
+    units, tests = len(predictions), fold != FITTED
+    bells = bells or [Bells.none(units)] * (int(fold.max(initial=0)) + 1)
 
     def compared(units: Places, thorough: Bools) -> Doubles:
         columns = np.full((len(FIGURES), len(units)), np.nan)
-        for span in chunks(len(units), len(groups), CHUNK_BYTES):
+        for span in chunks(len(units), len(fold), CHUNK_BYTES):
             part = units[span]
-            for clips, members in by_presence(activations[:, part]):
-                numbers = fold[clips]
-                if min(np.sum(numbers != number) for number in np.unique(fold)) < LEAST_CLIPS:
-                    continue
-                x, y = qualities[clips], activations[:, part[members]][clips]
-                fitted = np.zeros((2, len(members), len(y)))
-                for number in np.unique(numbers):
-                    out = numbers == number
-                    tuned = of_folds[number].at(part[members])
-                    fitted[:, :, out] = _predicted((y[~out], x[~out]), (y[out], x[out]), tuned)
-                of_labels = predictions[part[members]][:, clips]
-                columns[:, span.start + members] = _compared(
-                    y, of_labels, fitted, x, groups[clips], thorough[:, span][:, members]
-                )
+            of_part = np.concatenate([some[:, part] for some in activations])
+            for clips, members in by_presence(of_part):
+                y, x, number = of_part[clips][:, members], qualities[clips], fold[clips]
+                tested, of_tested = number != FITTED, clips[tests]
+                if _enough(number, np.unique(fold[tests])):
+                    columns[:, span.start + members] = _compared(
+                        y[tested],
+                        predictions[part[members]][:, of_tested],
+                        _fitted(y, x, number, [of_fold.at(part[members]) for of_fold in bells]),
+                        x[tested],
+                        groups[of_tested],
+                        thorough[:, span][:, members],
+                    )
         return columns
 
-    return _rivals(_looked_at(len(predictions), compared))
+    return _rivals(_looked_at(units, compared))
+
+
+def _enough(fold: Array, folds: Array) -> bool:
+    """Whether clips of which some are missing are enough to test on, and to fit on for each of the folds."""
+    counts = [int((fold != FITTED).sum()), *(int((fold != number).sum()) for number in folds)]
+    return min(counts) >= LEAST_CLIPS
+
+
+def _fitted(activations: Array, qualities: Array, fold: Array, bells: Sequence[Bells]) -> Doubles:
+    """What several qualities say of the clips that are in a fold, and what one does, float64 [2, units, tested].
+
+    Args:
+        activations: float [clips, units], finite.
+        qualities, fold: Of the clips.
+        bells: Per fold, of these units.
+    """
+    tested = fold[fold != FITTED]
+    fitted = np.zeros((2, activations.shape[1], len(tested)))
+    for number in np.unique(tested):
+        out = fold == number
+        rest = activations[~out], qualities[~out]
+        fitted[:, :, tested == number] = _predicted(rest, (activations[out], qualities[out]), bells[number])
+    return fitted
 
 
 def _looked_at(units: int, compared: Callable[[Places, Bools], Doubles]) -> Doubles:
@@ -208,27 +193,35 @@ def _looked_at(units: int, compared: Callable[[Places, Bools], Doubles]) -> Doub
         compared: Numbers of units, and bool [`TESTED`, units], which tests go on after the first permutations -> the
             figures of these units.
     """
-    columns = compared(np.arange(units), np.zeros((len(TESTED), units), np.bool_))
-    of = dict(zip(FIGURES, columns, strict=True))
-    thorough = np.stack(
-        [undecided(of[f"p of {figure}"]) & (of[figure] >= least) for figure, least in TESTED.items()]
-    )
-    left = np.flatnonzero(thorough.any(axis=0))
-    if len(left):
+    columns = np.full((len(FIGURES), units), np.nan)
+    tested = [FIGURES.index(figure) for figure in TESTED]
+    large_enough = np.array(list(TESTED.values()))[:, None]
+
+    def p_values(wanted: Bools, permutations: int) -> Doubles:
+        thorough = wanted & (permutations > FIRST_PERMUTATIONS)
+        if permutations > FIRST_PERMUTATIONS:
+            wanted = thorough = wanted & (columns[tested] >= large_enough)
+        left = np.flatnonzero(wanted.any(axis=0))
         columns[:, left] = compared(left, thorough[:, left])
+        return columns[P_VALUES]
+
+    sequential_p_values(p_values, (len(TESTED), units), FIRST_PERMUTATIONS, q_values=_q_values)
     return columns
+
+
+def _q_values(p_value: Doubles) -> Doubles:
+    """One false discovery rate per question, float64 [`TESTED`, units]."""
+    return np.stack([q_values(of_question) for of_question in p_value])
 
 
 def _rivals(columns: Doubles) -> Rivals:
     """The figures of every unit with verdicts in place of p-values, one false discovery rate per question."""
     of = dict(zip(FIGURES, columns, strict=True))
-    known = np.isfinite(of["label"])
+    of_test = dict(zip(TESTED, _q_values(columns[P_VALUES]), strict=True))
 
     def passed(figure: str) -> Bools:
         """Where the permutation test of a figure is passed, and the figure is as large as is worth saying."""
-        passes: Bools = of[figure] >= TESTED[figure]
-        if known.any():
-            passes[known] &= stats.false_discovery_control(of[f"p of {figure}"][known]) <= LEVEL
+        passes: Bools = (of[figure] >= TESTED[figure]) & (of_test[figure] <= LEVEL)
         return passes
 
     return Rivals(
@@ -260,7 +253,7 @@ def _compared(
     """
     permutations = GroupPermutations(groups)
     y = _standard(exponential_scores(activations.T.astype(np.float64)))
-    label, several, one = (_standard(x.astype(np.float64)) for x in (predictions, *fitted))
+    label, several, one = (_standard(x) for x in (predictions, *fitted))
     share = np.nan_to_num(qualities[:, SILENCE].astype(np.float64))
     apart = share < SILENT
     if apart.sum() < LEAST_APART:
@@ -365,8 +358,6 @@ def _correlation(x: Doubles, y: Doubles) -> Doubles:
     return np.asarray(np.einsum("uc,uc->u", x, y) / x.shape[1])
 
 
-def _standard(x: Doubles) -> Doubles:
-    """Rows of mean 0 and standard deviation 1; zero for rows that do not vary."""
-    x = x - x.mean(axis=1, keepdims=True)
-    spread = x.std(axis=1, keepdims=True)
-    return np.asarray(np.where(spread > 1e-9, x / np.where(spread > 1e-9, spread, 1), 0))
+def _standard(x: Array) -> Doubles:
+    """Rows of mean 0 and standard deviation 1; zero for rows that do not vary but for rounding."""
+    return standardised(x, 1, least=ROUNDING)

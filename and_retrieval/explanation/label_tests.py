@@ -8,13 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from ..numerics import Array
-from ..recording.activations import HELD_OUT, LEAST_HELD_OUT, SEEN
+from ..numerics import Array, Doubles
+from ..recording.activations import HELD_OUT, LEAST_HELD_OUT, PARTS
 from ..recording.recording import Recording
 from ..types import Floats, Kind, Label, Tuning, UnitFaithfulness
 from .bells import Bells
 from .faithfulness import Faithfulness, faithfulness, left_over
-from .kinds import kinds, rivals
+from .kinds import FITTED, kinds, rivals
 from .measured_concepts import Measured, meant_sides, measured_predictions
 
 
@@ -109,6 +109,7 @@ def faithfulness_tests(
     groups: Array,
     against: Against,
     predictions: Array | None = None,
+    p_value: Doubles | None = None,
 ) -> list[UnitFaithfulness | None]:
     """`faithfulness` of the labels `chosen` on the clips `rows`, of which activations and predictions are, per unit."""
     rivals = None if against.rivals is None else against.rivals[rows]
@@ -120,6 +121,7 @@ def faithfulness_tests(
         bank=against.bank,
         groups=groups,
         predictions=predictions,
+        p_value=p_value,
         all_random=False,
     )
     return _records(figures, activations)
@@ -148,13 +150,12 @@ def unit_kinds(
     rows = recording.held_out_rows
     if len(rows) < LEAST_HELD_OUT:
         return [None] * len(labels)
-    parts = [
-        (recording.activations(layer, part), recording.qualities[of_part])
-        for part, of_part in ((SEEN, recording.seen_rows), (HELD_OUT, rows))
-    ]
+    activations = [recording.activations(layer, part) for part in PARTS]
+    qualities = recording.qualities[np.concatenate([recording.seen_rows, rows])]
+    fold = np.repeat([FITTED, 0], [len(recording.seen_rows), len(rows)])
     chosen = first_columns(concepts, labels)
     predictions = np.where(chosen[:, None] >= 0, similarity[rows][:, chosen].T, 0)
-    figures = rivals(parts[0], parts[1], predictions, recording.files_of(rows), Bells.of(tuned))
+    figures = rivals(activations, qualities, fold, predictions, recording.files_of(rows), [Bells.of(tuned)])
     return kinds(holds, figures, name_qualities(labels))
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -14,17 +16,26 @@ from ..clips.index import ClipIndex
 from ..concepts import OWN_LABELS, ConceptBank, load_bank, merge_banks
 from ..config import LabelConfig
 from ..errors import InputError
+from ..faiss_index import Rows
 from ..language.rank import CANDIDATES, ScoringModel, rank_labels
 from ..language.templates import without_templates
-from ..numerics import Array, centred
+from ..numerics import Array, centred, chunks
 from ..progress import Progress, silent
 from ..recording.recording import Recording
 from ..types import Evidence, Floats, Label, LayerEvidence
 from ..vocabulary import known_words
 from .label_tests import Against
 from .moments import Located, NearMoments, at_places, fired_moments, near_moments, random_moments
-from .scores import effective_clips, find_scorer, label_units
-from .space import clip_directions, clip_similarity, concept_directions, text_centre, text_directions
+from .scores import effective_clips, find_scorer, label_units, spread
+from .space import (
+    CHUNK_BYTES,
+    clip_directions,
+    clip_similarity,
+    concept_directions,
+    filled,
+    text_centre,
+    text_directions,
+)
 
 _log = logging.getLogger(__name__)
 
@@ -39,6 +50,8 @@ SHOWN_UNKNOWN = 5  # concepts named in a message
 class DescribedClips:
     """Every clip in words, and how near each is to every concept of a bank.
 
+    Of many clips and concepts the similarities take more room than all else, so they are mapped from disk.
+
     Attributes:
         captions: One phrase a clip: its caption without templates (of several the one that is nearest to all of
             them), else the concepts nearest to its sound.
@@ -51,6 +64,7 @@ class DescribedClips:
         moments: How near their moments are to the concepts, or None where the index holds none.
         rivals: The same clips and other concepts, which labels have to beat as well, or None.
         bank: Number of concepts that the bank had before unknown ones were left out; None where none were.
+        folder: On whose disk the similarities are; None for memory.
     """
 
     captions: tuple[str, ...]
@@ -61,6 +75,8 @@ class DescribedClips:
     moments: NearMoments | None = None
     rivals: DescribedClips | None = None
     bank: int | None = None
+    folder: Path | None = None
+    _usual: dict[str, Floats] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def against(self, evidence: str) -> Against:
         """What the test of labels from that evidence holds them against besides the bank's own concepts."""
@@ -73,7 +89,10 @@ class DescribedClips:
         Raises:
             InputError: Another name.
         """
-        return self._of(evidence, self.audio, self.text)
+        known_name("evidence", evidence, EVIDENCE)
+        if evidence == "both":
+            return self._both
+        return self.audio if evidence == "audio" else self.text
 
     def located(self, layer: LayerEvidence, evidence: str) -> Located:
         """What the labels of a layer are made from: the moments at which its units were strongest, or whole clips.
@@ -85,20 +104,40 @@ class DescribedClips:
         if self.moments is None or fired is None:
             similarity = self.similarity(evidence)
             return Located(layer, similarity, similarity)
-        of_clips = self.moments.moments.clips
-        near, usual = (
-            self._of(evidence, self.moments.similarity(rows), self.text[of_clips[rows]])
-            for rows in (fired[0], random_moments(self.moments.moments))
-        )
-        return Located(at_places(layer, fired[1]), near, usual)
+        if evidence not in self._usual:
+            random = random_moments(self.moments.moments)
+            self._usual[evidence] = self._of_moments(self.moments, random, evidence)
+        near = self._of_moments(self.moments, fired[0], evidence)
+        return Located(at_places(layer, fired[1]), near, self._usual[evidence])
 
-    def _of(self, evidence: str, audio: Floats, text: Floats) -> Floats:
-        """Similarity of the same clips or moments by sound, by captions, or the mean of both."""
+    def _of_moments(self, near: NearMoments, moments: Rows, evidence: str) -> Floats:
+        """As `similarity`, of moments: how near each is by its sound, by the captions of its clip, or by both."""
         known_name("evidence", evidence, EVIDENCE)
-        if evidence == "both":
-            mean: Floats = (audio + text * (self.audio.std() / self.text.std())) / 2
-            return mean
-        return audio if evidence == "audio" else text
+
+        def similarity(part: slice) -> Floats:
+            captions = self.text[near.moments.clips[moments[part]]] if evidence != "audio" else None
+            if evidence == "captions" and captions is not None:
+                return captions
+            audio = near.similarity(moments[part])
+            return audio if captions is None else self._mean(audio, captions)
+
+        return self._filled(len(moments), similarity)
+
+    @cached_property
+    def _both(self) -> Floats:
+        return self._filled(len(self.audio), lambda part: self._mean(self.audio[part], self.text[part]))
+
+    def _mean(self, audio: Floats, text: Floats) -> Floats:
+        """The mean of both similarities, on the scale of those of sound."""
+        return np.asarray((audio + text * self._scale) / 2, np.float32)
+
+    @cached_property
+    def _scale(self) -> float:
+        return spread(self.audio) / spread(self.text)
+
+    def _filled(self, count: int, rows: Callable[[slice], Floats]) -> Floats:
+        """An array of `count` rows, one column per concept, written block after block."""
+        return filled((count, self.audio.shape[1]), rows, self.folder)
 
 
 def describe_clips(
@@ -110,11 +149,16 @@ def describe_clips(
         index: The clips.
         bank: The concepts.
         captions: Per clip what `plain_captions` gives, where it is at hand.
+
+    Raises:
+        InputError: The disk of the index has no room for the similarities.
     """
-    concepts = concept_directions(index, bank.concepts)
-    audio = clip_similarity(index, concepts)
+    concepts, folder = concept_directions(index, bank.concepts), index.folder.path
+    audio = clip_similarity(index, concepts, folder=folder)
     plain = plain_captions(index) if captions is None else captions
-    nearest = np.argsort(-audio, axis=1, kind="stable")[:, :DESCRIBED_BY]
+    nearest = np.empty((len(audio), min(DESCRIBED_BY, len(concepts))), np.intp)
+    for part in chunks(len(audio), len(concepts), CHUNK_BYTES):
+        nearest[part] = np.argsort(-audio[part], axis=1, kind="stable")[:, :DESCRIBED_BY]
     clip_texts = [
         captions or (", ".join(bank.concepts[concept] for concept in nearest[row]),)
         for row, captions in enumerate(plain)
@@ -123,6 +167,7 @@ def describe_clips(
     typical, means = _per_clip(
         index.text_vectors(distinct.tolist())[place], [len(texts) for texts in clip_texts]
     )
+    centre = text_centre(index)
     return DescribedClips(
         tuple(distinct[place[typical]].tolist()),
         tuple(
@@ -130,9 +175,10 @@ def describe_clips(
             for texts in clip_texts
         ),
         audio,
-        centred(means, text_centre(index)) @ concepts.T,
+        filled(audio.shape, lambda part: centred(means[part], centre) @ concepts.T, folder),
         np.array([bool(captions) for captions in plain], bool),
         near_moments(index, concepts),
+        folder=folder,
     )
 
 

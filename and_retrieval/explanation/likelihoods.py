@@ -6,7 +6,7 @@ from typing import Literal
 
 import numpy as np
 
-from ..numerics import Array, Bools, Doubles, chunks, softmax
+from ..numerics import Array, Bools, Doubles, chunks
 from ..types import Floats, Ints
 from .row_sums import Places, places, row_sums
 
@@ -73,15 +73,41 @@ def wpmi(
     return _scores(*both, top_rows, certain, prior_weight, prior, layer_rows)
 
 
-def _probabilities(similarity: Array, usual: Array | None, temperature: float) -> tuple[Floats, Floats]:
+class _Probabilities:
+    """softmax over concepts of similarity / temperature, computed for some concepts at a time.
+
+    Similarities of many clips and concepts lie on disk, so their probabilities must not fill memory.
+    """
+
+    def __init__(self, similarity: Array, temperature: float) -> None:
+        self._similarity, self._temperature = similarity, temperature
+        self.clips, self.concepts = similarity.shape
+        self._largest, self._total = np.empty((2, self.clips, 1))
+        for part in chunks(*similarity.shape):
+            x = similarity[part].astype(np.float64) / temperature
+            self._largest[part] = x.max(axis=1, keepdims=True)
+            self._total[part] = np.exp(x - self._largest[part]).sum(axis=1, keepdims=True)
+
+    def of(self, concepts: slice) -> Floats:
+        """The probabilities of some concepts, float32 [clips, these]."""
+        probabilities = np.empty((self.clips, len(range(self.concepts)[concepts])), np.float32)
+        for part in chunks(*probabilities.shape):
+            x = self._similarity[part, concepts].astype(np.float64) / self._temperature
+            probabilities[part] = np.exp(x - self._largest[part]) / self._total[part]
+        return probabilities
+
+
+def _probabilities(
+    similarity: Array, usual: Array | None, temperature: float
+) -> tuple[_Probabilities, _Probabilities]:
     """Probabilities of concepts for the clips that are scored, and for those that random clips are drawn from."""
-    s = softmax(similarity, temperature)
-    return s, s if usual is None else softmax(usual, temperature)
+    s = _Probabilities(similarity, temperature)
+    return s, s if usual is None else _Probabilities(usual, temperature)
 
 
 def _scores(
-    s: Floats,
-    usual: Floats,
+    s: _Probabilities,
+    usual: _Probabilities,
     top_rows: Ints,
     p: Doubles,
     prior_weight: float,
@@ -93,8 +119,8 @@ def _scores(
     The logarithms are computed once for every clip and rank, not for every unit.
 
     Args:
-        s: Probabilities, float32 [clips, concepts]; `top_rows` are rows of it.
-        usual: Those of the clips that the prior "clips" draws from.
+        s: Of the clips of which `top_rows` are rows.
+        usual: Of those that the prior "clips" draws from.
         top_rows: int32 [units, k], -1 where a clip is missing.
         p: How surely the clip of each rank belongs to the unit's top clips, float64 [k].
         prior_weight, prior: See `soft_wpmi`.
@@ -102,12 +128,12 @@ def _scores(
     """
     of_layer = top_rows if layer_rows is None else layer_rows
     share = {"units": 1.0, "clips": 0.0, "mixed": len(of_layer) / (len(of_layer) + MIXED_AT)}[prior]
-    logarithms = _Logarithms(p, s.shape[1])
-    top_places, layer_places = (logarithms.places(rows, len(s)) for rows in (top_rows, of_layer))
+    logarithms = _Logarithms(p, s.concepts)
+    top_places, layer_places = (logarithms.places(rows, s.clips) for rows in (top_rows, of_layer))
     centre = logarithms.centre
-    scores = np.empty((len(top_rows), s.shape[1]), dtype=np.float32)
-    for part in chunks(s.shape[1], logarithms.count * (len(s) + 1), TABLE_BYTES, itemsize=4):
-        logs = logarithms.table(s[:, part])
+    scores = np.empty((len(top_rows), s.concepts), dtype=np.float32)
+    for part in chunks(s.concepts, logarithms.count * (s.clips + 1), TABLE_BYTES, itemsize=4):
+        logs = logarithms.table(s.of(part))
         likelihood = _likelihood(logs, top_places, scores[:, part])
         prior_row, prior_of_rank = np.zeros(logs.shape[1]), np.zeros((len(p), logs.shape[1]))
         if share > 0:
@@ -116,8 +142,8 @@ def _scores(
                 layer = _likelihood(logs, layer_places, np.empty((len(of_layer), logs.shape[1]), np.float32))
             prior_row = prior_weight * share * _log_mean(layer, of_layer >= 0, centre)
         if share < 1:
-            random = logs if usual is s else logarithms.table(usual[:, part])
-            means = _means(random, len(usual))[logarithms.rank] + centre[:, None]
+            random = logs if usual is s else logarithms.table(usual.of(part))
+            means = _means(random, usual.clips)[logarithms.rank] + centre[:, None]
             prior_of_rank = prior_weight * (1 - share) * means
         _subtract(likelihood, prior_row, prior_of_rank - centre[:, None], top_rows >= 0)
     return scores

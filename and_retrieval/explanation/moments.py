@@ -62,7 +62,7 @@ class NearMoments:
     def similarity(self, rows: Rows) -> Floats:
         """Cosine of moments and concepts, each without what all share, float32 [rows, concepts]."""
         near = np.empty((len(rows), len(self.concepts)), np.float32)
-        for part in chunks(len(rows), self.concepts.shape[1], CHUNK_BYTES, 4):
+        for part in chunks(len(rows), max(self.concepts.shape), CHUNK_BYTES, 4):
             near[part] = centred(self.moments.take(rows[part]), self.centre) @ self.concepts.T
         return near
 

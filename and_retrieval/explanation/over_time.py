@@ -31,10 +31,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
 
 from ..clips.moments import ClipMoments
-from ..numerics import Array, Bools, Doubles, chunks
+from ..numerics import Array, Bools, Doubles, Places, chunks
 from ..recording.activations import HELD_OUT
 from ..recording.peaks import MIDDLE, peak_moments
 from ..recording.recording import Recording
@@ -42,7 +41,7 @@ from ..types import Floats, Ints, Label, LayerEvidence, OverTime
 from .agreement import POSITIVE_SHARE
 from .label_tests import first_columns
 from .moments import NearMoments
-from .permutations import EXCEEDED, FIRST_PERMUTATIONS, PERMUTATIONS
+from .permutations import FIRST_PERMUTATIONS, PERMUTATIONS, Indices, q_values, sequential_counts
 
 SHIFTS = 8
 """Steps around a clip. A moment lasts 2 s, so that more steps would tell nothing new of clips of 5 to 10 s."""
@@ -221,36 +220,35 @@ def _measured(steps: Floats) -> Doubles:
 def _p_values(steps: Floats) -> Doubles:
     """Two-sided p-values of the sums at the peaks, float64 [units]; the same permutations for every unit.
 
-    Units that are exceeded often in the first permutations stop there, as in `permutations`.
+    Units that are exceeded often in the first permutations stop there.
     """
     count, units = steps.shape[1:]
     table = steps.transpose(1, 0, 2).reshape(count * SHIFTS, units)
     observed = steps[0].sum(axis=0)
     margin = ROUNDING * np.abs(steps).max(axis=0).sum(axis=0)
-    beyond = np.zeros((2, units), np.int64)
-    dealt = np.zeros(units, np.int64)
-    left = np.arange(units)
     rng = np.random.default_rng(0)
-    for total in range(0, PERMUTATIONS, BATCH):
-        if total == FIRST_PERMUTATIONS:
-            left = np.flatnonzero(beyond.min(axis=0) < EXCEEDED)
-        drawn = rng.integers(SHIFTS, size=(BATCH, count))
-        chosen = (drawn[:, :, None] == np.arange(SHIFTS)).reshape(BATCH, -1).astype(np.float32)
-        sums = chosen @ table[:, left]
-        beyond[0, left] += (sums >= observed[left] - margin[left]).sum(axis=0)
-        beyond[1, left] += (sums <= observed[left] + margin[left]).sum(axis=0)
-        dealt[left] += BATCH
-    return np.asarray(np.minimum(1, 2 * (1 + beyond.min(axis=0)) / (1 + dealt)))
+
+    def exceeding(batches: range, left: Places) -> Indices:
+        """How often the sums are at least and at most as large as at the peaks, int64 [2, left]."""
+        beyond = np.zeros((2, len(left)), np.int64)
+        for _ in batches:
+            drawn = rng.integers(SHIFTS, size=(BATCH, count))
+            chosen = (drawn[:, :, None] == np.arange(SHIFTS)).reshape(BATCH, -1).astype(np.float32)
+            sums = chosen @ table[:, left]
+            beyond[0] += (sums >= observed[left] - margin[left]).sum(axis=0)
+            beyond[1] += (sums <= observed[left] + margin[left]).sum(axis=0)
+        return beyond
+
+    beyond, batches = sequential_counts(units, FIRST_PERMUTATIONS // BATCH, PERMUTATIONS // BATCH, exceeding)
+    return np.asarray(np.minimum(1, 2 * (1 + beyond.min(axis=0)) / (1 + batches * BATCH)))
 
 
 def _records(clips: Doubles, score: Doubles, p_value: Doubles) -> list[OverTime | None]:
     """One record per unit, with q-values over the units tested (Benjamini and Hochberg, 1995)."""
-    tested = np.flatnonzero(np.isfinite(p_value))
     records: list[OverTime | None] = [None] * len(clips)
-    if len(tested):
-        q_values = stats.false_discovery_control(p_value[tested])
-        for unit, q_value in zip(tested, q_values, strict=True):
-            follows = bool(score[unit] > 0) if q_value <= LEVEL else None
-            figures = round(float(score[unit]), 6), round(float(q_value), 6)
-            records[unit] = OverTime(int(clips[unit]), *figures, follows)
+    q_value = q_values(p_value)
+    for unit in np.flatnonzero(np.isfinite(p_value)):
+        follows = bool(score[unit] > 0) if q_value[unit] <= LEVEL else None
+        figures = round(float(score[unit]), 6), round(float(q_value[unit]), 6)
+        records[unit] = OverTime(int(clips[unit]), *figures, follows)
     return records

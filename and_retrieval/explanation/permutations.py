@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy  # its parts are imported when they are used
 
-from ..numerics import Array, Bools, Doubles, chunks
+from ..numerics import Array, Bools, Doubles, Places, chunks
 from ..types import Floats
 
 Indices = npt.NDArray[np.int64]
@@ -26,6 +26,9 @@ PERMUTATIONS = 20_000  # so that 0.1 % of the tests are enough for a q-value of 
 FIRST_PERMUTATIONS = 2_000  # for every test; only those rarely exceeded go on
 EXCEEDED = 20  # times in the first permutations: that p-value is exact enough
 CLEAR = 0.01  # q-value after the first permutations up to which a test has passed, and needs no others
+Look = tuple[int, int, float]
+"""Permutations of the tests that the look before exceeds fewer times than that, with a q-value above that."""
+THOROUGH: tuple[Look, ...] = ((PERMUTATIONS, EXCEEDED, CLEAR),)
 ROUNDING = 1e-9  # correlations closer than this are equal
 SUMMED = 1e-5  # the same for permuted clips, whose sums are float32
 DIRECT = 100  # clips per size of group below which matrix products are faster than Fourier transforms
@@ -65,7 +68,7 @@ class GroupPermutations:
             activation: float64 [units, clips], rows of mean 0 and standard deviation 1.
             prediction: float64 [units, clips], likewise.
             correlation: float64 [units], Pearson's of the two.
-            thorough: Whether units go on after the first permutations, see `undecided`; one for all, or bool [units].
+            thorough: Whether units go on after the first permutations; one for all, or bool [units].
 
         Returns:
             float64 [units], above 0, at most 1.
@@ -73,13 +76,12 @@ class GroupPermutations:
         if self.width == 1:
             return np.ones(len(correlation))
         x, y = activation.astype(np.float32), prediction.astype(np.float32)
-        exceeding = self._exceeding(range(self.first), x, y, correlation)
-        dealt = np.full(len(correlation), self.first * self.width)
-        rare = np.flatnonzero((exceeding < EXCEEDED) & thorough)
-        rest = range(self.first, self.draws)
-        exceeding[rare] += self._exceeding(rest, x[rare], y[rare], correlation[rare])
-        dealt[rare] = self.draws * self.width
-        return np.asarray((1 + exceeding) / (1 + dealt))
+
+        def exceeding(draws: range, units: Places) -> Indices:
+            return self._exceeding(draws, x[units], y[units], correlation[units])
+
+        count, draws = sequential_counts(len(correlation), self.first, self.draws, exceeding, thorough)
+        return np.asarray((1 + count) / (1 + draws * self.width))
 
     def two_sided_p_values(self, activation: Doubles, quality: Doubles, correlation: Doubles) -> Doubles:
         """Two-sided p-values of every unit against every quality, (1 + exceeding) / (1 + permutations).
@@ -162,20 +164,70 @@ def _every_pair(x: Spectra, y: Spectra) -> Spectra:
     return np.asarray(x.transpose(0, 2, 1) @ y)
 
 
-def undecided(p_value: Doubles) -> Bools:
-    """Which tests need more than the first permutations: rarely exceeded, and not clear yet.
-
-    Where many tests of a layer pass, 2,000 permutations are enough for a q-value of `CLEAR`, an upper bound of what
-    20,000 would give; where few do, few need more.
+def q_values(p_value: Doubles) -> Doubles:
+    """Benjamini and Hochberg's (1995) q-values over the tests that were made, 1 for the others.
 
     Args:
-        p_value: float64 [tests], after the first permutations; NaN where there is nothing to test.
+        p_value: float64, of any shape; NaN where there is nothing to test.
     """
-    q_value = np.ones(p_value.shape)
     tested = np.isfinite(p_value)
-    if tested.any():
-        q_value[tested] = scipy.stats.false_discovery_control(p_value[tested])
-    return np.asarray((p_value <= EXCEEDED / FIRST_PERMUTATIONS) & (q_value > CLEAR))
+    q_value = np.ones(p_value.shape)
+    q_value[tested] = scipy.stats.false_discovery_control(p_value[tested])
+    return q_value
+
+
+def sequential_counts(
+    tests: int,
+    first: int,
+    draws: int,
+    exceeding: Callable[[range, Places], Indices],
+    thorough: bool | Bools = True,
+) -> tuple[Indices, Indices]:
+    """How often tests are exceeded, and in how many draws; those exceeded `EXCEEDED` times in the first stop there.
+
+    A p-value of such a test is exact enough (Besag and Clifford, "Sequential Monte Carlo p-values", 1991).
+
+    Args:
+        tests: Their number.
+        first: Number of draws that every test gets.
+        draws: Number of draws that the others get in all.
+        exceeding: Numbers of draws, ascending from call to call, and of tests -> how often each is exceeded, int64
+            [tests], or [2, tests] of two-sided tests, the rarer side of which counts.
+        thorough: Which tests may go on after the first draws; one for all, or bool [tests].
+    """
+    count = exceeding(range(first), np.arange(tests))
+    dealt = np.full(tests, first)
+    rare = np.flatnonzero((np.atleast_2d(count).min(axis=0) < EXCEEDED) & thorough)
+    count[..., rare] += exceeding(range(first, draws), rare)
+    dealt[rare] = draws
+    return count, dealt
+
+
+def sequential_p_values(
+    p_values: Callable[[Bools, int], Doubles],
+    shape: tuple[int, ...],
+    first: int,
+    later: Sequence[Look] = THOROUGH,
+    q_values: Callable[[Doubles], Doubles] = q_values,
+) -> Doubles:
+    """p-values of many tests; only those that stand out but are not yet significant get more permutations.
+
+    Where many tests pass, few permutations are enough for a small q-value, an upper bound of what more would give;
+    where few do, few need more.
+
+    Args:
+        p_values: Which tests are wanted, bool as `shape`, and a number of permutations -> p-values, float64 as
+            `shape`, NaN where there is nothing to test. What it gives for other tests does not count.
+        shape: Of the tests.
+        first: Number of permutations that every test gets.
+        later: What the tests get after that, which the look before left undecided.
+        q_values: Of p-values, over the tests that are corrected for together.
+    """
+    p_value, before = p_values(np.ones(shape, np.bool_), first), first
+    for permutations, fewer, above in later:
+        wanted: Bools = (p_value < fewer / before) & (q_values(p_value) > above)
+        p_value, before = np.where(wanted, p_values(wanted, permutations), p_value), permutations
+    return p_value
 
 
 def strata_of(groups: Array) -> list[Indices]:

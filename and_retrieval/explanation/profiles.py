@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..clips.bands import BANDS
-from ..numerics import Array, Doubles, by_presence, chunks
+from ..numerics import Array, by_presence, chunks, standardised
 from ..recording.activations import SEEN
 from ..recording.recording import Recording
 from ..types import Floats
@@ -49,10 +49,10 @@ def spectral_profiles(activations: Array, bands: Array) -> Floats:
         clips = int(read.sum())
         if clips < LEAST_CLIPS:
             continue
-        x = np.nan_to_num(_standardised(bands[read]))
+        x = standardised(bands[read])
         inverse = np.linalg.inv(x.T @ x / clips + RIDGE * np.eye(x.shape[1]))
         for part in (units[span] for span in chunks(len(units), clips, CHUNK_BYTES)):
-            c = _standardised(activations[np.ix_(read, part)]).T @ x / clips
+            c = standardised(activations[np.ix_(read, part)], constant=np.nan).T @ x / clips
             w = c @ inverse
             unexplained = np.maximum(1 - (c * w).sum(axis=1, keepdims=True), 0)
             size = np.sqrt(w**2 + np.diag(inverse) * unexplained)
@@ -69,12 +69,3 @@ def measured_profiles(recording: Recording, layer: str) -> list[tuple[float, ...
     measured = np.isfinite(profiles[:, 0])
     rows = profiles.astype(np.float64).round(3).tolist()
     return [tuple(row) if there else () for row, there in zip(rows, measured.tolist(), strict=True)]
-
-
-def _standardised(values: Array) -> Doubles:
-    """Columns with mean 0 and mean square 1; NaN where one does not vary or is not finite throughout."""
-    finite = np.where(np.isfinite(values), values, np.nan).astype(np.float64)
-    varies = finite.max(axis=0) > finite.min(axis=0)
-    centred = finite - finite.mean(axis=0)
-    spread = np.sqrt((centred**2).mean(axis=0))
-    return np.asarray(centred / np.where(varies, spread, np.nan))

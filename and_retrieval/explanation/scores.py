@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from ..choices import known_name
 from ..config import LabelConfig
-from ..numerics import Array, by_presence, chunks, softmax, standardised
+from ..numerics import Array, by_presence, chunks, deviation, softmax, standardised
 from ..types import Floats, Ints, Label, LayerEvidence
 from .cosines import cos, cos_cubed
 from .likelihoods import soft_wpmi, wpmi
@@ -109,7 +109,7 @@ def _selective(similarity: Array, activations: Array) -> Floats:
 
 def spread(similarity: Array) -> float:
     """Standard deviation of all similarities: the scale that temperatures are measured in; 1 where nothing varies."""
-    return float(similarity.std(dtype=np.float64)) or 1.0
+    return deviation(similarity) or 1.0
 
 
 SCORES: Mapping[str, Scorer] = MappingProxyType(

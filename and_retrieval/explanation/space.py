@@ -12,7 +12,8 @@ both): 0.959, 0.951, 0.960 on ESC-10; 0.873, 0.943, 0.951 where clips are four o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -23,12 +24,15 @@ from ..concepts import load_bank
 from ..embed.prompts import BARE
 from ..faiss_index import Rows
 from ..numerics import centred, chunks
+from ..shards.tensors import scratch_array
 from ..types import Floats
 
 BACKGROUND = "audioset"
 """The bank whose texts stand for texts in general."""
 CHUNK_BYTES = 2**26
 """Of clips that are looked at at a time."""
+LEAST_WIDTH = 1024
+"""Numbers that a row is taken to have at least: the vectors of as many rows are in memory, too."""
 NEAR_CENTRE = 0.2
 """Distance from the centre below which a vector is centred by itself; at it, cosines are exact to 5e-6."""
 
@@ -67,17 +71,23 @@ def moment_centre(index: ClipIndex) -> Floats:
     return shared(index.moment_sum, len(index.clips))
 
 
-def clip_similarity(index: ClipIndex, queries: Floats, clips: Rows | None = None) -> Floats:
+def clip_similarity(
+    index: ClipIndex, queries: Floats, clips: Rows | None = None, folder: Path | None = None
+) -> Floats:
     """How near clips are to queries, see the module: float32 [clips, queries].
 
     Args:
         index: The clips.
         queries: float32 [queries, dim] of unit length, less what texts or clips share.
         clips: Rows of the clips, by default all.
+        folder: On whose disk the result is, memory-mapped; by default it is in memory.
+
+    Raises:
+        InputError: The disk has no room for it.
     """
     rows = np.arange(len(index.clips)) if clips is None else clips
-    near = np.empty((len(rows), len(queries)), np.float32)
-    for part in chunks(len(rows), index.dim, CHUNK_BYTES, 4):
+    near = scratch_array((len(rows), len(queries)), folder)
+    for part in chunks(len(rows), max(index.dim, len(queries)), CHUNK_BYTES, 4):
         near[part] = _centred_cosines(
             faiss_index.stored(index.faiss, rows[part]), clip_centre(index), queries
         )
@@ -85,9 +95,28 @@ def clip_similarity(index: ClipIndex, queries: Floats, clips: Rows | None = None
         return near
     moments = index.moments if clips is None else index.moments.of(rows)
     centre = moment_centre(index)
-    near += moments.largest(lambda vectors: _centred_cosines(vectors, centre, queries))[0]
-    near /= 2
+    for part, of_part in moments.parts(len(queries)):
+        of_moments = _centred_cosines(moments.take(of_part), centre, queries)
+        near[part] += np.maximum.reduceat(of_moments, moments.first[part] - of_part.start, axis=0)
+        near[part] /= 2
     return near
+
+
+def filled(shape: tuple[int, ...], rows: Callable[[slice], Floats], folder: Path | None) -> Floats:
+    """A float32 array that may not fit into memory, written block after block, see `scratch_array`.
+
+    Args:
+        shape: Of the array.
+        rows: Which rows -> their values.
+        folder: On whose disk it is; None for memory.
+
+    Raises:
+        InputError: The disk has no room for it.
+    """
+    array = scratch_array(shape, folder)
+    for part in chunks(shape[0], max(shape[1], LEAST_WIDTH), CHUNK_BYTES, 4):
+        array[part] = rows(part)
+    return array
 
 
 def _centred_cosines(vectors: Floats, centre: Floats, queries: Floats) -> Floats:

@@ -14,21 +14,18 @@ import numpy.typing as npt
 import scipy  # its parts are imported when they are used
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-from ..numerics import Array, Bools, Doubles, by_presence, chunks
-from ..types import Floats, Tuning
-from .acoustics import filled_ranks, q_values
+from ..numerics import Array, Bools, Doubles, by_presence, chunks, standardised
+from ..types import Tuning
+from .acoustics import filled_ranks
 from .axes import AXES, Axis
-from .bells import Bells
-from .curves import CENTRES, CONFIDENCE, WIDTHS, Bins, binned, curves_of, shapes_of, standardised
-from .permutations import dealt_orders, strata_of
+from .curves import CENTRES, CONFIDENCE, WIDTHS, Bins, binned, curves_of, shapes_of
+from .permutations import dealt_orders, q_values, sequential_p_values, strata_of
 
 Indices = npt.NDArray[np.intp]
 
 
 FIRST_LOOK = 400  # permutations for every pair of unit and quality
-LATER_LOOKS = ((4_000, 20, 0.01), (20_000, 4, 0.05))
-"""Permutations for the pairs that the look before exceeds fewer times than that, with a q-value above that."""
-
+LATER_LOOKS = ((4_000, 20, 0.01), (20_000, 4, 0.05))  # see `permutations.Look`
 LEVEL = 0.05  # false discovery rate over units and qualities
 LEAST_EFFECT = 0.04  # share of variance: as much as a rank correlation of 0.2, the weakest that is named
 ROUNDING = 1e-4  # shares of variance that differ by less, relatively, are equal: sums are float32
@@ -96,34 +93,9 @@ def rank_explained(activations: Array, qualities: Array) -> Doubles:
             values = _values(activations, np.flatnonzero(clips), part)
             largest = np.abs(values).max(axis=1, keepdims=True)
             steps = np.rint(values / np.where(largest > 0, largest, 1) / ROUGHLY)
-            y = standardised(scipy.stats.rankdata(steps, axis=1))
-            explained[part] = np.nan_to_num((y @ x / len(x)) ** 2).max(axis=1, initial=0)
+            y = standardised(scipy.stats.rankdata(steps, axis=1), 1).astype(np.float32)
+            explained[part] = ((y @ x / len(x)) ** 2).max(axis=1, initial=0)
     return explained
-
-
-def fitted_bells(activations: Array, qualities: Array, files: Array) -> Bells:
-    """The bell of every unit over the quality whose peak it follows best; none for a unit without a peak.
-
-    What `tunings` names without its test: for units of which the test was passed on more clips than these.
-
-    Args:
-        activations, qualities, files: See `tunings`.
-    """
-    best, followed = Bells.none(activations.shape[1]), np.zeros(activations.shape[1])
-    for number, bins, members in _binned(activations, qualities, files):
-        for part in chunks(len(members), max(CENTRES * WIDTHS, len(bins.rows)), CHUNK_BYTES):
-            units = members[part]
-            values = _values(activations, bins.rows, units)
-            shapes = shapes_of(values, curves_of(values, bins), bins)
-            axis = np.where([name == "peak" for name in shapes.names], number, -1)
-            half = np.maximum(shapes.high - shapes.best, shapes.best - shapes.low)
-            bells = Bells(axis, shapes.best, half)
-            correlation = bells.correlations(activations[:, units], qualities)
-            better = correlation > followed[units]
-            followed[units[better]] = correlation[better]
-            for name in ("axis", "centre", "half"):
-                getattr(best, name)[units[better]] = getattr(bells, name)[better]
-    return best
 
 
 def _binned(activations: Array, qualities: Array, files: Array) -> Iterator[tuple[int, Bins, Indices]]:
@@ -152,34 +124,34 @@ def _tested(
 ) -> tuple[Doubles, Doubles]:
     """Share of variance beyond chance, 0 where not tested, and q-value, there 1, of every pair [units, qualities]."""
     effect = np.zeros((activations.shape[1], len(AXES)))
-    p_value, q_value, before = np.full(effect.shape, np.nan), np.ones(effect.shape), FIRST_LOOK
-    wanted: Bools = np.ones(effect.shape, np.bool_)
-    for permutations, fewer, above in ((FIRST_LOOK, 0, 0.0), *LATER_LOOKS):
-        if permutations > before:
-            wanted = (p_value < fewer / before) & (q_value > above)
+
+    def p_values(wanted: Bools, permutations: int) -> Doubles:
+        p_value = np.full(effect.shape, np.nan)
         for number, bins, members in every:
             units = members[wanted[members, number]]
             for part in chunks(len(units), len(bins.rows), CHUNK_BYTES):
                 place = units[part], number
-                values = standardised(_values(activations, bins.rows, units[part]))
+                values = _values(activations, bins.rows, units[part])
                 effect[place], p_value[place] = _against_chance(values, bins, permutations, seed)
-        q_value, before = q_values(p_value), permutations
-    return effect, q_value
+        return p_value
+
+    return effect, q_values(sequential_p_values(p_values, effect.shape, FIRST_LOOK, LATER_LOOKS))
 
 
-def _against_chance(values: Floats, bins: Bins, permutations: int, seed: int) -> tuple[Doubles, Doubles]:
+def _against_chance(values: Doubles, bins: Bins, permutations: int, seed: int) -> tuple[Doubles, Doubles]:
     """Share of variance beyond chance (0 where undefined) and its p-value (there NaN), float64 [units].
 
     Args:
-        values: float32 [units, clips], standardised.
+        values: float64 [units, clips].
         bins: Of these clips.
         permutations: Number of permutations.
         seed: Of these; the same ones for all units.
     """
     units, clips = values.shape
+    z = standardised(values, 1, constant=np.nan).astype(np.float32)
     members = np.zeros((clips, len(bins.counts)), np.float32)
     members[np.arange(clips), bins.of] = 1 / np.sqrt(bins.counts * clips)[bins.of]
-    share = ((values @ members).astype(np.float64) ** 2).sum(axis=1)
+    share = ((z @ members).astype(np.float64) ** 2).sum(axis=1)
     least = (share * (1 - ROUNDING)).astype(np.float32)[:, None]
     exceeding, total = np.zeros(units, np.int64), np.zeros(units)
     rng, strata, width = (
@@ -189,7 +161,7 @@ def _against_chance(values: Floats, bins: Bins, permutations: int, seed: int) ->
     )
     for part in chunks(permutations, width, CHUNK_BYTES, itemsize=4):
         order = dealt_orders(strata, part.stop - part.start, rng)
-        sums = values @ members[order.T].reshape(clips, -1)
+        sums = z @ members[order.T].reshape(clips, -1)
         dealt = np.einsum("upb,upb->up", *[sums.reshape(units, len(order), -1)] * 2)
         exceeding += (dealt >= least).sum(axis=1)
         total += dealt.sum(axis=1, dtype=np.float64)

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 from ..files import cache_folder
 from ..types import Chat
-from .decoder import llama_cpp
+from .decoder import ROUNDING, llama_cpp
 from .llm import Likelihood, LlamaModel
 
 FILE = "answers.sqlite"
@@ -89,7 +89,7 @@ class KeptAnswers:
     def _key(self, question: object, settings: Sequence[Any]) -> str:
         content = [question.turns, question.answer] if isinstance(question, Chat) else question
         return sha256(
-            json.dumps([self.weights, llama_cpp.__version__, settings, content]).encode()
+            json.dumps([self.weights, llama_cpp.__version__, ROUNDING, settings, content]).encode()
         ).hexdigest()
 
     def _read(self, keys: set[str]) -> dict[str, Any]:

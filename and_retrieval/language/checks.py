@@ -37,7 +37,7 @@ def nothing_implied(_word: str, _descriptions: Sequence[str]) -> bool:
 
 _DENIAL = re.compile(r"\b(?:not|no|nor|than|without|unlike|except)\b", re.I)
 _MARKUP = re.compile(
-    r"[<>\[\]{}|#*_=\\@^~`:;]|\b(?:neuron|summary|in one sentence|stays silent|reacts to)\b", re.IGNORECASE
+    r"[<>\[\]{}|#*_=\\@^~`:;]|\b(?:neuron|summary|in one sentence|reacts to)\b", re.IGNORECASE
 )
 
 

@@ -1,13 +1,12 @@
 """A GGUF file's weights and llama.cpp's sequences: tokens in, logits out, the same bytes every time.
 
 The same tokens give the same bytes, whatever stands beside them, came before them or was reused for them.
-Four settings see to that:
+Three settings see to that:
 
 * every step has a multiple of `ROWS` rows, because matrix kernels round differently for few rows (logits
-  moved by up to 1.1 with multiples of 4, by 0 with multiples of 8);
+  moved by up to 1.1 with multiples of 4, by 0 with multiples of 8, wherever they begin);
 * no flash attention and one cache stream per sequence, so that a sequence's sums do not depend on where
   other sequences lie (flash attention alone moved logits by up to 7);
-* prompts are evaluated in chunks of `CHUNK` tokens that start at multiples of it, reused or not;
 * weights stay in the file's layout: llama.cpp's rearranged copies have kernels of their own for few rows,
   and those that use AMX end the process with a protection fault on some virtual machines.
 """
@@ -35,22 +34,28 @@ try:
 except (ImportError, OSError, RuntimeError):  # not installed, or its shared library does not load
     llama_cpp = None
 
-__all__ = ["ROWS", "Decoder", "Weights", "llama_cpp"]
+__all__ = ["BRANCHES", "ROUNDING", "ROWS", "SLOTS", "Decoder", "Weights", "llama_cpp"]
 
-SLOTS = 16
-"""Sequences that grow side by side."""
+SLOTS = 32
+"""Sequences that grow side by side, at most."""
+
+CELLS = 16_384
+"""Tokens that all sequences hold together, to bound the cache; `ROWS` sequences are there in any case."""
 
 ROWS = 8
 """Steps are padded to a multiple of this many rows."""
 
-CHUNK = 32
-"""Tokens of a prompt evaluated per step; reuse of a shared beginning is cut to a multiple of it."""
+CHUNK = 64
+"""Tokens of a prompt evaluated per step."""
+
+BRANCHES = 8
+"""Continuations that are scored side by side."""
 
 STRIDE = 4
-"""Tokens of a continuation that is scored per step; as many continuations take part as fill `CHUNK` rows."""
+"""Tokens of a continuation that is scored per step."""
 
-WIDE = 1024
-"""Beyond this many tokens per sequence only half of the slots are used, to bound the cache."""
+ROUNDING = 2
+"""A number that goes up with every change of the rows of a step that can change an answer."""
 
 Row = tuple[int, int, int]
 """A token, its position and the sequence it belongs to."""
@@ -85,30 +90,42 @@ def _threads() -> int:
 
 
 class Decoder:
-    """A llama.cpp context: sequence 0 keeps the shared beginning, the `slots` grow from it.
+    """A llama.cpp context with sequences, the slots, that grow by themselves or from a copy of another one.
 
     Logits that a method returns are float32 [vocabulary], a view that the next call overwrites.
 
     Attributes:
         cells: Tokens that a sequence holds.
-        slots: Numbers of the sequences that grow.
+        slots: Numbers of the sequences.
     """
 
-    def __init__(self, weights: Weights, cells: int) -> None:
+    def __init__(self, weights: Weights, cells: int, prompts: int = SLOTS) -> None:
+        """Make room.
+
+        Args:
+            weights: The model.
+            cells: Tokens that a sequence has to hold.
+            prompts: How many there will be; there are no more slots than `SLOTS`, or than `CELLS` allows.
+
+        Raises:
+            InputError: llama.cpp cannot make it.
+        """
         self._weights = weights  # must outlive the context
         self.cells = -(-cells // 256) * 256
-        self.slots = range(1, 1 + (SLOTS if self.cells <= WIDE else SLOTS // 2))
-        sequences = len(self.slots) + 1
+        most = min(SLOTS, CELLS // self.cells // ROWS * ROWS)
+        self.slots = range(max(ROWS, min(most, -(-prompts // ROWS) * ROWS)))
         params = llama_cpp.llama_context_default_params()
-        params.n_ctx = self.cells * sequences
-        params.n_seq_max = sequences
+        params.n_ctx = self.cells * len(self.slots)
+        params.n_seq_max = len(self.slots)
         params.n_batch = params.n_ubatch = CHUNK
         params.n_threads = params.n_threads_batch = _threads()
         params.flash_attn_type = llama_cpp.LLAMA_FLASH_ATTN_TYPE_DISABLED
         params.kv_unified = False
         context = llama_cpp.llama_init_from_model(weights.pointer, params)
         if not context:
-            raise InputError(f"llama.cpp cannot make room for {sequences} sequences of {self.cells} tokens")
+            raise InputError(
+                f"llama.cpp cannot make room for {len(self.slots)} sequences of {self.cells} tokens"
+            )
         self._context = context
         weakref.finalize(self, llama_cpp.llama_free, context)
         self._batch = llama_cpp.llama_batch_init(CHUNK, 0, 1)
@@ -117,61 +134,46 @@ class Decoder:
         self._vocab_size = int(
             llama_cpp.llama_vocab_n_tokens(llama_cpp.llama_model_get_vocab(weights.pointer))
         )
-        self._shared: list[int] = []
+        self._prompts: list[list[int]] = [[] for _ in self.slots]  # what was evaluated by chunks
+        self._lengths = [0 for _ in self.slots]  # with the tokens that a slot has grown by
 
-    def share(self, tokens: list[int]) -> int:
-        """Let sequence 0 hold `tokens`, cut to whole chunks, and return how many that are."""
-        whole = len(tokens) // CHUNK * CHUNK
-        limit = min(whole, len(self._shared))
-        same = next((i for i in range(limit) if self._shared[i] != tokens[i]), limit) // CHUNK * CHUNK
-        if not llama_cpp.llama_memory_seq_rm(self._memory, 0, same, -1):  # recurrent models cannot step back
-            llama_cpp.llama_memory_seq_rm(self._memory, 0, -1, -1)
-            same = 0
-        for at in range(same, whole, CHUNK):
-            self._decode([(tokens[i], i, 0) for i in range(at, at + CHUNK)], [])
-        self._shared = tokens[:whole]
-        return whole
+    def hold(self, slot: int, tokens: Sequence[int]) -> None:
+        """Let a slot hold `tokens`; what a slot has of their beginning already is used again."""
+        self._fill(slot, tokens, self._begin_like(slot, tokens), logits=False)
 
-    def begin(self, slot: int, prompt: list[int], start: int) -> Floats:
-        """Evaluate `prompt` in `slot`, the first `start` tokens taken from sequence 0 -> logits of the next token."""
-        self._copy(0, slot, start)
-        following: list[Floats] = []
-        for at in range(start, len(prompt), CHUNK):
-            rows = [(prompt[i], i, slot) for i in range(at, min(at + CHUNK, len(prompt)))]
-            wanted = [len(rows) - 1] if at + CHUNK >= len(prompt) else []
-            # Rows after the prompt's end are seen by none of its rows, and forgotten below.
-            rows += [(prompt[-1], len(prompt) + i, slot) for i in range(-len(rows) % ROWS)]
-            following = self._decode(rows, wanted)
-        llama_cpp.llama_memory_seq_rm(self._memory, slot, len(prompt), -1)
-        return following[0]
+    def begin(self, slot: int, prompt: Sequence[int]) -> Floats:
+        """As `hold` -> logits of the token after the prompt."""
+        start = self._begin_like(slot, prompt[:-1])
+        return self._fill(slot, prompt, start, logits=True)[0]
 
-    def step(self, newest: dict[int, tuple[int, int]]) -> dict[int, Floats]:
-        """Slot -> (newest token, its position), for the slots that grow; gives slot -> logits of the next token."""
+    def step(self, newest: dict[int, int]) -> dict[int, Floats]:
+        """Slot -> the token that it grows by; gives slot -> logits of the token after it."""
         if not newest:
             return {}
         # llama.cpp splits a step where sequence numbers skip one, so whole blocks of slots take part.
-        blocks = sorted({(slot - 1) // ROWS for slot in newest})
-        slots = [block * ROWS + i for block in blocks for i in range(1, ROWS + 1)]
-        for slot in slots:
-            if slot not in newest:
-                llama_cpp.llama_memory_seq_rm(self._memory, slot, -1, -1)
-        rows = [(*newest.get(slot, (0, 0)), slot) for slot in slots]
+        blocks = sorted({slot // ROWS for slot in newest})
+        slots = [block * ROWS + i for block in blocks for i in range(ROWS)]
+        rows = [(newest.get(slot, 0), self._lengths[slot], slot) for slot in slots]
         wanted = [i for i, slot in enumerate(slots) if slot in newest]
-        return dict(zip((slots[i] for i in wanted), self._decode(rows, wanted), strict=True))
+        logits = self._decode(rows, wanted)
+        for slot in slots:
+            if slot in newest:
+                self._lengths[slot] += 1
+            else:
+                self._cut(slot, self._lengths[slot])
+        return dict(zip((slots[i] for i in wanted), logits, strict=True))
 
-    def log_probabilities(
-        self, prompt: list[int], start: int, continuations: Sequence[list[int]]
-    ) -> list[list[float]]:
-        """log p of every token of every continuation of `prompt`, whose first `start` tokens sequence 0 holds.
+    def log_probabilities(self, prompt: list[int], continuations: Sequence[list[int]]) -> list[list[float]]:
+        """log p of every token of every continuation of `prompt`.
 
         The prompt is evaluated once; eight continuations at a time then branch from copies of it, four tokens a step:
         most names end with the first.
         """
-        branches = self.slots[: CHUNK // STRIDE]
-        opening = _log_softmax(self.begin(branches[0], prompt, start))
+        branches = self.slots[:BRANCHES]
+        opening = _log_softmax(self.begin(branches[0], prompt))
         log_p = [[float(opening[tokens[0]])] for tokens in continuations]
         for branch in branches[1:]:
-            self._copy(branches[0], branch, len(prompt))
+            self.hold(branch, prompt)
         for number in range(0, len(continuations), len(branches)):
             group = list(continuations[number : number + len(branches)])
             group += [[0]] * (len(branches) - len(group))  # as many sequences take part in every step
@@ -183,14 +185,45 @@ class Decoder:
                     member, i = places[row]
                     log_p[number + member].append(float(_log_softmax(logits)[group[member][i + 1]]))
             for branch in branches:
-                llama_cpp.llama_memory_seq_rm(self._memory, branch, len(prompt), -1)
+                self._cut(branch, len(prompt))
         return log_p
 
-    def _copy(self, source: int, to: int, cells: int) -> None:
-        """Let a sequence hold what another one holds, or nothing where that is empty."""
-        llama_cpp.llama_memory_seq_rm(self._memory, to, -1, -1)
-        if cells:
-            llama_cpp.llama_memory_seq_cp(self._memory, source, to, -1, -1)
+    def move(self, source: int, to: int) -> None:
+        """Let the slot `to` hold what `source` holds."""
+        self._cut(to, 0)
+        llama_cpp.llama_memory_seq_cp(self._memory, source, to, -1, -1)
+        self._prompts[to], self._lengths[to] = list(self._prompts[source]), self._lengths[source]
+
+    def _begin_like(self, slot: int, tokens: Sequence[int]) -> int:
+        """Let a slot hold as much of the beginning of `tokens` as any slot has, and return how many that are.
+
+        Only what was evaluated by chunks counts: the same token rounds differently in a step.
+        """
+        same = {other: _common(self._prompts[other], tokens) for other in (slot, *self.slots)}
+        source = max(same, key=lambda other: same[other])
+        if source != slot:
+            self.move(source, slot)
+        self._cut(slot, same[source])
+        return same[source]
+
+    def _cut(self, slot: int, length: int) -> None:
+        """Let a slot forget all tokens but the first `length`."""
+        llama_cpp.llama_memory_seq_rm(self._memory, slot, length, -1)
+        del self._prompts[slot][length:]
+        self._lengths[slot] = length
+
+    def _fill(self, slot: int, tokens: Sequence[int], start: int, logits: bool) -> list[Floats]:
+        """Evaluate the tokens behind the first `start`, which the slot holds; gives the last one's logits if wanted."""
+        following: list[Floats] = []
+        for at in range(start, len(tokens), CHUNK):
+            rows = [(tokens[i], i, slot) for i in range(at, min(at + CHUNK, len(tokens)))]
+            wanted = [len(rows) - 1] if logits and at + CHUNK >= len(tokens) else []
+            # Rows behind the last token are seen by none before it, and forgotten below.
+            rows += [(tokens[-1], len(tokens) + i, slot) for i in range(-len(rows) % ROWS)]
+            following = self._decode(rows, wanted)
+        self._cut(slot, len(tokens))
+        self._prompts[slot] = list(tokens)
+        return following
 
     def _decode(self, rows: list[Row], wanted: list[int]) -> list[Floats]:
         """Evaluate rows; gives the logits of the token after each `wanted` row."""
@@ -207,6 +240,12 @@ class Decoder:
             np.ctypeslib.as_array(llama_cpp.llama_get_logits_ith(self._context, i), shape=(self._vocab_size,))
             for i in wanted
         ]
+
+
+def _common(one: Sequence[int], other: Sequence[int]) -> int:
+    """Number of tokens that both begin with."""
+    shorter = min(len(one), len(other))
+    return next((i for i in range(shorter) if one[i] != other[i]), shorter)
 
 
 def _token(tokens: list[int], i: int, start: int) -> tuple[int, int]:

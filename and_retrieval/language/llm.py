@@ -1,7 +1,8 @@
 """A local language model: a GGUF file, run greedily on the CPU by llama.cpp.
 
-Many prompts are answered side by side. The tokens that all of them begin with (the few-shot part) are
-evaluated once and copied into every sequence; 16 sequences then grow by one token per decoding step.
+Up to 32 prompts are answered side by side, each by a sequence that grows by one token per decoding step. A sequence
+begins as a copy of the one that has most of its tokens, so that the worked examples are evaluated once, and so is what
+two prompts of neighbouring units have in common.
 
 The same prompt gives the same bytes, whatever stands beside it, came before it or was reused for it; how is
 told in `decoder`. The tests hold this bit for bit, alone against side by side, for the two models the project
@@ -23,7 +24,7 @@ from ..errors import InputError
 from ..files import remembered_sha256
 from ..types import Chat, Floats
 from .chat import ChatTemplate
-from .decoder import ROWS, Decoder, Weights, llama_cpp
+from .decoder import BRANCHES, ROWS, SLOTS, Decoder, Weights, llama_cpp
 
 LONGEST = 4096
 """Tokens of a prompt with its answer, at most."""
@@ -82,10 +83,13 @@ class LlamaModel:
         self.name = name
         self._lock = threading.Lock()
         self._decoder: Decoder | None = None
+        self._room = (0, 0)  # tokens of a prompt with its answer, and prompts, that the decoder was made for
         self._weights = Weights(path)
         model = self._weights.pointer
         if llama_cpp.llama_model_has_encoder(model) or not llama_cpp.llama_model_has_decoder(model):
             raise InputError(f"{path} does not continue text; give a decoder-only model")
+        if llama_cpp.llama_model_is_recurrent(model) or llama_cpp.llama_model_is_hybrid(model):
+            raise InputError(f"{path} is a recurrent model, which cannot forget tokens; give a transformer")
         self._vocab = llama_cpp.llama_model_get_vocab(model)
         self._template = ChatTemplate.of(self._weights) if chat else None
         self.chats = self._template is not None
@@ -138,13 +142,11 @@ class LlamaModel:
             asked = [(head, tails) for head, tails in parted if tails]
             if not asked:
                 return [[] for _ in prompts]
-            decoder = self._fit(max(len(head) + max(map(len, tails)) for head, tails in asked) + ROWS)
-            start = decoder.share(_common([head for head, _ in asked]))
+            decoder = self._fit(
+                max(len(head) + max(map(len, tails)) for head, tails in asked) + ROWS, BRANCHES
+            )
             return [
-                [
-                    Likelihood(sum(log_p), len(log_p))
-                    for log_p in decoder.log_probabilities(head, start, tails)
-                ]
+                [Likelihood(sum(log_p), len(log_p)) for log_p in decoder.log_probabilities(head, tails)]
                 if tails
                 else []
                 for head, tails in parted
@@ -176,29 +178,30 @@ class LlamaModel:
 
     def _answer(self, prompts: list[list[int]], max_tokens: int, stop: tuple[str, ...]) -> list[str]:
         """Answers of distinct prompts: a slot takes the next prompt as soon as its last one is finished."""
-        decoder = self._fit(max(map(len, prompts)) + max_tokens + ROWS)
-        start = decoder.share(_common(prompts))
-        answers = [_Answer(prompt, max_tokens, stop) for prompt in prompts]
-        waiting = list(reversed(answers))
+        decoder = self._fit(max(map(len, prompts)) + max_tokens + ROWS, len(prompts))
+        answers = [_Answer(prompt[-1], max_tokens, stop) for prompt in prompts]
+        waiting = list(zip(prompts, answers, strict=True))[::-1]
         busy: dict[int, _Answer] = {}
         while waiting or busy:
             for slot in decoder.slots:
                 if slot not in busy and waiting:
-                    busy[slot] = waiting.pop()
-                    busy[slot].last = _likeliest(decoder.begin(slot, busy[slot].prompt, start))
-            for slot, answer in list(busy.items()):
-                if answer.finished(self._piece(answer.last)):
-                    del busy[slot]
-            following = decoder.step({slot: (a.last, a.position) for slot, a in busy.items()})
+                    prompt, busy[slot] = waiting.pop()
+                    decoder.hold(slot, prompt[:-1])  # the last token goes with the others' next ones
+            following = decoder.step({slot: answer.last for slot, answer in busy.items()})
             for slot, logits in following.items():
                 busy[slot].last = _likeliest(logits)
+                if busy[slot].finished(self._piece(busy[slot].last)):
+                    del busy[slot]
+            if not waiting:
+                _close_up(busy, decoder)
         return [answer.text for answer in answers]
 
-    def _fit(self, cells: int) -> Decoder:
-        """The decoder at hand if its sequences hold `cells` tokens, else a new one that is large enough."""
-        if self._decoder is None or self._decoder.cells < cells:
-            self._decoder = None
-            self._decoder = Decoder(self._weights, cells)
+    def _fit(self, cells: int, prompts: int) -> Decoder:
+        """The decoder at hand if it is large enough for some prompts of `cells` tokens, else a new one that is."""
+        room = (max(cells, self._room[0]), max(min(prompts, SLOTS), self._room[1]))
+        if self._decoder is None or room != self._room:
+            self._decoder = None  # frees its memory first
+            self._decoder, self._room = Decoder(self._weights, *room), room
         return self._decoder
 
     def _piece(self, token: int) -> bytes | None:
@@ -211,20 +214,14 @@ class LlamaModel:
 
 
 class _Answer:
-    """One prompt and what has been said to it so far; `last` is the newest token."""
+    """What has been said to a prompt so far; `last` is the newest token, at first the prompt's last."""
 
-    def __init__(self, prompt: list[int], max_tokens: int, stop: tuple[str, ...]) -> None:
-        self.prompt = prompt
-        self.last = -1
+    def __init__(self, last: int, max_tokens: int, stop: tuple[str, ...]) -> None:
+        self.last = last
         self._left = max_tokens
         self._stop = stop
         self._bytes = b""
         self._count = 0
-
-    @property
-    def position(self) -> int:
-        """Where the newest token stands in its sequence."""
-        return len(self.prompt) + self._count - 1
 
     @property
     def text(self) -> str:
@@ -242,12 +239,13 @@ class _Answer:
         return self._count >= self._left or any(s in answer for s in self._stop)
 
 
-def _common(prompts: list[list[int]]) -> list[int]:
-    """The tokens all prompts begin with; the last token of a prompt is left, as its logits are needed."""
-    first, last = min(prompts), max(prompts)  # what the extremes share, all between them share
-    longest = min(map(len, prompts)) - 1
-    same = next((i for i in range(longest) if first[i] != last[i]), longest)
-    return first[:same]
+def _close_up(busy: dict[int, _Answer], decoder: Decoder) -> None:
+    """Let the last answers grow in the fewest blocks of slots, as whole blocks are evaluated."""
+    room = range(-(-len(busy) // ROWS) * ROWS)
+    free = [slot for slot in room if slot not in busy]
+    for slot in [slot for slot in busy if slot not in room]:
+        decoder.move(slot, free[-1])
+        busy[free.pop()] = busy.pop(slot)
 
 
 def _likeliest(logits: Floats) -> int:

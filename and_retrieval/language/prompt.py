@@ -15,15 +15,18 @@ OPENING = "Responds to"
 MAX_ITEM = 80
 """Characters of a label or caption that the model is shown."""
 
+LABELS = 3
+"""Labels that the model is shown where it is shown any, see `_shown_labels`."""
+
 REPAIR_ITEMS = 2
-"""Descriptions, or where there are none labels, that the model is shown when it is asked again."""
+"""Descriptions, and labels, that the model is shown when it is asked again."""
 
 EXAMPLES: tuple[tuple[UnitBrief, str], ...] = (
     (
         UnitBrief(
             ("church bell", "bell", "chime"),
             ("church bells ringing", "church bells ringing", "a bell tolling", "church bells ringing"),
-            ("a man speaking", "wind blowing", "a cow mooing"),
+            (),
         ),
         "the sound of church bells ringing.",
     ),
@@ -31,7 +34,7 @@ EXAMPLES: tuple[tuple[UnitBrief, str], ...] = (
         UnitBrief(
             ("engine idling", "car", "music"),
             ("a car engine idling", "a truck driving by", "a car engine idling", "a motorcycle passing"),
-            ("birds singing", "keyboard typing", "a glass breaking"),
+            (),
         ),
         "the engines of cars and trucks.",
     ),
@@ -39,7 +42,7 @@ EXAMPLES: tuple[tuple[UnitBrief, str], ...] = (
         UnitBrief(
             ("applause", "clapping", "crowd"),
             ("people clapping", "people clapping", "a crowd cheering", "a door creaking"),
-            ("an airplane flying", "a pig grunting", "a washing machine"),
+            (),
         ),
         "a crowd of people clapping and cheering.",
     ),
@@ -47,7 +50,7 @@ EXAMPLES: tuple[tuple[UnitBrief, str], ...] = (
         UnitBrief(
             ("bird", "insect", "whistling"),
             ("birds singing", "crickets chirping", "a person whistling", "birds singing"),
-            ("a drum beat", "a train passing", "thunder"),
+            (),
         ),
         "chirping sounds such as birds and crickets.",
     ),
@@ -86,23 +89,25 @@ def build_chat(brief: UnitBrief, repair: bool = False) -> Chat:
 
 
 def _turn(brief: UnitBrief) -> str:
-    lines = (
-        ("Weakest clips", listed(brief.low)),
-        ("Possible names", listed(brief.labels)),
-        ("Strongest clips", listed(brief.top)),
-    )
+    lines = (("Possible names", listed(_shown_labels(brief))), ("Strongest clips", listed(brief.top)))
     return "\n".join(f"{head}: {items}" for head, items in lines if items)
 
 
 def _block(brief: UnitBrief) -> str:
-    # Weak clips come first: small models copy from the line just above their answer.
-    lines = (
-        ("Stays silent for", listed(brief.low)),
-        ("Guess", listed(brief.labels)),
-        ("Reacts to", listed(brief.top)),
-    )
+    # Clips come last: small models copy from the line just above their answer.
+    lines = (("Guess", listed(_shown_labels(brief))), ("Reacts to", listed(brief.top)))
     shown = "".join(f"{head}: {items}\n" for head, items in lines if items)
     return f"{shown}In one sentence: {OPENING}"
+
+
+def _shown_labels(brief: UnitBrief) -> tuple[str, ...]:
+    """The labels that the model is shown: none beside descriptions that are sentences, which say more.
+
+    Neither is it shown what weak clips are said to be: what they share with the strong ones is taken out before. So
+    prompts are short, and units with the same strongest clips have the same prompt.
+    """
+    are_sentences = bool(brief.top) and not any(LIST.search(caption) for caption in brief.top)
+    return () if are_sentences else brief.labels[:LABELS]
 
 
 def listed(items: Iterable[str]) -> str:
@@ -112,14 +117,9 @@ def listed(items: Iterable[str]) -> str:
 
 
 def build_repair_prompt(brief: UnitBrief) -> str:
-    """The stricter text for a second try: as `build_prompt`, with little more than the answer to copy from.
-
-    Labels are shown too only where no description is more than a list of names.
-    """
+    """The stricter text for a second try: as `build_prompt`, with little more than the answer to copy from."""
     return build_prompt(_repair_brief(brief))
 
 
 def _repair_brief(brief: UnitBrief) -> UnitBrief:
-    captions = tuple(best_first(brief, brief.top)[:REPAIR_ITEMS])
-    are_sentences = captions and not any(LIST.search(caption) for caption in captions)
-    return UnitBrief(() if are_sentences else brief.labels[:REPAIR_ITEMS], captions, ())
+    return UnitBrief(brief.labels[:REPAIR_ITEMS], tuple(best_first(brief, brief.top)[:REPAIR_ITEMS]), ())

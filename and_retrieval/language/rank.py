@@ -19,10 +19,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 
 from ..choices import RANKS, known_name
 from ..errors import InputError
+from ..numerics import Doubles, standardised
 from ..types import Label
 from .llm import Likelihood
 from .prompt import EXAMPLES, listed
@@ -35,8 +35,6 @@ CANDIDATES = 8  # as many as `decoder` scores in one go
 
 BATCH = 64
 """Units handed to the model at a time, between two calls of `progress`."""
-
-Doubles = npt.NDArray[np.float64]
 
 
 class ScoringModel(Protocol):
@@ -153,9 +151,4 @@ def calibrated(
 
 def mixed(scores: Sequence[float], model_scores: Doubles) -> Doubles:
     """Mean of a unit's label scores and the model's, each standardised over the unit's candidates."""
-    return (_standardised(np.asarray(scores, np.float64)) + _standardised(model_scores)) / 2
-
-
-def _standardised(values: Doubles) -> Doubles:
-    spread = values.std() if values.size else 0.0
-    return np.asarray((values - values.mean()) / spread) if spread > 0 else np.zeros(len(values))
+    return (standardised(np.asarray(scores, np.float64)) + standardised(model_scores)) / 2

@@ -156,7 +156,6 @@ def attach(
     layer: str,
     dictionary: Dictionary,
     *,
-    device: str | torch.device = "cpu",
     seconds: Sequence[float] = TRIAL_SECONDS,
     axes: tuple[int, int | None] | None = None,
 ) -> Target:
@@ -166,10 +165,9 @@ def attach(
     and recorded besides the target's own layers where none are named.
 
     Args:
-        target: In eval mode, on `device`.
+        target: In eval mode.
         layer: Dotted name of the layer whose units the dictionary was trained on.
-        dictionary: Not attached elsewhere.
-        device: Where the network is.
+        dictionary: Not attached elsewhere; it goes where the network is.
         seconds: Lengths of noise that find the layer's axes, see `layers.plan_layers`.
         axes: Unit and time axis of the layer's output where they are known; else the network is shown noise.
 
@@ -184,13 +182,13 @@ def attach(
         raise InputError(f"layer {layer!r} has a dictionary already")
     units = dictionary.encoder.shape[1]
     if axes is None:
-        plan = plan_layers(target, (layer,), device=device, seconds=seconds)[0]
+        plan = plan_layers(target, (layer,), device=target.device, seconds=seconds)[0]
         axes = plan.unit_axis, plan.time_axis
         if plan.units != units:
             where = f"{dictionary.source[0]}: " if dictionary.source else ""
             raise InputError(f"{where}the dictionary is for {units} units, layer {layer!r} has {plan.units}")
     dictionary.unit_axis, dictionary.time_axis = axes
-    _insert(modules[layer], layer, dictionary.to(device).eval())
+    _insert(modules[layer], layer, dictionary.to(target.device).eval())
     name = f"{layer}.{NAME}.{FEATURES}"
     return dataclasses.replace(
         target,

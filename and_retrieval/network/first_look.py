@@ -185,7 +185,7 @@ def _apart(batch: torch.Tensor, alone: Sequence[torch.Tensor | None]) -> float:
     for axis in range(batch.ndim if len(clips) == len(alone) else 0):
         sizes = [clip.shape[axis] for clip in clips if clip.ndim == batch.ndim]
         if len(sizes) == len(clips) and sum(sizes) == batch.shape[axis]:
-            parts = batch.split(sizes, axis)
+            parts = torch.split(batch, sizes, axis)
             if all(part.shape == clip.shape for part, clip in zip(parts, clips, strict=True)):
                 return max(difference(part, clip) for part, clip in zip(parts, clips, strict=True))
     return float("inf")

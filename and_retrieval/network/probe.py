@@ -79,7 +79,9 @@ def read_batches(
         Places in `clips`, and their waveforms.
     """
     done = 0
-    for group in read_in_order(clips, equally_long(clips, sample_rate, batch), sample_rate, cut):
+    groups = equally_long(clips, sample_rate, batch)
+    read: Iterator[Group[None]] = read_in_order(clips, groups, sample_rate, cut)
+    for group in read:
         skipped += group.misses
         yield from equal_parts(group, batch)
         done += len(group.rows) + len(group.misses)

@@ -18,9 +18,7 @@ MEAN_CLIPS = KNEE_CLIPS
 """Clips, at most, that the means of a layer are measured on where its recorded activations are no means over time."""
 
 
-def constants_of(
-    ablate: str, recording: Recording, target: Target, plans: Sequence[LayerPlan], device: str = "cpu"
-) -> Constants:
+def constants_of(ablate: str, recording: Recording, target: Target, plans: Sequence[LayerPlan]) -> Constants:
     """What the units of the planned layers put out when they are pruned.
 
     The mean of a unit is taken over time and frequency within a clip, and then over the seen clips. Where a layer was
@@ -29,9 +27,8 @@ def constants_of(
     Args:
         ablate: A name of `choices.ABLATIONS`.
         recording: Its evidence and its seen clips are read.
-        target: The network, in eval mode on `device`.
+        target: The network, in eval mode.
         plans: From `recording.target.recorded_plans`.
-        device: The device the network is on.
 
     Returns:
         Nothing for `zero`; for `mean` float32 [units] per layer, 0 for a unit that gave no finite number.
@@ -45,18 +42,16 @@ def constants_of(
     unknown = [dataclasses.replace(plan, pooling="mean") for plan in plans if plan.name not in known]
     means = {plan.name: known[plan.name] for plan in plans if plan.name in known}
     if unknown:
-        means |= _measured_means(recording, target, unknown, device)
+        means |= _measured_means(recording, target, unknown)
     return {layer: np.nan_to_num(values, nan=0.0) for layer, values in means.items()}
 
 
-def _measured_means(
-    recording: Recording, target: Target, plans: Sequence[LayerPlan], device: str
-) -> dict[str, Floats]:
+def _measured_means(recording: Recording, target: Target, plans: Sequence[LayerPlan]) -> dict[str, Floats]:
     rows = spread(recording.seen_rows.tolist(), MEAN_CLIPS)
     sums = {plan.name: np.zeros(plan.units) for plan in plans}
     counts = {plan.name: np.zeros(plan.units) for plan in plans}
     for sounds in waveform_batches(recording, target, rows, [], []):
-        for layer, (values, _) in probed(target, plans, sounds, device).items():
+        for layer, (values, _) in probed(target, plans, sounds, target.device).items():
             sums[layer] += np.where(np.isfinite(values), values, 0).sum(axis=0)
             counts[layer] += np.isfinite(values).sum(axis=0)
     return {layer: (sums[layer] / np.maximum(counts[layer], 1)).astype(np.float32) for layer in sums}

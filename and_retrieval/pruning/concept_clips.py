@@ -154,7 +154,6 @@ def run_logits(
     plans: Sequence[LayerPlan],
     rows: Sequence[int],
     masks: Sequence[Units],
-    device: str = "cpu",
     progress: Progress = silent,
     skipped: list[Skipped] | None = None,
     constants: Constants = ZERO,
@@ -181,7 +180,7 @@ def run_logits(
         yield first
         yield from sounds
 
-    return masked_logits(target, plans, batches(), masks, device, constants), order
+    return masked_logits(target, plans, batches(), masks, constants), order
 
 
 def one_batch(recording: Recording, target: Target, count: int = 4) -> list[Floats]:
@@ -197,7 +196,7 @@ def one_batch(recording: Recording, target: Target, count: int = 4) -> list[Floa
     return batch[:count]
 
 
-def plain_output(run: Recording, target: Target, device: str = "cpu") -> Floats:
+def plain_output(run: Recording, target: Target) -> Floats:
     """What the target gives as logits for a few clips of the run, as it gives them: float32 [clips, classes].
 
     Raises:
@@ -206,7 +205,7 @@ def plain_output(run: Recording, target: Target, device: str = "cpu") -> Floats:
     if target.logits is None:
         raise InputError(f"target {target.name!r} has no classes")
     with torch.inference_mode():
-        output = target.logits(forward(target, one_batch(run, target, PLAIN_CLIPS), device))
+        output = target.logits(forward(target, one_batch(run, target, PLAIN_CLIPS), target.device))
     rows: Floats = output.float().cpu().numpy()
     return rows
 

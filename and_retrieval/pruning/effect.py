@@ -148,7 +148,6 @@ def masked_logits(
     plans: Sequence[LayerPlan],
     batches: Iterable[Sequence[Floats]],
     masks: Sequence[Units],
-    device: str | torch.device = "cpu",
     constants: Constants = ZERO,
 ) -> Floats:
     """Logits without a mask and with each mask, float32 [1 + masks, clips, classes]; the first are without a mask.
@@ -158,11 +157,10 @@ def masked_logits(
     gives different outputs for the same input), every pass is computed in full.
 
     Args:
-        target: The network, in eval mode on `device`; it must have `logits`.
+        target: The network, in eval mode; it must have `logits`.
         plans: Plans of the masked layers, from `network.layers.plan_layers`.
         batches: Batches of equally long waveforms at the target's sample rate.
         masks: Units to mask; every mask is one pass.
-        device: The device the network is on.
         constants: What masked units put out; zero by default.
 
     Raises:
@@ -178,7 +176,7 @@ def masked_logits(
         prepared = dataclasses.replace(target, preprocess=_once(target.preprocess))
 
         def logits(waveforms: Sequence[Floats] = waveforms, prepared: Target = prepared) -> Floats:
-            output = forward(prepared, waveforms, device)
+            output = forward(prepared, waveforms, target.device)
             rows: Floats = class_logits(target, output).float().cpu().numpy()
             return rows
 

@@ -43,7 +43,6 @@ def export_pruned(
     waveforms: Sequence[Floats],
     path: str | Path,
     card: Mapping[str, Any],
-    device: str | torch.device = "cpu",
     constants: Constants = ZERO,
 ) -> Path:
     """Write the state dict without the units, and beside it a card (.json); returns the path.
@@ -52,14 +51,13 @@ def export_pruned(
     not touched. Both files appear whole or not at all.
 
     Args:
-        target: In eval mode, on `device`.
+        target: In eval mode.
         source: `targets.weights_hash` of the target.
         units: Layer -> units to prune.
         plans: From `network.layers.plan_layers`.
         waveforms: Equally long, at the target's rate.
         path: A .safetensors file, new or from an earlier export of the same network.
         card: JSON-able: what was removed and what it does; the source's hash and the file's are added.
-        device: Where the network is.
         constants: What the units put out instead; zero by default.
 
     Raises:
@@ -68,13 +66,13 @@ def export_pruned(
     """
     path = writable(path, source)
     chosen = checked_units(units, plans)
-    makers = find_makers(target, list(chosen), waveforms, device)
+    makers = find_makers(target, list(chosen), waveforms)
     state = pruned_state(target.module, makers, chosen, constants)
     with torch.inference_mode():
         with masked(target, chosen, plans, constants):
-            by_mask = _output(target, waveforms, device)
+            by_mask = _output(target, waveforms)
         with masked(target, {}, ()):  # the same kernels
-            by_weights = _output(_with_state(target, state), waveforms, device)
+            by_weights = _output(_with_state(target, state), waveforms)
     difference = float((by_mask - by_weights).abs().max())
     if not difference <= _tolerance(target) * float(
         torch.maximum(by_mask.abs().max(), by_weights.abs().max())
@@ -220,7 +218,7 @@ def _tolerance(target: Target) -> float:
     return max([SAME, *(ROUNDINGS * torch.finfo(kind).eps for kind in kinds)])
 
 
-def _output(target: Target, waveforms: Sequence[Floats], device: str | torch.device) -> torch.Tensor:
-    output = forward(target, waveforms, device)
+def _output(target: Target, waveforms: Sequence[Floats]) -> torch.Tensor:
+    output = forward(target, waveforms, target.device)
     read = class_logits(target, output) if target.logits is not None else tensor_of("output", output)
     return read.double().cpu()

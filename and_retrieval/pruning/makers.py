@@ -59,16 +59,13 @@ class Maker:
     followers: tuple[str, ...] = ()
 
 
-def find_makers(
-    target: Target, layers: Sequence[str], waveforms: Sequence[Floats], device: str | torch.device = "cpu"
-) -> dict[str, Maker]:
+def find_makers(target: Target, layers: Sequence[str], waveforms: Sequence[Floats]) -> dict[str, Maker]:
     """What makes the units of every layer, found by following one forward pass backwards.
 
     Args:
-        target: In eval mode, on `device`.
+        target: In eval mode.
         layers: Names of modules.
         waveforms: Equally long, at the target's rate.
-        device: Where the network is.
 
     Raises:
         InputError: A layer's units are not made by weights of its own, nor by those of a layer in front of it from
@@ -82,7 +79,7 @@ def find_makers(
     hooks = [module.register_forward_hook(note(name)) for name, module in hookable(target.module)]
     try:
         with torch.inference_mode(), masked(target, {}, ()):
-            forward(target, waveforms, device)
+            forward(target, waveforms, target.device)
     finally:
         for hook in hooks:
             hook.remove()

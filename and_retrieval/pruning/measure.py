@@ -29,7 +29,6 @@ class Measure:
     plans: Sequence[LayerPlan]
     constants: Constants
     clips: MatchedClips
-    device: str
     progress: Progress
     skipped: dict[int, Skipped] = field(default_factory=dict)
 
@@ -81,7 +80,6 @@ class Measure:
             self.plans,
             rows,
             units,
-            self.device,
             self.progress,
             unreadable,
             self.constants,

@@ -62,7 +62,6 @@ def prune(
     background: ConceptBank | None = None,
     draws: int = DRAWS,
     seed: int = 0,
-    device: str = "cpu",
     export: str | Path | None = None,
     progress: Progress = silent,
 ) -> Pruned:
@@ -74,7 +73,7 @@ def prune(
 
     Args:
         recording: The recording to prune.
-        target: The network it was recorded from, in eval mode on `device`.
+        target: The network it was recorded from, in eval mode.
         concepts: A text, or several texts to prune together: a unit's score is that of the concept it fits best.
         selector: A name of `choices.SELECTORS`; underscores in it become dashes.
         ablate: What pruned units put out, a name of `choices.ABLATIONS`: `zero`, or `mean`, their mean over the seen
@@ -85,7 +84,6 @@ def prune(
             recording was explained with, if it was.
         draws: Number of random choices of units to compare with.
         seed: Seed of these draws.
-        device: The device the network is on.
         export: A .safetensors file for the weights without the units at the knee, see `export.export_pruned`.
         progress: Called with the number of batches done and the number of all batches.
 
@@ -112,8 +110,8 @@ def prune(
     rng = np.random.default_rng(seed)
     chosen = search.choices(selector, sizes, counts, rng)
     plans = recorded_plans(recording.manifest.layers, target, names)
-    constants = constants_of(ablate, recording, target, plans, device)
-    measure = Measure(recording, target, plans, constants, search.clips, device, progress)
+    constants = constants_of(ablate, recording, target, plans)
+    measure = Measure(recording, target, plans, constants, search.clips, progress)
     place, tried = 0, tuple(BudgetEffect.of(choice, sizes) for choice in chosen)
     changed: tuple[ClipChange, ...] = ()
     if search.clips.unmeasured is None:
@@ -123,12 +121,12 @@ def prune(
         tried, changed = measure.effects(tried, chosen, controls, known, place)
     result = search.result(concepts, selector, ablate, sizes, tried, place, source, measure.skipped)
     result = replace(result, changed=changed)
-    if search.clips.unmeasured is None and (doubt := doubt_of(plain_output(recording, target, device))):
+    if search.clips.unmeasured is None and (doubt := doubt_of(plain_output(recording, target))):
         result = replace(result, notes=(doubt,))
     if export is not None:
         batch = one_batch(recording, target)
         card = _card(result, recording)
-        export_pruned(target, source, result.best.chosen, plans, batch, export, card, device, constants)
+        export_pruned(target, source, result.best.chosen, plans, batch, export, card, constants)
         result = replace(result, export=str(Path(export).expanduser()))
     document = sealed({**result.plain(), "recorded": recording.identity})
     recording.folder.write_text(FILE.format(result.slug), document)

@@ -23,7 +23,12 @@ class ClipReader:
     """Reads the clips of shards in batches of equal length, one batch ahead of the network."""
 
     def __init__(
-        self, index: ClipIndex, shards: Shards[RecordPlan], sample_rate: int, order: Sequence[int] = ()
+        self,
+        index: ClipIndex,
+        shards: Shards[RecordPlan],
+        sample_rate: int,
+        order: Sequence[int] = (),
+        threads: int = 1,
     ) -> None:
         """Begin with nothing read.
 
@@ -33,7 +38,9 @@ class ClipReader:
             sample_rate: Hz.
             order: Numbers of shards in the order in which they will be asked for, as far as that is known. While the
                 network hears the last batch of one, the first batch of the next is read.
+            threads: See `read_in_order`.
         """
+        self._threads = threads
         self._index, self._shards, self._sample_rate = index, shards, sample_rate
         self._order = list(order)
         self._parts = self._read(order)
@@ -51,8 +58,9 @@ class ClipReader:
     def _read(self, numbers: Sequence[int]) -> Iterator[tuple[int, Iterator[tuple[int, Group[Measures]]]]]:
         planned, ahead = tee((number, rows) for number in numbers for rows in self._batches(number))
         groups = read_in_order(
-            self._index.clips, (rows for _, rows in ahead), self._sample_rate, self._index.cut, self._measured
-        )
+            self._index.clips, (rows for _, rows in ahead), self._sample_rate, self._index.cut, self._measured,
+            self._threads,
+        )  # fmt: skip
         return groupby(zip((number for number, _ in planned), groups, strict=True), itemgetter(0))
 
     def _batches(self, number: int) -> Iterator[list[int]]:

@@ -14,9 +14,9 @@ from ..config import fingerprint
 from ..errors import AndRetrievalError
 from ..shards.folder import FOLDER, Shards
 from ..shards.plan import shard_sizes
-from ..store import Folder
+from ..store import Folder, Stored
 from ..types import Clip
-from .manifest import RecordingManifest, RecordPlan
+from .manifest import RecordingManifest, RecordPlan, identity
 from .shard import KeptRows, kept_rows
 
 
@@ -38,7 +38,8 @@ def planned(
     Raises:
         InputError: No clip is left to explain with.
     """
-    earlier = _finished(draft, index, folder, can_hear)
+    finished = _finished(draft, index, folder, can_hear)
+    earlier = finished.manifest if finished else None
     sizes: tuple[int, ...] = ()
     kept = earlier.index_clips if earlier else 0
     begun = Shards.begun(folder.path / FOLDER, RecordPlan)
@@ -47,7 +48,8 @@ def planned(
     grown = _stages(earlier, index) if earlier else ()
     rows = kept_rows(index, draft.manifest.settings, grown)
     seconds = [clip.duration for clip in index.clips[kept:]]
-    plan = replace(draft, kept=kept, sizes=shard_sizes(seconds, draft.manifest.settings.shard_seconds, sizes))
+    sizes = shard_sizes(seconds, draft.manifest.settings.shard_seconds, sizes)
+    plan = replace(draft, kept=kept, sizes=sizes, before=identity(finished) if finished else "")
     manifest = replace(
         draft.manifest,
         index_clips=len(index.clips),
@@ -67,7 +69,7 @@ def _kept_seen(rows: KeptRows) -> tuple[int, ...]:
 
 def _finished(
     draft: RecordPlan, index: ClipIndex, folder: Folder, can_hear: Callable[[Sequence[Clip]], bool]
-) -> RecordingManifest | None:
+) -> Stored[RecordingManifest] | None:
     """The recording in the folder, if it was made alike, of all the first clips that can be heard, and is undamaged."""
     if not folder.exists():
         return None
@@ -83,7 +85,7 @@ def _finished(
         return None
     places = {miss.path for miss in manifest.skipped}
     missed = [clip for clip in index.clips[: manifest.index_clips] if clip_place(clip) in places]
-    return None if missed and can_hear(missed) else manifest
+    return None if missed and can_hear(missed) else stored.released()
 
 
 def _goes_on(begun: RecordPlan, draft: RecordPlan, index: ClipIndex) -> bool:

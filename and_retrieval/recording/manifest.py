@@ -5,15 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from ..config import ClipConfig, MomentConfig, RecordConfig
+from ..config import ClipConfig, MomentConfig, RecordConfig, fingerprint
 from ..network.plan import Calls
 from ..shards.plan import spans
 from ..store import Stored
 from ..types import AttachedDictionary, Pooling, Skipped
+from .activations import FILE as ACTIVATIONS
 from .activations import LEAST_HELD_OUT
 
 EVIDENCE = "evidence.safetensors"
 """The file of every unit's top and bottom clips."""
+QUALITIES_FILE = "qualities.safetensors"
+"""The file of what was measured of every clip."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,8 +119,12 @@ class RecordingManifest:
 
 
 def identity(recording: Stored[RecordingManifest]) -> str:
-    """Identifies a recording; changes when the network is recorded again."""
-    return recording.entry(EVIDENCE).sha256
+    """Identifies all that was recorded: another one where anything of it is another.
+
+    The evidence alone would not do: that of fewer kept activations is the same.
+    """
+    files = (EVIDENCE, ACTIVATIONS, QUALITIES_FILE)
+    return fingerprint([recording.files[name].sha256 for name in files if name in recording.files])
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +135,7 @@ class RecordPlan:
         manifest: Of the recording to be, without what only hearing the clips can tell.
         made_by: See `shards.plan.made_by`.
         kept: Number of clips, the first of the index, of the recording that is there already and grows.
+        before: `identity` of that recording; "" where there is none.
         sizes: Number of clips of every shard, in the order of the index, behind these.
         contents: Of every shard, a hash of its clips and of what becomes of each.
     """
@@ -139,6 +147,7 @@ class RecordPlan:
     kept: int = 0
     sizes: tuple[int, ...] = ()
     contents: tuple[str, ...] = ()
+    before: str = ""
 
     @property
     def rows(self) -> tuple[range, ...]:
@@ -162,6 +171,6 @@ class RecordPlan:
         return manifest, self.made_by
 
     @property
-    def shared(self) -> tuple[RecordingManifest, int]:
+    def shared(self) -> tuple[RecordingManifest, int, str]:
         """See `shards.plan.Plan`: not the response, whose last bits are others on other machines."""
-        return replace(self.manifest, response=""), self.kept
+        return replace(self.manifest, response=""), self.kept, self.before

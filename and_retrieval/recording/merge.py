@@ -20,8 +20,8 @@ from ..store import Folder, Stored, Writer
 from .activations import FILE as ACTIVATIONS
 from .activations import HELD_OUT, PARTS, PEAKS, SEEN, activation_shapes
 from .evidence import LayerTape, read_tape, save_evidence
-from .manifest import EVIDENCE, RecordedLayer, RecordPlan
-from .recording import QUALITIES_FILE, Recording, seen_rows
+from .manifest import EVIDENCE, QUALITIES_FILE, RecordedLayer, RecordingManifest, RecordPlan
+from .recording import Recording, seen_rows
 from .shard import measured_shapes
 from .unit_index import unit_index_files
 
@@ -41,7 +41,15 @@ def merge_recording(
         InputError: No clip could be heard, or the recording that is to grow is another by now.
     """
     plan = shards.plan
-    before = _before(folder, index, plan) if plan.kept else None
+    before = _there(folder, index) if plan.kept else None
+    if plan.kept and (before is None or before.identity != plan.before):
+        if before is not None and _is_made_of(before.manifest, plan):  # merged before, and fetched again
+            shards.remove()
+            return
+        raise InputError(
+            f"the recording in {folder.path} is not the one that the shards were begun with; merge them into a copy "
+            f"of that one, or remove {shards.path} and run the calls with --shard again"
+        )
     receipts = [finished[number] for number in range(len(plan.sizes))]
     skipped = before.manifest.skipped if before else ()
     skipped += tuple(miss for receipt in receipts for miss in receipt.manifest.skipped)
@@ -73,12 +81,19 @@ def merge_recording(
     shards.remove()
 
 
-def _before(folder: Folder, index: ClipIndex, plan: RecordPlan) -> Recording:
-    """The recording that grows; nothing keeps its files from being removed when it is replaced."""
-    before = Recording.open(folder, index)
-    if before.manifest.index_clips != plan.kept:
-        raise InputError(f"{before.name} was recorded again meanwhile; {before.remedy}")
-    return replace(before, stored=before.stored.released())
+def _there(folder: Folder, index: ClipIndex) -> Recording | None:
+    """The recording in a folder; nothing keeps its files from being removed when it is replaced."""
+    if not folder.exists():
+        return None
+    recording = Recording.open(folder, index)
+    return replace(recording, stored=recording.stored.released())
+
+
+def _is_made_of(recorded: RecordingManifest, plan: RecordPlan) -> bool:
+    """Whether a recording is what the shards of a plan make."""
+    clips = recorded.index_digest, recorded.held_out_digest, recorded.grown
+    planned = plan.manifest.index_digest, plan.manifest.held_out_digest, plan.manifest.grown
+    return recorded.plan == fingerprint(plan.decides) and clips == planned
 
 
 def _merged_tapes(files: Sequence[Path], layers: int) -> list[LayerTape]:

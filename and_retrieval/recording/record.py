@@ -7,11 +7,12 @@ from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import torch
 
-from ..checkpoints.devices import resolve_device
+from ..checkpoints.devices import decoding_threads, resolve_device
 from ..clips.index import ClipIndex
 from ..config import RecordConfig
 from ..errors import AndRetrievalError, InputError
@@ -27,6 +28,7 @@ from ..shards.folder import FOLDER, ShardCount, Shards, remove_idle
 from ..shards.lock import locked
 from ..shards.plan import made_by
 from ..shards.remote import RemoteFolder
+from ..shards.remote_job import fetch_finished, fetching, job_at
 from ..shards.workers import work
 from ..store import Folder
 from ..types import Target
@@ -35,7 +37,7 @@ from .growth import planned
 from .manifest import RecordingManifest, RecordPlan
 from .merge import merge_recording
 from .recording import Recording
-from .shard import KeptRows, Recorder, RecordJob, can_hear
+from .shard import KeptRows, Recorder, RecordJob, can_hear, check_index
 from .trials import tried
 
 
@@ -48,6 +50,7 @@ def record(
     announce: Announce = no_progress,
     workers: int | str = 1,
     trust_remote_code: bool = False,
+    to: str | None = None,
 ) -> Recording:
     """Play every clip of the index to the network once, and keep how its units respond.
 
@@ -55,7 +58,7 @@ def record(
     is finished is returned as it is, unless a clip that it skipped can be heard by now.
 
     Args:
-        target: The network.
+        target: The network; it is recorded where it is.
         index: The clips to record.
         layers: Globs over the network's named modules; if empty, the layers of `config`, else the target's default.
         config: Layers, k, pooling, held-out share, batch, device, what is kept, length of a shard.
@@ -64,6 +67,8 @@ def record(
         workers: Number of processes, `ray`, or `ray:ADDRESS`, see `shards.workers.work`; several load the network by
             its name.
         trust_remote_code: See `targets.load_target`; for workers that load the network.
+        to: Address at which workers leave their shards, where they share no folder with this process, see
+            `shards.remote_job`; what lies there stays there.
 
     Raises:
         InputError: No layer matches, the network fails on every clip, its response to a clip depends on chance or on
@@ -82,9 +87,10 @@ def record(
         _forget_other_code(begun.shards)
         try:
             begun.shards.begin()
-            finished = begun.shards.finished()
+            finished = begun.shards.finished() if to is None else fetch_finished(begun.shards, to)
             missing = begun.shards.missing(finished)
-            _record_shards(begun, missing, announce, workers, trust_remote_code)
+            leave = stays if to is None else fetching(begun.shards, to)
+            _record_shards(begun, missing, announce, workers, trust_remote_code, leave, to)
             merge_recording(folder, index, begun.shards, begun.shards.finished(known=finished))
         finally:
             begun.shards.tidy()
@@ -155,8 +161,8 @@ def merge(
                 folder.path / FOLDER, RecordPlan, announce("fetching", "shards")
             )
         shards = Shards.open(folder.path / FOLDER, RecordPlan)
-        if shards.plan.manifest.index_digest != index.digest():
-            raise InputError(f"index {index.name!r} was changed after {run} was begun; record it again")
+        check_index(index, shards.plan.manifest, run)
+        check_store(shards.plan.manifest.settings.store)
         finished = shards.finished()
         shards.check_complete(finished)
         merge_recording(folder, index, shards, finished)
@@ -186,7 +192,7 @@ def _begin(
     target: Target, index: ClipIndex, folder: Folder, layers: Sequence[str], config: RecordConfig
 ) -> _Begun:
     """Plan a recording, after trials of the network."""
-    device = resolve_device(config.device)
+    device = _checked_place(target, config.device)
     names = match_layers(target.module, tuple(layers) or config.layers or target.layers, target.aliases)
     trials = tried(target, names, _usual_duration(index), config, device)
     manifest = RecordingManifest(
@@ -215,6 +221,17 @@ def _begin(
     return _Begun(target, plans, kept, index, Shards(folder.path / FOLDER, plan), device)
 
 
+def _checked_place(target: Target, device: str) -> torch.device:
+    """Where the network is; InputError if the settings name another device."""
+    place = target.device
+    if device != "auto" and (named := resolve_device(device)).type != place.type:
+        raise InputError(
+            f"target {target.name!r} is on {place}, but the settings say {named}: load it there (load_target(..., "
+            f"device={str(named)!r})), or leave the device out of the settings"
+        )
+    return place
+
+
 def _forget_other_code(shards: Shards[RecordPlan]) -> None:
     """Remove shards of a network that responded otherwise: its weights are the same, its code is not."""
     with suppress(AndRetrievalError):
@@ -230,21 +247,33 @@ def _record_shards(
     workers: int | str = 1,
     trust_remote_code: bool = False,
     leave: Leave = stays,
+    at: str | None = None,
 ) -> None:
-    """Record these shards, and leave each where it is to be."""
+    """Record these shards, and leave each where it is to be.
+
+    Args:
+        begun: The recording.
+        missing: Numbers of the shards.
+        announce, workers, trust_remote_code: See `record`.
+        leave: Called with the number of each when it is done.
+        at: Address at which workers leave them, where they share no folder; `leave` then fetches them.
+    """
     sizes = begun.shards.plan.sizes
     tally = Tally(announce("recording", "clips"), sum(sizes[number] for number in missing))
-    clips = ClipReader(begun.index, begun.shards, begun.target.sample_rate, missing)
+    threads = decoding_threads(begun.device)
+    clips = ClipReader(begun.index, begun.shards, begun.target.sample_rate, missing, threads)
     recorder = Recorder(
         begun.target, begun.plans, begun.index, begun.shards, begun.kept, begun.device, clips, tally.within
     )
-    job = RecordJob(begun.index.folder.path, begun.shards.path, str(begun.device), trust_remote_code)
+    index, device = begun.index.folder.path.absolute(), str(begun.device)
+    job_in = partial(RecordJob, index, device=device, trust_remote_code=trust_remote_code)
 
     def done(number: int) -> None:
         leave(number)
         tally.add(sizes[number])
 
-    work(job, missing, workers, done, recorder.record)
+    do = recorder.record if at is None else None
+    work(job_at(at, job_in, begun.shards), missing, workers, done, do)
 
 
 def _usual_duration(index: ClipIndex) -> float:

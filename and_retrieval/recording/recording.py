@@ -23,10 +23,8 @@ from ..types import Floats, LayerEvidence
 from .activations import FILE as ACTIVATIONS
 from .activations import SEEN, Activations, Part, open_activations
 from .evidence import damaged_file, load_evidence
-from .manifest import EVIDENCE, RecordingManifest, identity
+from .manifest import EVIDENCE, QUALITIES_FILE, RecordingManifest, identity
 from .unit_index import UnitIndex, load_unit_index
-
-QUALITIES_FILE = "qualities.safetensors"
 
 
 def seen_rows(manifest: RecordingManifest) -> npt.NDArray[np.intp]:
@@ -98,7 +96,7 @@ class Recording:
 
     @property
     def identity(self) -> str:
-        """Identifies this recording; changes when the network is recorded again."""
+        """Identifies this recording; another one when the network is recorded again otherwise."""
         return identity(self.stored)
 
     @cached_property

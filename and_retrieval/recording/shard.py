@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from ..checkpoints.devices import resolve_device
+from ..checkpoints.devices import decoding_threads, resolve_device
 from ..clips.bands import BANDS
 from ..clips.index import ClipIndex
 from ..clips.qualities import QUALITIES
@@ -23,13 +23,14 @@ from ..network.plan import LayerPlan
 from ..network.probe import equal_parts, probe, read_batches
 from ..progress import Progress, silent
 from ..shards.folder import Shards
+from ..shards.plan import check_made_by
 from ..shards.tensors import Shapes, Tensors, new_tensors
 from ..targets import load_target, weights_hash
 from ..types import Clip, Floats, Ints, Skipped, Target
 from .activations import Activations, activation_shapes
 from .clip_reader import ClipReader
 from .evidence import Batch, gather, tape_shapes, write_tapes
-from .manifest import RecordPlan
+from .manifest import RecordingManifest, RecordPlan
 from .target import recorded_plans, with_dictionaries
 
 
@@ -63,6 +64,19 @@ class KeptRows:
 def measured_shapes(clips: int) -> Shapes:
     """The tensors of what is measured of so many clips, for `tensors.new_tensors`; NaN stands for what is not."""
     return {"qualities": (np.float32, (clips, len(QUALITIES))), "bands": (np.float32, (clips, BANDS))}
+
+
+def check_index(index: ClipIndex, planned: RecordingManifest, run: str) -> None:
+    """Raise InputError unless an index is the one on which a recording was begun.
+
+    Args:
+        index: The clips, how they were cut, and their moments.
+        planned: Of the recording to be.
+        run: Its name, for the message.
+    """
+    begun = planned.index_digest, planned.cut, planned.moments
+    if (index.digest(), index.cut, index.moment_config) != begun:
+        raise InputError(f"index {index.name!r} was changed after {run} was begun; record it again")
 
 
 def can_hear(
@@ -137,7 +151,7 @@ class Recorder:
         for group in self.clips.groups(number):
             for same, sounds in equal_parts(group, batch):
                 yield np.array(same, np.int32) - np.int32(rows.start), sounds
-            for row, (qualities, bands) in zip(group.rows, group.measured.result(), strict=True):
+            for row, (qualities, bands) in zip(group.rows, group.measured(), strict=True):
                 tensors["qualities"][row - rows.start] = qualities
                 tensors["bands"][row - rows.start] = bands
             skipped += group.misses
@@ -201,23 +215,19 @@ class RecordJob:
     device: str
     trust_remote_code: bool
 
-    @property
-    def on_gpu(self) -> bool:
-        """Whether the network runs on a GPU."""
-        return self.device.startswith("cuda")
-
     def start(self) -> Callable[[int], None]:
         """Load index and network; returns the function that records a shard.
 
         Raises:
-            InputError: The network cannot be loaded by its name, or has other weights than that of the plan.
+            InputError: The network cannot be loaded by its name, or it, the index or this program is another than that
+                of the plan.
         """
         shards = Shards.open(self.shards, RecordPlan)
+        check_made_by(shards.plan.made_by)
         manifest = shards.plan.manifest
         name, remedy = self.shards.parent.name, "record it with one worker"
         index = ClipIndex.open(self.index)
-        if (len(index.clips), index.digest()) != (manifest.index_clips, manifest.index_digest):
-            raise InputError(f"index {index.name!r} was changed after {name} was begun; record it again")
+        check_index(index, manifest, name)
         target = load_target(manifest.target, self.device, self.trust_remote_code)
         target = with_dictionaries(target, manifest.dictionaries, name, remedy)
         if weights_hash(target.module, manifest.changing) != manifest.weights:
@@ -227,6 +237,6 @@ class RecordJob:
             )
         plans = recorded_plans(manifest.layers, target, [layer.name for layer in manifest.layers])
         kept = kept_rows(index, manifest.settings, manifest.grown)
-        reader = ClipReader(index, shards, target.sample_rate)
+        reader = ClipReader(index, shards, target.sample_rate, threads=decoding_threads(target.device))
         keep_freed_memory()
         return Recorder(target, plans, index, shards, kept, resolve_device(self.device), reader).record

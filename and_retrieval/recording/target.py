@@ -70,9 +70,8 @@ def _attached(target: Target, attached: AttachedDictionary, name: str, remedy: s
     dictionary = load_dictionary(attached.path)
     if dictionary.source is None or dictionary.source[1] != attached.sha256:
         raise StaleError(f"{attached.path} has changed since {name} was recorded; {remedy}")
-    device = next(target.module.parameters(), dictionary.encoder).device
     axes = attached.unit_axis, attached.time_axis
-    return attach(target, layer, dictionary, device=device, axes=axes)
+    return attach(target, layer, dictionary, axes=axes)
 
 
 def recorded_plans(

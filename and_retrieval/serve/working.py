@@ -152,7 +152,7 @@ def prune(served: Server, order: PruneOrder) -> dict[str, Any]:
         file = served.folder / f"pruned-{job.id}.safetensors" if order.export else None
         result = prune_concepts(
             opened.recording, target, order.concepts, selector=selector, ablate=ablate, layers=order.layers,
-            budgets=order.budget, draws=order.draws, device=opened.device, export=file, progress=progress,
+            budgets=order.budget, draws=order.draws, export=file, progress=progress,
         )  # fmt: skip
         plotted(opened.recording, result)
         job.file = file

@@ -130,11 +130,11 @@ class Address:
             InputError: There is no plan, or another than in the folder, or some shards are missing, damaged or belong
                 to something else; the message names them. Those that were fetched stay.
         """
-        shards = self._planned(path, plan)
+        shards = self.planned(path, plan)
         finished = shards.finished(alone=False)
         flaws: dict[str, list[int]] = {}
         for done, number in enumerate(shards.missing(finished), len(finished) + 1):
-            flaw = self._fetched(shards, number)
+            flaw = self.fetched(shards, number)
             if flaw is not None:
                 flaws.setdefault(flaw, []).append(number + 1)
             progress(done, len(shards.plan.sizes))
@@ -165,7 +165,7 @@ class Address:
             return ""
         return Shards(shards.path, stored.manifest).whole
 
-    def _planned(self, path: Path, plan: type[AnyPlan]) -> Shards[AnyPlan]:
+    def planned(self, path: Path, plan: type[AnyPlan]) -> Shards[AnyPlan]:
         """The shards in a folder, with the plan from the address where there is none."""
         known = Shards.begun(path, plan)
         if known is not None:
@@ -196,7 +196,7 @@ class Address:
             ) from None
         return Shards.open(path, plan)
 
-    def _fetched(self, shards: Shards[Any], number: int) -> str | None:
+    def fetched(self, shards: Shards[Any], number: int) -> str | None:
         """Fetch a shard; returns what is wrong with it, or None."""
         try:
             receipt = self._receipt(shards, number)

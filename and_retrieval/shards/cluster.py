@@ -1,8 +1,9 @@
 """Workers on a Ray cluster: actors that load what the work needs once, and only numbers go through Ray.
 
-The shards themselves are written to the folder of the run, which all machines have to share. A process that loses the
-head of its cluster is ended by Ray, or waits for ever if another head takes its place. So a process of its own asks
-Ray; it says again and again that the cluster is there, and another one takes its place if it does not.
+The shards themselves are written to the folder of the run, which all machines have to share, or are left at an address
+(`remote_job`). A process that loses the head of its cluster is ended by Ray, or waits for ever if another head takes
+its place. So a process of its own asks Ray; it says again and again that the cluster is there, and another one takes
+its place if it does not.
 
 A cluster that is started here keeps its files in a folder of its own. By default Ray would join whatever cluster was
 last started on the machine, even one that is gone, and wait for it for ever.
@@ -20,10 +21,12 @@ import tempfile
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 
 from ..errors import AndRetrievalError, InputError, MissingExtraError
@@ -218,7 +221,10 @@ def _ask_ray(pipe: Connection, asked: _Asked) -> None:
 class _Worker:
     """Runs on the cluster."""
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: Job, folder: str) -> None:
+        """Load what the work needs, in the folder in which the command runs: names may be paths from there."""
+        with suppress(OSError):  # this machine may have no such folder
+            os.chdir(folder)
         self._do = job.start()
 
     def work(self, number: int) -> tuple[int, str | None]:
@@ -241,11 +247,12 @@ class _Cluster:
         self._ray = ray
         self._job = ray.put(job)
         self._patience = patience
-        kind = "GPU" if job.on_gpu else "CPU"
+        on_gpu = job.device.startswith("cuda")
+        kind = "GPU" if on_gpu else "CPU"
         count = int(ray.cluster_resources().get(kind, 0))
         self.lacks = None if count else kind
         self._most = max(1, count)
-        options = {"num_gpus": 1} if job.on_gpu else {"num_cpus": 1}
+        options = {"num_gpus": 1} if on_gpu else {"num_cpus": 1}
         self._start = ray.remote(**options)(_Worker)
         self._at: dict[Any, tuple[Any, int, float]] = {}
         self._node = ray.get_runtime_context().get_node_id()
@@ -267,7 +274,7 @@ class _Cluster:
         while waiting or self._at:
             self._look(there)
             while waiting and len(self._at) < self._most:
-                self._give(self._start.remote(self._job), waiting.popleft())
+                self._give(self._start.remote(self._job, str(Path.cwd())), waiting.popleft())
             ready, _ = self._ray.wait(list(self._at), num_returns=1, timeout=1.0)
             for result in dict.fromkeys([*ready, *self._overdue()]):
                 worker, number, _ = self._at.pop(result)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import socket
 from collections.abc import Sequence
 from importlib.metadata import version
 from itertools import accumulate
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
+
+from ..errors import InputError
 
 SHORTEST = 600.0
 """Seconds of sound of a shard, at least: far more work than it takes to store a shard."""
@@ -46,6 +49,15 @@ def made_by() -> str:
     for path in sorted(package.rglob("*.py")):
         digest.update(path.relative_to(package).as_posix().encode() + b"\0" + path.read_bytes())
     return f"code {digest.hexdigest()[:16]}, torch {version('torch')}"
+
+
+def check_made_by(planned: str) -> None:
+    """Raise InputError unless work was planned by the version of the program that runs here, see `made_by`."""
+    if planned != made_by():
+        raise InputError(
+            f"a worker on {socket.gethostname()} runs another version of this program than planned the work ("
+            f"{made_by()}, not {planned}); install the same one on all machines"
+        )
 
 
 def shard_sizes(

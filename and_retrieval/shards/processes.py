@@ -1,4 +1,7 @@
-"""Workers that are processes of this machine. A worker that dies is replaced, and its shard is done again."""
+"""Workers that are processes of this machine. A worker that dies is replaced, and its shard is done again.
+
+Where the work is for any GPU, the workers share all that there are.
+"""
 
 from __future__ import annotations
 
@@ -9,19 +12,21 @@ import threading
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from itertools import cycle
 from multiprocessing import get_context, parent_process
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 
 from ..errors import AndRetrievalError, InputError
-from .workers import TRIES, Job, died, packed, threads_of
+from .workers import TRIES, Job, died, packed, shared_gpus, threads_of
 
 
 class _Crew:
     """Workers, and the shard that each is at."""
 
-    def __init__(self, job: bytes, workers: int) -> None:
+    def __init__(self, job: bytes, workers: int, gpus: Sequence[str]) -> None:
         self._job = job
+        self._gpus = cycle(gpus or (None,))
         self._context = get_context("spawn")
         self._threads = threads_of(workers)
         self._processes: dict[Connection, BaseProcess] = {}
@@ -31,7 +36,7 @@ class _Crew:
         """Start a worker; it says `ready` when it has loaded what it needs."""
         pipe, end_of_worker = self._context.Pipe()
         process = self._context.Process(
-            target=_worker, args=(end_of_worker, self._job, self._threads), daemon=True
+            target=_worker, args=(end_of_worker, self._job, self._threads, next(self._gpus)), daemon=True
         )
         process.start()
         end_of_worker.close()  # so that the end of the process is the end of the pipe
@@ -79,7 +84,7 @@ def work_in_processes(job: Job, numbers: Sequence[int], workers: int, done: Call
     Raises:
         InputError: A shard cannot be done, the workers of one died `TRIES` times, or the job cannot be sent.
     """
-    crew = _Crew(packed(job), workers)
+    crew = _Crew(packed(job), workers, shared_gpus(job.device))
     waiting, tries = deque(numbers), Counter[int | None]()
     left = set(numbers)
     try:
@@ -108,14 +113,16 @@ def work_in_processes(job: Job, numbers: Sequence[int], workers: int, done: Call
             crew.leave(worker)
 
 
-def _worker(pipe: Connection, job: bytes, threads: int) -> None:
+def _worker(pipe: Connection, job: bytes, threads: int, gpu: str | None) -> None:
     """The life of a worker: load, then do the shards it is given, until the pipe or the parent ends.
 
-    The job comes packed, because unpacking it loads torch, which reads the number of threads once.
+    The job comes packed, because unpacking it loads torch, which reads the number of threads, and the GPU, once.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends it
     threading.Thread(target=_end_with_parent, daemon=True).start()
     os.environ["OMP_NUM_THREADS"] = str(threads)
+    if gpu is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpu
     try:
         do = pickle.loads(job).start()
         pipe.send(("ready", None))

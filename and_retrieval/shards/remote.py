@@ -5,33 +5,31 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-from ..errors import DamagedError, InputError
+from ..errors import USER, DamagedError, InputError, without_secrets
 from ..files import CHUNK, one_line
 from ..store import StoredFile
 
+EXTRAS = {"s3": "s3", "s3a": "s3", "sftp": "sftp", "ssh": "sftp"}
+"""Protocol -> extra that installs what it needs."""
 ABSENT = "there is no such folder or bucket; make it first"
 LARGEST = 256 << 20
 """Bytes of a plan or a receipt: room for a million clips that could not be used."""
-_USER = re.compile(r"://([^/\s]*)@")
-
-
-def shown(url: str) -> str:
-    """An address as messages print it: without the user's name and password."""
-    return _USER.sub("://", url)
+_QUERY = re.compile(r"(?!(file|local)://).*://.*[?]")
 
 
 @dataclass(frozen=True)
 class RemoteFolder:
     """A folder that fsspec can read and write: `s3://bucket/folder`, `sftp://host/folder`, a path.
 
-    All methods raise an InputError, of one line, if whoever keeps it refuses.
+    All methods raise an InputError, of one line, if whoever keeps it refuses; so does an address that has a query: it
+    would become part of the names of files.
 
     Attributes:
         url: What the user typed.
@@ -39,10 +37,17 @@ class RemoteFolder:
 
     url: str
 
+    def __post_init__(self) -> None:
+        if _QUERY.match(self.url):
+            raise InputError(
+                f"{self.shown}: an address of a folder has no query (?...); give keys and tokens in the environment or "
+                "in a key file"
+            )
+
     @property
     def shown(self) -> str:
-        """The address for messages, see `shown`."""
-        return shown(self.url)
+        """The address for messages, without secrets."""
+        return without_secrets(self.url)
 
     def copy(self, entry: StoredFile, write: Callable[[bytes], object]) -> None:
         """Read a file, block after block.
@@ -93,11 +98,12 @@ class RemoteFolder:
 
     def _without_password(self, text: str) -> str:
         """An error of whoever keeps the files, without the password of the address."""
-        for user in _USER.findall(self.url):
+        for user in USER.findall(self.url):
             password = user.partition(":")[2]
-            for secret in filter(None, (user, password, unquote(password))):
+            secrets = {user, password, unquote(password), *password.split("/")} - {""}
+            for secret in sorted(secrets, key=len, reverse=True):
                 text = text.replace(secret, "***")
-        return shown(text)
+        return without_secrets(text)
 
     def _at(self, name: str) -> str:
         return f"{self._place[1].rstrip('/')}/{name}"
@@ -111,7 +117,8 @@ class RemoteFolder:
         """What reads and writes files there, and the path of the folder to it."""
         from fsspec.core import url_to_fs
 
-        system, path = url_to_fs(self.url)
+        with_ssh = self.url.startswith(("sftp://", "ssh://"))
+        system, path = url_to_fs(self.url, **(_ssh_options() if with_ssh else {}))
         return system, path
 
     @contextmanager
@@ -127,10 +134,32 @@ class RemoteFolder:
                 raise
             raise InputError(f"{self.shown} cannot be {done}: {absent}") from None
         except ImportError as error:
-            remedy = (
-                "; run: pip install 'and-retrieval[s3]'" if self.url.startswith(("s3://", "s3a://")) else ""
-            )
+            extra = EXTRAS.get(self.url.partition("://")[0])
+            remedy = f"; run: pip install 'and-retrieval[{extra}]'" if extra else ""
             raise InputError(f"{self.shown} cannot be {done}: {one_line(str(error))}{remedy}") from None
         except Exception as error:
             reason = one_line(self._without_password(str(error)) or type(error).__name__)
             raise InputError(f"{self.shown} cannot be {done}: {reason}") from None
+
+
+def _ssh_options() -> dict[str, Any]:
+    """Settings of fsspec's SFTP: a server is believed only if its key is in `~/.ssh/known_hosts`, as `ssh` does.
+
+    By itself fsspec takes any key, so anybody on the way could read and replace the shards.
+    """
+    import paramiko
+
+    class KnownHosts(paramiko.MissingHostKeyPolicy):  # type: ignore[misc]
+        """Looks a key up in the user's file."""
+
+        def missing_host_key(self, _client: Any, hostname: str, key: Any) -> None:
+            known = paramiko.HostKeys()
+            with suppress(FileNotFoundError):
+                known.load(str(Path("~/.ssh/known_hosts").expanduser()))
+            if not known.check(hostname, key):
+                raise paramiko.SSHException(
+                    f"the {key.get_name()} key of {hostname} is not in ~/.ssh/known_hosts; add it with ssh-keyscan, "
+                    "once you trust it"
+                )
+
+    return {"host_key_policy": KnownHosts()}

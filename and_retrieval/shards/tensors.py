@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -54,17 +55,45 @@ def new_tensors(path: Path, shapes: Shapes) -> Tensors:
     with path.open("wb") as stream:
         stream.write(len(text).to_bytes(8, "little") + text)
         stream.flush()
-        try:
-            os.posix_fallocate(stream.fileno(), 0, 8 + len(text) + end)
-        except OSError as error:
-            raise InputError(
-                f"{path.parent} has no room for {end / 1e9:.1f} GB ({error.strerror}); free some space, or "
-                "record fewer layers"
-            ) from None
+        _reserve(stream.fileno(), 8 + len(text) + end, path.parent, "record fewer layers")
     tensors = open_tensors(path, "r+")
     for array in tensors.values():
         array[:] = np.nan if array.dtype.kind == "f" else 0
     return tensors
+
+
+def scratch_array(shape: tuple[int, ...], folder: Path | None) -> npt.NDArray[np.float32]:
+    """Room for float32 numbers that may not fit into memory: a memory-mapped file without a name, to be written to.
+
+    Nothing has to remove it: it is gone with the last array taken from it, or with the process, however that ends.
+
+    Args:
+        shape: Of the array.
+        folder: On whose disk it is; None for memory.
+
+    Raises:
+        InputError: The disk has no room for it.
+    """
+    size = int(np.prod(shape, dtype=np.int64)) * 4
+    if folder is None or not size:
+        return np.empty(shape, np.float32)
+    with tempfile.TemporaryFile(dir=folder) as stream:
+        _reserve(stream.fileno(), size, folder, "name fewer concepts")
+        return np.memmap(stream, np.float32, "r+", shape=shape)
+
+
+def _reserve(file: int, size: int, folder: Path, remedy: str) -> None:
+    """Reserve bytes for an open file of a folder.
+
+    Raises:
+        InputError: The disk has no room for it.
+    """
+    try:
+        os.posix_fallocate(file, 0, size)
+    except OSError as error:
+        raise InputError(
+            f"{folder} has no room for {size / 1e9:.1f} GB ({error.strerror}); free some space, or {remedy}"
+        ) from None
 
 
 def open_tensors(path: Path, mode: Literal["r", "r+"] = "r", kind: str = RECORDING) -> Tensors:

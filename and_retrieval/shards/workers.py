@@ -21,11 +21,11 @@ class Job(Protocol):
     """Work on shards that can be sent to another process or machine: it holds names and paths, no networks.
 
     Attributes:
-        on_gpu: Whether it needs a GPU.
+        device: Where its networks run: `cpu`, `auto`, `cuda` for any GPU, or `cuda:1` for a certain one.
     """
 
     @property
-    def on_gpu(self) -> bool: ...
+    def device(self) -> str: ...
 
     def start(self) -> Do:
         """Load what the work needs, once for each worker; returns the function that does a shard."""
@@ -89,6 +89,19 @@ def threads_of(workers: int) -> int:
     """Threads of each of so many workers: their share of the cores, or what OMP_NUM_THREADS says."""
     chosen = os.environ.get("OMP_NUM_THREADS", "")
     return int(chosen) if chosen.isdecimal() and int(chosen) else max(1, (os.cpu_count() or 1) // workers)
+
+
+def shared_gpus(device: str) -> tuple[str, ...]:
+    """The GPUs that workers of this machine share in turn, as CUDA_VISIBLE_DEVICES names them; none for other devices.
+
+    Those that it names already, else all there are.
+    """
+    if device != "cuda":
+        return ()
+    import torch
+
+    named = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    return tuple(named.split(",")) if named else tuple(map(str, range(torch.cuda.device_count())))
 
 
 def died(number: int | None) -> InputError:

@@ -49,8 +49,8 @@ INDEX, RECORDING = "clip index", "recording"
 REPORT = "report.html"
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 ALWAYS_HASHED = 256 << 20
-"""Bytes. Larger files (memory-mapped activations) are hashed once for as long as nothing writes to them: hashing them
-takes longer than most of the work that uses them."""
+"""Bytes. Larger files (memory-mapped activations) are hashed once a week, and whenever something has written to them
+(`files.remembered_sha256`): hashing them takes longer than most of the work that uses them."""
 
 Content = TypeVar("Content")
 Writer = Callable[[Path], None]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-import time
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -372,24 +372,39 @@ def test_a_clip_is_read_as_it_was_indexed(home: Path, write_sound: WriteSound, f
 def test_groups_are_read_in_order_with_their_misses(sounds: Path, threads: int) -> None:
     clips = load_clips(sounds).clips
     (sounds / clips[3].path).unlink()
-    measured: dict[int, int] = {}
-
-    def measure(row: int, waveform: Floats) -> None:
-        time.sleep(0.01 * (row == 4))  # what comes first is finished last
-        measured[row] = len(waveform)
-
-    groups = [[4, 5], [3], [1, 3, 0]]
-    read = list(read_in_order(clips, groups, 8_000, ClipConfig(), measure, threads))
-    assert [rows for rows, _, _ in read] == [[4, 5], [], [1, 0]]
-    assert [len(waveforms) for _, waveforms, _ in read] == [2, 0, 2]
-    assert [[Path(miss.path).name for miss in misses] for *_, misses in read] == [
+    read = list(read_in_order(clips, [[4, 5], [3], [1, 3, 0]], 8_000, ClipConfig(), threads=threads))
+    assert [group.rows for group in read] == [[4, 5], [], [1, 0]]
+    assert [len(group.sounds) for group in read] == [2, 0, 2]
+    assert [[Path(miss.path).name for miss in group.misses] for group in read] == [
         [], [Path(clips[3].path).name], [Path(clips[3].path).name],
     ]  # fmt: skip
-    assert measured == {
-        row: len(waveform)
-        for rows, waveforms, _ in read
-        for row, waveform in zip(rows, waveforms, strict=True)
-    }
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_sounds_are_measured_in_their_order_after_they_were_handed_over(sounds: Path, threads: int) -> None:
+    clips = load_clips(sounds).clips
+    (sounds / clips[3].path).unlink()
+    handed_over = threading.Event()
+
+    def peak(sound: Floats) -> float:
+        assert handed_over.wait(20)
+        return float(np.abs(sound).max())
+
+    groups = read_in_order(clips, [[4, 3, 5], [2]], 8_000, ClipConfig(), peak, threads)
+    for group in groups:
+        handed_over.set()
+        assert group.measured() == [float(np.abs(sound).max()) for sound in group.sounds]
+
+
+def test_what_fails_in_measuring_is_raised_where_it_is_asked_for(sounds: Path) -> None:
+    clips = load_clips(sounds).clips
+
+    def fails(sound: Floats) -> float:
+        raise ValueError("no number")
+
+    [group] = read_in_order(clips, [[1]], 8_000, ClipConfig(), fails)
+    with pytest.raises(ValueError, match="no number"):
+        group.measured()
 
 
 def test_text_finds_the_obvious_clip(tmp_path: Path, home: Path, embedder: Embedder) -> None:

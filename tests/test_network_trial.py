@@ -13,6 +13,7 @@ from torch import nn
 
 from and_retrieval.errors import InputError
 from and_retrieval.network.choice import match_layers
+from and_retrieval.network.first_look import first_look
 from and_retrieval.network.layers import plan_layers
 from and_retrieval.network.probe import probed
 from and_retrieval.network.trial import check_independent, check_repeatable
@@ -46,9 +47,21 @@ def target_of(module: nn.Module, preprocess: Callable[[list[Floats]], Any] = wav
 
 
 def check(target: Target, batch: int = 16, layers: tuple[str, ...] = ()) -> None:
+    """As before a recording, and without the first look, which must not change the verdict."""
     names = match_layers(target.module, layers)
-    check_repeatable(target, names, "cpu", SECONDS)
-    check_independent(target, plan_layers(target, names), "cpu", batch, SECONDS)
+    verdicts = []
+    for look in (first_look(target, names, "cpu", SECONDS), None):
+        try:
+            check_repeatable(target, names, "cpu", SECONDS, look)
+            plans = plan_layers(target, names, look=look)
+            check_independent(target, plans, "cpu", batch, SECONDS, look)
+        except InputError as error:
+            verdicts.append(error)
+        else:
+            verdicts.append(None)
+    assert [type(verdict) for verdict in verdicts] in ([InputError] * 2, [type(None)] * 2)
+    if verdicts[0] is not None:
+        raise verdicts[0]
 
 
 class Function(nn.Module):

@@ -6,9 +6,10 @@ sounds, so more threads share the clips there.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 from ..config import ClipConfig
 from ..types import Clip, Floats, Skipped
@@ -16,8 +17,25 @@ from .files import UnreadableAudioError
 from .records import clip_place
 from .source import read_clip
 
-AHEAD = 1
-"""Groups that are read while one is worked on."""
+Measured = TypeVar("Measured")
+_Reading = Future[Floats | Skipped]
+
+
+@dataclass(frozen=True, slots=True)
+class Group(Generic[Measured]):
+    """Clips that were read together.
+
+    Attributes:
+        rows: Of those that could be read.
+        sounds: Their waveforms.
+        misses: The others, with the reason.
+        measured: Gives what was measured of every sound, as soon as that is done.
+    """
+
+    rows: list[int]
+    sounds: list[Floats]
+    misses: list[Skipped]
+    measured: Callable[[], list[Measured]]
 
 
 def read_in_order(
@@ -25,47 +43,62 @@ def read_in_order(
     rows: Iterable[Sequence[int]],
     sample_rate: int,
     config: ClipConfig,
-    measure: Callable[[int, Floats], None] | None = None,
+    measure: Callable[[Floats], Measured] | None = None,
     threads: int = 1,
-) -> Iterator[tuple[list[int], list[Floats], list[Skipped]]]:
-    """Read groups of clips ahead of the work: threads decode and measure beside it.
+) -> Iterator[Group[Measured]]:
+    """Read groups of clips, one group ahead of the work: threads decode and measure beside it.
+
+    A group is handed over before it is measured, so that the work on the first one begins as soon as it is read.
 
     Args:
         clips: All clips.
         rows: Groups of them.
         sample_rate: Hz.
         config: How they were cut.
-        measure: Is called with the row and the waveform of every clip that could be read, in those threads.
+        measure: Is called in those threads with the waveform of every clip that could be read.
         threads: Number of threads, see `devices.decoding_threads`; what they give does not depend on it.
-
-    Yields:
-        For each group the rows that could be read, their waveforms at `sample_rate`, and the misses.
     """
 
     def read(row: int) -> Floats | Skipped:
         try:
-            sound = read_clip(clips[row], sample_rate, config)
+            return read_clip(clips[row], sample_rate, config)
         except UnreadableAudioError as error:
             return Skipped(clip_place(clips[row]), str(error))
-        if measure is not None:
-            measure(row, sound)
-        return sound
 
-    with ThreadPoolExecutor(max_workers=threads) as pool:
-        ahead: deque[tuple[Sequence[int], list[Future[Floats | Skipped]]]] = deque()
+    def measured(reading: _Reading) -> list[Measured]:
+        sound = reading.result()
+        return [] if measure is None or isinstance(sound, Skipped) else [measure(sound)]
+
+    pool = ThreadPoolExecutor(threads)
+
+    def begin(group: Sequence[int]) -> Callable[[], Group[Measured]]:
+        readings = [pool.submit(read, row) for row in group]
+        measuring = [pool.submit(measured, reading) for reading in readings]
+        return lambda: _finished(group, readings, measuring)
+
+    try:
+        ahead = None
         for group in rows:
-            ahead.append((group, [pool.submit(read, row) for row in group]))
-            if len(ahead) > AHEAD:
-                yield _sorted(*ahead.popleft())
-        while ahead:
-            yield _sorted(*ahead.popleft())
+            following = begin(group)
+            if ahead is not None:
+                yield ahead()
+            ahead = following
+        if ahead is not None:
+            yield ahead()
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
-def _sorted(
-    group: Sequence[int], readings: Sequence[Future[Floats | Skipped]]
-) -> tuple[list[int], list[Floats], list[Skipped]]:
-    """The rows of a group that could be read, their waveforms, and the misses."""
-    results = [reading.result() for reading in readings]
-    good = [row for row, result in zip(group, results, strict=True) if not isinstance(result, Skipped)]
-    sounds = [result for result in results if not isinstance(result, Skipped)]
-    return good, sounds, [result for result in results if isinstance(result, Skipped)]
+def _finished(
+    group: Sequence[int], readings: Sequence[_Reading], measuring: Sequence[Future[list[Measured]]]
+) -> Group[Measured]:
+    """A group as soon as all of it is read."""
+    results = dict(zip(group, (reading.result() for reading in readings), strict=True))
+    sounds = {row: result for row, result in results.items() if not isinstance(result, Skipped)}
+    misses = [result for result in results.values() if isinstance(result, Skipped)]
+    return Group(
+        list(sounds),
+        list(sounds.values()),
+        misses,
+        lambda: [value for of in measuring for value in of.result()],
+    )

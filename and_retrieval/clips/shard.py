@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from ..types import Clip, Skipped
 from .index import CLIPS
 from .manifest import IndexManifest, IndexPlan
 from .moments import moment_counts, moment_spans
-from .reading import read_in_order
+from .reading import Group, read_in_order
 from .records import durations_of, read_records
 
 BATCH = 32  # clips read, decoded and embedded at a time
@@ -61,10 +61,10 @@ class ShardEmbedder:
         groups = [range(begin, min(begin + BATCH, len(clips))) for begin in range(0, len(clips), BATCH)]
         skipped: list[Skipped] = []
         done = 0
-        threads = decoding_threads(self.device)
-        for rows, sounds, misses in read_in_order(
-            clips, groups, self.embedder.sample_rate, made.cut, threads=threads
-        ):
+        threads, rate = decoding_threads(self.device), self.embedder.sample_rate
+        read: Iterator[Group[None]] = read_in_order(clips, groups, rate, made.cut, threads=threads)
+        for group in read:
+            rows, sounds = group.rows, group.sounds
             if sounds and made.moments is None:
                 tensors["vectors"][rows] = self.embedder.embed_audio(sounds)
             elif sounds and made.moments is not None:
@@ -73,8 +73,8 @@ class ShardEmbedder:
                 for row, vectors in zip(rows, of_moments, strict=True):
                     tensors["moments"][ends[row] - counts[row] : ends[row]] = vectors
             tensors["read"][rows] = True
-            skipped += misses
-            done += len(rows) + len(misses)
+            skipped += group.misses
+            done += len(rows) + len(group.misses)
             self.progress(done, len(clips))
         return skipped
 

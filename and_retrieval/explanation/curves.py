@@ -148,19 +148,31 @@ def shapes_of(values: Doubles, curves: Curves, bins: Bins) -> Shapes:
 def _bell_fits(values: Doubles, bins: Bins) -> tuple[Doubles, Doubles]:
     """How well bell curves over x fit units: correlations [units, bells], and centres and half widths [2, bells].
 
-    Least squares with free height and offset: the fit is best where the correlation is highest. A bell that rests on
-    fewer than `CLIPS_PER_BIN` / 2 clips fits nothing (0).
+    Least squares with free height and offset: the fit is best where the correlation is highest.
     """
-    first, last = np.quantile(bins.x, [0.01, 0.99]).tolist()
-    centres, widths = np.meshgrid(
-        np.linspace(first, last, CENTRES), np.geomspace(NARROWEST, WIDEST, WIDTHS) * (last - first)
-    )
-    grid = np.stack([centres.ravel(), widths.ravel()])
-    bells = np.exp(-(((bins.x - grid[0, :, None]) / grid[1, :, None]) ** 2) / 2)
-    resting = bells.sum(axis=1) ** 2 / np.maximum((bells**2).sum(axis=1), np.finfo(np.float64).tiny)
+    bells, grid = bell_grid(bins.x)
     x, y = (standardised(rows, 1).astype(np.float32) for rows in (values, bells))
-    fit = x @ y.T / len(bins.x)
-    return np.where(resting >= CLIPS_PER_BIN / 2, fit, 0).astype(np.float64), grid * [[1], [HALF_HEIGHT]]
+    return (x @ y.T / len(bins.x)).astype(np.float64), grid
+
+
+def bell_grid(x: Doubles, centres: int = CENTRES, widths: int = WIDTHS) -> tuple[Doubles, Doubles]:
+    """Bell curves all over a quality, evenly spaced: their values [bells, clips], centres and half widths [2, bells].
+
+    A bell that rests on fewer than `CLIPS_PER_BIN` / 2 clips is 0 throughout.
+
+    Args:
+        x: float64 [clips], on the scale of `Axis.scaled`; at least two that differ.
+        centres, widths: Number of each.
+    """
+    first, last = np.quantile(x, [0.01, 0.99]).tolist()
+    places, deviations = np.meshgrid(
+        np.linspace(first, last, centres), np.geomspace(NARROWEST, WIDEST, widths) * (last - first)
+    )
+    grid = np.stack([places.ravel(), deviations.ravel()])
+    bells = np.exp(-(((x - grid[0, :, None]) / grid[1, :, None]) ** 2) / 2)
+    resting = bells.sum(axis=1) ** 2 / np.maximum((bells**2).sum(axis=1), np.finfo(np.float64).tiny)
+    bells[resting < CLIPS_PER_BIN / 2] = 0
+    return bells, grid * [[1], [HALF_HEIGHT]]
 
 
 def _beyond_sides(values: Doubles, curves: Curves, bins: Bins, bell: Doubles, sign: int) -> Doubles:

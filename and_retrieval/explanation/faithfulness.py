@@ -49,6 +49,7 @@ from .permutations import (
     FIRST_PERMUTATIONS,
     PERMUTATIONS,
     ROUNDING,
+    THOROUGH,
     GroupPermutations,
     q_values,
     sequential_p_values,
@@ -108,6 +109,7 @@ def faithfulness(
     bank: int | None = None,
     groups: Array | None = None,
     predictions: Array | None = None,
+    p_value: Doubles | None = None,
     permutations: int = PERMUTATIONS,
     seed: int = 0,
     all_random: bool = True,
@@ -130,6 +132,8 @@ def faithfulness(
             interchangeable. A group whose size no other has stays where it is, which costs power only.
         predictions: float [units, clips], what the labels say of each clip where that is not one column of
             `similarity`: labels of cross-fitting differ between the folds. `labels` then only says who has one.
+        p_value: float64 [units], of tests of the predictions by whoever made them, instead of the permutation test of
+            fixed predictions.
         permutations: Number of permutations, about; the smallest p-value is its inverse.
         seed: Of permutations and random labels.
         all_random: Whether random labels are measured by `pearson` and `auprc`, too, which takes half of the time; else
@@ -143,7 +147,10 @@ def faithfulness(
     groups = np.arange(len(activations)) if groups is None else groups
     every = _Clips(similarity, groups, rivals, predictions)
     settings = _Settings(
-        best_of(bank or similarity.shape[1], similarity.shape[1]), permutations, seed, all_random
+        best_of(bank or similarity.shape[1], similarity.shape[1]),
+        permutations if p_value is None else 0,
+        seed,
+        all_random,
     )
     table = np.full((len(_COLUMNS), len(labels)), np.nan)
     table[_P_VALUE] = 1
@@ -154,9 +161,12 @@ def faithfulness(
             shown, units = np.flatnonzero(clips), units[wanted[units]]
             if len(shown) > 1 and len(units):
                 table[:, units] = _measured(activations, labels, units, shown, every.at(shown), look)
+        if p_value is not None:
+            table[_P_VALUE] = np.where(np.isfinite(table[0]), p_value, 1)
         return np.where(np.isfinite(table[0]), table[_P_VALUE], np.nan)
 
-    q_value = q_values(sequential_p_values(p_values, (len(labels),), FIRST_PERMUTATIONS))
+    later = THOROUGH if p_value is None else ()
+    q_value = q_values(sequential_p_values(p_values, (len(labels),), FIRST_PERMUTATIONS, later))
     read = _readable(activations)
     return _conclusion(len(read), dict(zip(_COLUMNS, table, strict=True)), q_value)
 
@@ -193,14 +203,16 @@ def left_over(activations: Array, similarity: Array, other_labels: Array) -> Dou
     if not len(other_labels):
         return rest
     for clips, units in by_presence(activations):
-        scores = exponential_scores(activations[clips][:, units].T.astype(np.float64))
         concepts = standardised(similarity[clips].T, 1)
-        of_unit = other_labels[units]
-        beside = np.where((of_unit >= 0)[:, :, None], concepts[of_unit], -np.inf)
-        best = beside.max(axis=1, initial=-np.inf)
-        predicted = standardised(np.where(np.isfinite(best), best, 0), 1)
-        slope = np.maximum(np.einsum("uc,uc->u", scores, predicted) / scores.shape[1], 0)
-        rest[np.ix_(clips, units)] = (scores - slope[:, None] * predicted).T
+        width = concepts.shape[1] * max(other_labels.shape[1], 1)
+        for part in (units[span] for span in chunks(len(units), width, CHUNK_BYTES)):
+            scores = exponential_scores(activations[clips][:, part].T.astype(np.float64))
+            of_unit = other_labels[part]
+            beside = np.where((of_unit >= 0)[:, :, None], concepts[of_unit], -np.inf)
+            best = beside.max(axis=1, initial=-np.inf)
+            predicted = standardised(np.where(np.isfinite(best), best, 0), 1)
+            slope = np.maximum(np.einsum("uc,uc->u", scores, predicted) / scores.shape[1], 0)
+            rest[np.ix_(clips, part)] = (scores - slope[:, None] * predicted).T
     return rest
 
 
@@ -241,7 +253,7 @@ class _Clips:
 class _Settings:
     """The number of random labels whose best has to be beaten, and what `faithfulness` is given.
 
-    `thorough` says whether tests go on after the first permutations.
+    `thorough` says whether tests go on after the first permutations; without permutations every p-value is 1.
     """
 
     draws: int
@@ -326,6 +338,9 @@ def _measure(
         np.einsum("uc,uc->u", activation, prediction) / clips for activation in (raw, scores)
     )
     positives = strongest(values)
+    p_value = np.ones(len(values))
+    if settings.permutations:
+        p_value = shuffles.p_values(scores, prediction, correlation, settings.thorough)
     columns = [
         pearson,
         *(of_random(raw) if settings.all_random else unknown),
@@ -334,7 +349,7 @@ def _measure(
         auprc(prediction, positives),
         *(_random_auprc(chance, positives) if settings.all_random else unknown),
         positives.mean(axis=1),
-        shuffles.p_values(scores, prediction, correlation, settings.thorough),
+        p_value,
     ]
     tested = raw.any(axis=1) & prediction.any(axis=1)
     untested = np.array([np.nan] * (len(columns) - 1) + [1.0])

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from ..numerics import Array
+from ..numerics import Array, Doubles
 from ..recording.activations import HELD_OUT, LEAST_HELD_OUT, PARTS
 from ..recording.recording import Recording
 from ..types import Floats, Kind, Label, Tuning, UnitFaithfulness
@@ -109,6 +109,7 @@ def faithfulness_tests(
     groups: Array,
     against: Against,
     predictions: Array | None = None,
+    p_value: Doubles | None = None,
 ) -> list[UnitFaithfulness | None]:
     """`faithfulness` of the labels `chosen` on the clips `rows`, of which activations and predictions are, per unit."""
     rivals = None if against.rivals is None else against.rivals[rows]
@@ -120,6 +121,7 @@ def faithfulness_tests(
         bank=against.bank,
         groups=groups,
         predictions=predictions,
+        p_value=p_value,
         all_random=False,
     )
     return _records(figures, activations)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..numerics import Array, Doubles, by_presence, chunks
+from ..numerics import Array, Bools, Doubles, Places, by_presence, chunks
 from ..recording.activations import SEEN
 from ..recording.recording import Recording
 from ..types import Preference
@@ -52,12 +52,26 @@ def borne_out(rho: Array, activations: Array, qualities: Array) -> Array:
     return np.where(rho * strongest_qualities(activations, qualities) < 0, 0, rho)
 
 
+def strongest_clips(values: Array) -> tuple[Places, Bools]:
+    """The first `MOST` (or a tenth) of the clips of every unit, and whether it is above its median there.
+
+    Args:
+        values: float [units, clips], finite.
+
+    Returns:
+        int and bool [units, clips of each].
+    """
+    k = min(MOST, int(np.ceil(SHARE * values.shape[1])))
+    best = np.argpartition(-values, k - 1, axis=1)[:, :k]
+    return best, np.take_along_axis(values, best, axis=1) > np.median(values, axis=1, keepdims=True)
+
+
 def strongest_qualities(activations: Array, qualities: Array) -> Doubles:
     """Mean rank of every quality over the strongest clips of every unit, float64 [units, qualities].
 
     In standard deviations of the quality's ranks: 0 is middling, above 0 more than most clips have, below 0 less. A
-    clip that lacks the quality is middling. A unit's strongest clips are the first `MOST` (or a tenth) above its
-    median; 0 for a unit without any.
+    clip that lacks the quality is middling. Only those of the `strongest_clips` above the median count; 0 for a unit
+    without any.
 
     Args:
         activations: float [clips, units]; a unit counts over the clips on which it is finite.
@@ -66,13 +80,10 @@ def strongest_qualities(activations: Array, qualities: Array) -> Doubles:
     means = np.zeros((activations.shape[1], qualities.shape[1]))
     for clips, units in by_presence(activations):
         ranks = filled_ranks(qualities[clips])
-        k = min(MOST, int(np.ceil(SHARE * len(ranks))))
         for part in (
-            units[span] for span in chunks(len(units), len(ranks) + k * ranks.shape[1], CHUNK_BYTES)
+            units[span] for span in chunks(len(units), len(ranks) + MOST * ranks.shape[1], CHUNK_BYTES)
         ):
-            values = activations[clips][:, part].T
-            best = np.argpartition(-values, k - 1, axis=1)[:, :k]
-            above = np.take_along_axis(values, best, axis=1) > np.median(values, axis=1, keepdims=True)
+            best, above = strongest_clips(activations[clips][:, part].T)
             total = np.einsum("uk,ukq->uq", above, ranks[best])
             means[part] = total / np.maximum(above.sum(axis=1, keepdims=True), 1)
     return means

@@ -18,7 +18,6 @@ from ..numerics import Array, Bools, Doubles, by_presence, chunks, standardised
 from ..types import Tuning
 from .acoustics import filled_ranks
 from .axes import AXES, Axis
-from .bells import Bells
 from .curves import CENTRES, CONFIDENCE, WIDTHS, Bins, binned, curves_of, shapes_of
 from .permutations import dealt_orders, q_values, sequential_p_values, strata_of
 
@@ -97,31 +96,6 @@ def rank_explained(activations: Array, qualities: Array) -> Doubles:
             y = standardised(scipy.stats.rankdata(steps, axis=1), 1).astype(np.float32)
             explained[part] = ((y @ x / len(x)) ** 2).max(axis=1, initial=0)
     return explained
-
-
-def fitted_bells(activations: Array, qualities: Array, files: Array) -> Bells:
-    """The bell of every unit over the quality whose peak it follows best; none for a unit without a peak.
-
-    What `tunings` names without its test: for units of which the test was passed on more clips than these.
-
-    Args:
-        activations, qualities, files: See `tunings`.
-    """
-    best, followed = Bells.none(activations.shape[1]), np.zeros(activations.shape[1])
-    for number, bins, members in _binned(activations, qualities, files):
-        for part in chunks(len(members), max(CENTRES * WIDTHS, len(bins.rows)), CHUNK_BYTES):
-            units = members[part]
-            values = _values(activations, bins.rows, units)
-            shapes = shapes_of(values, curves_of(values, bins), bins)
-            axis = np.where([name == "peak" for name in shapes.names], number, -1)
-            half = np.maximum(shapes.high - shapes.best, shapes.best - shapes.low)
-            bells = Bells(axis, shapes.best, half)
-            correlation = bells.correlations(activations[:, units], qualities)
-            better = correlation > followed[units]
-            followed[units[better]] = correlation[better]
-            for name in ("axis", "centre", "half"):
-                getattr(best, name)[units[better]] = getattr(bells, name)[better]
-    return best
 
 
 def _binned(activations: Array, qualities: Array, files: Array) -> Iterator[tuple[int, Bins, Indices]]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
@@ -20,7 +21,7 @@ from ..types import (
     UnitFaithfulness,
     reliability,
 )
-from .cross_fit import cross_fitted_measured_tests, cross_fitted_tests
+from .cross_fit import cross_fitted_measured_tests, cross_fitted_tests, folded_layer
 from .label_tests import caption_tests, measured_tests, sound_tests, unit_kinds
 from .labels import DescribedClips
 from .measured_concepts import Measured, beside, meant_sides, measured_labels
@@ -28,6 +29,10 @@ from .over_time import held_out_over_time
 from .tuned_concepts import Tuned
 
 Tests = list[UnitFaithfulness | None]
+ConceptTests = tuple[Tests, list[Kind | None], list[OverTime | None]]
+"""Of the first labels, which name concepts: their tests, the kinds of the units, and the labels' tests over time."""
+MeasuredTests = Callable[[Sequence[Measured]], Tests]
+"""First labels that are measured concepts -> their tests; None for a unit without."""
 
 
 def with_verdicts(
@@ -58,8 +63,9 @@ def with_verdicts(
         config: How they were made; as many labels are kept as it says.
         tuned: Per unit the middle of a quality that explains it better than any preference, if there is one.
     """
-    by_sound, kinds, over_time = _concept_tests(
-        [unit.labels for unit in units], recording, layer, clips, bank, config, tuned
+    tests = _cross_fitted if recording.manifest.cross_fitted else partial(_held_out, tuned=tuned)
+    (by_sound, kinds, over_time), of_measured = tests(
+        [unit.labels for unit in units], recording, layer, clips, bank, config
     )
     measured = [
         measured_labels(unit.preferences, _first(unit), middle) if kind in ("acoustic", "both") else ()
@@ -69,7 +75,7 @@ def with_verdicts(
         _measured_first(labels, middle) if kind == "acoustic" else None
         for labels, kind, middle in zip(measured, kinds, tuned, strict=True)
     ]
-    by_quality = _measured_tests(first, recording, layer, clips, config)
+    by_quality = of_measured(first)
     by_captions = caption_tests(
         recording,
         layer.name,
@@ -90,7 +96,7 @@ def with_verdicts(
     ]  # fmt: skip
 
 
-def _concept_tests(
+def _held_out(
     labels: Sequence[Sequence[Label]],
     recording: Recording,
     layer: LayerEvidence,
@@ -98,17 +104,37 @@ def _concept_tests(
     bank: ConceptBank,
     config: LabelConfig,
     tuned: Sequence[Tuned | None],
-) -> tuple[Tests, list[Kind | None], list[OverTime | None]]:
-    """The tests of the first labels, which name concepts, the kinds of the units, and the labels' tests over time."""
-    against = clips.against(config.evidence)
-    middles = [None if of_unit is None else of_unit.tuning for of_unit in tuned]
-    if recording.manifest.cross_fitted:
-        return cross_fitted_tests(recording, layer, clips, bank, config, labels, against, middles)
-    similarity = clips.similarity(config.evidence)
+) -> tuple[ConceptTests, MeasuredTests]:
+    """The tests of the first labels, which name concepts, on held-out clips, and what tests measured concepts there."""
+    similarity, against = clips.similarity(config.evidence), clips.against(config.evidence)
     tests = sound_tests(recording, layer.name, similarity, bank.concepts, labels, against)
     holds = np.array([test is not None and test.reliable for test in tests], bool)
+    middles = [None if of_unit is None else of_unit.tuning for of_unit in tuned]
     kinds = unit_kinds(recording, layer.name, similarity, bank.concepts, labels, holds, middles)
-    return tests, kinds, held_out_over_time(recording, layer, clips.moments, bank.concepts, labels)
+    over_time = held_out_over_time(recording, layer, clips.moments, bank.concepts, labels)
+
+    def of_measured(concepts: Sequence[Measured]) -> Tests:
+        return measured_tests(recording, layer.name, similarity, concepts, against)
+
+    return (tests, kinds, over_time), of_measured
+
+
+def _cross_fitted(
+    labels: Sequence[Sequence[Label]],
+    recording: Recording,
+    layer: LayerEvidence,
+    clips: DescribedClips,
+    bank: ConceptBank,
+    config: LabelConfig,
+) -> tuple[ConceptTests, MeasuredTests]:
+    """As `_held_out`, by cross-fitting; what units are tuned to is found anew for every fold."""
+    folded = folded_layer(recording, layer.name)
+    if folded is None:
+        count = len(labels)
+        return ([None] * count, [None] * count, [None] * count), lambda _: [None] * count
+    tests = cross_fitted_tests(folded, layer, clips, bank, config, labels)
+    similarity, against = clips.similarity(config.evidence), clips.against(config.evidence)
+    return tests, lambda concepts: cross_fitted_measured_tests(folded, similarity, concepts, against)
 
 
 def _measured_first(labels: Sequence[Label], middle: Tuned | None) -> Measured:
@@ -116,19 +142,6 @@ def _measured_first(labels: Sequence[Label], middle: Tuned | None) -> Measured:
     if middle is not None:
         return middle.tuning
     return labels[0].concept if labels else None
-
-
-def _measured_tests(
-    concepts: Sequence[Measured],
-    recording: Recording,
-    layer: LayerEvidence,
-    clips: DescribedClips,
-    config: LabelConfig,
-) -> Tests:
-    """The tests of first labels that are measured concepts; None for a unit without."""
-    tests = cross_fitted_measured_tests if recording.manifest.cross_fitted else measured_tests
-    similarity, against = clips.similarity(config.evidence), clips.against(config.evidence)
-    return tests(recording, layer.name, similarity, concepts, against)
 
 
 def _concluded(

@@ -70,6 +70,24 @@ def defined_in(module: nn.Module, sources: Iterable[str]) -> bool:
     return any(cls.__module__ in names for cls in type(module).__mro__)
 
 
+def is_declared(target: Target, name: str, out: Outputs) -> bool:
+    """Whether bursts have nothing to say about a layer: it has no time, or the target declares where and when it is.
+
+    That is so of layers with two axes and one row a clip, and of those with three whose time axis and steps are
+    declared, which leaves one axis for the units.
+    """
+    if out.calls != "once" or set(out.rows) != {1} or len(out.call_shapes) != 1:
+        return False
+    timed = any(fnmatchcase(name, glob) for glob in target.step_seconds)
+    return out.ndim == 2 or (out.ndim == 3 and timed and _declared_time(target, name, out) is not None)
+
+
+def _declared_time(target: Target, name: str, out: Outputs) -> int | None:
+    """The time axis that the target declares for a layer, counted from 0."""
+    axis = next((target.time_axis[glob] for glob in target.time_axis if fnmatchcase(name, glob)), None)
+    return axis + out.ndim if axis is not None and axis < 0 else axis
+
+
 def unit_axes_of(
     target: Target, outputs: Mapping[str, Outputs], marks: Mapping[str, Marks], layers: Collection[str]
 ) -> dict[str, int]:
@@ -83,7 +101,7 @@ def unit_axes_of(
     latest: dict[tuple[int, tuple[Shape, ...]], int] = {}
     for name, out in outputs.items():
         declared = next((axis for glob, axis in target.unit_axis.items() if fnmatchcase(name, glob)), None)
-        moved = _moved_axis(marks.get(name))
+        moved = _moved_axis(marks[name]) if name in marks else _declared_time(target, name, out)
         if declared is not None:
             candidates = [axis for axis in range(out.ndim) if axis != out.batch_axis]
             axis: int | None = _declared_axis(target, name, declared, out, candidates, "unit")
@@ -104,9 +122,9 @@ def unit_axes_of(
     return axes
 
 
-def _moved_axis(marks: Marks | None) -> int | None:
+def _moved_axis(marks: Marks) -> int | None:
     """The only axis along which a burst's trace follows the burst, or None."""
-    followers = [axis for axis in marks.change if marks.follows(axis)] if marks is not None else []
+    followers = [axis for axis in marks.change if marks.follows(axis)]
     return followers[0] if len(followers) == 1 else None
 
 

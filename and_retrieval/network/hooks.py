@@ -70,9 +70,8 @@ def forward(target: Target, waveforms: Sequence[Floats], device: str | torch.dev
     Raises:
         InputError: Preprocessing or network failed; names the target, the input and what happened.
     """
-    shape = f"{len(waveforms)} waveforms of {len(waveforms[0])} samples"
-    with users_code(f"target {target.name!r}: preprocess failed on {shape}"):
-        inputs = _to_device(target.preprocess(list(waveforms)), device)
+    inputs = _to_device(preprocessed(target, waveforms), device)
+    shape = _size_of(waveforms)
     if isinstance(inputs, torch.Tensor):
         shape += f", input {list(inputs.shape)}"
     elif isinstance(inputs, dict):
@@ -83,6 +82,20 @@ def forward(target: Target, waveforms: Sequence[Floats], device: str | torch.dev
         )
     with users_code(f"target {target.name!r}: the network failed on {shape}"):
         return target.module(**inputs) if isinstance(inputs, dict) else target.module(inputs)
+
+
+def preprocessed(target: Target, waveforms: Sequence[Floats]) -> Any:
+    """What the target's preprocessing makes of equally long waveforms.
+
+    Raises:
+        InputError: It failed; names the target and what happened.
+    """
+    with users_code(f"target {target.name!r}: preprocess failed on {_size_of(waveforms)}"):
+        return target.preprocess(list(waveforms))
+
+
+def _size_of(waveforms: Sequence[Floats]) -> str:
+    return f"{len(waveforms)} waveforms of {len(waveforms[0])} samples"
 
 
 def class_logits(target: Target, output: Any) -> torch.Tensor:

@@ -13,25 +13,22 @@ import logging
 import math
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
-from typing import Any
 
 import torch
 from torch import nn
 
 from ..errors import InputError
-from ..targets import layer_names
 from ..types import Pooling, StepSeconds, Target
-from .axes import Outputs, defined_in, overlap_of, time_axes_of, unit_axes_of
+from .axes import Outputs, defined_in, is_declared, overlap_of, time_axes_of, unit_axes_of
 from .bursts import CLEARLY, Marks, mark, noise
 from .choice import resolve_pooling
-from .hooks import forward, tensor_of, trace
+from .first_look import FirstLook, Trial, shapes_of
+from .hooks import preprocessed
 from .plan import Calls, LayerPlan, Shape
 from .timing import timed
 
 TRIAL_SECONDS = (1.0, 2.0, 3.0)
 """Lengths of the noise that finds out which axis of an output runs over time."""
-Trial = dict[str, list[Shape | InputError]]
-"""Shapes of every layer's outputs in one forward pass, one a call, in the order in which the layers ran."""
 
 _log = logging.getLogger(__name__)
 
@@ -42,6 +39,7 @@ def plan_layers(
     overrides: Sequence[tuple[str, Pooling]] = (),
     device: str | torch.device = "cpu",
     seconds: Sequence[float] = TRIAL_SECONDS,
+    look: FirstLook | None = None,
 ) -> tuple[LayerPlan, ...]:
     """Finds each layer's axes and number of units by showing the network noise of several lengths.
 
@@ -64,6 +62,7 @@ def plan_layers(
         device: Where the network is.
         seconds: Lengths to try. Those the network refuses are skipped, so add the clips' own length where
             it may take no other.
+        look: The first look, if there was one: its passes are not made again.
 
     Raises:
         InputError: The network accepts no length or is in training mode, no layer runs, a layer's output cannot be
@@ -73,7 +72,10 @@ def plan_layers(
     if any(m.training for m in target.module.modules()):
         raise InputError(f"target {target.name!r} is in training mode: call module.eval() first")
     pooling = resolve_pooling(target, layers, overrides)
-    runs, single, pair = _trial_runs(target, device, seconds)
+    runs = _trial_runs(target, device, seconds, look)
+    shortest = min(runs)
+    single = look.seconds if look else shortest
+    pair = look.two if look else shapes_of(target, noise(target, single, 2), device)
     outputs = _read_outputs(target, runs, single, pair, layers)
     chosen = [name for name in layers if name in outputs]
     if not chosen:
@@ -83,9 +85,9 @@ def plan_layers(
     if len(chosen) < len(layers):
         rest = ", ".join(name for name in layers if name not in outputs)
         _log.warning("target %r does not run these layers on clips, they are left out: %s", target.name, rest)
-    kinds = {outputs[name].alike for name in chosen}
+    kinds = {outputs[name].alike for name in chosen if not is_declared(target, name, outputs[name])}
     witnesses = {name: out for name, out in outputs.items() if out.alike in kinds}
-    marks = _marks(target, witnesses, device, single)
+    marks = _marks(target, witnesses, device, shortest)
     chosen = _joinable(target, chosen, outputs, marks)
     unit_axes = unit_axes_of(target, outputs, marks, chosen)
     time_axes = time_axes_of(target, outputs, unit_axes, marks, pooling)
@@ -96,9 +98,8 @@ def plan_layers(
     later = seconds[-1] if seconds[-1] in runs else max(runs)
 
     def marks_later() -> dict[str, Marks]:
-        return (
-            {} if later == single else _marks(target, {p.name: outputs[p.name] for p in plans}, device, later)
-        )
+        known = {plan.name: outputs[plan.name] for plan in plans if plan.name in marks}
+        return {} if later == shortest else _marks(target, known, device, later)
 
     return timed(target, plans, marks, marks_later)
 
@@ -199,32 +200,35 @@ def step_seconds_of(target: Target, layer: str) -> StepSeconds | None:
 
 
 def _trial_runs(
-    target: Target, device: str | torch.device, seconds: Sequence[float]
-) -> tuple[dict[float, Trial], float, Trial]:
-    """Shapes of all layers for one clip per length, the first length accepted, and for two clips of that."""
+    target: Target, device: str | torch.device, seconds: Sequence[float], look: FirstLook | None
+) -> dict[float, Trial]:
+    """Shapes of all layers for one clip per length that the network takes.
 
-    def take(name: str, output: Any) -> Shape | InputError:
-        try:
-            return tuple(tensor_of(name, output).shape)
-        except InputError as error:
-            return error  # a matter only for the layers that are asked for
-
-    def shapes(length: float, n: int) -> Trial:
-        with torch.inference_mode(), trace(target.module, layer_names(target.module), take) as seen:
-            forward(target, noise(target, length, n), device)
-        return seen
-
+    Lengths that give it the same inputs, as where preprocessing pads all clips alike, take one pass.
+    """
     runs: dict[float, Trial] = {}
+    of_inputs: dict[object, Trial] = {}
+    if look is not None:
+        of_inputs[_inputs_shape(target, look.seconds)] = look.one
     refusal: InputError | None = None
     for length in sorted(set(seconds)):
         try:
-            runs[length] = shapes(length, 1)
+            kind = _inputs_shape(target, length)
+            if kind not in of_inputs:
+                of_inputs[kind] = shapes_of(target, noise(target, length), device)
+            runs[length] = of_inputs[kind]
         except InputError as error:
             refusal = error
     if not runs:
         raise refusal or InputError("no lengths to try")
-    single = next(iter(runs))
-    return runs, single, shapes(single, 2)
+    return runs
+
+
+def _inputs_shape(target: Target, seconds: float) -> object:
+    """What tells the inputs of the network for a clip of a length from those for another length: their shapes."""
+    inputs = preprocessed(target, noise(target, seconds))
+    named = inputs.items() if isinstance(inputs, dict) else [("", inputs)]
+    return tuple((name, tuple(x.shape) if isinstance(x, torch.Tensor) else repr(x)) for name, x in named)
 
 
 def _read_outputs(

@@ -7,13 +7,13 @@ that the network pads or cuts clips inside.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-from ..clips.reading import read_in_order
+from ..clips.reading import Group, read_in_order
 from ..config import ClipConfig
 from ..errors import InputError
 from ..progress import Progress
@@ -64,8 +64,6 @@ def read_batches(
     cut: ClipConfig,
     skipped: list[Skipped],
     progress: Progress,
-    measure: Callable[[int, Floats], None] | None = None,
-    threads: int = 1,
 ) -> Iterator[tuple[list[int], list[Floats]]]:
     """Read clips in batches of equal length, so that no pooled mean ever counts padding.
 
@@ -76,20 +74,29 @@ def read_batches(
         cut: How the clips were cut, see `ClipIndex.cut`.
         skipped: Filled with the clips that cannot be read.
         progress: Called with clips done and in all.
-        measure, threads: See `read_in_order`; of clips by their places.
 
     Yields:
         Places in `clips`, and their waveforms.
     """
-    # Grouped by duration first, to read each clip once; clips that differ by a sample part afterwards.
-    groups = equal_length_batches([round(clip.duration * sample_rate) for clip in clips], batch)
     done = 0
-    for places, sounds, misses in read_in_order(clips, groups, sample_rate, cut, measure, threads):
-        skipped += misses
-        for same in equal_length_batches([len(sound) for sound in sounds], batch):
-            yield [places[i] for i in same], [sounds[i] for i in same]
-        done += len(places) + len(misses)
+    groups = equally_long(clips, sample_rate, batch)
+    read: Iterator[Group[None]] = read_in_order(clips, groups, sample_rate, cut)
+    for group in read:
+        skipped += group.misses
+        yield from equal_parts(group, batch)
+        done += len(group.rows) + len(group.misses)
         progress(done, len(clips))
+
+
+def equally_long(clips: Sequence[Clip], sample_rate: int, batch: int) -> Iterator[list[int]]:
+    """Places of clips in groups that are as long as each other by their durations, see `equal_length_batches`."""
+    return equal_length_batches([round(clip.duration * sample_rate) for clip in clips], batch)
+
+
+def equal_parts(group: Group[Any], batch: int) -> Iterator[tuple[list[int], list[Floats]]]:
+    """Rows and waveforms of a group that was read, in batches of equal length: sounds may differ by a sample."""
+    for same in equal_length_batches([len(sound) for sound in group.sounds], batch):
+        yield [group.rows[i] for i in same], [group.sounds[i] for i in same]
 
 
 STEPS = 32  # of a block whose largest value is found first

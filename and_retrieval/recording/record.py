@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from ..checkpoints.devices import resolve_device
+from ..checkpoints.devices import decoding_threads, resolve_device
 from ..clips.index import ClipIndex
 from ..config import RecordConfig
 from ..errors import AndRetrievalError, InputError
@@ -20,6 +20,7 @@ from ..files import check_writable
 from ..neighbours import check_store
 from ..network.choice import match_layers
 from ..network.dictionary import attached
+from ..network.memory import freed_memory_kept
 from ..network.plan import LayerPlan
 from ..progress import Announce, Tally, no_progress
 from ..shards.address import Address, Leave, begun_share, stays
@@ -31,6 +32,7 @@ from ..shards.remote_job import fetch_finished, fetching, job_at
 from ..shards.workers import work
 from ..store import Folder
 from ..types import Target
+from .clip_reader import ClipReader
 from .growth import planned
 from .manifest import RecordingManifest, RecordPlan
 from .merge import merge_recording
@@ -76,7 +78,7 @@ def record(
     check_store(config.store)
     folder = index.folder.run(run or run_name(target.name))
     check_writable(folder.path)
-    with locked(folder.path, "record"):
+    with locked(folder.path, "record"), freed_memory_kept():
         begun = _begin(target, index, folder, layers, config)
         if not begun.shards.plan.sizes and _has_store(folder, config):
             begun.shards.remove()
@@ -129,7 +131,7 @@ def record_share(
     folder = index.folder.run(run or run_name(target.name))
     check_writable(folder.path)
     remove_idle(folder.path)
-    with locked(folder.path, "record --shard", shared=True):
+    with locked(folder.path, "record --shard", shared=True), freed_memory_kept():
         begun = _begin(target, index, folder, layers, config or RecordConfig())
         missing, count, leave = begun_share(begun.shards, share, to)
         _record_shards(begun, missing, announce, leave=leave)
@@ -258,8 +260,10 @@ def _record_shards(
     """
     sizes = begun.shards.plan.sizes
     tally = Tally(announce("recording", "clips"), sum(sizes[number] for number in missing))
+    threads = decoding_threads(begun.device)
+    clips = ClipReader(begun.index, begun.shards, begun.target.sample_rate, missing, threads)
     recorder = Recorder(
-        begun.target, begun.plans, begun.index, begun.shards, begun.kept, begun.device, tally.within
+        begun.target, begun.plans, begun.index, begun.shards, begun.kept, begun.device, clips, tally.within
     )
     index, device = begun.index.folder.path.absolute(), str(begun.device)
     job_in = partial(RecordJob, index, device=device, trust_remote_code=trust_remote_code)

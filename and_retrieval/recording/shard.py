@@ -11,15 +11,16 @@ import numpy.typing as npt
 import torch
 
 from ..checkpoints.devices import decoding_threads, resolve_device
-from ..clips.bands import BANDS, band_levels
+from ..clips.bands import BANDS
 from ..clips.index import ClipIndex
-from ..clips.qualities import QUALITIES, measure
+from ..clips.qualities import QUALITIES
 from ..clips.records import clip_place
 from ..clips.source import held_out
 from ..config import ClipConfig, RecordConfig
 from ..errors import InputError
+from ..network.memory import keep_freed_memory
 from ..network.plan import LayerPlan
-from ..network.probe import probe, read_batches
+from ..network.probe import equal_parts, probe, read_batches
 from ..progress import Progress, silent
 from ..shards.folder import Shards
 from ..shards.plan import check_made_by
@@ -27,6 +28,7 @@ from ..shards.tensors import Shapes, Tensors, new_tensors
 from ..targets import load_target, weights_hash
 from ..types import Clip, Floats, Ints, Skipped, Target
 from .activations import Activations, activation_shapes
+from .clip_reader import ClipReader
 from .evidence import Batch, gather, tape_shapes, write_tapes
 from .manifest import RecordingManifest, RecordPlan
 from .target import recorded_plans, with_dictionaries
@@ -104,6 +106,7 @@ class Recorder:
         shards: The plan, and where to put the shards.
         kept: Which clips are held out and kept.
         device: Where the network is.
+        clips: Reads the clips.
         progress: Called with the number of clips of a shard that are done, and of all clips of it.
     """
 
@@ -113,15 +116,16 @@ class Recorder:
     shards: Shards[RecordPlan]
     kept: KeptRows
     device: torch.device
+    clips: ClipReader
     progress: Progress = silent
 
     def record(self, number: int) -> None:
         """Record the shard of a number."""
-        rows = self.shards.plan.rows[number]
-        self.shards.leave(number, lambda path: self._write(rows, path))
+        self.shards.leave(number, lambda path: self._write(number, path))
 
-    def _write(self, rows: range, path: Path) -> list[Skipped]:
-        """Write what the network leaves of these clips; returns those that could not be read or heard."""
+    def _write(self, number: int, path: Path) -> list[Skipped]:
+        """Write what the network leaves of a shard's clips; returns those that could not be read or heard."""
+        rows = self.shards.plan.rows[number]
         manifest = self.shards.plan.manifest
         units, top_k = [plan.units for plan in self.plans], manifest.settings.top_k
         shapes = {
@@ -130,10 +134,8 @@ class Recorder:
             **measured_shapes(len(rows)),
         }
         tensors = new_tensors(path, shapes)
-        clips = self.index.clips[rows.start : rows.stop]
         skipped: list[Skipped] = []
-        batches = self._batches(clips, tensors, skipped)
-        heard = self._heard(rows, batches, tensors, skipped)
+        heard = self._heard(rows, self._batches(number, tensors, skipped), tensors, skipped)
         held = self.kept.held_out[rows.start : rows.stop]
         places = self.kept.places_within(rows)
         tapes = gather(heard, self.plans, held, top_k, Activations(tensors), places, rows.start)
@@ -141,20 +143,20 @@ class Recorder:
         return skipped
 
     def _batches(
-        self, clips: Sequence[Clip], tensors: Tensors, skipped: list[Skipped]
+        self, number: int, tensors: Tensors, skipped: list[Skipped]
     ) -> Iterator[tuple[Ints, list[Floats]]]:
-        """Batches of equally long clips, by their places, as the network hears them; each is measured beside that."""
-        rate, batch, cut = self.target.sample_rate, self.shards.plan.manifest.settings.batch, self.index.cut
-
-        def measured(place: int, sound: Floats) -> None:
-            tensors["qualities"][place] = measure(sound, rate)
-            tensors["bands"][place] = band_levels(sound, rate)
-
-        threads = decoding_threads(self.device)
-        for places, sounds in read_batches(
-            clips, rate, batch, cut, skipped, self.progress, measured, threads
-        ):
-            yield np.array(places, np.int32), sounds
+        """Batches of equally long clips, by their places in the shard; each is measured while the network hears it."""
+        rows, batch = self.shards.plan.rows[number], self.shards.plan.manifest.settings.batch
+        done = 0
+        for group in self.clips.groups(number):
+            for same, sounds in equal_parts(group, batch):
+                yield np.array(same, np.int32) - np.int32(rows.start), sounds
+            for row, (qualities, bands) in zip(group.rows, group.measured(), strict=True):
+                tensors["qualities"][row - rows.start] = qualities
+                tensors["bands"][row - rows.start] = bands
+            skipped += group.misses
+            done += len(group.rows) + len(group.misses)
+            self.progress(done, len(rows))
 
     def _heard(
         self,
@@ -235,4 +237,6 @@ class RecordJob:
             )
         plans = recorded_plans(manifest.layers, target, [layer.name for layer in manifest.layers])
         kept = kept_rows(index, manifest.settings, manifest.grown)
-        return Recorder(target, plans, index, shards, kept, resolve_device(self.device)).record
+        reader = ClipReader(index, shards, target.sample_rate, threads=decoding_threads(target.device))
+        keep_freed_memory()
+        return Recorder(target, plans, index, shards, kept, resolve_device(self.device), reader).record

@@ -23,6 +23,7 @@ from ..config import RecordConfig
 from ..errors import InputError
 from ..files import cache_folder, forget_oldest, write_text
 from ..network.dictionary import attached
+from ..network.first_look import first_look
 from ..network.layers import TRIAL_SECONDS, plan_layers
 from ..network.plan import LayerPlan, SteadySteps
 from ..network.probe import probed
@@ -102,9 +103,10 @@ def _try(
     before = entry_hashes(target.module)
     lengths = (usual, *TRIAL_SECONDS)
     with _warnings() as warnings:
-        check_repeatable(target, names, device, lengths)
-        plans = plan_layers(target, names, config.pooling, device, (*TRIAL_SECONDS, usual))
-        check_independent(target, plans, device, min(config.batch, TRIAL_BATCH), lengths)
+        look = first_look(target, names, device, lengths)
+        check_repeatable(target, names, device, lengths, look)
+        plans = plan_layers(target, names, config.pooling, device, (*TRIAL_SECONDS, usual), look)
+        check_independent(target, plans, device, min(config.batch, TRIAL_BATCH), lengths, look)
         changing = changed_entries(before, entry_hashes(target.module))
         if changing:
             _log.warning(

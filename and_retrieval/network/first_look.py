@@ -1,0 +1,191 @@
+"""A first look at a network: two clips, one after the other and then together in a batch.
+
+These three passes tell most networks free of chance and of what other clips are in the batch, and show the shapes of
+their outputs. Only where they leave a doubt, closer looks with passes of their own follow, see `trial`.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..errors import InputError
+from ..targets import layer_names
+from ..types import Floats, Target
+from .hooks import forward, tensor_of, trace
+from .plan import Shape
+
+Trial = dict[str, list[Shape | InputError]]
+"""Shapes of every layer's outputs in one forward pass, one a call, in the order in which the layers ran."""
+
+SAME = 1e-5
+"""Largest difference between two passes on the same clip, relative to the layer's largest value, that is no chance."""
+ROUNDINGS = 16
+"""Units in the last place that are allowed in networks of lower precision."""
+LOUD, FAINT = 0.0, -120.0
+"""Level in dB at the beginning and at the end of the second clip; the first is loud all through."""
+
+
+@dataclass(frozen=True, slots=True)
+class FirstLook:
+    """What a network put out for two clips, one after the other and then together in a batch.
+
+    Attributes:
+        seconds: Length of the clips.
+        one, two: Shapes of all layers' outputs for one clip, and for two in a batch.
+        drew: Whether random numbers were drawn meanwhile.
+        furthest: Largest difference between a clip alone and in the batch in the layers that are to be recorded,
+            relative to the layer's largest value; infinite where the clips of the batch cannot be told apart.
+    """
+
+    seconds: float
+    one: Trial
+    two: Trial
+    drew: bool
+    furthest: float
+
+
+def first_look(
+    target: Target, layers: Sequence[str], device: str | torch.device, seconds: Sequence[float]
+) -> FirstLook | None:
+    """Take a first look.
+
+    Args:
+        target: In eval mode, on `device`.
+        layers: That are to be recorded.
+        device: Where the network is.
+        seconds: Lengths to try; the first that the network takes serves.
+
+    Returns:
+        None where the network takes no length, or no two clips of it.
+    """
+    for length in seconds:
+        clips = trial_clips(target, length)
+        before = random_states()
+        try:
+            one, first = _shown(target, clips[:1], device, layers)
+        except InputError:
+            continue
+        try:
+            _, second = _shown(target, clips[1:], device, layers)
+            two, furthest = _together(target, clips, device, (first, second))
+        except InputError:
+            return None
+        return FirstLook(length, one, two, random_states() != before, furthest)
+    return None
+
+
+def trial_clips(target: Target, seconds: float) -> list[Floats]:
+    """Two clips that differ in sound and in level: loud noise, and noise that fades away."""
+    size = max(round(seconds * target.sample_rate), 1)
+    drawn = np.random.default_rng(1).uniform(-0.9, 0.9, (2, size))
+    fade = 10 ** (np.linspace(LOUD - 20, FAINT, size) / 20)
+    return [drawn[0].astype(np.float32), (drawn[1] * fade).astype(np.float32)]
+
+
+def shapes_of(target: Target, clips: Sequence[Floats], device: str | torch.device) -> Trial:
+    """The shapes of all layers' outputs for equally long clips in one pass.
+
+    Raises:
+        InputError: The network does not take them.
+    """
+    return _shown(target, clips, device)[0]
+
+
+def difference(x: torch.Tensor, y: torch.Tensor) -> float:
+    """Largest difference, relative to the largest finite value; what is not finite in both alike does not count."""
+    x, y = x.double(), y.double()
+    finite = x.isfinite() & y.isfinite()
+    if bool((x.isfinite() != y.isfinite()).any()):
+        return float("inf")
+    if not bool(finite.any()):
+        return 0.0
+    x, y = x[finite], y[finite]
+    scale = float(torch.maximum(x.abs().max(), y.abs().max()))
+    return float((x - y).abs().max()) / scale if scale > 0 else 0.0
+
+
+def tolerance(target: Target, least: float) -> float:
+    """`least`, or more in networks of lower precision."""
+    kinds = {p.dtype for p in target.module.parameters() if p.is_floating_point()}
+    return max([least, *(ROUNDINGS * torch.finfo(kind).eps for kind in kinds)])
+
+
+def random_states() -> tuple[bytes, str, str]:
+    """Where the generators stand that a network may draw from."""
+    numpy_state: Any = np.random.get_state(legacy=False)
+    drawn = numpy_state["state"]
+    torches = [torch.get_rng_state(), *(torch.cuda.get_rng_state_all() if torch.cuda.is_available() else ())]
+    of_torch = b"".join(state.numpy().tobytes() for state in torches)
+    return of_torch, f"{hash(drawn['key'].tobytes())} {drawn['pos']}", repr(random.getstate())
+
+
+_Kept = dict[str, list[torch.Tensor | None]]
+
+
+def _shown(
+    target: Target,
+    clips: Sequence[Floats],
+    device: str | torch.device,
+    layers: Collection[str] = (),
+    see: Callable[[str, torch.Tensor], None] | None = None,
+) -> tuple[Trial, _Kept]:
+    """The shapes of all outputs in one pass, and copies of those of some layers, None for what cannot be read.
+
+    `see` is called with every output that can be read.
+    """
+    kept: _Kept = {name: [] for name in layers}
+
+    def take(name: str, output: Any) -> Shape | InputError:
+        try:
+            tensor = tensor_of(name, output)
+        except InputError as error:
+            if name in kept:
+                kept[name].append(None)
+            return error  # a matter only for the layers that are asked for
+        if name in kept:
+            kept[name].append(tensor.clone())
+        if see is not None:
+            see(name, tensor)
+        return tuple(tensor.shape)
+
+    with torch.inference_mode(), trace(target.module, layer_names(target.module), take) as seen:
+        forward(target, clips, device)
+    return seen, kept
+
+
+def _together(
+    target: Target, clips: Sequence[Floats], device: str | torch.device, alone: Sequence[_Kept]
+) -> tuple[Trial, float]:
+    """The shapes of all outputs for the clips in a batch, and how far these are from those of the clips alone."""
+    furthest = 0.0
+    calls = dict.fromkeys(alone[0], 0)
+
+    def see(name: str, output: torch.Tensor) -> None:
+        nonlocal furthest
+        if name in calls:
+            number, calls[name] = calls[name], calls[name] + 1
+            before = [kept[name][number] if number < len(kept[name]) else None for kept in alone]
+            furthest = max(furthest, _apart(output, before))
+
+    two, _ = _shown(target, clips, device, see=see)
+    if any(count != len(kept[name]) for kept in alone for name, count in calls.items()):
+        furthest = float("inf")
+    return two, furthest
+
+
+def _apart(batch: torch.Tensor, alone: Sequence[torch.Tensor | None]) -> float:
+    """The largest `difference` between the clips of a batch, one after another along an axis, and those alone."""
+    clips = [clip for clip in alone if clip is not None]
+    for axis in range(batch.ndim if len(clips) == len(alone) else 0):
+        sizes = [clip.shape[axis] for clip in clips if clip.ndim == batch.ndim]
+        if len(sizes) == len(clips) and sum(sizes) == batch.shape[axis]:
+            parts = torch.split(batch, sizes, axis)
+            if all(part.shape == clip.shape for part, clip in zip(parts, clips, strict=True)):
+                return max(difference(part, clip) for part, clip in zip(parts, clips, strict=True))
+    return float("inf")

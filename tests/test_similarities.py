@@ -27,7 +27,6 @@ from and_retrieval.explanation.space import (
     text_centre,
 )
 from and_retrieval.numerics import centred, chunks, deviation, softmax
-from and_retrieval.shards import tensors
 from and_retrieval.shards.tensors import scratch_array
 
 CLIPS, CONCEPTS = 600, 2_000
@@ -74,7 +73,7 @@ class TestScratchArrays:
         def full(*_: int) -> None:
             raise OSError(28, "No space left on device")
 
-        monkeypatch.setattr(tensors.os, "posix_fallocate", full)
+        monkeypatch.setattr("os.posix_fallocate", full)
         with pytest.raises(InputError, match=r"no room for 4.0 GB \(No space left.*fewer concepts"):
             scratch_array((1_000, 1_000_000), tmp_path)
         assert scratch_array((3, 4), None).shape == (3, 4)

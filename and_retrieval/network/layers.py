@@ -211,7 +211,7 @@ def _trial_runs(
     if look is not None:
         of_inputs[_inputs_shape(target, look.seconds)] = look.one
     refusal: InputError | None = None
-    for length in sorted(set(seconds)):
+    for length in sorted({*seconds, *([look.seconds] if look else [])}):
         try:
             kind = _inputs_shape(target, length)
             if kind not in of_inputs:

@@ -1,7 +1,8 @@
 """Trials of a network before it is recorded, and what is remembered of them.
 
-They take some thirty short passes, as long as some dozen clips do. What they found is remembered in the cache folder,
-by weights, code and settings, and used again if the network still answers noise as it did then, to the last bit.
+They take some twenty short passes, five clips where the target declares the times of its steps. What they found is
+remembered in the cache folder, by weights, code and settings, and used again if the network still answers noise as it
+did then, to the last bit.
 """
 
 from __future__ import annotations

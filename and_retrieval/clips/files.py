@@ -152,9 +152,9 @@ def _direct(path: Path, first: int, count: int) -> Floats:
 
 def _mono(sound: Floats) -> Floats:
     """[frames, channels] -> [frames]."""
-    mono: Floats = sound.mean(axis=1, dtype=np.float32)
     if sound.shape[1] == 1:
-        return mono
+        return np.ascontiguousarray(sound[:, 0])
+    mono: Floats = sound.mean(axis=1, dtype=np.float32)
     with np.errstate(over="ignore", invalid="ignore"):
         power = np.array([channel.var(dtype=np.float64) for channel in sound.T])
         if mono.var(dtype=np.float64) < CANCELLED**2 * power.sum() / sound.shape[1] ** 2:

@@ -20,6 +20,7 @@ from ..errors import InputError, StaleError, first_of
 from ..explanation.space import concept_directions
 from ..explanation.stored import is_explained, load_explained
 from ..files import check_writable
+from ..network.memory import freed_memory_kept
 from ..progress import Progress, silent
 from ..recording.recording import Recording
 from ..recording.target import recorded_plans
@@ -50,6 +51,7 @@ SHOWN_LOST = 5  # classes
 SHOWN_CONCEPTS = 8  # nearest to the pruned units
 
 
+@freed_memory_kept()
 def prune(
     recording: Recording,
     target: Target,

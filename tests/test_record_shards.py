@@ -571,6 +571,60 @@ class TestWorkersAndShares:
         with pytest.raises(InputError, match="index 's' was changed after parts was begun; record it again"):
             merge(other, "parts")
 
+    def test_shares_begun_afresh_replace_no_other_recording(self, index: ClipIndex, tmp_path: Path) -> None:
+        """What is there stays, unless it was there when they were begun; merging again changes nothing."""
+        (tmp_path / "there").mkdir()
+        address = f"file://{tmp_path}/there"
+        other = recorded(index, "other", replace(CONFIG, top_k=5))
+        before = content(other.folder.path)
+        record_share(network(), index, (1, 1), config=CONFIG, run="r", to=address)
+        shutil.copytree(folder_of(index, "other"), folder_of(index, "r"), dirs_exist_ok=True)
+        with pytest.raises(
+            InputError, match=r"runs/r is not the one .* merge them into another --home"
+        ) as error:
+            merge(index, "r", address)
+        assert "\n" not in str(error.value)
+        left = content(folder_of(index, "r"))
+        assert {name: text for name, text in left.items() if FOLDER not in name} == before
+        whole = content(recorded(index).folder.path)
+        for _ in range(2):
+            assert content(merge(index, "elsewhere", address).folder.path) == whole
+        shutil.rmtree(folder_of(index, "r"))
+        assert content(merge(index, "r", address).folder.path) == whole
+
+    def test_shares_replace_what_was_there_when_they_were_begun(self, index: ClipIndex) -> None:
+        recorded(index, "r", replace(CONFIG, top_k=5))
+        for part in (1, 2):
+            record_share(network(), index, (part, 2), config=CONFIG, run="r")
+        whole = content(recorded(index).folder.path)
+        assert content(merge(index, "r").folder.path) == whole
+        for config in (replace(CONFIG, top_k=5), CONFIG):
+            recorded(index, "r", config)
+        assert content(folder_of(index, "r")) == whole
+
+    def test_what_was_recorded_while_shares_were_made_stays(self, index: ClipIndex, tmp_path: Path) -> None:
+        recorded(index, "r", replace(CONFIG, top_k=5))
+        for part in (1, 2):
+            record_share(network(), index, (part, 2), config=CONFIG, run="r")
+        shards = folder_of(index, "r") / FOLDER
+        shutil.move(shards, tmp_path / "kept")
+        before = content(recorded(index, "r", replace(CONFIG, top_k=4)).folder.path)
+        shutil.move(tmp_path / "kept", shards)
+        with pytest.raises(InputError, match="is not the one that the shards were begun with"):
+            merge(index, "r")
+        shutil.rmtree(shards)
+        assert content(folder_of(index, "r")) == before
+
+    def test_a_merge_that_is_repeated_mends_what_was_damaged_since(
+        self, index: ClipIndex, tmp_path: Path
+    ) -> None:
+        (tmp_path / "there").mkdir()
+        address = f"file://{tmp_path}/there"
+        record_share(network(), index, (1, 1), config=CONFIG, run="r", to=address)
+        whole = content(merge(index, "r", address).folder.path)
+        next(folder_of(index, "r").glob("activations-*")).write_bytes(b"x")
+        assert content(merge(index, "r", address).folder.path) == whole
+
     def test_shares_begun_are_finished_by_a_whole_call(self, index: ClipIndex) -> None:
         whole = content(recorded(index).folder.path)
         record_share(network(), index, (1, 2), config=CONFIG, run="parts")

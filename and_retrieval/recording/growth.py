@@ -16,7 +16,7 @@ from ..shards.folder import FOLDER, Shards
 from ..shards.plan import shard_sizes
 from ..store import Folder, Stored
 from ..types import Clip
-from .manifest import RecordingManifest, RecordPlan, identity
+from .manifest import RecordingManifest, RecordPlan, identity_in
 from .shard import KeptRows, kept_rows
 
 
@@ -49,7 +49,7 @@ def planned(
     rows = kept_rows(index, draft.manifest.settings, grown)
     seconds = [clip.duration for clip in index.clips[kept:]]
     sizes = shard_sizes(seconds, draft.manifest.settings.shard_seconds, sizes)
-    plan = replace(draft, kept=kept, sizes=sizes, before=identity(finished) if finished else "")
+    plan = replace(draft, kept=kept, sizes=sizes, before=identity_in(folder))
     manifest = replace(
         draft.manifest,
         index_clips=len(index.clips),

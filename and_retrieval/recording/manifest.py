@@ -6,9 +6,10 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from ..config import ClipConfig, MomentConfig, RecordConfig, fingerprint
+from ..errors import AndRetrievalError
 from ..network.plan import Calls
 from ..shards.plan import spans
-from ..store import Stored
+from ..store import Folder, Stored
 from ..types import AttachedDictionary, Pooling, Skipped
 from .activations import FILE as ACTIVATIONS
 from .activations import LEAST_HELD_OUT
@@ -127,6 +128,14 @@ def identity(recording: Stored[RecordingManifest]) -> str:
     return fingerprint([recording.files[name].sha256 for name in files if name in recording.files])
 
 
+def identity_in(folder: Folder) -> str:
+    """`identity` of the recording in a folder; "" if there is none that can be read."""
+    try:
+        return identity(folder.open(RecordingManifest))
+    except AndRetrievalError:
+        return ""
+
+
 @dataclass(frozen=True, slots=True)
 class RecordPlan:
     """Everything that decides a recording, known before the first clip is heard.
@@ -135,7 +144,7 @@ class RecordPlan:
         manifest: Of the recording to be, without what only hearing the clips can tell.
         made_by: See `shards.plan.made_by`.
         kept: Number of clips, the first of the index, of the recording that is there already and grows.
-        before: `identity` of that recording; "" where there is none.
+        before: `identity_in` the folder of the run when the shards were begun.
         sizes: Number of clips of every shard, in the order of the index, behind these.
         contents: Of every shard, a hash of its clips and of what becomes of each.
     """
@@ -172,5 +181,8 @@ class RecordPlan:
 
     @property
     def shared(self) -> tuple[RecordingManifest, int, str]:
-        """See `shards.plan.Plan`: not the response, whose last bits are others on other machines."""
-        return replace(self.manifest, response=""), self.kept, self.before
+        """See `shards.plan.Plan`: not the response, whose last bits are others on other machines.
+
+        What is replaced may differ from machine to machine, what grows may not.
+        """
+        return replace(self.manifest, response=""), self.kept, self.before if self.kept else ""

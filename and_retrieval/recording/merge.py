@@ -7,23 +7,38 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from enum import Enum, auto
 from pathlib import Path
 
 import numpy as np
 
 from ..clips.index import ClipIndex
 from ..config import fingerprint
-from ..errors import InputError
+from ..errors import AndRetrievalError, InputError
 from ..shards.folder import Receipt, Shards
 from ..shards.tensors import new_tensors, open_tensors
 from ..store import Folder, Stored, Writer
 from .activations import FILE as ACTIVATIONS
 from .activations import HELD_OUT, PARTS, PEAKS, SEEN, activation_shapes
 from .evidence import LayerTape, read_tape, save_evidence
-from .manifest import EVIDENCE, QUALITIES_FILE, RecordedLayer, RecordingManifest, RecordPlan
+from .manifest import EVIDENCE, QUALITIES_FILE, RecordedLayer, RecordingManifest, RecordPlan, identity_in
 from .recording import Recording, seen_rows
 from .shard import measured_shapes
 from .unit_index import unit_index_files
+
+
+class State(Enum):
+    """What the folder of a run holds when shards are to be merged into it.
+
+    Attributes:
+        FREE: What it held when they were begun, or nothing that would be lost.
+        MADE: What they make.
+        OTHER: Another recording, or not the one that is to grow.
+    """
+
+    FREE = auto()
+    MADE = auto()
+    OTHER = auto()
 
 
 def merge_recording(
@@ -38,18 +53,20 @@ def merge_recording(
         finished: All of them.
 
     Raises:
-        InputError: No clip could be heard, or the recording that is to grow is another by now.
+        InputError: No clip could be heard, or the recording in the folder is another than when the shards were begun.
     """
     plan = shards.plan
-    before = _there(folder, index) if plan.kept else None
-    if plan.kept and (before is None or before.identity != plan.before):
-        if before is not None and _is_made_of(before.manifest, plan):  # merged before, and fetched again
-            shards.remove()
-            return
+    there = _state(folder, plan)
+    if there is State.OTHER:
         raise InputError(
-            f"the recording in {folder.path} is not the one that the shards were begun with; merge them into a copy "
-            f"of that one, or remove {shards.path} and run the calls with --shard again"
+            f"the recording in {folder.path} is not the one that the shards were begun with; merge them into "
+            f"{'a copy of that one' if plan.kept else 'another --home'}, or remove {shards.path} and run the calls "
+            "with --shard again"
         )
+    if there is State.MADE:  # merged before, and fetched again
+        shards.remove()
+        return
+    before = _there(folder, index) if plan.kept else None
     receipts = [finished[number] for number in range(len(plan.sizes))]
     skipped = before.manifest.skipped if before else ()
     skipped += tuple(miss for receipt in receipts for miss in receipt.manifest.skipped)
@@ -81,12 +98,20 @@ def merge_recording(
     shards.remove()
 
 
-def _there(folder: Folder, index: ClipIndex) -> Recording | None:
+def _there(folder: Folder, index: ClipIndex) -> Recording:
     """The recording in a folder; nothing keeps its files from being removed when it is replaced."""
-    if not folder.exists():
-        return None
     recording = Recording.open(folder, index)
     return replace(recording, stored=recording.stored.released())
+
+
+def _state(folder: Folder, plan: RecordPlan) -> State:
+    """Whether the shards of a plan may be merged into a folder."""
+    there = identity_in(folder)
+    if there == plan.before or not (there or plan.kept):
+        return State.FREE
+    if not there or not _is_made_of(folder.open(RecordingManifest).manifest, plan):
+        return State.OTHER
+    return State.MADE if plan.kept or _is_undamaged(folder) else State.FREE
 
 
 def _is_made_of(recorded: RecordingManifest, plan: RecordPlan) -> bool:
@@ -94,6 +119,16 @@ def _is_made_of(recorded: RecordingManifest, plan: RecordPlan) -> bool:
     clips = recorded.index_digest, recorded.held_out_digest, recorded.grown
     planned = plan.manifest.index_digest, plan.manifest.held_out_digest, plan.manifest.grown
     return recorded.plan == fingerprint(plan.decides) and clips == planned
+
+
+def _is_undamaged(folder: Folder) -> bool:
+    try:
+        stored = folder.open(RecordingManifest)
+        for name in stored.files:
+            stored.file(name)
+    except AndRetrievalError:
+        return False
+    return True
 
 
 def _merged_tapes(files: Sequence[Path], layers: int) -> list[LayerTape]:

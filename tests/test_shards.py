@@ -384,6 +384,12 @@ class TestRay:
         with pytest.raises(InputError, match="this shard is too much"):
             work(SquareJob(shards.path, refuses=2), [0, 1, 2, 3], "ray", nothing)
 
+    def test_why_a_worker_cannot_begin_is_said_as_it_is(self, tmp_path: Path) -> None:
+        """It is no death of a worker, and it is not tried again."""
+        with pytest.raises(InputError, match=r"nowhere") as error:
+            work(SquareJob(tmp_path / "nowhere"), [0, 1], "ray", nothing)
+        assert "died" not in str(error.value)
+
     def test_a_cluster_that_is_not_there(self, shards: Shards[Squares]) -> None:
         with pytest.raises(InputError, match=r"no Ray cluster can be used at 127\.0\.0\.1:1"):
             work(SquareJob(shards.path), [0], "ray:127.0.0.1:1", nothing)

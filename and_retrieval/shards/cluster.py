@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import AndRetrievalError, InputError, MissingExtraError
-from .workers import TRIES, Job, died, packed
+from .workers import TRIES, Do, Job, died, packed
 
 ANSWERS_WITHIN = 10.0  # seconds
 BACK_WITHIN = 600.0  # seconds that a cluster may be gone
@@ -222,14 +222,20 @@ class _Worker:
     """Runs on the cluster."""
 
     def __init__(self, job: Job, folder: str) -> None:
-        """Load what the work needs, in the folder in which the command runs: names may be paths from there."""
+        """Go to the folder in which the command runs: names may be paths from there.
+
+        The job starts with the first shard: Ray would take an error here for the death of the worker.
+        """
         with suppress(OSError):  # this machine may have no such folder
             os.chdir(folder)
-        self._do = job.start()
+        self._job = job
+        self._do: Do | None = None
 
     def work(self, number: int) -> tuple[int, str | None]:
         """Do a shard; returns its number, and why it cannot be done, if so."""
         try:
+            if self._do is None:
+                self._do = self._job.start()
             self._do(number)
         except AndRetrievalError as error:
             return number, str(error)

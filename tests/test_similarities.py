@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import subprocess
 import sys
+import tempfile
 import tracemalloc
 from pathlib import Path
 
@@ -77,6 +80,35 @@ class TestScratchArrays:
             scratch_array((1_000, 1_000_000), tmp_path)
         assert scratch_array((3, 4), None).shape == (3, 4)
         assert scratch_array((0, 4), tmp_path).shape == (0, 4)
+
+    @pytest.mark.parametrize("number", [errno.EACCES, errno.EROFS])
+    def test_a_folder_that_may_only_be_read(
+        self, number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A shared index may be."""
+        real = tempfile.TemporaryFile
+
+        def refusing(*, dir: Path) -> object:
+            if dir == tmp_path:
+                raise OSError(number, os.strerror(number))
+            return real(dir=dir)
+
+        monkeypatch.setattr(tempfile, "TemporaryFile", refusing)
+        array = scratch_array((20, 10), tmp_path)
+        assert isinstance(array, np.memmap)
+        array[:] = 3
+        assert array.sum() == 600
+        number = errno.EIO
+        with pytest.raises(OSError, match="Input/output"):
+            scratch_array((20, 10), tmp_path)
+
+
+def test_similarities_lie_where_they_are_asked_to_be(index: ClipIndex, tmp_path: Path) -> None:
+    clips = describe_clips(index, BANK, folder=tmp_path)
+    lines = Path("/proc/self/maps").read_text().splitlines()
+    assert len(clips.audio) == CLIPS
+    assert sum(f"{tmp_path}/" in line and "(deleted)" in line for line in lines) >= 2
+    assert not list(tmp_path.iterdir())
 
 
 def test_similarities_are_mapped_and_those_of_their_definition(

@@ -205,10 +205,11 @@ def _described(
     recording: Recording, bank: ConceptBank, captions: Sequence[tuple[str, ...]], unknown: Sequence[str]
 ) -> DescribedClips:
     """The clips in words; where concepts are unknown, labels have to beat those of the default bank as well."""
-    clips = describe_clips(recording.index, bank, captions)
+    folder = recording.folder.path
+    clips = describe_clips(recording.index, bank, captions, folder)
     if not unknown:
         return clips
-    rivals = describe_clips(recording.index, load_bank(DEFAULT_BANK), captions)
+    rivals = describe_clips(recording.index, load_bank(DEFAULT_BANK), captions, folder)
     return replace(clips, rivals=rivals, bank=len(bank.concepts) + len(unknown))
 
 

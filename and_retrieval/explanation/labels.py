@@ -141,7 +141,10 @@ class DescribedClips:
 
 
 def describe_clips(
-    index: ClipIndex, bank: ConceptBank, captions: Sequence[tuple[str, ...]] | None = None
+    index: ClipIndex,
+    bank: ConceptBank,
+    captions: Sequence[tuple[str, ...]] | None = None,
+    folder: Path | None = None,
 ) -> DescribedClips:
     """Put every clip of an index into words, and hold sound and words against the concepts of a bank.
 
@@ -149,11 +152,12 @@ def describe_clips(
         index: The clips.
         bank: The concepts.
         captions: Per clip what `plain_captions` gives, where it is at hand.
+        folder: On whose disk the similarities are, see `scratch_array`; by default that of the index.
 
     Raises:
-        InputError: The disk of the index has no room for the similarities.
+        InputError: The disk has no room for the similarities.
     """
-    concepts, folder = concept_directions(index, bank.concepts), index.folder.path
+    concepts, folder = concept_directions(index, bank.concepts), folder or index.folder.path
     audio = clip_similarity(index, concepts, folder=folder)
     plain = plain_captions(index) if captions is None else captions
     nearest = np.empty((len(audio), min(DESCRIBED_BY, len(concepts))), np.intp)

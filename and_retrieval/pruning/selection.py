@@ -56,7 +56,8 @@ def wanted_concepts(
     """
     named = {plain(concept) for concept in concepts}
     background_concepts = tuple(concept for concept in background.concepts if plain(concept) not in named)
-    clips = describe_clips(recording.index, ConceptBank(background.name, (*concepts, *background_concepts)))
+    bank = ConceptBank(background.name, (*concepts, *background_concepts))
+    clips = describe_clips(recording.index, bank, folder=recording.folder.path)
     return Wanted(
         tuple(concepts),
         concept_directions(recording.index, concepts),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import tempfile
@@ -18,6 +19,7 @@ from ..store import RECORDING
 Tensors = dict[str, npt.NDArray[Any]]
 Shapes = Mapping[str, tuple[npt.DTypeLike, tuple[int, ...]]]
 
+READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
 ALIGNMENT = 8  # bytes; the tensors begin at a multiple of it, as safetensors asks
 NAMES = {
     "F16": np.float16, "F32": np.float32, "F64": np.float64, "I32": np.int32, "I64": np.int64, "BOOL": np.bool_
@@ -69,7 +71,8 @@ def scratch_array(shape: tuple[int, ...], folder: Path | None) -> npt.NDArray[np
 
     Args:
         shape: Of the array.
-        folder: On whose disk it is; None for memory.
+        folder: On whose disk it is; None for memory. Where it may only be read, the file is where the system keeps
+            temporary ones.
 
     Raises:
         InputError: The disk has no room for it.
@@ -77,9 +80,21 @@ def scratch_array(shape: tuple[int, ...], folder: Path | None) -> npt.NDArray[np
     size = int(np.prod(shape, dtype=np.int64)) * 4
     if folder is None or not size:
         return np.empty(shape, np.float32)
+    folder = folder if _is_writable(folder) else Path(tempfile.gettempdir())
     with tempfile.TemporaryFile(dir=folder) as stream:
         _reserve(stream.fileno(), size, folder, "name fewer concepts")
         return np.memmap(stream, np.float32, "r+", shape=shape)
+
+
+def _is_writable(folder: Path) -> bool:
+    """Whether files may be made in a folder; a user's permissions alone do not say that of a disk, nor of `root`."""
+    try:
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        if error.errno in READ_ONLY:
+            return False
+        raise
+    return True
 
 
 def _reserve(file: int, size: int, folder: Path, remedy: str) -> None:

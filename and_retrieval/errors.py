@@ -9,8 +9,13 @@ import difflib
 import re
 from collections.abc import Iterable
 
-USER = re.compile(r"://([^/\s]*|[^/\s:\[]*:(?!\d+/)\S*)@")
-"""Matches user and password of an address. A password may hold a slash, though it should be written %2F."""
+IPV6 = r"\[[\da-fA-F:.]*\]"
+_USER = re.compile(rf"://((?!{IPV6})[^/:]*:.*|[^/\s]*)@", re.DOTALL)
+"""Matches user and password of an address.
+
+A password may hold a slash or a space, though these should be written %2F and %20. So everything from a colon to the
+last @ may belong to it, also where the colon might be that of a port: rather too much is hidden.
+"""
 _QUERY = re.compile(r"(://[^\s?]*)\?\S+")
 
 
@@ -48,7 +53,7 @@ class OldFormatError(StaleError):
 
 def without_secrets(text: str) -> str:
     """Text in which no address has a user, a password or a query, where keys and signatures would be."""
-    return _QUERY.sub(r"\1?***", USER.sub("://", text))
+    return _QUERY.sub(r"\1?***", _USER.sub("://", text))
 
 
 def defect(error: BaseException) -> str:

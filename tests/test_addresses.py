@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import argparse
 import json
+import shlex
+import string
 import sys
 import traceback
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from places import Place
 from sounds import WriteSound
 from squares import WHOLE, Squares, joined, square
 
 from and_retrieval.cli import main
+from and_retrieval.cli.options import share_result
 from and_retrieval.clips.manifest import IndexPlan
 from and_retrieval.errors import DamagedError, InputError, without_secrets
 from and_retrieval.shards.address import Address, begun_share
@@ -394,6 +401,17 @@ class TestRefused:
         assert says in said
         assert said.count("\n") == 1
 
+    def test_a_package_that_is_too_old_is_named(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Earlier versions of fsspec hand the policy on to paramiko, which does not know it."""
+        paramiko = pytest.importorskip("paramiko")
+
+        def connecting(_url: str, **options: Any) -> None:
+            paramiko.SSHClient().connect("127.0.0.1", **options)
+
+        monkeypatch.setattr("fsspec.core.url_to_fs", connecting)
+        with pytest.raises(InputError, match=r"too old for SFTP; run: pip install 'and-retrieval\[sftp\]'"):
+            RemoteFolder("sftp://127.0.0.1/x").read("x")
+
     def test_a_package_that_is_missing_is_named(self, monkeypatch: pytest.MonkeyPatch) -> None:
         def lacks(*_: Any) -> None:
             raise ImportError("Install s3fs to access S3")
@@ -423,7 +441,14 @@ class TestSecrets:
             ("ftp://me:hun@ter2@127.0.0.1:1/x", "ftp://127.0.0.1:1/x"),
             ("ftp://me:hun/ter2@127.0.0.1:1/x", "ftp://127.0.0.1:1/x"),
             ("s3://bucket/a@b", "s3://bucket/a@b"),
-            ("ftp://host:21/a@b", "ftp://host:21/a@b"),
+            ("ftp://me:42/hunter2@127.0.0.1:1/x", "ftp://127.0.0.1:1/x"),
+            ("ftp://me:hun ter2@127.0.0.1:1/x", "ftp://127.0.0.1:1/x"),
+            ("ftp://me@corp:7/hun ter2@127.0.0.1:1/x", "ftp://127.0.0.1:1/x"),
+            ("nothing://me:7/hunter2@host/x", "nothing://host/x"),
+            ("sftp://me:hunter2@[::1]:22/x", "sftp://[::1]:22/x"),
+            ("sftp://[me:42/hunter2@host/x", "sftp://host/x"),
+            ("sftp://[::1]:22/a@b", "sftp://[::1]:22/a@b"),
+            ("ftp://host:21/a", "ftp://host:21/a"),
             ("/folder/a@b", "/folder/a@b"),
             ("file:///folder/a?b", "file:///folder/a?***"),
         ],
@@ -451,10 +476,15 @@ class TestSecrets:
             "simplecache::s3://bucket/f?token=hunter2",
             "ftp://me:hunter2@127.0.0.1:1/x",
             "ftp://me:hun/ter2@127.0.0.1:1/x",
+            "ftp://me:42/hunter2@127.0.0.1:1/x",
+            "ftp://me:hun ter2@127.0.0.1:1/x",
             "nothing://me:hunter2@host/x",
+            "nothing://me:7/hunter2@host/x",
         ],
     )
-    @pytest.mark.parametrize("typed", ["--to", "--from", "--too", "--to without --shard", "in Python"])
+    @pytest.mark.parametrize(
+        "typed", ["--to", "--from", "--too", "--frm", "--to without --shard", "in Python"]
+    )
     def test_none_is_printed_or_stored(
         self,
         url: str,
@@ -478,6 +508,7 @@ class TestSecrets:
                 "--to without --shard": [*index, "--to", url],
                 "--too": [*index, "--shard", "1/1", "--too", url],
                 "--from": ["merge", "x", "--from", url],
+                "--frm": ["merge", "x", "--frm", url],
             }
             assert main([*lines[typed], "--json"]) == 2
             out, said = capfd.readouterr()
@@ -488,6 +519,35 @@ class TestSecrets:
         for path in tmp_path.rglob("*"):
             said += str(path) + (path.read_bytes().decode(errors="replace") if path.is_file() else "")
         assert not secrets_in(said)
+
+    @given(st.text(string.ascii_letters + "0123456789/@: %[]?#", max_size=12))
+    def test_no_password_at_all(self, filling: str) -> None:
+        """Whatever stands between user and host."""
+        url = f"ftp://me:hunter2{filling}hunter2@host/x"
+        assert "hunter2" not in without_secrets(f"--to {url} cannot be used, nor {url}")
+        with suppress(InputError):
+            assert "hunter2" not in RemoteFolder(url).shown
+            assert "hunter2" not in RemoteFolder(url).typed
+
+    @pytest.mark.parametrize(
+        ("url", "typed"),
+        [
+            ("sftp://anna@host/data/x", "sftp://anna@host/data/x"),
+            ("sftp://anna:hunter2@host/data/x", "sftp://anna@host/data/x"),
+            ("ftp://anna:hun/ter2@host:1/x", "ftp://anna@host:1/x"),
+            ("abfs://container@account.dfs.core.windows.net/x",) * 2,
+            ("s3://bucket/a@b",) * 2,
+            ("file:///folder/what?",) * 2,
+            ("file:///folder/a:b@c",) * 2,
+            ("/folder/a:b@c",) * 2,
+            ("sftp://[::1]:22/x",) * 2,
+            ("ftp://me:42/hunter2@host/x", "ADDRESS"),
+            ("s3://bucket/a:hunter2@c", "ADDRESS"),
+        ],
+    )
+    def test_the_next_command_goes_to_the_same_address(self, url: str, typed: str) -> None:
+        _, text = share_result(ShardCount(4, 0), "s/r", argparse.Namespace(to=url))
+        assert text.endswith(f"next     and-retrieval merge s/r --from {shlex.quote(typed)}")
 
     @pytest.mark.usefixtures("bucket")
     def test_what_the_store_itself_says(self, machine: Callable[[str], Path]) -> None:
@@ -501,6 +561,25 @@ class TestSecrets:
         for place in (Place(f"file://{tmp_path}/what?"), Place(f"{tmp_path}/what?")):
             do_share(machine("a"), (1, 1), place)
         assert fetched(machine("c"), place) == WHOLE
+
+
+def another_key(line: str) -> bytes:
+    """A line of `known_hosts` with another key of the same kind."""
+    import paramiko
+
+    host, kind, _ = line.split()
+    return f"{host} {kind} {paramiko.RSAKey.generate(2048).get_base64()}\n".encode()
+
+
+ED25519 = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHfaYHTJEKLBAGr3lX3ewUx0lj1hn4nxdIAXB5kfN4Rb"
+CHANGED_KEYS: dict[str, Callable[[str], bytes]] = {
+    "other kind": lambda line: f"{line.split()[0]} {ED25519}\n".encode(),
+    "other key": another_key,
+    "malformed": lambda line: f"# mine\n{line.split()[0]} ssh-rsa AAAAB\n".encode(),
+    "no text": lambda line: b"\xff\xfe" + line.encode(),
+    "of others": lambda line: f"elsewhere {line.split(maxsplit=1)[1]}".encode(),
+}
+"""What happens to the file `known_hosts`: name -> the line of the server -> what is in the file."""
 
 
 class TestSftp:
@@ -518,6 +597,17 @@ class TestSftp:
         with sftp_server() as server:
             (tmp_path / "user/.ssh/known_hosts").write_text(server.known_host)
             yield server
+
+    def test_one_of_several_keys_is_enough(
+        self, server: Served, machine: Callable[[str], Path], tmp_path: Path
+    ) -> None:
+        lines = [
+            b"# mine\n\nelsewhere new-kind AAAA\n",
+            another_key(server.known_host),
+            server.known_host.encode(),
+        ]
+        (tmp_path / "user/.ssh/known_hosts").write_bytes(b"".join(lines))
+        assert do_share(machine("a"), (1, 1), Place(server.url(tmp_path / "there"))) == ShardCount(4, 0)
 
     def test_shards_are_left_and_fetched(
         self, server: Served, machine: Callable[[str], Path], tmp_path: Path
@@ -540,7 +630,21 @@ class TestSftp:
         [
             ("folder", "there is no such folder or bucket"),
             ("password", "Authentication failed"),
-            ("key", r"the ssh-rsa key of \[127\.0\.0\.1\]:\d+ is not in ~/\.ssh/known_hosts; add it"),
+            (
+                "other kind",
+                r"the ssh-rsa key of \[127\.0\.0\.1\]:\d+ is not in ~/\.ssh/known_hosts, which has other keys of that "
+                r"server \(ssh-ed25519\); add it",
+            ),
+            (
+                "other key",
+                r"the ssh-rsa key of \[127\.0\.0\.1\]:\d+ HAS CHANGED: .* do not accept it before its administrator",
+            ),
+            (
+                "malformed",
+                r"cannot be \w[\w ]*: line 2 of ~/\.ssh/known_hosts is malformed, mend or remove it: \[127",
+            ),
+            ("no text", r"~/\.ssh/known_hosts cannot be read: .*decode"),
+            ("of others", r"is not in ~/\.ssh/known_hosts; add it"),
             ("no keys", r"is not in ~/\.ssh/known_hosts"),
             ("server", "Unable to connect|refused"),
         ],
@@ -560,9 +664,8 @@ class TestSftp:
             url = server.url(tmp_path / "there", "hun%40ter2")
         elif change == "server":
             url = f"sftp://me:hunter2@127.0.0.1:1{tmp_path}"
-        elif change == "key":
-            begin = server.known_host.split()[0]
-            known.write_text(f"{begin} ssh-ed25519 {'A' * 24}IHfaYHTJEKLBAGr3lX3ewUx0lj1hn4nxdIAXB5kfN4Rb\n")
+        elif change in CHANGED_KEYS:
+            known.write_bytes(CHANGED_KEYS[change](server.known_host))
         elif change == "no keys":
             known.unlink()
         with pytest.raises(InputError, match=says) as error:

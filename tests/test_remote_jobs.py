@@ -8,6 +8,7 @@ import sys
 import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from command_line import Answer
@@ -27,7 +28,9 @@ from and_retrieval.errors import InputError
 from and_retrieval.files import scratch_path
 from and_retrieval.recording.record import record_share
 from and_retrieval.recording.shard import Recorder
+from and_retrieval.shards import remote_job
 from and_retrieval.shards.folder import FOLDER, ShardCount, Shards
+from and_retrieval.shards.remote import RefusedError, RemoteFolder
 from and_retrieval.shards.remote_job import RemoteJob, fetch_finished, fetching, job_at
 from and_retrieval.shards.workers import Do, work
 from and_retrieval.types import Target
@@ -133,6 +136,45 @@ class TestSquares:
         assert missing == [1, 2, 3]
         work(job_at(place.url, SquareJob, shards), missing, 1, fetch)
         assert joined(shards) == WHOLE
+
+    @pytest.mark.parametrize("method", ["send", "write", "copy", "read"])
+    def test_a_short_fault_of_the_network_ends_nothing(
+        self, method: str, shards: Shards[Squares], place: Place, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Whichever of workers and command it meets: every call to the address fails once."""
+        fetch_finished(shards, place.url)
+        real, failed = getattr(RemoteFolder, method), set[str]()
+
+        def failing_once(self: RemoteFolder, *given: Any) -> Any:
+            name = next(each for part in given if isinstance(each := getattr(part, "path", part), str))
+            if name not in failed:
+                failed.add(name)
+                raise RefusedError("the network is down")
+            return real(self, *given)
+
+        waited: list[float] = []
+        monkeypatch.setattr(RemoteFolder, method, failing_once)
+        monkeypatch.setattr("time.sleep", waited.append)
+        monkeypatch.setattr(remote_job, "PAUSES", (1.0, 2.0, 3.0, 4.0, 5.0))
+        work(job_at(place.url, SquareJob, shards), [0, 1, 2, 3], 1, fetching(shards, place.url))
+        assert joined(shards) == WHOLE
+        assert len(waited) >= 4
+
+    def test_a_network_that_stays_away_is_named(
+        self, shards: Shards[Squares], place: Place, scratch: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        fetch_finished(shards, place.url)
+        waited: list[float] = []
+        monkeypatch.setattr("time.sleep", waited.append)
+
+        def failing(*_: Any) -> None:
+            raise RefusedError("the network is down")
+
+        monkeypatch.setattr(RemoteFolder, "send", failing)
+        with pytest.raises(InputError, match="the network is down"):
+            work(job_at(place.url, SquareJob, shards), [0, 1], 1, fetching(shards, place.url))
+        assert tuple(waited) == remote_job.PAUSES
+        assert not list(scratch.iterdir())
 
     def test_a_shard_that_fails_leaves_nothing(
         self, shards: Shards[Squares], place: Place, scratch: Path

@@ -198,16 +198,20 @@ def _share(text: str) -> tuple[int, int]:
 
 def check_sharding(args: argparse.Namespace) -> None:
     """Raise InputError if an address is given though nobody would leave shards there."""
+    from ..shards.remote import RemoteFolder
+
     if args.to is not None and args.shard is None and isinstance(args.workers, int):
         raise InputError(
-            f"--to {without_secrets(args.to)} needs --shard I/N, or --workers ray:ADDRESS, whose shards are to be left "
-            "there"
+            f"--to {RemoteFolder(args.to).shown} needs --shard I/N, or --workers ray:ADDRESS, whose shards "
+            "are to be left there"
         )
 
 
 def share_result(count: ShardCount, where: str, args: argparse.Namespace) -> tuple[Result, str]:
     """What a share of the work on NAME or NAME/RUN comes to, as JSON and as text."""
-    source = f" --from {shlex.quote(without_secrets(args.to))}" if args.to else ""
+    from ..shards.remote import RemoteFolder
+
+    source = f" --from {shlex.quote(RemoteFolder(args.to).typed)}" if args.to else ""
     join = f"and-retrieval merge {where}{source}"
     text = f"{count.shards} shards are finished, {count.resumed} of them were before\nnext     {join}"
     return asdict(count), text

@@ -5,23 +5,33 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-from ..errors import USER, DamagedError, InputError, without_secrets
+from ..errors import IPV6, DamagedError, InputError, without_secrets
 from ..files import CHUNK, one_line
 from ..store import StoredFile
+from .known_hosts import ssh_options
 
 EXTRAS = {"s3": "s3", "s3a": "s3", "sftp": "sftp", "ssh": "sftp"}
 """Protocol -> extra that installs what it needs."""
 ABSENT = "there is no such folder or bucket; make it first"
+TELLING = 3  # characters of a piece of a password, at least; shorter ones are in other words too
 LARGEST = 256 << 20
 """Bytes of a plan or a receipt: room for a million clips that could not be used."""
-_QUERY = re.compile(r"(?!(file|local)://).*://.*[?]")
+LOCAL = ("file", "local")
+"""Protocols of paths of this machine, in which nothing is a secret."""
+_QUERY = re.compile(rf"(?!({'|'.join(LOCAL)})://).*://.*[?]")
+_NAMED_USER = re.compile(r"([^/:]*):(?!\d+/)")
+_IPV6 = re.compile(IPV6)
+
+
+class RefusedError(InputError):
+    """Whoever keeps the files refuses, or cannot be reached; it may be another time."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +57,35 @@ class RemoteFolder:
     @property
     def shown(self) -> str:
         """The address for messages, without secrets."""
-        return without_secrets(self.url)
+        return without_secrets(self._parts[1])
+
+    @property
+    def typed(self) -> str:
+        """The address to be typed in another command: as it was typed, without a password.
+
+        `ADDRESS` where nothing tells what of it is a password.
+        """
+        if ":" not in self._parts[0]:
+            return self.url
+        begin, _, rest = self.url.partition("://")
+        user = _NAMED_USER.match(rest)
+        return f"{begin}://{user[1]}@{self._parts[1].partition('://')[2]}" if user else "ADDRESS"
+
+    @property
+    def _parts(self) -> tuple[str, str]:
+        """User and password, "" where there are none, and the address without them.
+
+        All from a colon to the last @ counts as a password, see `without_secrets`.
+        """
+        begin, mark, rest = self.url.partition("://")
+        if not mark or begin in LOCAL:
+            return "", self.url
+        user, _, place = rest.rpartition("@")
+        if ":" not in user or _IPV6.match(rest):  # whose colons are no user's
+            host, slash, path = rest.partition("/")
+            user, _, host = host.rpartition("@")
+            place = f"{host}{slash}{path}"
+        return user, f"{begin}{mark}{place}"
 
     def copy(self, entry: StoredFile, write: Callable[[bytes], object]) -> None:
         """Read a file, block after block.
@@ -98,11 +136,12 @@ class RemoteFolder:
 
     def _without_password(self, text: str) -> str:
         """An error of whoever keeps the files, without the password of the address."""
-        for user in USER.findall(self.url):
-            password = user.partition(":")[2]
-            secrets = {user, password, unquote(password), *password.split("/")} - {""}
-            for secret in sorted(secrets, key=len, reverse=True):
-                text = text.replace(secret, "***")
+        user = self._parts[0]
+        password = user.partition(":")[2]
+        pieces = (piece for piece in re.split(r"[/\s]", password) if len(piece) >= TELLING)
+        secrets = {user, password, unquote(password), *pieces} - {""}
+        for secret in sorted(secrets, key=len, reverse=True):
+            text = text.replace(secret, "***")
         return without_secrets(text)
 
     def _at(self, name: str) -> str:
@@ -118,7 +157,12 @@ class RemoteFolder:
         from fsspec.core import url_to_fs
 
         with_ssh = self.url.startswith(("sftp://", "ssh://"))
-        system, path = url_to_fs(self.url, **(_ssh_options() if with_ssh else {}))
+        try:
+            system, path = url_to_fs(self.url, **(ssh_options() if with_ssh else {}))
+        except TypeError as error:
+            if with_ssh and "host_key_policy" in str(error):
+                raise ImportError("the fsspec that is installed is too old for SFTP") from None
+            raise
         return system, path
 
     @contextmanager
@@ -139,27 +183,4 @@ class RemoteFolder:
             raise InputError(f"{self.shown} cannot be {done}: {one_line(str(error))}{remedy}") from None
         except Exception as error:
             reason = one_line(self._without_password(str(error)) or type(error).__name__)
-            raise InputError(f"{self.shown} cannot be {done}: {reason}") from None
-
-
-def _ssh_options() -> dict[str, Any]:
-    """Settings of fsspec's SFTP: a server is believed only if its key is in `~/.ssh/known_hosts`, as `ssh` does.
-
-    By itself fsspec takes any key, so anybody on the way could read and replace the shards.
-    """
-    import paramiko
-
-    class KnownHosts(paramiko.MissingHostKeyPolicy):  # type: ignore[misc]
-        """Looks a key up in the user's file."""
-
-        def missing_host_key(self, _client: Any, hostname: str, key: Any) -> None:
-            known = paramiko.HostKeys()
-            with suppress(FileNotFoundError):
-                known.load(str(Path("~/.ssh/known_hosts").expanduser()))
-            if not known.check(hostname, key):
-                raise paramiko.SSHException(
-                    f"the {key.get_name()} key of {hostname} is not in ~/.ssh/known_hosts; add it with ssh-keyscan, "
-                    "once you trust it"
-                )
-
-    return {"host_key_policy": KnownHosts()}
+            raise RefusedError(f"{self.shown} cannot be {done}: {reason}") from None

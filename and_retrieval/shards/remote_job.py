@@ -6,11 +6,13 @@ fetches it from there, so it merges what it would have merged anyway.
 
 from __future__ import annotations
 
+import logging
 import tempfile
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from ..errors import InputError
 from ..files import is_abandoned, remove, scratch_path
@@ -18,11 +20,16 @@ from ..store import Stored
 from .address import Address, Leave
 from .folder import Receipt, Shards
 from .plan import Plan
-from .remote import RemoteFolder
+from .remote import RefusedError, RemoteFolder
 from .workers import Do, Job
 
+Result = TypeVar("Result")
+
 _SCRATCH = "and_retrieval"
-"""What the folders of workers are called, see `files.scratch_path`; they lie where the system keeps such."""
+"""What the folders of workers are called, see `files.scratch_path`; they lie among the system's temporary files."""
+PAUSES = (2.0, 10.0, 30.0)
+"""Seconds after which an address that could not be reached is tried again: short faults of a network end nothing."""
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -56,7 +63,7 @@ class RemoteJob:
         scratch, address = scratch_path(place), Address(RemoteFolder(self.url))
         path = scratch / self.shards.parent.name / self.shards.name
         try:
-            shards = address.planned(path, self.plan)
+            shards = persistently(lambda: address.planned(path, self.plan))
             do = self.job_in(path).start()
         finally:
             remove(scratch)
@@ -64,11 +71,26 @@ class RemoteJob:
         def do_and_leave(number: int) -> None:
             try:
                 do(number)
-                address.leave(shards, number)
+                persistently(lambda: address.leave(shards, number))
             finally:
                 remove(scratch)
 
         return do_and_leave
+
+
+def persistently(reach: Callable[[], Result]) -> Result:
+    """What a function gives that reaches for an address; it is called again after each of `PAUSES` if that refuses.
+
+    Raises:
+        RefusedError: The address refused each time.
+    """
+    for pause in PAUSES:
+        try:
+            return reach()
+        except RefusedError as error:
+            _log.warning("%s; trying again in %.0f s", error, pause)
+            time.sleep(pause)
+    return reach()
 
 
 def job_at(url: str | None, job_in: Callable[[Path], Job], shards: Shards[Any]) -> Job:
@@ -99,7 +121,7 @@ def fetching(shards: Shards[Any], url: str) -> Leave:
     address = Address(RemoteFolder(url))
 
     def fetch(number: int) -> None:
-        flaw = address.fetched(shards, number)
+        flaw = persistently(lambda: address.fetched(shards, number))
         if flaw is not None:
             raise InputError(
                 f"shard {number + 1} at {address.remote.shown} is {flaw}; run the same command again"

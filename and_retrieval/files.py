@@ -28,7 +28,7 @@ ABANDONED = 24 * 3600.0
 SETTLED = 2.0
 """Seconds: the longest tick of a clock that file systems use (FAT)."""
 REMEMBERED = 7 * 24 * 3600.0
-"""Seconds after which a file is hashed again: of what a failing disk changes, no time tells."""
+"""Seconds after which a file is hashed again: what a failing disk changes leaves size and time as they were."""
 _SCRATCH_NAME = re.compile(
     rf"\..*\.(?P<host>[0-9a-f]{{8}})-(?P<process>\d+)-[0-9a-f]{{8}}{re.escape(SCRATCH)}"
 )

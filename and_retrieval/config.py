@@ -149,7 +149,7 @@ class SummaryConfig:
 
     Attributes:
         llm: Model name, path of a GGUF file, or `none`.
-        clips: Number of top clips, and of bottom clips, in a prompt.
+        clips: Number of top clips in a prompt.
         max_tokens: Longest answer in tokens.
         units: Number of units in every layer that get a sentence, those with the clearest labels first; None for all.
     """

@@ -59,7 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(
     source: str, embedder: str, k: int | None, home: str | None, seed: int, announce: Announce
 ) -> Figures:
-    """Figures of every writer for both kinds of descriptions, and seconds per unit.
+    """Figures of every writer for both kinds of descriptions, and seconds of processor time per unit.
 
     Raises:
         InputError: Clips without labels, or an unknown embedder.
@@ -75,9 +75,9 @@ def run(
         texts: dict[str, list[str | None]] = baselines(labelled, phrases)
         made, seconds = {}, {}
         for model in MODELS:
-            begin = time.perf_counter()
+            begin = time.process_time()
             made[model] = written(units, labelled, phrases, model)
-            seconds[model] = round((time.perf_counter() - begin) / len(labels), 3)
+            seconds[model] = round((time.process_time() - begin) / len(labels), 3)
             texts[model] = [summary.text for summary in made[model]]
         figures[described] = {
             writer: (origins(made[writer]) if writer in made else {}) | judge(sentences, units.names)

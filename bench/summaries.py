@@ -280,7 +280,7 @@ def parts(units: Sequence[Unit]) -> dict[str, list[int]]:
 
 
 def run(show: bool = False) -> dict[str, Any]:
-    """Figures per model for the half tuned on and the half held out, by kind of unit, and seconds per unit."""
+    """Figures per model for both halves, by kind of unit, and seconds of processor time per unit."""
     units = make_units()
     briefs = [unit.brief for unit in units]
     written: dict[str, list[str | None]] = {
@@ -292,9 +292,9 @@ def run(show: bool = False) -> dict[str, Any]:
     seconds: dict[str, float] = {}
     for model in MODELS:
         llm = load_llm(locate(model), model)
-        begin = time.perf_counter()
+        begin = time.process_time()
         made[model] = summarize(briefs, llm, SummaryConfig(llm=model))
-        seconds[model] = round((time.perf_counter() - begin) / len(units), 3)
+        seconds[model] = round((time.process_time() - begin) / len(units), 3)
         written[model] = [summary.text for summary in made[model]]
         for unit, summary in zip(units, made[model], strict=True) if show else ():
             print(model, unit.kind, unit.classes, summary, sep=" | ", file=sys.stderr)

@@ -120,9 +120,14 @@ def test_at_random_moments(moments: int, trials: Trials, capsys: pytest.CaptureF
     twice: Counter[str] = Counter()
     for number in range(moments):
         verb = list(VERBS)[number % len(VERBS)]
-        was_killed, shards = trials.check(verb, draw.uniform(0, trials.seconds[verb]))
+        moment = draw.uniform(0, trials.seconds[verb])
+        for _ in range(3):  # a machine that has less to do by now is done before the moment comes
+            was_killed, shards = trials.check(verb, moment)
+            twice[verb] += shards
+            if was_killed:
+                break
+            moment /= 2
         killed[verb] += was_killed
-        twice[verb] += shards
     with capsys.disabled():
         for verb in VERBS:
             print(

@@ -134,6 +134,18 @@ def test_what_an_answer_added_is_not_used_as_the_beginning_of_a_prompt(model: Ll
     assert decoder.begin(0, tokens).tobytes() == expected
 
 
+def test_there_are_as_many_slots_as_prompts_and_memory_allow(
+    model: LlamaModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded = Weights(weights(model.name))
+    monkeypatch.setattr(decoder_module, "SLOTS", 16)
+    counts = {prompts: len(Decoder(loaded, 200, prompts).slots) for prompts in (1, 8, 9, 16, 100)}
+    assert counts == {1: 8, 8: 8, 9: 16, 16: 16, 100: 16}
+    monkeypatch.setattr(decoder_module, "CELLS", 2048)  # eight sequences of 256, four of 512
+    assert len(Decoder(loaded, 257, 100).slots) == 8
+    assert len(Decoder(loaded, 256, 100).slots) == 8
+
+
 def test_the_last_answers_close_up(model: LlamaModel, monkeypatch: pytest.MonkeyPatch) -> None:
     """One long answer among short ones ends in the first block of slots, and is what it is alone."""
     prompts = [f"{i} plus {i} is {2 * i}. A dog is" for i in range(20)]

@@ -76,6 +76,7 @@ def read_in_order(
         measuring = [pool.submit(measured, reading) for reading in readings]
         return lambda: _finished(group, readings, measuring)
 
+    stopped = True
     try:
         ahead = None
         for group in rows:
@@ -85,8 +86,9 @@ def read_in_order(
             ahead = following
         if ahead is not None:
             yield ahead()
+        stopped = False
     finally:
-        pool.shutdown(cancel_futures=True)
+        pool.shutdown(cancel_futures=stopped)  # what was handed over is measured to its end
 
 
 def _finished(

@@ -1,4 +1,4 @@
-"""What a language model is told about a unit, and what its strongest clips have that its weakest do not."""
+"""What a sentence about a unit is made from, and what its strongest clips have that its weakest do not."""
 
 from __future__ import annotations
 
@@ -15,14 +15,13 @@ LABEL_WEIGHT = 0.1
 
 @dataclass(frozen=True)
 class UnitBrief:
-    """What the model is told about a unit.
+    """What a sentence about a unit is made from. The model is shown `top`, and `labels` where it needs them.
 
     Attributes:
         labels: Concepts of the unit, best first.
         top: Descriptions of the clips it answers to most, strongest first.
         low: Descriptions of the clips it answers to least, weakest first.
-        acoustics: Measured qualities that go with its activation, in words, or None. The model is not shown
-            them, but may name them.
+        acoustics: Measured qualities that go with its activation, in words, or None. The model may name them.
         strongest: Descriptions of the strongest clips as they were before anything was taken out of `top`: what a
             sentence is held against; empty where that is `top` itself.
     """

@@ -8,7 +8,7 @@ Three settings see to that:
 * no flash attention and one cache stream per sequence, so that a sequence's sums do not depend on where
   other sequences lie (flash attention alone moved logits by up to 7);
 * weights stay in the file's layout: llama.cpp's rearranged copies have kernels of their own for few rows,
-  and those that use AMX end the process with a protection fault on some virtual machines.
+  and those for AMX, as GCC 12 compiles them, load half a tile configuration, which ends the process.
 """
 
 from __future__ import annotations

@@ -13,9 +13,9 @@ from ..types import Floats
 # `bench search` measures the effect of these over a million vectors.
 REDUCED = 176  # dimensions of the first comparison
 LISTS_PER_ROOT = 8  # the number of lists is this times the square root of the number of vectors
-MOST_LISTS = 8192  # each costs a comparison for every vector that is added
+MOST_LISTS = 4096  # each costs a comparison for every query, and for every vector that is added
 TRAINED_ON = 20  # vectors for every list from which the centres are computed
-PROBES = 64  # least number of lists searched for a query
+COMPARED, PROBED = 10_000, 0.01  # vectors compared with a query, and share of the lists searched, at least
 CANDIDATES = 250  # vectors whose exact scores are computed, in addition to the number of results
 CHUNK = 16_384  # vectors read at a time
 
@@ -57,5 +57,5 @@ def probes(lists: int, total: int, rows: int, k: int) -> int:
         rows: Number of those that are allowed.
         k: Results wanted.
     """
-    needed = max(PROBES, 2 * (k + CANDIDATES) * lists / total)
+    needed = max(PROBED * lists, max(COMPARED, 2 * (k + CANDIDATES)) * lists / total)
     return min(lists, math.ceil(needed * total / max(rows, 1)))

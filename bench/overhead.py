@@ -1,11 +1,11 @@
 """What `record` takes beside the bare forward passes of the network over the same clips.
 
-Both are run in turn in one process. Of `record`, clips are decoded and measured by a second thread, so several times
-are given: of the thread that runs the network; of the processor in all; by the clock; and by the clock less the time for
-which the network's thread was ready and had no core, as other programs had them. Trials of the network are made in the
-first round and remembered in the others. `record` lets freed memory stay with the process (`network.memory`), which
-makes the passes themselves faster; so it is set beside passes without that, as a plain loop makes them, and beside
-passes with it.
+Both are run in turn in one process. Of `record`, clips are decoded and measured by a second thread, so several
+times are given: of the thread that runs the network; of the processor in all; by the clock; and by the clock less
+the time for which the network's thread was ready and had no core, as other programs had them. Trials of the network
+are made in the first round and remembered in the others. `record` lets freed memory stay with the process
+(`network.memory`), which makes the passes themselves faster; so it is set beside passes without that, as a plain
+loop makes them, and beside passes with it.
 """
 
 from __future__ import annotations

@@ -83,7 +83,7 @@ class RecordConfig:
         hold_out: Share of files to hold out (0..0.9), `fold:NAME`, or `auto`: the last fold if clips have folds,
             else 0.2.
         batch: Clips per forward pass.
-        device: cpu or cuda, where the network has to be; auto is wherever it is.
+        device: cpu, cuda or cuda:1, where the network has to be; auto is wherever it is, and any GPU for workers.
         kept_seen, kept_held_out: Number of seen and of held-out clips whose activations are kept, at most; those with
             the lowest ids, which are hashes. The strongest clips of a unit and its statistics come from all clips.
         shard_seconds: Seconds of sound of a shard; None chooses, see `shards.plan.shard_sizes`.

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from embedders import FakeEmbedder
 from sounds import WriteSound, tone
 from targets.deep import SAMPLE_RATE, load
@@ -19,7 +20,7 @@ from and_retrieval.config import ClipConfig, RecordConfig
 from and_retrieval.errors import InputError
 from and_retrieval.network.layers import plan_layers
 from and_retrieval.recording.activations import HELD_OUT, SEEN
-from and_retrieval.recording.record import run_name
+from and_retrieval.recording.record import device_of_workers, run_name
 from and_retrieval.recording.recording import Recording
 from and_retrieval.recording.target import recorded_plans
 from and_retrieval.targets import weights_hash
@@ -108,6 +109,14 @@ def test_a_network_is_recorded_where_it_is(sounds: Path, home: Path) -> None:
         InputError, match=r"'deep' is on cpu, but the settings say meta: load it there \(load_target"
     ):
         record(target, index, config=RecordConfig(device="meta"))
+
+
+@pytest.mark.parametrize(
+    ("named", "expected"), [("auto", "cuda"), ("cuda", "cuda"), ("cuda:0", "cuda:0"), ("cpu", "cpu")]
+)
+def test_workers_take_any_gpu_unless_one_is_named(named: str, expected: str) -> None:
+    network_is_on = torch.device("cpu") if named == "cpu" else torch.device("cuda", 0)
+    assert device_of_workers(named, network_is_on) == expected
 
 
 class TestWhatIsKept:

@@ -27,7 +27,7 @@ from and_retrieval.errors import InputError
 from and_retrieval.shards.folder import PLAN, Shards
 from and_retrieval.shards.lock import FILE, locked
 from and_retrieval.shards.plan import MOST_SHARDS, SHORTEST, shard_sizes, spans
-from and_retrieval.shards.workers import TRIES, check_workers, work
+from and_retrieval.shards.workers import TRIES, check_workers, shared_gpus, work
 from and_retrieval.types import Skipped
 
 HERE = Path(__file__).parent
@@ -326,6 +326,22 @@ class TestWorkers:
         assert len(begun) == 4
         assert set(seen.values()) <= expected
         assert device != "cuda" or len(set(seen.values())) == len(seen)  # each process has its own
+
+    @pytest.mark.parametrize(
+        ("named", "expected"),
+        [
+            ("0,1,", ("0", "1")),
+            (" 2, 0", ("2", "0")),
+            ("0,-1,1", ("0",)),
+            ("", ()),
+            ("MIG-a,GPU-b", ("MIG-a", "GPU-b")),
+        ],
+    )
+    def test_gpus_are_those_that_cuda_would_see(
+        self, named: str, expected: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", named)
+        assert shared_gpus("cuda") == expected
 
     def test_the_shard_of_a_worker_that_dies_is_done_by_another(
         self, shards: Shards[Squares], tmp_path: Path

@@ -119,6 +119,7 @@ def answer(args: argparse.Namespace) -> tuple[Result, str]:
         pooling=tuple(args.pooling),
         hold_out=args.hold_out,
         batch=args.batch,
+        device=device,
         kept_seen=args.keep_seen,
         kept_held_out=args.keep_held_out,
         shard_seconds=args.shard_seconds,

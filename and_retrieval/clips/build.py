@@ -254,8 +254,9 @@ def _embed(
     """
     sizes = shards.plan.sizes
     tally = Tally(progress, sum(sizes[number] for number in missing))
-    here = ShardEmbedder(embedder, clips, shards, resolve_device(device), tally.within)
-    job_in = partial(EmbedJob, device=device)
+    place = resolve_device(device)
+    here = ShardEmbedder(embedder, clips, shards, place, tally.within)
+    job_in = partial(EmbedJob, device=str(place))
 
     def done(number: int) -> None:
         leave(number)

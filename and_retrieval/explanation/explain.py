@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from ..checkpoints.devices import resolve_device
 from ..clips.index import ClipIndex
 from ..concepts import DEFAULT_BANK, ConceptBank, load_bank
 from ..config import LabelConfig, OpenConceptConfig, SummaryConfig, fingerprint
@@ -82,7 +83,7 @@ def explain(
         index.folder.path,
         recording.folder,
         index.embedder_spec,
-        index.device,
+        str(resolve_device(index.device)),
         tuple(banks),
         labelling or LabelConfig(),
         summaries or SummaryConfig(),

@@ -178,6 +178,7 @@ class _Begun:
         index: The clips.
         shards: With the plan.
         device: Where the network is.
+        workers_device: Where workers put it, see `RecordConfig`.
     """
 
     target: Target
@@ -186,13 +187,14 @@ class _Begun:
     index: ClipIndex
     shards: Shards[RecordPlan]
     device: torch.device
+    workers_device: str
 
 
 def _begin(
     target: Target, index: ClipIndex, folder: Folder, layers: Sequence[str], config: RecordConfig
 ) -> _Begun:
     """Plan a recording, after trials of the network."""
-    device = _checked_place(target, config.device)
+    device = _place(target, config.device)
     names = match_layers(target.module, tuple(layers) or config.layers or target.layers, target.aliases)
     trials = tried(target, names, _usual_duration(index), config, device)
     manifest = RecordingManifest(
@@ -218,18 +220,38 @@ def _begin(
         folder,
         lambda clips: can_hear(target, plans, clips, config.batch, index.cut, device),
     )
-    return _Begun(target, plans, kept, index, Shards(folder.path / FOLDER, plan), device)
+    return _Begun(
+        target,
+        plans,
+        kept,
+        index,
+        Shards(folder.path / FOLDER, plan),
+        device,
+        device_of_workers(config.device, device),
+    )
 
 
-def _checked_place(target: Target, device: str) -> torch.device:
-    """Where the network is; InputError if the settings name another device."""
-    place = target.device
-    if device != "auto" and (named := resolve_device(device)).type != place.type:
+def _place(target: Target, device: str) -> torch.device:
+    """Where the network is; InputError if the settings name another device. Without weights it is wherever they say."""
+    if device == "auto":
+        return target.device
+    named, place = resolve_device(device), target.device
+    if not target.module.state_dict():
+        return named
+    if named.type != place.type or named.index not in (None, place.index):
         raise InputError(
             f"target {target.name!r} is on {place}, but the settings say {named}: load it there (load_target(..., "
             f"device={str(named)!r})), or leave the device out of the settings"
         )
     return place
+
+
+def device_of_workers(device: str, place: torch.device) -> str:
+    """Where workers put the network: on the device that was named, else on any of the kind of the network's own.
+
+    A network says `cuda:0` of itself also where `cuda` was asked for.
+    """
+    return place.type if device == "auto" else device
 
 
 def _forget_other_code(shards: Shards[RecordPlan]) -> None:
@@ -265,7 +287,7 @@ def _record_shards(
     recorder = Recorder(
         begun.target, begun.plans, begun.index, begun.shards, begun.kept, begun.device, clips, tally.within
     )
-    index, device = begun.index.folder.path.absolute(), str(begun.device)
+    index, device = begun.index.folder.path.absolute(), begun.workers_device
     job_in = partial(RecordJob, index, device=device, trust_remote_code=trust_remote_code)
 
     def done(number: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 from collections.abc import Callable, Sequence
+from itertools import takewhile
 from typing import Protocol
 
 from ..errors import InputError
@@ -94,14 +95,16 @@ def threads_of(workers: int) -> int:
 def shared_gpus(device: str) -> tuple[str, ...]:
     """The GPUs that workers of this machine share in turn, as CUDA_VISIBLE_DEVICES names them; none for other devices.
 
-    Those that it names already, else all there are.
+    Those that it names already, up to the first that is none, as CUDA reads it; else all there are.
     """
     if device != "cuda":
         return ()
     import torch
 
-    named = os.environ.get("CUDA_VISIBLE_DEVICES", "")
-    return tuple(named.split(",")) if named else tuple(map(str, range(torch.cuda.device_count())))
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if named is None:
+        return tuple(map(str, range(torch.cuda.device_count())))
+    return tuple(takewhile(lambda gpu: gpu not in ("", "-1"), map(str.strip, named.split(","))))
 
 
 def died(number: int | None) -> InputError:

@@ -180,6 +180,18 @@ def test_random_labels_are_measured_by_one_measure_if_no_others_are_wanted() -> 
             np.testing.assert_array_equal(getattr(fast, name), values)
 
 
+@pytest.mark.parametrize("permutations", [0, 500, 2_000, 9_000])
+def test_the_smallest_p_value_is_that_of_the_permutations_asked_for(permutations: int) -> None:
+    """One detector among many units of noise: it takes all permutations to tell, and is exceeded in none."""
+    rng = np.random.default_rng(8)
+    similarity = rng.standard_normal((HELD, CONCEPTS))
+    units = rng.standard_normal((HELD, 300))
+    units[:, 0] += 3 * similarity[:, 0]
+    p_value = faithfulness(units, similarity, np.zeros(300, int), permutations=permutations).p_value
+    made = -(-permutations // HELD) * HELD  # every order that is drawn stands for as many as there are clips
+    assert p_value.min() == p_value[0] == pytest.approx(1 / (1 + made))
+
+
 def test_groups_are_dealt_out_whole() -> None:
     """Files of eight windows that sound alike: only with groups does noise look like noise."""
     rng = np.random.default_rng(5)

@@ -13,6 +13,8 @@ from and_retrieval.clips.qualities import QUALITIES
 from and_retrieval.explanation.agreement import exponential_scores
 from and_retrieval.explanation.bells import Bells
 from and_retrieval.explanation.kinds import FITTED, kinds, rivals
+from and_retrieval.explanation.permutations import FIRST_PERMUTATIONS, PERMUTATIONS, GroupPermutations
+from and_retrieval.numerics import Array
 from and_retrieval.types import Floats, Kind, Tuning
 
 SEEN, TESTED, UNITS = 320, 80, 60
@@ -245,6 +247,22 @@ def test_where_both_say_the_same_it_is_both() -> None:
     world.qualities[:, NAMES.index("tonality")] = world.similarity
     units = (world.similarity[:, None] / 100).astype(np.float32) + world.noise(1.0)
     assert world.kinds(units)["both"] >= 0.9 * UNITS
+
+
+def test_a_look_makes_the_permutations_it_is_asked_for(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """First few for all units, then all for those that stand out and are not yet significant."""
+    made: list[int] = []
+    given = GroupPermutations.__init__
+
+    def counted(shuffles: GroupPermutations, groups: Array, permutations: int = 0, seed: int = 0) -> None:
+        made.append(permutations)
+        given(shuffles, groups, permutations, seed)
+
+    monkeypatch.setattr(GroupPermutations, "__init__", counted)
+    faint = world.noise(1.0)
+    faint[:, 0] += world.qualities[:, NAMES.index("loudness")] / 3  # one unit of many, and not by far
+    world.kinds(faint)
+    assert made == [FIRST_PERMUTATIONS] * 2 + [PERMUTATIONS] * 2  # of all clips, and of those without silence
 
 
 def test_units_of_noise_are_nothing(world: World) -> None:

@@ -146,6 +146,41 @@ def test_there_are_as_many_slots_as_prompts_and_memory_allow(
     assert len(Decoder(loaded, 256, 100).slots) == 8
 
 
+def test_a_decoder_is_made_anew_only_where_it_is_too_small(
+    model: LlamaModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Prompts that grow, in number and in length, within 256 tokens and eight slots share one."""
+    made: list[tuple[int, int]] = []
+    make = Decoder.__init__
+
+    def counted(decoder: Decoder, weights: Weights, cells: int, prompts: int) -> None:
+        make(decoder, weights, cells, prompts)
+        made.append((decoder.cells, len(decoder.slots)))
+
+    monkeypatch.setattr(Decoder, "__init__", counted)
+    fresh = load_llm(weights(model.name), model.name)
+    growing = [f"{'Rain, ' * count}hail and snow are kinds of" for count in range(8)]
+    answers = [fresh.complete(growing[count // 2 : count + 1], 1, [])[-1] for count in range(8)]
+    assert made == [(256, 8)]
+    fresh.log_probabilities([growing[-1]], [[" weather"]])
+    assert made == [(256, 8)]
+
+    def room(tokens: int, prompts: int) -> None:
+        """Ask for answers of so many tokens, all of which end with their first one."""
+        fresh.complete([f"{number} dogs" for number in range(prompts)], tokens, [""])
+
+    room(1, 9)
+    room(300, 1)
+    assert made[1:] == [(256, 16), (512, 16)]
+    monkeypatch.setattr(decoder_module, "CELLS", 1024 * ROWS)  # longer sequences leave room for fewer
+    room(800, 1)
+    room(1, 9)
+    assert made[3:] == [(1024, 8)]
+    assert fresh.complete(growing[-2:], 1, []) == answers[-2:]
+    assert len(made) == 4
+    assert model.complete(growing, 1, []) == answers
+
+
 def test_the_last_answers_close_up(model: LlamaModel, monkeypatch: pytest.MonkeyPatch) -> None:
     """One long answer among short ones ends in the first block of slots, and is what it is alone."""
     prompts = [f"{i} plus {i} is {2 * i}. A dog is" for i in range(20)]

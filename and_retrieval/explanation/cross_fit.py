@@ -2,7 +2,8 @@
 
 Every clip is tested by labels that were made without it: the files are dealt into folds, the units are labelled from
 all folds but one and their labels predict the clips of that one, until every clip has a prediction. The predictions are
-pooled and tested like those of held-out clips. The labels that are shown stay those of the seen clips.
+pooled and tested like those of held-out clips. The labels that are shown stay those of the seen clips. What units
+follow of measured sound is chosen by the clips outside the fold as well, but ranked among all clips, see `followed`.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ class Folded:
         fired: What its units did, on all clips that could be read.
         fold: int32 [clips], the fold of each.
         qualities: float32 [clips, qualities].
-        followed: What its units follow most of measured sound without each fold.
+        followed: What its units follow most of measured sound by the clips outside each fold.
     """
 
     fired: Fired
@@ -166,10 +167,10 @@ def cross_fitted_tests(
 def cross_fitted_measured_tests(
     folded: Folded, similarity: Floats, measured: Sequence[Measured], against: Against = OWN_BANK
 ) -> list[UnitFaithfulness | None]:
-    """As `label_tests.measured_tests`, by cross-fitting: what a unit follows most is found without the clip.
+    """As `label_tests.measured_tests`, by cross-fitting: what a unit follows most is chosen by clips of other folds.
 
-    Whether that is a quality or the middle of one is decided without the clip, too, and every permutation of the test
-    decides it anew, see `followed`.
+    So is whether that is a quality or the middle of one. Clips are ranked among all, those of the fold included, and
+    every permutation of the test ranks and chooses anew, see `followed`.
 
     Args:
         folded: The layer.

@@ -39,17 +39,18 @@ be told from units that move together.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
 from ..numerics import Array, Bools, Doubles, by_presence, chunks, standardised
 from .agreement import BEST_OF, Indices, auprc, expected_best, exponential_scores, pool_auprc, strongest
 from .permutations import (
+    CLEAR,
+    EXCEEDED,
     FIRST_PERMUTATIONS,
     PERMUTATIONS,
     ROUNDING,
-    THOROUGH,
     GroupPermutations,
     q_values,
     sequential_p_values,
@@ -146,27 +147,23 @@ def faithfulness(
     _check(activations, similarity, labels, groups)
     groups = np.arange(len(activations)) if groups is None else groups
     every = _Clips(similarity, groups, rivals, predictions)
-    settings = _Settings(
-        best_of(bank or similarity.shape[1], similarity.shape[1]),
-        permutations if p_value is None else 0,
-        seed,
-        all_random,
-    )
+    draws = best_of(bank or similarity.shape[1], similarity.shape[1])
     table = np.full((len(_COLUMNS), len(labels)), np.nan)
     table[_P_VALUE] = 1
 
     def p_values(wanted: Bools, permutations: int) -> Doubles:
-        look = replace(settings, thorough=permutations > FIRST_PERMUTATIONS)
+        settings = _Settings(draws, permutations, seed, all_random)
         for clips, units in by_presence(activations):
             shown, units = np.flatnonzero(clips), units[wanted[units]]
             if len(shown) > 1 and len(units):
-                table[:, units] = _measured(activations, labels, units, shown, every.at(shown), look)
+                table[:, units] = _measured(activations, labels, units, shown, every.at(shown), settings)
         if p_value is not None:
             table[_P_VALUE] = np.where(np.isfinite(table[0]), p_value, 1)
         return np.where(np.isfinite(table[0]), table[_P_VALUE], np.nan)
 
-    later = THOROUGH if p_value is None else ()
-    q_value = q_values(sequential_p_values(p_values, (len(labels),), FIRST_PERMUTATIONS, later))
+    first = min(permutations, FIRST_PERMUTATIONS) if p_value is None else 0
+    later = [(permutations, EXCEEDED, CLEAR)] if 0 < first < permutations else []
+    q_value = q_values(sequential_p_values(p_values, (len(labels),), first, later))
     read = _readable(activations)
     return _conclusion(len(read), dict(zip(_COLUMNS, table, strict=True)), q_value)
 
@@ -251,16 +248,15 @@ class _Clips:
 
 @dataclass(frozen=True)
 class _Settings:
-    """The number of random labels whose best has to be beaten, and what `faithfulness` is given.
+    """The number of random labels whose best has to be beaten, and what a look of `faithfulness` is made with.
 
-    `thorough` says whether tests go on after the first permutations; without permutations every p-value is 1.
+    Without permutations every p-value is 1.
     """
 
     draws: int
     permutations: int
     seed: int
     all_random: bool
-    thorough: bool = False
 
 
 @dataclass(frozen=True)
@@ -340,7 +336,7 @@ def _measure(
     positives = strongest(values)
     p_value = np.ones(len(values))
     if settings.permutations:
-        p_value = shuffles.p_values(scores, prediction, correlation, settings.thorough)
+        p_value = shuffles.p_values(scores, prediction, correlation)
     columns = [
         pearson,
         *(of_random(raw) if settings.all_random else unknown),

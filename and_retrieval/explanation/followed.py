@@ -1,16 +1,23 @@
-"""What units follow most of measured sound, found for each fold on the others, and a test that finds it anew.
+"""What units follow most of measured sound, chosen for each fold by the clips of the others, and a test of that.
 
 A unit follows a quality, by rank correlation that its strongest clips bear out, or the middle of one, as a bell curve
 over the quality. A bell has two numbers more to fit, so it has to explain more (Bayesian information criterion: Schwarz
-1978). Whether and which is decided without the clips of the fold, and the clips of the fold are predicted by it.
+1978). Whether and which is decided by correlations over the clips outside the fold, and the clips of the fold are
+predicted by it.
 
-Folds choose on clips that they share, so that predictions agree by chance in several folds at once. Held against
-permutations that keep the predictions, as labels of held-out clips are, 11 % of units of noise reach p <= 0.05 on 90
-clips. So every permutation deals the activations out before anything is chosen, and chooses anew in each fold. And a
-middle that is found by chance agrees better with the unit than a quality that is; so a unit with a middle in most folds
-is compared with permutations that find one as well, and one without with those that find none. Then of units of noise
-5 % reach p <= 0.05, with a middle or without. All choices are largest sums of products, so that a matrix product makes
-them for all units at once.
+Ranks, scores and the strongest clips are taken once, among all clips: ranks without each fold would take a sort per
+fold and permutation. So what a unit did on a fold does bear on the choice for it, by shifting the ranks of the other
+clips, but not which clip of the fold it did what on: dealt out anew within the fold, the activations leave the choice
+as it is. Drawn anew as noise, they change it for 16 % of the units of noise (500 units, 90 clips), and for less than
+1 % of units whose correlation with what they follow is 0.8.
+
+The folds also choose on clips that they share, so that predictions agree by chance in several folds at once. Held
+against permutations that keep the predictions, as labels of held-out clips are, 10 % of units of noise reach p <= 0.05
+on 90 clips. So every permutation deals the activations out before anything is chosen, and chooses anew in each fold.
+And a middle that is found by chance agrees better with the unit than a quality that is; so a unit with a middle in most
+folds is compared with permutations that find one as well, and one without with those that find none. Then of 12,000
+units of noise 4.4 % reach p <= 0.05, and 3.6 % of those with a middle. All choices are largest sums of products, so
+that a matrix product makes them for all units at once.
 """
 
 from __future__ import annotations
@@ -41,7 +48,7 @@ BATCH = 50  # orders that are drawn at a time
 
 @dataclass(frozen=True)
 class Followed:
-    """What the units of a layer follow without each fold.
+    """What the units of a layer follow by the clips outside each fold, see the module.
 
     Attributes:
         predictions: float32 [units, clips], what that says of the clips of each fold; 0 where a unit follows nothing.
@@ -72,7 +79,7 @@ class Followed:
 
 
 def followed(activations: Array, qualities: Array, fold: Array, files: Array) -> Followed:
-    """What units follow most, found for each fold on the clips of the others.
+    """What units follow most, chosen for each fold by the clips of the others, ranked among all clips.
 
     Args:
         activations: float [clips, units]; a unit counts over the clips on which it is finite.
@@ -126,6 +133,7 @@ class _Group:
         values = activations.T.astype(np.float64)
         self.folds, starts = np.unique(fold, return_index=True)
         self._spans = [slice(*ends) for ends in zip(starts, [*starts[1:], len(fold)], strict=True)]
+        self._sizes = np.array([span.stop - span.start for span in self._spans])[:, None]
         self._strata = strata_of(files)
         ranks = standardised(scipy.stats.rankdata(values, axis=1), 1)
         scores = standardised(exponential_scores(values), 1)
@@ -143,6 +151,9 @@ class _Group:
             ]
             for power in (1, 2)
         }
+        self._rest = [
+            _moments_elsewhere(*of, len(fold) - self._sizes) for of in zip(*self._sums.values(), strict=True)
+        ]
 
     def parts(self, units: int) -> Iterator[slice]:
         """Slices over so many units, few enough to work on at a time."""
@@ -168,16 +179,20 @@ class _Group:
         dealt = self._units[:, units][:, :, order]
         sides = np.stack([dealt[:, :, span] @ self._sides[span] for span in self._spans])
         bells = np.stack([dealt[0, :, span] @ self._bells[span] for span in self._spans])
+        count = len(order) - self._sizes
+        (score_mean, rank_mean), (score_scale, rank_scale) = (
+            of.swapaxes(0, 1) for of in self._elsewhere(dealt[:2], count)
+        )
         others = sides.sum(axis=0) - sides
-        count = len(order) - np.array([span.stop - span.start for span in self._spans])[:, None]
-        rho, strong = others[:, 1], others[:, 2]
-        of_rank = _squared(np.abs(rho).max(axis=2), count)
+        rho = _centred(others[:, 1], rank_mean, *self._rest[0], count)
+        strong = others[:, 2]
+        of_rank = _squared(np.abs(rho).max(axis=2) * rank_scale)
         rho = np.where(rho * strong < 0, 0, rho)
         quality = np.abs(rho).argmax(axis=2)
         sign = np.sign(_at(rho, quality))
-        rest = bells.sum(axis=0) - bells
+        rest = _centred(bells.sum(axis=0) - bells, score_mean, *self._rest[1], count)
         place = rest.argmax(axis=2)
-        of_bell = _squared(np.maximum(_at(rest, place), 0), count)
+        of_bell = _squared(np.maximum(_at(rest, place), 0) * score_scale)
         tuned = (1 - of_rank) > count ** (MORE_NUMBERS / count) * (1 - of_bell)
         agrees = np.where(tuned, _at(bells, place), sign * _at(sides[:, 0], quality)).sum(axis=0)
         bell, mostly = np.where(tuned, place, -1), 2 * tuned.sum(axis=0) > len(self._spans)
@@ -204,6 +219,12 @@ class _Group:
         tuned = places >= 0
         units, grid = units[tuned], self._grid.at(places[tuned])
         bells.axis[units], bells.centre[units], bells.half[units] = grid.axis, grid.centre, grid.half
+
+    def _elsewhere(self, dealt: Array, count: Array) -> tuple[Floats, Floats]:
+        """`_moments_elsewhere` of units, float32 [folds, *dealt but clips]."""
+        spans = [dealt[..., span] for span in self._spans]
+        sums, squares = (np.stack([(of**power).sum(axis=-1) for of in spans]) for power in (1, 2))
+        return _moments_elsewhere(sums, squares, count[:, None])
 
     def _correlation(self, agrees: Array, quality: Places, sign: Array, bell: Places) -> Doubles:
         """Correlation of predictions with standardised scores, from the sum of their products; 0 for no prediction."""
@@ -237,6 +258,23 @@ def _at(sums: Array, place: Places) -> Array:
     return np.take_along_axis(sums, place[:, :, None], axis=2)[:, :, 0]
 
 
-def _squared(sums: Array, count: Array) -> Doubles:
-    """Squared correlations from sums of products of standardised values, below 1."""
-    return np.asarray(np.minimum((sums / count).astype(np.float64) ** 2, 1 - ROUNDING))
+def _moments_elsewhere(sums: Array, squares: Array, count: Array) -> tuple[Floats, Floats]:
+    """Mean and inverse standard deviation over the clips outside each fold, from sums per fold; 0 for a constant."""
+    mean = (sums.sum(axis=0) - sums) / count
+    variance = (squares.sum(axis=0) - squares) / count - mean**2
+    varies = variance > ROUNDING
+    scale = np.where(varies, 1 / np.sqrt(np.where(varies, variance, 1)), 0)
+    return mean.astype(np.float32), scale.astype(np.float32)
+
+
+def _centred(products: Floats, mean: Floats, other_mean: Floats, other_scale: Floats, count: Array) -> Floats:
+    """Correlations times the unit's standard deviation, from sums of products outside each fold [folds, units, n]."""
+    covariance = products / count[:, None].astype(np.float32)
+    covariance -= mean[:, :, None] * other_mean[:, None]
+    covariance *= other_scale[:, None]
+    return covariance
+
+
+def _squared(correlation: Array) -> Doubles:
+    """Squared correlations, below 1."""
+    return np.asarray(np.minimum(correlation.astype(np.float64) ** 2, 1 - ROUNDING))

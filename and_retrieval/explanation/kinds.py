@@ -5,10 +5,12 @@ recordings of sneezes are padded with it. So beside the label stands a plainer r
 the unit goes with most, as many as are said of it in words: a ridge regression of the unit's exponential scores
 (`agreement.exponential_scores`) on the ranks and the exponential scores of up to three qualities of different kinds,
 and on the bell of the middle to which it is tuned (`bells`), chosen and fitted on the seen clips; in a set too small to
-hold clips out, on four fifths of the clips, five times, as the labels are (`cross_fit`). (All 15 qualities at once tell
-the classes of a small set apart, whatever they sound like: then 10 % of the class units of a small AST lose their
-class.) On the clips that the label was tested on, four things are asked, each by a permutation test that deals out
-whole files, with one false discovery rate per question over the units of a layer:
+hold clips out, on four fifths of the clips, five times, as the labels are (`cross_fit`). The middle is then one that
+these clips choose, ranked among all (`followed`), and permutations choose nothing anew: of 4,000 units of noise on 90
+clips of ESC-10 8 % reach p <= 0.05 by their qualities, with middles or without, and 12 % of those that have a middle in
+most folds. (All 15 qualities at once tell the classes of a small set apart, whatever they sound like: then 10 % of the
+class units of a small AST lose their class.) On the clips that the label was tested on, four things are asked, each by
+a permutation test that deals out whole files, with one false discovery rate per question over the units of a layer:
 
     label       does the label predict the unit?                       (the verdict of the label's own test)
     rival       do the qualities predict the unit?
@@ -135,12 +137,12 @@ def rivals(
         fold: int [clips], `FITTED` for those of no fold; clips of one file are in one.
         predictions: float [units, tested], what each unit's label says of the clips that are in a fold.
         groups: int [tested], the file of each of these.
-        bells: Per fold what the units are tuned to, found on all other clips; None for nothing.
+        bells: Per fold what the units are tuned to, chosen by all other clips; None for nothing.
     """
     units, tests = len(predictions), fold != FITTED
     bells = bells or [Bells.none(units)] * (int(fold.max(initial=0)) + 1)
 
-    def compared(units: Places, thorough: Bools) -> Doubles:
+    def compared(units: Places, wanted: Bools, permutations: int) -> Doubles:
         columns = np.full((len(FIGURES), len(units)), np.nan)
         for span in chunks(len(units), len(fold), CHUNK_BYTES):
             part = units[span]
@@ -155,7 +157,8 @@ def rivals(
                         _fitted(y, x, number, [of_fold.at(part[members]) for of_fold in bells]),
                         x[tested],
                         groups[of_tested],
-                        thorough[:, span][:, members],
+                        wanted[:, span][:, members],
+                        permutations,
                     )
         return columns
 
@@ -185,24 +188,23 @@ def _fitted(activations: Array, qualities: Array, fold: Array, bells: Sequence[B
     return fitted
 
 
-def _looked_at(units: int, compared: Callable[[Places, Bools], Doubles]) -> Doubles:
+def _looked_at(units: int, compared: Callable[[Places, Bools, int], Doubles]) -> Doubles:
     """The `FIGURES` of all units; tests that the first permutations leave undecided are made by all of them.
 
     Args:
         units: Their number.
-        compared: Numbers of units, and bool [`TESTED`, units], which tests go on after the first permutations -> the
-            figures of these units.
+        compared: Numbers of units, bool [`TESTED`, units], which tests are wanted, and the number of their
+            permutations -> the figures of these units, in which a test that is not wanted has the p-value of the
+            first permutations.
     """
     columns = np.full((len(FIGURES), units), np.nan)
     tested = [FIGURES.index(figure) for figure in TESTED]
     large_enough = np.array(list(TESTED.values()))[:, None]
 
     def p_values(wanted: Bools, permutations: int) -> Doubles:
-        thorough = wanted & (permutations > FIRST_PERMUTATIONS)
-        if permutations > FIRST_PERMUTATIONS:
-            wanted = thorough = wanted & (columns[tested] >= large_enough)
+        wanted = wanted & ~(columns[tested] < large_enough)  # before the first look no figure is known
         left = np.flatnonzero(wanted.any(axis=0))
-        columns[:, left] = compared(left, thorough[:, left])
+        columns[:, left] = compared(left, wanted[:, left], permutations)
         return columns[P_VALUES]
 
     sequential_p_values(p_values, (len(TESTED), units), FIRST_PERMUTATIONS, q_values=_q_values)
@@ -239,7 +241,8 @@ def _compared(
     fitted: Doubles,
     qualities: Array,
     groups: Array,
-    thorough: Bools,
+    wanted: Bools,
+    permutations: int,
 ) -> list[Doubles]:
     """The `FIGURES` of units that are finite on all clips.
 
@@ -249,9 +252,10 @@ def _compared(
         fitted: float [2, units, clips], what several qualities say, and what one does.
         qualities: float [clips, qualities].
         groups: int [clips].
-        thorough: bool [`TESTED`, units], which tests go on after the first permutations.
+        wanted: bool [`TESTED`, units], which tests get all permutations; the others get the first ones.
+        permutations: Their number.
     """
-    permutations = GroupPermutations(groups)
+    shuffles = GroupPermutations(groups, permutations)
     y = _standard(exponential_scores(activations.T.astype(np.float64)))
     label, several, one = (_standard(x) for x in (predictions, *fitted))
     share = np.nan_to_num(qualities[:, SILENCE].astype(np.float64))
@@ -267,10 +271,10 @@ def _compared(
         np.abs(_correlation(y, _standard(exponential_scores(share[None])))),
         *(compared[2] for compared in (together, *partial, on_left)),
         *(
-            permutations.p_values(*compared, go_on)
-            for compared, go_on in zip((together, *partial), thorough[:-1], strict=True)
+            shuffles.p_values(*compared, go_on)
+            for compared, go_on in zip((together, *partial), wanted[:-1], strict=True)
         ),
-        GroupPermutations(groups[apart]).p_values(*on_left, thorough[-1]),
+        GroupPermutations(groups[apart], permutations).p_values(*on_left, wanted[-1]),
     ]
 
 

@@ -34,7 +34,7 @@ try:
 except (ImportError, OSError, RuntimeError):  # not installed, or its shared library does not load
     llama_cpp = None
 
-__all__ = ["BRANCHES", "ROUNDING", "ROWS", "SLOTS", "Decoder", "Weights", "llama_cpp"]
+__all__ = ["BRANCHES", "ROUNDING", "ROWS", "Decoder", "Weights", "decoder_size", "llama_cpp"]
 
 SLOTS = 32
 """Sequences that grow side by side, at most."""
@@ -89,6 +89,13 @@ def _threads() -> int:
     return int(wanted) if wanted.isdecimal() and int(wanted) > 0 else min(os.cpu_count() or 1, 8)
 
 
+def decoder_size(cells: int, prompts: int) -> tuple[int, int]:
+    """Tokens that a sequence of a `Decoder` holds, a multiple of 256, and how many sequences it has, of `ROWS`."""
+    held = -(-cells // 256) * 256
+    most = min(SLOTS, CELLS // held // ROWS * ROWS)
+    return held, max(ROWS, min(most, -(-prompts // ROWS) * ROWS))
+
+
 class Decoder:
     """A llama.cpp context with sequences, the slots, that grow by themselves or from a copy of another one.
 
@@ -111,9 +118,8 @@ class Decoder:
             InputError: llama.cpp cannot make it.
         """
         self._weights = weights  # must outlive the context
-        self.cells = -(-cells // 256) * 256
-        most = min(SLOTS, CELLS // self.cells // ROWS * ROWS)
-        self.slots = range(max(ROWS, min(most, -(-prompts // ROWS) * ROWS)))
+        self.cells, slots = decoder_size(cells, prompts)
+        self.slots = range(slots)
         params = llama_cpp.llama_context_default_params()
         params.n_ctx = self.cells * len(self.slots)
         params.n_seq_max = len(self.slots)

@@ -24,7 +24,7 @@ from ..errors import InputError
 from ..files import remembered_sha256
 from ..types import Chat, Floats
 from .chat import ChatTemplate
-from .decoder import BRANCHES, ROWS, SLOTS, Decoder, Weights, llama_cpp
+from .decoder import BRANCHES, ROWS, Decoder, Weights, decoder_size, llama_cpp
 
 LONGEST = 4096
 """Tokens of a prompt with its answer, at most."""
@@ -83,7 +83,6 @@ class LlamaModel:
         self.name = name
         self._lock = threading.Lock()
         self._decoder: Decoder | None = None
-        self._room = (0, 0)  # tokens of a prompt with its answer, and prompts, that the decoder was made for
         self._weights = Weights(path)
         model = self._weights.pointer
         if llama_cpp.llama_model_has_encoder(model) or not llama_cpp.llama_model_has_decoder(model):
@@ -198,10 +197,11 @@ class LlamaModel:
 
     def _fit(self, cells: int, prompts: int) -> Decoder:
         """The decoder at hand if it is large enough for some prompts of `cells` tokens, else a new one that is."""
-        room = (max(cells, self._room[0]), max(min(prompts, SLOTS), self._room[1]))
-        if self._decoder is None or room != self._room:
+        size = (0, 0) if self._decoder is None else (self._decoder.cells, len(self._decoder.slots))
+        larger = decoder_size(max(cells, size[0]), max(prompts, size[1]))
+        if self._decoder is None or larger != size:
             self._decoder = None  # frees its memory first
-            self._decoder, self._room = Decoder(self._weights, *room), room
+            self._decoder = Decoder(self._weights, *larger)
         return self._decoder
 
     def _piece(self, token: int) -> bytes | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import UserDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -148,7 +149,7 @@ class TestHowFewPassesPlansTake:
     def test_lengths_that_give_the_same_inputs_take_one(self) -> None:
         bursts = 12  # six clips of the shortest and of the longest length
         clips, plans = self.passes(target_of(convolution(), padded), ("0", "1"))
-        assert clips == [1] * bursts
+        assert clips == [1] * (1 + bursts)  # the shortest length has a pass of its own
         assert [plan.step_seconds for plan in plans] == [SteadySteps(pytest.approx(0.01, rel=0.02))] * 2
         clips, _ = self.passes(target_of(convolution()), ("0", "1"))
         assert clips == [1] * (3 + bursts)
@@ -159,12 +160,12 @@ class TestHowFewPassesPlansTake:
 
         declared = target_of(convolution(), padded, time_axis={"*": -1}, step_seconds={"*": seconds})
         clips, plans = self.passes(declared, ("0", "1"))
-        assert clips == []
+        assert clips == [1]
         assert [(plan.unit_axis, plan.time_axis, plan.units) for plan in plans] == [(1, 2, 4)] * 2
         pooled = target_of(
             nn.Sequential(nn.Conv1d(1, 4, 10, 10), nn.AdaptiveAvgPool1d(1), nn.Flatten()), padded
         )
-        assert self.passes(pooled, ("2",))[0] == []
+        assert self.passes(pooled, ("2",))[0] == [1]
 
     def test_an_axis_that_is_declared_wrongly_is_said_to_be(self) -> None:
         wrong = target_of(
@@ -180,4 +181,68 @@ class TestHowFewPassesPlansTake:
         )
         with counted(declared) as clips:
             tried(declared, ("0", "1", "2"), 4.0, RecordConfig(), CPU)
-        assert clips == [1, 1, 2, 1]  # the first look, and the response that the network is known by
+        # The first look, the shortest length, and the response that the network is known by.
+        assert clips == [1, 1, 2, 1, 1]
+
+
+class Masked(nn.Module):
+    """Every step has the mean over all steps of the clip; how long that is, a second input says."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.last = nn.Conv1d(1, 4, 10, 10), nn.Linear(4, 3)
+
+    def forward(self, x: torch.Tensor, extent: Any) -> torch.Tensor:
+        length = int(extent.sum(-1).max() if extent.ndim > 1 else extent.max())
+        steps = self.conv(x[..., :length]).movedim(1, 2)
+        return self.last(steps.mean(1, keepdim=True) * torch.linspace(1, 2, steps.shape[1])[:, None])
+
+
+def as_mask(waveforms: list[Floats]) -> torch.Tensor:
+    mask = torch.zeros(len(waveforms), 4 * RATE, dtype=torch.int64)
+    mask[:, : len(waveforms[0])] = 1
+    return mask
+
+
+def as_length(waveforms: list[Floats]) -> torch.Tensor:
+    return torch.tensor([len(sound) for sound in waveforms])
+
+
+class TestInputsThatSayHowLongClipsAre:
+    """Their shapes are equal for clips of any length, but the network does something else."""
+
+    @pytest.mark.parametrize("kind", [dict, UserDict])
+    @pytest.mark.parametrize(
+        "extent",
+        [
+            as_mask,
+            lambda waveforms: as_mask(waveforms).bool(),
+            lambda waveforms: as_mask(waveforms).float(),
+            as_length,
+            lambda waveforms: as_length(waveforms).numpy(),
+        ],
+    )
+    def test_every_length_has_its_pass(self, extent: Callable[[list[Floats]], Any], kind: Any) -> None:
+        target = target_of(Masked(), lambda ws: kind({"x": padded(ws), "extent": extent(ws)}))
+        for look in (first_look(target, ("last",), "cpu", (4.0,)), None):
+            (plan,) = plan_layers(target, ("last",), seconds=(1.0, 2.0, 4.0), look=look)
+            assert (plan.unit_axis, plan.time_axis, plan.units) == (2, 1, 3)
+
+    def test_shapes_tell_in_any_mapping(self) -> None:
+        target = target_of(Masked(), lambda ws: UserDict({"x": wave(ws), "extent": torch.tensor([4 * RATE])}))
+        look = first_look(target, ("last",), "cpu", (4.0,))
+        (plan,) = plan_layers(target, ("last",), seconds=(1.0, 2.0, 4.0), look=look)
+        assert plan.time_axis == 1
+
+    @pytest.mark.parametrize("extent", [as_mask, lambda _: torch.tensor([4 * RATE])])
+    def test_lengths_that_are_refused_are_left_out(self, extent: Callable[[list[Floats]], Any]) -> None:
+        class Refusing(Masked):
+            def forward(self, x: torch.Tensor, extent: Any) -> torch.Tensor:
+                if int(x[0].nonzero().max()) < 1.5 * RATE:  # the shape does not tell, the values do
+                    raise ValueError("too short")
+                return super().forward(x, extent)
+
+        target = target_of(Refusing(), lambda ws: {"x": padded(ws), "extent": extent(ws)})
+        for look in (first_look(target, ("conv",), "cpu", (4.0, 1.0)), None):
+            (plan,) = plan_layers(target, ("conv",), seconds=(1.0, 2.0, 4.0), look=look)
+            assert plan.time_axis == 2

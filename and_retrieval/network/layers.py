@@ -13,6 +13,7 @@ import logging
 import math
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
+from typing import Any
 
 import torch
 from torch import nn
@@ -72,8 +73,8 @@ def plan_layers(
     if any(m.training for m in target.module.modules()):
         raise InputError(f"target {target.name!r} is in training mode: call module.eval() first")
     pooling = resolve_pooling(target, layers, overrides)
-    runs = _trial_runs(target, device, seconds, look)
-    shortest = min(runs)
+    runs, heard = _trial_runs(target, device, seconds, look)
+    shortest = min(heard)
     single = look.seconds if look else shortest
     pair = look.two if look else shapes_of(target, noise(target, single, 2), device)
     outputs = _read_outputs(target, runs, single, pair, layers)
@@ -95,7 +96,7 @@ def plan_layers(
         _plan(target, name, outputs[name], unit_axes[name], time_axes[name], pooling[name]) for name in chosen
     ]
     plans = _with_units(target, plans)
-    later = seconds[-1] if seconds[-1] in runs else max(runs)
+    later = seconds[-1] if seconds[-1] in heard else max(heard)
 
     def marks_later() -> dict[str, Marks]:
         known = {plan.name: outputs[plan.name] for plan in plans if plan.name in marks}
@@ -201,34 +202,54 @@ def step_seconds_of(target: Target, layer: str) -> StepSeconds | None:
 
 def _trial_runs(
     target: Target, device: str | torch.device, seconds: Sequence[float], look: FirstLook | None
-) -> dict[float, Trial]:
-    """Shapes of all layers for one clip per length that the network takes.
+) -> tuple[dict[float, Trial], list[float]]:
+    """Shapes of all layers for one clip per length that the network takes, and the lengths that it really heard.
 
-    Lengths that give it the same inputs, as where preprocessing pads all clips alike, take one pass.
+    Lengths of which the network sees inputs that are alike, as where preprocessing pads all clips, share a pass. The
+    shortest that it takes and the last of `seconds` have passes of their own: bursts are shown in clips of these.
     """
     runs: dict[float, Trial] = {}
-    of_inputs: dict[object, Trial] = {}
+    heard: dict[float, tuple[Any, Trial]] = {}  # with the inputs
     if look is not None:
-        of_inputs[_inputs_shape(target, look.seconds)] = look.one
+        heard[look.seconds] = preprocessed(target, noise(target, look.seconds)), look.one
     refusal: InputError | None = None
-    for length in sorted({*seconds, *([look.seconds] if look else [])}):
+    for length in sorted({*seconds, *heard}):
         try:
-            kind = _inputs_shape(target, length)
-            if kind not in of_inputs:
-                of_inputs[kind] = shapes_of(target, noise(target, length), device)
-            runs[length] = of_inputs[kind]
+            if length not in heard:
+                inputs = preprocessed(target, noise(target, length))
+                shared = next((trial for other, trial in heard.values() if _are_alike(inputs, other)), None)
+                if shared is not None and runs and length != seconds[-1]:
+                    runs[length] = shared
+                    continue
+                heard[length] = inputs, shapes_of(target, noise(target, length), device)
+            runs[length] = heard[length][1]
         except InputError as error:
             refusal = error
     if not runs:
         raise refusal or InputError("no lengths to try")
-    return runs
+    return runs, sorted(heard)
 
 
-def _inputs_shape(target: Target, seconds: float) -> object:
-    """What tells the inputs of the network for a clip of a length from those for another length: their shapes."""
-    inputs = preprocessed(target, noise(target, seconds))
-    named = inputs.items() if isinstance(inputs, dict) else [("", inputs)]
-    return tuple((name, tuple(x.shape) if isinstance(x, torch.Tensor) else repr(x)) for name, x in named)
+def _are_alike(inputs: Any, other: Any) -> bool:
+    """Whether a network cannot tell from its inputs that clips of two lengths are not equally long.
+
+    That is so of one floating-point tensor of the same shape, beside which all else has the same values: a mask or
+    lengths would tell.
+    """
+    one, two = (x if isinstance(x, Mapping) else {"": x} for x in (inputs, other))
+    if list(one) != list(two):
+        return False
+    floating = [key for key, x in one.items() if isinstance(x, torch.Tensor) and x.is_floating_point()]
+    return len(floating) == 1 and all(
+        _equal(one[key], two[key], with_values=key != floating[0]) for key in one
+    )
+
+
+def _equal(x: Any, y: Any, with_values: bool) -> bool:
+    """Whether two inputs are equal; of what is neither a tensor nor a plain value it is not known."""
+    if isinstance(x, torch.Tensor) and isinstance(y, torch.Tensor):
+        return (x.shape, x.dtype) == (y.shape, y.dtype) and (not with_values or torch.equal(x, y))
+    return type(x) is type(y) and isinstance(x, bool | int | float | str | None) and bool(x == y)
 
 
 def _read_outputs(

@@ -37,21 +37,27 @@ class FirstLook:
 
     Attributes:
         seconds: Length of the clips.
-        one, two: Shapes of all layers' outputs for one clip, and for two in a batch.
+        batch: Number of clips in the batch: the two in turn.
+        one, together: Shapes of all layers' outputs for one clip, and for the batch.
         drew: Whether random numbers were drawn meanwhile.
         furthest: Largest difference between a clip alone and in the batch in the layers that are to be recorded,
             relative to the layer's largest value; infinite where the clips of the batch cannot be told apart.
     """
 
     seconds: float
+    batch: int
     one: Trial
-    two: Trial
+    together: Trial
     drew: bool
     furthest: float
 
 
 def first_look(
-    target: Target, layers: Sequence[str], device: str | torch.device, seconds: Sequence[float]
+    target: Target,
+    layers: Sequence[str],
+    device: str | torch.device,
+    seconds: Sequence[float],
+    batch: int = 2,
 ) -> FirstLook | None:
     """Take a first look.
 
@@ -60,9 +66,10 @@ def first_look(
         layers: That are to be recorded.
         device: Where the network is.
         seconds: Lengths to try; the first that the network takes serves.
+        batch: Clips to show together, at least two: what looks at more clips of a batch than that is not noticed.
 
     Returns:
-        None where the network takes no length, or no two clips of it.
+        None where the network takes no length, or no batch of it.
     """
     for length in seconds:
         clips = trial_clips(target, length)
@@ -73,10 +80,11 @@ def first_look(
             continue
         try:
             _, second = _shown(target, clips[1:], device, layers)
-            two, furthest = _together(target, clips, device, (first, second))
+            shown = [clips[place % 2] for place in range(max(batch, 2))]
+            together, furthest = _together(target, shown, device, (first, second))
         except InputError:
             return None
-        return FirstLook(length, one, two, random_states() != before, furthest)
+        return FirstLook(length, len(shown), one, together, random_states() != before, furthest)
     return None
 
 
@@ -162,7 +170,7 @@ def _shown(
 def _together(
     target: Target, clips: Sequence[Floats], device: str | torch.device, alone: Sequence[_Kept]
 ) -> tuple[Trial, float]:
-    """The shapes of all outputs for the clips in a batch, and how far these are from those of the clips alone."""
+    """The shapes of all outputs for a batch, and how far these are from those of its two clips alone."""
     furthest = 0.0
     calls = dict.fromkeys(alone[0], 0)
 
@@ -171,12 +179,12 @@ def _together(
         if name in calls:
             number, calls[name] = calls[name], calls[name] + 1
             before = [kept[name][number] if number < len(kept[name]) else None for kept in alone]
-            furthest = max(furthest, _apart(output, before))
+            furthest = max(furthest, _apart(output, [before[place % 2] for place in range(len(clips))]))
 
-    two, _ = _shown(target, clips, device, see=see)
+    together, _ = _shown(target, clips, device, see=see)
     if any(count != len(kept[name]) for kept in alone for name, count in calls.items()):
         furthest = float("inf")
-    return two, furthest
+    return together, furthest
 
 
 def _apart(batch: torch.Tensor, alone: Sequence[torch.Tensor | None]) -> float:

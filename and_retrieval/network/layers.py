@@ -76,8 +76,9 @@ def plan_layers(
     runs, heard = _trial_runs(target, device, seconds, look)
     shortest = min(heard)
     single = look.seconds if look else shortest
-    pair = look.two if look else shapes_of(target, noise(target, single, 2), device)
-    outputs = _read_outputs(target, runs, single, pair, layers)
+    clips = look.batch if look else 2
+    together = look.together if look else shapes_of(target, noise(target, single, clips), device)
+    outputs = _read_outputs(target, runs, single, (clips, together), layers)
     chosen = [name for name in layers if name in outputs]
     if not chosen:
         raise InputError(
@@ -253,9 +254,20 @@ def _equal(x: Any, y: Any, with_values: bool) -> bool:
 
 
 def _read_outputs(
-    target: Target, runs: Mapping[float, Trial], single: float, pair: Trial, layers: Sequence[str]
+    target: Target,
+    runs: Mapping[float, Trial],
+    single: float,
+    batch: tuple[int, Trial],
+    layers: Sequence[str],
 ) -> dict[str, Outputs]:
     """The layers that put something out for every clip, in the order in which they ran.
+
+    Args:
+        target: With the modules.
+        runs: Shapes for one clip, per length.
+        single: The length of the clips in `batch`.
+        batch: How many clips were shown together, and the shapes for them.
+        layers: That are to be read.
 
     Raises:
         InputError: One of `layers` puts out what cannot be read.
@@ -263,7 +275,7 @@ def _read_outputs(
     modules = dict(target.module.named_modules())
     outputs: dict[str, Outputs] = {}
     for name in runs[single]:
-        trials = [run.get(name, []) for run in (*runs.values(), pair)]
+        trials = [run.get(name, []) for run in (*runs.values(), batch[1])]
         calls = [[shape for shape in trial if isinstance(shape, tuple)] for trial in trials]
         problem = next((error for trial in trials for error in trial if isinstance(error, InputError)), None)
         problem = problem or _misshapen(name, modules[name], calls)
@@ -272,9 +284,11 @@ def _read_outputs(
         if problem or not all(trials):
             continue
         place = list(runs).index(single)
-        batch = _batch_of(modules[name], calls[place], calls[-1])
-        if batch is not None:  # else it computes something all clips share, such as a table of positions
-            axis, kind = batch
+        axis_and_kind = _batch_of(modules[name], calls[place], calls[-1], batch[0])
+        if (
+            axis_and_kind is not None
+        ):  # else it computes something all clips share, such as a table of positions
+            axis, kind = axis_and_kind
             several = any(len(trial) > 1 for trial in calls[:-1])
             outputs[name] = Outputs(
                 shapes=tuple(map(_largest, calls[:-1])),
@@ -287,17 +301,19 @@ def _read_outputs(
     return outputs
 
 
-def _batch_of(module: nn.Module, one: Sequence[Shape], two: Sequence[Shape]) -> tuple[int, Calls] | None:
-    """The axis of the clips in a layer's outputs for one clip and for two, and whether calls are clips; or None."""
+def _batch_of(
+    module: nn.Module, one: Sequence[Shape], several: Sequence[Shape], clips: int
+) -> tuple[int, Calls] | None:
+    """The axis of the clips in a layer's outputs for one clip and for several, and whether calls are clips; or None."""
     first = next(iter(one))
-    if len(two) == 2 * len(one) and list(two) == [*one, *one]:
+    if list(several) == [*one] * clips:
         # Called for clip after clip. Sequence-first recurrent layers have the one clip on axis 1.
         turned = defined_in(module, ("rnn",)) and not getattr(module, "batch_first", True) and len(first) == 3
         return int(turned), "clips"
-    if len(two) != len(one):
+    if len(several) != len(one):
         return None
     for axis in range(len(first)):
-        if all(b == _doubled(a, axis) for a, b in zip(one, two, strict=True)):
+        if all(b == _multiplied(a, axis, clips) for a, b in zip(one, several, strict=True)):
             return axis, "once"
     return None
 
@@ -306,8 +322,8 @@ def _largest(shapes: Sequence[Shape]) -> Shape:
     return tuple(map(max, zip(*shapes, strict=True))) if len({len(s) for s in shapes}) == 1 else shapes[-1]
 
 
-def _doubled(shape: Shape, axis: int) -> Shape:
-    return (*shape[:axis], 2 * shape[axis], *shape[axis + 1 :])
+def _multiplied(shape: Shape, axis: int, times: int) -> Shape:
+    return (*shape[:axis], times * shape[axis], *shape[axis + 1 :])
 
 
 def _misshapen(name: str, module: nn.Module, calls: Sequence[Sequence[Shape]]) -> InputError | None:

@@ -85,7 +85,7 @@ def check_independent(
     Raises:
         InputError: A layer gives other values for a clip in a batch; names the layer.
     """
-    if batch < 2 or (look is not None and look.furthest <= SAME):
+    if batch < 2 or (look is not None and batch <= look.batch and look.furthest <= SAME):
         return
     for length in seconds:
         clips = trial_clips(target, length)

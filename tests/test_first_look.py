@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import UserDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,14 +11,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import nn
 
 from and_retrieval.config import RecordConfig
 from and_retrieval.errors import InputError
 from and_retrieval.network.choice import match_layers
-from and_retrieval.network.first_look import SAME, FirstLook, first_look
+from and_retrieval.network.first_look import SAME, FirstLook, difference, first_look
 from and_retrieval.network.layers import plan_layers
 from and_retrieval.network.plan import SteadySteps
+from and_retrieval.network.trial import check_repeatable
 from and_retrieval.recording.trials import tried
 from and_retrieval.types import Floats, Target
 
@@ -69,6 +73,24 @@ class Function(nn.Module):
         return self.function(x)
 
 
+@given(
+    st.lists(st.floats(width=32), min_size=1, max_size=8),
+    st.lists(st.floats(width=32), min_size=8, max_size=8),
+    st.sampled_from([torch.float32, torch.float64, torch.float16]),
+)
+def test_difference_is_that_of_the_numbers(one: list[float], other: list[float], kind: torch.dtype) -> None:
+    x, y = torch.tensor(one).to(kind), torch.tensor(other[: len(one)]).to(kind)
+    pairs = list(zip(x.tolist(), y.tolist(), strict=True))
+    if any(math.isfinite(a) != math.isfinite(b) for a, b in pairs):
+        assert difference(x, y) == math.inf
+        return
+    finite = [(a, b) for a, b in pairs if math.isfinite(a)]
+    scale = max((abs(number) for pair in finite for number in pair), default=0.0)
+    expected = max((abs(a - b) for a, b in finite), default=0.0) / scale if scale else 0.0
+    if scale < 1e38:  # half of the largest number there is
+        assert difference(x, y) == pytest.approx(expected, rel=1e-5, abs=1e-30)
+
+
 class ClipAfterClip(nn.Module):
     """Calls its layer once for every clip."""
 
@@ -118,6 +140,18 @@ class TestWhatIsSeen:
 
     def test_clips_that_cannot_be_told_apart_leave_a_doubt(self) -> None:
         assert look_at(target_of(ClipAfterClip())).furthest == float("inf")
+
+    def test_outputs_too_large_to_be_held_leave_a_doubt(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        target = target_of(convolution())
+        layers = ("0", "1", "2")
+        held = 2 * 4 * (4 + 4 + 3) * 200  # bytes, for two clips
+        for limit, furthest in ((held, 0.0), (held - 2, math.inf)):
+            monkeypatch.setattr("and_retrieval.network.first_look.HELD_BYTES", limit)
+            look = first_look(target, layers, "cpu", SECONDS)
+            assert look is not None
+            assert look.furthest == pytest.approx(furthest, abs=SAME)
+        assert look.together["2"] == [(2, 3, 200)]
+        check_repeatable(target, layers, "cpu", SECONDS, look)
 
     def test_no_look_at_a_network_that_takes_no_two_clips(self) -> None:
         def one(waveforms: list[Floats]) -> torch.Tensor:

@@ -1,7 +1,8 @@
 """A first look at a network: two clips, one after the other and then together in a batch.
 
-These three passes tell most networks free of chance and of what other clips are in the batch, and show the shapes of
-their outputs. Only where they leave a doubt, closer looks with passes of their own follow, see `trial`.
+For most networks these three passes show that what they give for a clip depends neither on chance nor on the other
+clips of its batch, and show the shapes of their outputs. Only where they leave a doubt, closer looks with passes of
+their own follow, see `trial`.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ import torch
 from ..errors import InputError
 from ..targets import layer_names
 from ..types import Floats, Target
-from .hooks import forward, tensor_of, trace
+from .bursts import HELD_BYTES
+from .hooks import copied, forward, tensor_of, trace
 from .plan import Shape
 
 Trial = dict[str, list[Shape | InputError]]
@@ -41,7 +43,8 @@ class FirstLook:
         one, together: Shapes of all layers' outputs for one clip, and for the batch.
         drew: Whether random numbers were drawn meanwhile.
         furthest: Largest difference between a clip alone and in the batch in the layers that are to be recorded,
-            relative to the layer's largest value; infinite where the clips of the batch cannot be told apart.
+            relative to the layer's largest value; infinite where the clips of the batch cannot be told apart, or
+            their outputs are too large to be held, see `bursts.HELD_BYTES`.
     """
 
     seconds: float
@@ -79,7 +82,7 @@ def first_look(
         except InputError:
             continue
         try:
-            _, second = _shown(target, clips[1:], device, layers)
+            _, second = _shown(target, clips[1:], device, first)
             shown = [clips[place % 2] for place in range(max(batch, 2))]
             together, furthest = _together(target, shown, device, (first, second))
         except InputError:
@@ -107,15 +110,20 @@ def shapes_of(target: Target, clips: Sequence[Floats], device: str | torch.devic
 
 def difference(x: torch.Tensor, y: torch.Tensor) -> float:
     """Largest difference, relative to the largest finite value; what is not finite in both alike does not count."""
-    x, y = x.double(), y.double()
-    finite = x.isfinite() & y.isfinite()
-    if bool((x.isfinite() != y.isfinite()).any()):
+    precision = torch.promote_types(torch.promote_types(x.dtype, y.dtype), torch.float32)
+    x, y = x.to(precision), y.to(precision)
+    finite = x.isfinite()
+    if not torch.equal(finite, y.isfinite()):
         return float("inf")
-    if not bool(finite.any()):
-        return 0.0
-    x, y = x[finite], y[finite]
-    scale = float(torch.maximum(x.abs().max(), y.abs().max()))
-    return float((x - y).abs().max()) / scale if scale > 0 else 0.0
+    if not bool(finite.all()):
+        x, y = x[finite], y[finite]
+    scale = max(_largest(x), _largest(y))
+    return _largest(x - y) / scale if scale > 0 else 0.0
+
+
+def _largest(x: torch.Tensor) -> float:
+    """The largest size of a number, 0 of none."""
+    return float(torch.linalg.vector_norm(x, float("inf"))) if x.numel() else 0.0
 
 
 def tolerance(target: Target, least: float) -> float:
@@ -125,7 +133,7 @@ def tolerance(target: Target, least: float) -> float:
 
 
 def random_states() -> tuple[bytes, str, str]:
-    """Where the generators stand that a network may draw from."""
+    """The states of the generators of random numbers: they change when a network draws from one."""
     numpy_state: Any = np.random.get_state(legacy=False)
     drawn = numpy_state["state"]
     torches = [torch.get_rng_state(), *(torch.cuda.get_rng_state_all() if torch.cuda.is_available() else ())]
@@ -145,19 +153,24 @@ def _shown(
 ) -> tuple[Trial, _Kept]:
     """The shapes of all outputs in one pass, and copies of those of some layers, None for what cannot be read.
 
-    `see` is called with every output that can be read.
+    There are no copies where those of two clips would take up more than `HELD_BYTES`. `see` is called with every
+    output that can be read.
     """
     kept: _Kept = {name: [] for name in layers}
+    held = 0
 
     def take(name: str, output: Any) -> Shape | InputError:
+        nonlocal held
+        if name in kept:
+            copy = copied(name, output)
+            kept[name].append(copy)
+            held += 0 if copy is None else copy.nbytes
+            if held > HELD_BYTES // 2:
+                kept.clear()
         try:
             tensor = tensor_of(name, output)
         except InputError as error:
-            if name in kept:
-                kept[name].append(None)
             return error  # a matter only for the layers that are asked for
-        if name in kept:
-            kept[name].append(tensor.clone())
         if see is not None:
             see(name, tensor)
         return tuple(tensor.shape)
@@ -171,8 +184,8 @@ def _together(
     target: Target, clips: Sequence[Floats], device: str | torch.device, alone: Sequence[_Kept]
 ) -> tuple[Trial, float]:
     """The shapes of all outputs for a batch, and how far these are from those of its two clips alone."""
-    furthest = 0.0
-    calls = dict.fromkeys(alone[0], 0)
+    furthest = 0.0 if all(alone) else float("inf")
+    calls = dict.fromkeys(alone[1], 0)
 
     def see(name: str, output: torch.Tensor) -> None:
         nonlocal furthest

@@ -8,7 +8,7 @@ their own follow, see `trial`.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,7 +26,7 @@ Trial = dict[str, list[Shape | InputError]]
 """Shapes of every layer's outputs in one forward pass, one a call, in the order in which the layers ran."""
 
 SAME = 1e-5
-"""Largest difference between two passes on the same clip, relative to the layer's largest value, that is no chance."""
+"""Largest difference that rounding explains between passes that should be equal, relative to the largest value."""
 ROUNDINGS = 16
 """Units in the last place that are allowed in networks of lower precision."""
 LOUD, FAINT = 0.0, -120.0
@@ -106,6 +106,28 @@ def shapes_of(target: Target, clips: Sequence[Floats], device: str | torch.devic
         InputError: The network does not take them.
     """
     return _shown(target, clips, device)[0]
+
+
+def are_alike(inputs: Any, other: Any) -> bool:
+    """Whether a network cannot tell from its inputs that clips of two lengths are not equally long.
+
+    That is so of one floating-point tensor of the same shape, beside which all else has the same values: a mask or
+    lengths would tell.
+    """
+    one, two = (x if isinstance(x, Mapping) else {"": x} for x in (inputs, other))
+    if list(one) != list(two):
+        return False
+    floating = [key for key, x in one.items() if isinstance(x, torch.Tensor) and x.is_floating_point()]
+    return len(floating) == 1 and all(
+        _equal(one[key], two[key], with_values=key != floating[0]) for key in one
+    )
+
+
+def _equal(x: Any, y: Any, with_values: bool) -> bool:
+    """Whether two inputs are equal; of what is neither a tensor nor a plain value it is not known."""
+    if isinstance(x, torch.Tensor) and isinstance(y, torch.Tensor):
+        return (x.shape, x.dtype) == (y.shape, y.dtype) and (not with_values or torch.equal(x, y))
+    return type(x) is type(y) and isinstance(x, bool | int | float | str | None) and bool(x == y)
 
 
 def difference(x: torch.Tensor, y: torch.Tensor) -> float:

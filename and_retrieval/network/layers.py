@@ -12,7 +12,6 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Mapping, Sequence
-from fnmatch import fnmatchcase
 from typing import Any
 
 import torch
@@ -23,8 +22,9 @@ from ..types import Pooling, StepSeconds, Target
 from .axes import Outputs, defined_in, is_declared, overlap_of, time_axes_of, unit_axes_of
 from .bursts import CLEARLY, Marks, mark, noise
 from .choice import resolve_pooling
-from .first_look import FirstLook, Trial, shapes_of
+from .first_look import FirstLook, Trial, are_alike, shapes_of
 from .hooks import preprocessed
+from .names import deciding_glob
 from .plan import Calls, LayerPlan, Shape
 from .timing import timed
 
@@ -198,7 +198,8 @@ def _of_different_widths(name: str, shapes: Sequence[Shape]) -> InputError:
 
 def step_seconds_of(target: Target, layer: str) -> StepSeconds | None:
     """When the steps of a layer's time axis are, if the target says so: the first glob that matches decides."""
-    return next((steps for glob, steps in target.step_seconds.items() if fnmatchcase(layer, glob)), None)
+    glob = deciding_glob(target.step_seconds, layer)
+    return None if glob is None else target.step_seconds[glob]
 
 
 def _trial_runs(
@@ -218,7 +219,7 @@ def _trial_runs(
         try:
             if length not in heard:
                 inputs = preprocessed(target, noise(target, length))
-                shared = next((trial for other, trial in heard.values() if _are_alike(inputs, other)), None)
+                shared = next((trial for other, trial in heard.values() if are_alike(inputs, other)), None)
                 if shared is not None and runs and length != seconds[-1]:
                     runs[length] = shared
                     continue
@@ -229,28 +230,6 @@ def _trial_runs(
     if not runs:
         raise refusal or InputError("no lengths to try")
     return runs, sorted(heard)
-
-
-def _are_alike(inputs: Any, other: Any) -> bool:
-    """Whether a network cannot tell from its inputs that clips of two lengths are not equally long.
-
-    That is so of one floating-point tensor of the same shape, beside which all else has the same values: a mask or
-    lengths would tell.
-    """
-    one, two = (x if isinstance(x, Mapping) else {"": x} for x in (inputs, other))
-    if list(one) != list(two):
-        return False
-    floating = [key for key, x in one.items() if isinstance(x, torch.Tensor) and x.is_floating_point()]
-    return len(floating) == 1 and all(
-        _equal(one[key], two[key], with_values=key != floating[0]) for key in one
-    )
-
-
-def _equal(x: Any, y: Any, with_values: bool) -> bool:
-    """Whether two inputs are equal; of what is neither a tensor nor a plain value it is not known."""
-    if isinstance(x, torch.Tensor) and isinstance(y, torch.Tensor):
-        return (x.shape, x.dtype) == (y.shape, y.dtype) and (not with_values or torch.equal(x, y))
-    return type(x) is type(y) and isinstance(x, bool | int | float | str | None) and bool(x == y)
 
 
 def _read_outputs(

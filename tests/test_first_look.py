@@ -180,6 +180,10 @@ class TestHowFewPassesPlansTake:
         assert plans == plan_layers(target, layers, seconds=self.LENGTHS)
         return clips, plans
 
+    def test_layers_that_cannot_be_read_cost_no_passes(self) -> None:
+        with_places = nn.Sequential(nn.Conv1d(1, 4, 10, 10), Function(lambda x: x.argmax(1)))
+        assert self.passes(target_of(with_places, padded), ("0",))[0] == [1] * 13
+
     def test_lengths_that_give_the_same_inputs_take_one(self) -> None:
         bursts = 12  # six clips of the shortest and of the longest length
         clips, plans = self.passes(target_of(convolution(), padded), ("0", "1"))
@@ -187,6 +191,19 @@ class TestHowFewPassesPlansTake:
         assert [plan.step_seconds for plan in plans] == [SteadySteps(pytest.approx(0.01, rel=0.02))] * 2
         clips, _ = self.passes(target_of(convolution()), ("0", "1"))
         assert clips == [1] * (3 + bursts)
+
+    def test_a_network_that_leaves_the_padding_out_itself_hears_each(self) -> None:
+        """Its inputs are alike, what it makes of them is not: segments of 0.5 s every 0.25 s of what is no silence."""
+        segments = Function(
+            lambda x: (
+                x[..., : int(x.any(0).nonzero().max()) + 1].unfold(-1, 500, 250).flatten(0, 2).unsqueeze(1)
+            )
+        )
+        segmenting = target_of(nn.Sequential(segments, nn.Conv1d(1, 4, 10, 10)), padded)
+        look = first_look(segmenting, ("1",), "cpu", (4.0,))
+        for with_look in (look, None):
+            (plan,) = plan_layers(segmenting, ("1",), seconds=self.LENGTHS, look=with_look)
+            assert plan.overlap == 0.5
 
     def test_no_bursts_where_everything_is_declared(self) -> None:
         def seconds(_duration: float, steps: int) -> Any:

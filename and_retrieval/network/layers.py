@@ -207,21 +207,23 @@ def _trial_runs(
 ) -> tuple[dict[float, Trial], list[float]]:
     """Shapes of all layers for one clip per length that the network takes, and the lengths that it really heard.
 
-    Lengths of which the network sees inputs that are alike, as where preprocessing pads all clips, share a pass. The
-    shortest that it takes and the last of `seconds` have passes of their own: bursts are shown in clips of these.
+    Lengths of which the network sees inputs that are alike, as where preprocessing pads all clips, share a pass, unless
+    passes of their own give others. The shortest that it takes and the last of `seconds` always have one: bursts are
+    shown in clips of these.
     """
     runs: dict[float, Trial] = {}
     heard: dict[float, tuple[Any, Trial]] = {}  # with the inputs
     if look is not None:
         heard[look.seconds] = preprocessed(target, noise(target, look.seconds)), look.one
     refusal: InputError | None = None
-    for length in sorted({*seconds, *heard}):
+    for length in sorted({*seconds, *heard}, key=lambda length: (length != seconds[-1], length)):
         try:
             if length not in heard:
                 inputs = preprocessed(target, noise(target, length))
-                shared = next((trial for other, trial in heard.values() if are_alike(inputs, other)), None)
-                if shared is not None and runs and length != seconds[-1]:
-                    runs[length] = shared
+                alike = [trial for other, trial in heard.values() if are_alike(inputs, other)]
+                between = length != seconds[-1] and min(heard, default=length) < length
+                if between and alike and all(_readable(trial) == _readable(alike[0]) for trial in alike):
+                    runs[length] = alike[0]
                     continue
                 heard[length] = inputs, shapes_of(target, noise(target, length), device)
             runs[length] = heard[length][1]
@@ -229,7 +231,11 @@ def _trial_runs(
             refusal = error
     if not runs:
         raise refusal or InputError("no lengths to try")
-    return runs, sorted(heard)
+    return dict(sorted(runs.items())), sorted(heard)
+
+
+def _readable(trial: Trial) -> dict[str, list[Shape]]:
+    return {name: [call for call in calls if isinstance(call, tuple)] for name, calls in trial.items()}
 
 
 def _read_outputs(

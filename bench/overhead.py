@@ -1,10 +1,11 @@
 """What `record` takes beside the bare forward passes of the network over the same clips.
 
-Both are run in turn in one process. Of `record`, clips are decoded and measured by a second thread, so three times are
-given: of the thread that runs the network, which is what a free second core leaves; of the processor in all; and by the
-clock. Trials of the network are made in the first round and remembered in the others. `record` lets freed memory stay
-with the process (`network.memory`), which makes the passes themselves faster; so it is set beside passes without that,
-as a plain loop makes them, and beside passes with it.
+Both are run in turn in one process. Of `record`, clips are decoded and measured by a second thread, so several
+times are given: of the thread that runs the network; of the processor in all; by the clock; and by the clock less
+the time for which the network's thread was ready and had no core, as other programs had them. Trials of the network
+are made in the first round and remembered in the others. `record` lets freed memory stay with the process
+(`network.memory`), which makes the passes themselves faster; so it is set beside passes without that, as a plain
+loop makes them, and beside passes with it.
 """
 
 from __future__ import annotations
@@ -33,10 +34,21 @@ from and_retrieval.targets import load_target
 from and_retrieval.types import Floats, Target
 
 Figures = dict[str, Any]
+SCHEDULED = Path("/proc/thread-self/schedstat")
+"""Of a thread on Linux: nanoseconds that it ran, nanoseconds that it waited for a core, number of turns."""
+
+
+def with_a_core() -> float:
+    """Seconds by the clock in which this thread ran, or waited for something else than a core."""
+    waited = int(SCHEDULED.read_text().split()[1]) if SCHEDULED.exists() else 0
+    return time.perf_counter() - waited / 1e9
+
+
 CLOCKS: dict[str, Callable[[], float]] = {
     "thread": time.thread_time,
     "processor": time.process_time,
     "clock": time.perf_counter,
+    "with a core": with_a_core,
 }
 
 

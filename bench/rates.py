@@ -131,9 +131,15 @@ def _passes_a_second(network: Any, index: ClipIndex, batch: int, device: str) ->
     ]
     with torch.inference_mode():
         forward(network, batches[0], place)
+        _wait(place)
         begin = time.perf_counter()
         for sounds in batches:
             forward(network, sounds, place)
-        if place.type == "cuda":
-            torch.cuda.synchronize()
+        _wait(place)
     return len(index.clips) / (time.perf_counter() - begin)
+
+
+def _wait(place: torch.device) -> None:
+    """Wait until the device has done what it was given."""
+    if place.type == "cuda":
+        torch.cuda.synchronize()

@@ -25,7 +25,7 @@ SUBVECTOR = 4  # dimensions that one byte of the index stands for
 MULTIPLE = 16  # of which the number of dimensions has to be one
 REFINED = 4  # times as many vectors as are wanted are looked at in half precision
 CACHE = 256 << 20  # bytes of the index that stay in memory
-DIRECTIONS, REDUCED = b"directions", b"reduced"  # of the table's metadata
+DIRECTIONS, REDUCED, LISTS = b"directions", b"reduced", b"lists"  # of the table's metadata
 
 
 @dataclass(frozen=True)
@@ -36,11 +36,13 @@ class LanceTable:
         dataset: The table.
         directions: float32 [reduced, dim].
         count: Number of vectors.
+        lists: Number of lists that they are divided into.
     """
 
     dataset: Any
     directions: Floats
     count: int
+    lists: int
 
     def near(self, queries: Floats, k: int, among: Mask | None) -> Rows:
         """See `faiss_index.Finder`."""
@@ -53,7 +55,7 @@ class LanceTable:
                 "column": "vector",
                 "q": query,
                 "k": wanted,
-                "nprobes": probes(list_count(self.count), self.count, rows, k),
+                "nprobes": probes(self.lists, self.count, rows, k),
                 "refine_factor": REFINED,
             }
             hits = self.dataset.to_table(columns=["row", "_distance"], nearest=nearest)["row"].to_numpy()
@@ -72,7 +74,12 @@ def write_table(vectors: Vectors, path: Path) -> None:
     directions = principal(sampled(vectors))
     width = len(_padded(directions.T)[0])
     kind = pa.list_(pa.float16(), width)
-    metadata = {DIRECTIONS: directions.tobytes().hex(), REDUCED: str(len(directions))}
+    lists = list_count(len(vectors))
+    metadata = {
+        DIRECTIONS: directions.tobytes().hex(),
+        REDUCED: str(len(directions)),
+        LISTS: str(lists),
+    }
     schema = pa.schema({"row": pa.int64(), "vector": kind}, metadata=metadata)
 
     def blocks(begin: int) -> Any:
@@ -91,7 +98,7 @@ def write_table(vectors: Vectors, path: Path) -> None:
         "vector",
         "IVF_PQ",
         metric="dot",
-        num_partitions=list_count(len(vectors)),
+        num_partitions=lists,
         num_sub_vectors=width // SUBVECTOR,
         sample_rate=TRAINED_ON,
     )
@@ -111,11 +118,12 @@ def open_table(path: Path) -> LanceTable:
         numbers = bytes.fromhex(table.schema.metadata[DIRECTIONS].decode())
         directions = np.frombuffer(numbers, np.float32).reshape(int(table.schema.metadata[REDUCED]), -1)
         fits = len(_padded(directions.T)[0]) == width
+        lists = int(table.schema.metadata[LISTS])
     except (ValueError, OSError, KeyError, TypeError, AttributeError):
         fits = False
     if not fits:
         raise DamagedError(f"{path} is not a Lance table; make it again")
-    return LanceTable(table, directions, table.count_rows())
+    return LanceTable(table, directions, table.count_rows(), lists)
 
 
 def _lance() -> Any:

@@ -6,8 +6,11 @@ import os
 import shutil
 import struct
 import subprocess
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sounds import WriteSound, loudest_frequency, noise, tone
 
-from and_retrieval.clips import ffmpeg, mpeg
+from and_retrieval.clips import decoded, ffmpeg, files, mpeg
 from and_retrieval.clips.files import UnreadableAudioError, audio_info, read_window
 from and_retrieval.clips.source import load_clips, read_clip
 from and_retrieval.types import Floats, ProbeSet
@@ -114,6 +117,42 @@ class TestJoined:
             pieces.append(part.read_bytes())
             frames += len(soundfile.read(part)[0])
         assert audio_info(joined(folder / f"all.{suffix}", pieces)).frames == frames
+
+
+def decoded_by_threads(paths: list[Path], monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """What eight threads decode that read windows of two files, which must not wait for one another."""
+    calls: list[Path] = []
+    both = threading.Barrier(2, timeout=20)
+
+    def counting(decode: Callable[..., Any]) -> Callable[..., Any]:
+        def call(path: Path, *rest: Any) -> Any:
+            calls.append(path)
+            both.wait()
+            return decode(path, *rest)
+
+        return call
+
+    with monkeypatch.context() as patch, ThreadPoolExecutor(8) as pool:
+        for name in ("by_libsndfile", "by_ffmpeg"):
+            patch.setattr(decoded, name, counting(getattr(decoded, name)))
+        windows = pool.map(lambda n: read_window(paths[n % 2], 0.5 * (n // 2), 1.0, RATE), range(8))
+        assert [len(window) for window in windows] == [RATE] * 8
+    return sorted(calls)
+
+
+class TestThreads:
+    @pytest.mark.parametrize("suffix", ["ogg", pytest.param("mka", marks=needs_ffmpeg)])
+    def test_a_file_is_decoded_by_one_of_them(
+        self, suffix: str, write_sound: WriteSound, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        if suffix == "ogg":
+            pieces = [part.read_bytes() for part in parts(write_sound, "ogg")]
+            paths = [joined(tmp_path / f"{n}.ogg", pieces) for n in range(2)]
+        else:
+            paths = [TestOtherFormats().make(tmp_path / str(n), suffix) for n in range(2)]
+        assert decoded_by_threads(paths, monkeypatch) == paths
+        monkeypatch.setattr(files, "_kept", decoded.Kept())  # their lengths are known, their samples are not
+        assert decoded_by_threads(paths, monkeypatch) == paths
 
 
 class TestWindows:

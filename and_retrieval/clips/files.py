@@ -9,6 +9,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
+from weakref import WeakValueDictionary
 
 import numpy as np
 import soundfile
@@ -77,6 +78,7 @@ _lock = threading.Lock()
 _surveys: OrderedDict[object, _Survey] = OrderedDict()
 _digests: OrderedDict[object, str] = OrderedDict()
 _kept = Kept()
+_examined: WeakValueDictionary[object, threading.RLock] = WeakValueDictionary()
 
 
 def audio_info(path: Path) -> AudioInfo:
@@ -95,9 +97,7 @@ def file_digest(path: Path) -> str:
         OSError: It cannot be read.
     """
     key = file_state(path)
-    with _lock:
-        known = _digests.get(key)
-    return known or _remember(_digests, key, sha256(path))
+    return _recalled(_digests, key) or _remember(_digests, key, sha256(path))
 
 
 def read_window(
@@ -166,9 +166,11 @@ def _survey(path: Path) -> tuple[_Survey, object]:
     """What is known of a file, and what identifies its present content."""
     try:
         key = file_state(path)
-        with _lock:
-            known = _surveys.get(key)
-        return known or _remember(_surveys, key, _looked_through(path, key)), key
+        known = _recalled(_surveys, key)
+        if known is None:
+            with _alone_with(key):
+                known = _recalled(_surveys, key) or _remember(_surveys, key, _looked_through(path, key))
+        return known, key
     except OSError as error:
         raise UnreadableAudioError(f"not readable as audio ({error.strerror or reason(error)})") from None
 
@@ -249,16 +251,23 @@ def _missing(info: AudioInfo, layout: FileLayout, seconds: float | None) -> str 
 
 def _decoded(path: Path, key: object, layout: FileLayout | None = None) -> Decoded:
     """The samples of a file that libsndfile cannot jump about in, decoded now unless they are still kept."""
-    known = _kept.get(key)
-    if known is not None:
-        return known
-    layout = layout or file_layout(path)
+    with _alone_with(key):
+        return _kept.get(key) or _kept.put(key, _decoded_now(path, layout or file_layout(path)))
+
+
+def _decoded_now(path: Path, layout: FileLayout) -> Decoded:
     if layout.plain:
         try:
             soundfile.info(os.fsencode(path))
         except (soundfile.LibsndfileError, RuntimeError):
-            return _kept.put(key, decoded.by_ffmpeg(path)[0])
-    return _kept.put(key, decoded.by_libsndfile(path, layout.streams))
+            return decoded.by_ffmpeg(path)[0]
+    return decoded.by_libsndfile(path, layout.streams)
+
+
+def _alone_with(key: object) -> threading.RLock:
+    """What one thread at a time holds that looks through a file or decodes it; the others then use what it kept."""
+    with _lock:
+        return _examined.setdefault(key, threading.RLock())
 
 
 def _check_rate(rate: int) -> None:
@@ -290,6 +299,11 @@ def _count(path: Path) -> int:
                 frames += read
         step //= 2
     return frames
+
+
+def _recalled(known: OrderedDict[object, Found], key: object) -> Found | None:
+    with _lock:
+        return known.get(key)
 
 
 def _remember(known: OrderedDict[object, Found], key: object, value: Found) -> Found:

@@ -24,7 +24,7 @@ DIM = 384
 TEXTS = 64  # embedded together, at most; nothing is padded
 RECIPE = "numpy-2"  # to be changed with any change of this file that changes vectors
 
-Group = tuple[int, int]
+SameLength = tuple[int, int]
 """How many texts there are of a number of tokens, and that number."""
 
 
@@ -83,7 +83,7 @@ class _MiniLM:
         vectors: Floats = mean / np.linalg.norm(mean, axis=1, keepdims=True)
         return vectors
 
-    def _attention(self, x: Floats, groups: Sequence[Group], name: str) -> Floats:
+    def _attention(self, x: Floats, groups: Sequence[SameLength], name: str) -> Floats:
         """[tokens, width] -> [tokens, width]."""
         query, key, value = (
             _by_length(self._linear(x, f"{name}.{part}"), groups) for part in ("query", "key", "value")
@@ -115,7 +115,7 @@ class _MiniLM:
         return x * self._weights[f"{name}.weight"] + self._weights[f"{name}.bias"]
 
 
-def _by_length(x: Floats, groups: Sequence[Group]) -> list[Floats]:
+def _by_length(x: Floats, groups: Sequence[SameLength]) -> list[Floats]:
     """[tokens, width] -> for every group of texts of one length [n, length, width]."""
     ends = np.cumsum([count * length for count, length in groups])
     parts = np.split(x, ends[:-1])

@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from functools import partial
 
 import numpy as np
@@ -17,6 +16,7 @@ from torch import nn
 from ..errors import InputError
 from ..types import Pooling, Target
 from .bursts import Marks
+from .names import deciding_glob
 from .plan import Calls, Shape
 
 BURST_MOVES = 0.05
@@ -71,20 +71,21 @@ def defined_in(module: nn.Module, sources: Iterable[str]) -> bool:
 
 
 def is_declared(target: Target, name: str, out: Outputs) -> bool:
-    """Whether bursts have nothing to say about a layer: it has no time, or the target declares where and when it is.
+    """Whether bursts cannot add anything: the layer has no time axis, or the target declares it and its steps' times.
 
     That is so of layers with two axes and one row a clip, and of those with three whose time axis and steps are
     declared, which leaves one axis for the units.
     """
     if out.calls != "once" or set(out.rows) != {1} or len(out.call_shapes) != 1:
         return False
-    timed = any(fnmatchcase(name, glob) for glob in target.step_seconds)
+    timed = deciding_glob(target.step_seconds, name) is not None
     return out.ndim == 2 or (out.ndim == 3 and timed and _declared_time(target, name, out) is not None)
 
 
 def _declared_time(target: Target, name: str, out: Outputs) -> int | None:
     """The time axis that the target declares for a layer, counted from 0."""
-    axis = next((target.time_axis[glob] for glob in target.time_axis if fnmatchcase(name, glob)), None)
+    glob = deciding_glob(target.time_axis, name)
+    axis = None if glob is None else target.time_axis[glob]
     return axis + out.ndim if axis is not None and axis < 0 else axis
 
 
@@ -100,7 +101,8 @@ def unit_axes_of(
     axes: dict[str, int] = {}
     latest: dict[tuple[int, tuple[Shape, ...]], int] = {}
     for name, out in outputs.items():
-        declared = next((axis for glob, axis in target.unit_axis.items() if fnmatchcase(name, glob)), None)
+        glob = deciding_glob(target.unit_axis, name)
+        declared = None if glob is None else target.unit_axis[glob]
         moved = _moved_axis(marks[name]) if name in marks else _declared_time(target, name, out)
         if declared is not None:
             candidates = [axis for axis in range(out.ndim) if axis != out.batch_axis]
@@ -149,7 +151,7 @@ def _own_unit_axis(module: nn.Module, out: Outputs, moved: int | None) -> int | 
 
 def _likely_unit_axis(target: Target, name: str, out: Outputs, moved: int | None) -> int | None:
     """The axis of the units by what is left when time is taken out; None where several axes are as likely."""
-    glob = next((glob for glob in target.time_axis if fnmatchcase(name, glob)), None)
+    glob = deciding_glob(target.time_axis, name)
     time = moved if glob is None else target.time_axis[glob]
     candidates = [axis for axis in range(out.ndim) if axis != out.batch_axis]
     still = [axis for axis in candidates if not out.grows(axis) and time not in (axis, axis - out.ndim)]
@@ -173,7 +175,7 @@ def time_axes_of(
     unclear: dict[str, tuple[int, ...]] = {}
     for name, out in outputs.items():
         not_units = [axis for axis in range(out.ndim) if axis not in (out.batch_axis, unit_axes[name])]
-        glob = next((glob for glob in target.time_axis if fnmatchcase(name, glob)), None)
+        glob = deciding_glob(target.time_axis, name)
         growing = [axis for axis in not_units if out.grows(axis)]
         wide = tuple(axis for axis in not_units if out.shapes[0][axis] > 1)
         axes[name] = None

@@ -9,15 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from math import prod
-from typing import Any
 
 import numpy as np
 import torch
 
-from ..errors import InputError
 from ..types import Floats, Target
-from .hooks import forward, tensor_of, trace
+from .hooks import copied, forward, trace
 
 TRIAL_LOUDNESS = 0.1
 BURST_SHARES = (0.12, 0.29, 0.47, 0.68, 0.86)
@@ -106,11 +105,12 @@ def mark(
         seconds: Length of the noise, one that the network accepts.
     """
     clips, times = _clips(target, seconds)
+    copy = partial(copied, device="cpu", dtype=torch.float32)
     marks: dict[str, Marks] = {}
     for layers in _groups(batch_axes, sizes, len(clips)):
         outputs: dict[str, list[list[torch.Tensor]]] = {name: [] for name in layers}
         for clip in clips:
-            with torch.inference_mode(), trace(target.module, layers, _copied) as seen:
+            with torch.inference_mode(), trace(target.module, layers, copy) as seen:
                 forward(target, [clip], device)
             for name in layers:
                 outputs[name].append([call for call in seen.get(name, []) if call is not None])
@@ -149,13 +149,6 @@ def _groups(layers: Iterable[str], sizes: Mapping[str, int], clips: int) -> Iter
         held += size
     if group:
         yield group
-
-
-def _copied(name: str, output: Any) -> torch.Tensor | None:
-    try:
-        return tensor_of(name, output).to("cpu", torch.float32, copy=True)
-    except InputError:
-        return None
 
 
 def _changes(

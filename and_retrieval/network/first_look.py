@@ -1,13 +1,14 @@
 """A first look at a network: two clips, one after the other and then together in a batch.
 
-These three passes tell most networks free of chance and of what other clips are in the batch, and show the shapes of
-their outputs. Only where they leave a doubt, closer looks with passes of their own follow, see `trial`.
+For most networks these three passes show that what they give for a clip depends neither on chance nor on the other
+clips of its batch, and show the shapes of their outputs. Only where they leave a doubt, closer looks with passes of
+their own follow, see `trial`.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,14 +18,15 @@ import torch
 from ..errors import InputError
 from ..targets import layer_names
 from ..types import Floats, Target
-from .hooks import forward, tensor_of, trace
+from .bursts import HELD_BYTES
+from .hooks import copied, forward, tensor_of, trace
 from .plan import Shape
 
 Trial = dict[str, list[Shape | InputError]]
 """Shapes of every layer's outputs in one forward pass, one a call, in the order in which the layers ran."""
 
 SAME = 1e-5
-"""Largest difference between two passes on the same clip, relative to the layer's largest value, that is no chance."""
+"""Largest difference that rounding explains between passes that should be equal, relative to the largest value."""
 ROUNDINGS = 16
 """Units in the last place that are allowed in networks of lower precision."""
 LOUD, FAINT = 0.0, -120.0
@@ -37,21 +39,28 @@ class FirstLook:
 
     Attributes:
         seconds: Length of the clips.
-        one, two: Shapes of all layers' outputs for one clip, and for two in a batch.
+        batch: Number of clips in the batch: the two in turn.
+        one, together: Shapes of all layers' outputs for one clip, and for the batch.
         drew: Whether random numbers were drawn meanwhile.
         furthest: Largest difference between a clip alone and in the batch in the layers that are to be recorded,
-            relative to the layer's largest value; infinite where the clips of the batch cannot be told apart.
+            relative to the layer's largest value; infinite where the clips of the batch cannot be told apart, or
+            their outputs are too large to be held, see `bursts.HELD_BYTES`.
     """
 
     seconds: float
+    batch: int
     one: Trial
-    two: Trial
+    together: Trial
     drew: bool
     furthest: float
 
 
 def first_look(
-    target: Target, layers: Sequence[str], device: str | torch.device, seconds: Sequence[float]
+    target: Target,
+    layers: Sequence[str],
+    device: str | torch.device,
+    seconds: Sequence[float],
+    batch: int = 2,
 ) -> FirstLook | None:
     """Take a first look.
 
@@ -60,9 +69,10 @@ def first_look(
         layers: That are to be recorded.
         device: Where the network is.
         seconds: Lengths to try; the first that the network takes serves.
+        batch: Clips to show together, at least two: what looks at more clips of a batch than that is not noticed.
 
     Returns:
-        None where the network takes no length, or no two clips of it.
+        None where the network takes no length, or no batch of it.
     """
     for length in seconds:
         clips = trial_clips(target, length)
@@ -72,11 +82,12 @@ def first_look(
         except InputError:
             continue
         try:
-            _, second = _shown(target, clips[1:], device, layers)
-            two, furthest = _together(target, clips, device, (first, second))
+            _, second = _shown(target, clips[1:], device, first)
+            shown = [clips[place % 2] for place in range(max(batch, 2))]
+            together, furthest = _together(target, shown, device, (first, second))
         except InputError:
             return None
-        return FirstLook(length, one, two, random_states() != before, furthest)
+        return FirstLook(length, len(shown), one, together, random_states() != before, furthest)
     return None
 
 
@@ -97,17 +108,44 @@ def shapes_of(target: Target, clips: Sequence[Floats], device: str | torch.devic
     return _shown(target, clips, device)[0]
 
 
+def are_alike(inputs: Any, other: Any) -> bool:
+    """Whether a network cannot tell from its inputs that clips of two lengths are not equally long.
+
+    That is so of one floating-point tensor of the same shape, beside which all else has the same values: a mask or
+    lengths would tell.
+    """
+    one, two = (x if isinstance(x, Mapping) else {"": x} for x in (inputs, other))
+    if list(one) != list(two):
+        return False
+    floating = [key for key, x in one.items() if isinstance(x, torch.Tensor) and x.is_floating_point()]
+    return len(floating) == 1 and all(
+        _equal(one[key], two[key], with_values=key != floating[0]) for key in one
+    )
+
+
+def _equal(x: Any, y: Any, with_values: bool) -> bool:
+    """Whether two inputs are equal; of what is neither a tensor nor a plain value it is not known."""
+    if isinstance(x, torch.Tensor) and isinstance(y, torch.Tensor):
+        return (x.shape, x.dtype) == (y.shape, y.dtype) and (not with_values or torch.equal(x, y))
+    return type(x) is type(y) and isinstance(x, bool | int | float | str | None) and bool(x == y)
+
+
 def difference(x: torch.Tensor, y: torch.Tensor) -> float:
     """Largest difference, relative to the largest finite value; what is not finite in both alike does not count."""
-    x, y = x.double(), y.double()
-    finite = x.isfinite() & y.isfinite()
-    if bool((x.isfinite() != y.isfinite()).any()):
+    precision = torch.promote_types(torch.promote_types(x.dtype, y.dtype), torch.float32)
+    x, y = x.to(precision), y.to(precision)
+    finite = x.isfinite()
+    if not torch.equal(finite, y.isfinite()):
         return float("inf")
-    if not bool(finite.any()):
-        return 0.0
-    x, y = x[finite], y[finite]
-    scale = float(torch.maximum(x.abs().max(), y.abs().max()))
-    return float((x - y).abs().max()) / scale if scale > 0 else 0.0
+    if not bool(finite.all()):
+        x, y = x[finite], y[finite]
+    scale = max(_largest(x), _largest(y))
+    return _largest(x - y) / scale if scale > 0 else 0.0
+
+
+def _largest(x: torch.Tensor) -> float:
+    """The largest size of a number, 0 of none."""
+    return float(torch.linalg.vector_norm(x, float("inf"))) if x.numel() else 0.0
 
 
 def tolerance(target: Target, least: float) -> float:
@@ -117,7 +155,7 @@ def tolerance(target: Target, least: float) -> float:
 
 
 def random_states() -> tuple[bytes, str, str]:
-    """Where the generators stand that a network may draw from."""
+    """The states of the generators of random numbers: they change when a network draws from one."""
     numpy_state: Any = np.random.get_state(legacy=False)
     drawn = numpy_state["state"]
     torches = [torch.get_rng_state(), *(torch.cuda.get_rng_state_all() if torch.cuda.is_available() else ())]
@@ -137,19 +175,24 @@ def _shown(
 ) -> tuple[Trial, _Kept]:
     """The shapes of all outputs in one pass, and copies of those of some layers, None for what cannot be read.
 
-    `see` is called with every output that can be read.
+    There are no copies where those of two clips would take up more than `HELD_BYTES`. `see` is called with every
+    output that can be read.
     """
     kept: _Kept = {name: [] for name in layers}
+    held = 0
 
     def take(name: str, output: Any) -> Shape | InputError:
+        nonlocal held
+        if name in kept:
+            copy = copied(name, output)
+            kept[name].append(copy)
+            held += 0 if copy is None else copy.nbytes
+            if held > HELD_BYTES // 2:
+                kept.clear()
         try:
             tensor = tensor_of(name, output)
         except InputError as error:
-            if name in kept:
-                kept[name].append(None)
             return error  # a matter only for the layers that are asked for
-        if name in kept:
-            kept[name].append(tensor.clone())
         if see is not None:
             see(name, tensor)
         return tuple(tensor.shape)
@@ -162,21 +205,21 @@ def _shown(
 def _together(
     target: Target, clips: Sequence[Floats], device: str | torch.device, alone: Sequence[_Kept]
 ) -> tuple[Trial, float]:
-    """The shapes of all outputs for the clips in a batch, and how far these are from those of the clips alone."""
-    furthest = 0.0
-    calls = dict.fromkeys(alone[0], 0)
+    """The shapes of all outputs for a batch, and how far these are from those of its two clips alone."""
+    furthest = 0.0 if all(alone) else float("inf")
+    calls = dict.fromkeys(alone[1], 0)
 
     def see(name: str, output: torch.Tensor) -> None:
         nonlocal furthest
         if name in calls:
             number, calls[name] = calls[name], calls[name] + 1
             before = [kept[name][number] if number < len(kept[name]) else None for kept in alone]
-            furthest = max(furthest, _apart(output, before))
+            furthest = max(furthest, _apart(output, [before[place % 2] for place in range(len(clips))]))
 
-    two, _ = _shown(target, clips, device, see=see)
+    together, _ = _shown(target, clips, device, see=see)
     if any(count != len(kept[name]) for kept in alone for name, count in calls.items()):
         furthest = float("inf")
-    return two, furthest
+    return together, furthest
 
 
 def _apart(batch: torch.Tensor, alone: Sequence[torch.Tensor | None]) -> float:

@@ -128,6 +128,16 @@ def tensor_of(layer: str, output: Any) -> torch.Tensor:
     )
 
 
+def copied(
+    layer: str, output: Any, device: str | torch.device | None = None, dtype: torch.dtype | None = None
+) -> torch.Tensor | None:
+    """A copy of `tensor_of` an output, on another device or in another type if asked for; None where it has none."""
+    try:
+        return tensor_of(layer, output).to(device=device, dtype=dtype, copy=True)
+    except InputError:
+        return None
+
+
 def _to_device(inputs: Any, device: str | torch.device) -> Any:
     if isinstance(inputs, Mapping):
         return {k: v.to(device) if isinstance(v, torch.Tensor) else v for k, v in inputs.items()}

@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Mapping, Sequence
-from fnmatch import fnmatchcase
+from typing import Any
 
 import torch
 from torch import nn
@@ -22,8 +22,9 @@ from ..types import Pooling, StepSeconds, Target
 from .axes import Outputs, defined_in, is_declared, overlap_of, time_axes_of, unit_axes_of
 from .bursts import CLEARLY, Marks, mark, noise
 from .choice import resolve_pooling
-from .first_look import FirstLook, Trial, shapes_of
+from .first_look import FirstLook, Trial, are_alike, shapes_of
 from .hooks import preprocessed
+from .names import deciding_glob
 from .plan import Calls, LayerPlan, Shape
 from .timing import timed
 
@@ -72,11 +73,12 @@ def plan_layers(
     if any(m.training for m in target.module.modules()):
         raise InputError(f"target {target.name!r} is in training mode: call module.eval() first")
     pooling = resolve_pooling(target, layers, overrides)
-    runs = _trial_runs(target, device, seconds, look)
-    shortest = min(runs)
+    runs, heard = _trial_runs(target, device, seconds, look)
+    shortest = min(heard)
     single = look.seconds if look else shortest
-    pair = look.two if look else shapes_of(target, noise(target, single, 2), device)
-    outputs = _read_outputs(target, runs, single, pair, layers)
+    clips = look.batch if look else 2
+    together = look.together if look else shapes_of(target, noise(target, single, clips), device)
+    outputs = _read_outputs(target, runs, single, (clips, together), layers)
     chosen = [name for name in layers if name in outputs]
     if not chosen:
         raise InputError(
@@ -95,7 +97,7 @@ def plan_layers(
         _plan(target, name, outputs[name], unit_axes[name], time_axes[name], pooling[name]) for name in chosen
     ]
     plans = _with_units(target, plans)
-    later = seconds[-1] if seconds[-1] in runs else max(runs)
+    later = seconds[-1] if seconds[-1] in heard else max(heard)
 
     def marks_later() -> dict[str, Marks]:
         known = {plan.name: outputs[plan.name] for plan in plans if plan.name in marks}
@@ -196,45 +198,61 @@ def _of_different_widths(name: str, shapes: Sequence[Shape]) -> InputError:
 
 def step_seconds_of(target: Target, layer: str) -> StepSeconds | None:
     """When the steps of a layer's time axis are, if the target says so: the first glob that matches decides."""
-    return next((steps for glob, steps in target.step_seconds.items() if fnmatchcase(layer, glob)), None)
+    glob = deciding_glob(target.step_seconds, layer)
+    return None if glob is None else target.step_seconds[glob]
 
 
 def _trial_runs(
     target: Target, device: str | torch.device, seconds: Sequence[float], look: FirstLook | None
-) -> dict[float, Trial]:
-    """Shapes of all layers for one clip per length that the network takes.
+) -> tuple[dict[float, Trial], list[float]]:
+    """Shapes of all layers for one clip per length that the network takes, and the lengths that it really heard.
 
-    Lengths that give it the same inputs, as where preprocessing pads all clips alike, take one pass.
+    Lengths of which the network sees inputs that are alike, as where preprocessing pads all clips, share a pass, unless
+    passes of their own give others. The shortest that it takes and the last of `seconds` always have one: bursts are
+    shown in clips of these.
     """
     runs: dict[float, Trial] = {}
-    of_inputs: dict[object, Trial] = {}
+    heard: dict[float, tuple[Any, Trial]] = {}  # with the inputs
     if look is not None:
-        of_inputs[_inputs_shape(target, look.seconds)] = look.one
+        heard[look.seconds] = preprocessed(target, noise(target, look.seconds)), look.one
     refusal: InputError | None = None
-    for length in sorted({*seconds, *([look.seconds] if look else [])}):
+    for length in sorted({*seconds, *heard}, key=lambda length: (length != seconds[-1], length)):
         try:
-            kind = _inputs_shape(target, length)
-            if kind not in of_inputs:
-                of_inputs[kind] = shapes_of(target, noise(target, length), device)
-            runs[length] = of_inputs[kind]
+            if length not in heard:
+                inputs = preprocessed(target, noise(target, length))
+                alike = [trial for other, trial in heard.values() if are_alike(inputs, other)]
+                between = length != seconds[-1] and min(heard, default=length) < length
+                if between and alike and all(_readable(trial) == _readable(alike[0]) for trial in alike):
+                    runs[length] = alike[0]
+                    continue
+                heard[length] = inputs, shapes_of(target, noise(target, length), device)
+            runs[length] = heard[length][1]
         except InputError as error:
             refusal = error
     if not runs:
         raise refusal or InputError("no lengths to try")
-    return runs
+    return dict(sorted(runs.items())), sorted(heard)
 
 
-def _inputs_shape(target: Target, seconds: float) -> object:
-    """What tells the inputs of the network for a clip of a length from those for another length: their shapes."""
-    inputs = preprocessed(target, noise(target, seconds))
-    named = inputs.items() if isinstance(inputs, dict) else [("", inputs)]
-    return tuple((name, tuple(x.shape) if isinstance(x, torch.Tensor) else repr(x)) for name, x in named)
+def _readable(trial: Trial) -> dict[str, list[Shape]]:
+    return {name: [call for call in calls if isinstance(call, tuple)] for name, calls in trial.items()}
 
 
 def _read_outputs(
-    target: Target, runs: Mapping[float, Trial], single: float, pair: Trial, layers: Sequence[str]
+    target: Target,
+    runs: Mapping[float, Trial],
+    single: float,
+    batch: tuple[int, Trial],
+    layers: Sequence[str],
 ) -> dict[str, Outputs]:
     """The layers that put something out for every clip, in the order in which they ran.
+
+    Args:
+        target: With the modules.
+        runs: Shapes for one clip, per length.
+        single: The length of the clips in `batch`.
+        batch: How many clips were shown together, and the shapes for them.
+        layers: That are to be read.
 
     Raises:
         InputError: One of `layers` puts out what cannot be read.
@@ -242,7 +260,7 @@ def _read_outputs(
     modules = dict(target.module.named_modules())
     outputs: dict[str, Outputs] = {}
     for name in runs[single]:
-        trials = [run.get(name, []) for run in (*runs.values(), pair)]
+        trials = [run.get(name, []) for run in (*runs.values(), batch[1])]
         calls = [[shape for shape in trial if isinstance(shape, tuple)] for trial in trials]
         problem = next((error for trial in trials for error in trial if isinstance(error, InputError)), None)
         problem = problem or _misshapen(name, modules[name], calls)
@@ -251,9 +269,11 @@ def _read_outputs(
         if problem or not all(trials):
             continue
         place = list(runs).index(single)
-        batch = _batch_of(modules[name], calls[place], calls[-1])
-        if batch is not None:  # else it computes something all clips share, such as a table of positions
-            axis, kind = batch
+        axis_and_kind = _batch_of(modules[name], calls[place], calls[-1], batch[0])
+        if (
+            axis_and_kind is not None
+        ):  # else it computes something all clips share, such as a table of positions
+            axis, kind = axis_and_kind
             several = any(len(trial) > 1 for trial in calls[:-1])
             outputs[name] = Outputs(
                 shapes=tuple(map(_largest, calls[:-1])),
@@ -266,17 +286,19 @@ def _read_outputs(
     return outputs
 
 
-def _batch_of(module: nn.Module, one: Sequence[Shape], two: Sequence[Shape]) -> tuple[int, Calls] | None:
-    """The axis of the clips in a layer's outputs for one clip and for two, and whether calls are clips; or None."""
+def _batch_of(
+    module: nn.Module, one: Sequence[Shape], several: Sequence[Shape], clips: int
+) -> tuple[int, Calls] | None:
+    """The axis of the clips in a layer's outputs for one clip and for several, and whether calls are clips; or None."""
     first = next(iter(one))
-    if len(two) == 2 * len(one) and list(two) == [*one, *one]:
+    if list(several) == [*one] * clips:
         # Called for clip after clip. Sequence-first recurrent layers have the one clip on axis 1.
         turned = defined_in(module, ("rnn",)) and not getattr(module, "batch_first", True) and len(first) == 3
         return int(turned), "clips"
-    if len(two) != len(one):
+    if len(several) != len(one):
         return None
     for axis in range(len(first)):
-        if all(b == _doubled(a, axis) for a, b in zip(one, two, strict=True)):
+        if all(b == _multiplied(a, axis, clips) for a, b in zip(one, several, strict=True)):
             return axis, "once"
     return None
 
@@ -285,8 +307,8 @@ def _largest(shapes: Sequence[Shape]) -> Shape:
     return tuple(map(max, zip(*shapes, strict=True))) if len({len(s) for s in shapes}) == 1 else shapes[-1]
 
 
-def _doubled(shape: Shape, axis: int) -> Shape:
-    return (*shape[:axis], 2 * shape[axis], *shape[axis + 1 :])
+def _multiplied(shape: Shape, axis: int, times: int) -> Shape:
+    return (*shape[:axis], times * shape[axis], *shape[axis + 1 :])
 
 
 def _misshapen(name: str, module: nn.Module, calls: Sequence[Sequence[Shape]]) -> InputError | None:

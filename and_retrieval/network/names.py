@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 
 from ..errors import unknown_name
@@ -18,6 +18,11 @@ def matches(layer: str, glob: str, aliases: Mapping[str, str]) -> bool:
     """
     names = (layer, *(alias for alias, name in aliases.items() if name == layer))
     return any(fnmatchcase(name, glob) for name in names)
+
+
+def deciding_glob(globs: Iterable[str], layer: str) -> str | None:
+    """The first glob that matches a layer's name: of what a target declares by globs, that for this one holds."""
+    return next((glob for glob in globs if fnmatchcase(layer, glob)), None)
 
 
 def recorded_layers(

@@ -16,7 +16,7 @@ from ..errors import InputError
 from ..targets import layer_names
 from ..types import Floats, Target
 from .first_look import SAME, FirstLook, difference, random_states, tolerance, trial_clips
-from .hooks import forward, tensor_of, trace
+from .hooks import copied, forward, tensor_of, trace
 from .plan import LayerPlan
 from .probe import probed
 
@@ -85,7 +85,7 @@ def check_independent(
     Raises:
         InputError: A layer gives other values for a clip in a batch; names the layer.
     """
-    if batch < 2 or (look is not None and look.furthest <= SAME):
+    if batch < 2 or (look is not None and batch <= look.batch and look.furthest <= SAME):
         return
     for length in seconds:
         clips = trial_clips(target, length)
@@ -110,16 +110,9 @@ def check_independent(
 def _outputs(
     target: Target, layers: Iterable[str], clips: Sequence[Floats], device: str | torch.device
 ) -> dict[str, list[torch.Tensor | None]]:
-    with torch.inference_mode(), trace(target.module, layers, _copied) as seen:
+    with torch.inference_mode(), trace(target.module, layers, copied) as seen:
         forward(target, clips, device)
     return seen
-
-
-def _copied(name: str, output: Any) -> torch.Tensor | None:
-    try:
-        return tensor_of(name, output).clone()
-    except InputError:
-        return None
 
 
 def _first_change(

@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save
 
 from ..errors import ChecksumError, InputError, StaleError
 from ..files import output_path, replacing, sha256, sort_header, write_text
+from ..network.first_look import SAME, tolerance
 from ..network.hooks import class_logits, forward, tensor_of
 from ..network.mask import ZERO, Constants, Units, checked_units, masked
 from ..network.plan import LayerPlan
@@ -31,8 +32,6 @@ from .pruned_weights import pruned_state
 FORMAT = 1
 MADE_BY = "and_retrieval prune"
 FOR_TRANSFORMERS = {"format": "pt"}  # metadata that transformers before 5 asks for
-SAME = 1e-5  # largest difference between mask and weights, relative to the largest output
-ROUNDINGS = 16  # units in the last place that are allowed instead in networks of lower precision
 
 
 def export_pruned(
@@ -74,9 +73,8 @@ def export_pruned(
         with masked(target, {}, ()):  # the same kernels
             by_weights = _output(_with_state(target, state), waveforms)
     difference = float((by_mask - by_weights).abs().max())
-    if not difference <= _tolerance(target) * float(
-        torch.maximum(by_mask.abs().max(), by_weights.abs().max())
-    ):
+    largest = float(torch.maximum(by_mask.abs().max(), by_weights.abs().max()))
+    if not difference <= tolerance(target, SAME) * largest:
         raise _not_the_mask(makers, difference, bool(constants))
     try:
         with replacing(path) as scratch:
@@ -211,11 +209,6 @@ def _as_stored(target: Target, state: Mapping[str, torch.Tensor]) -> dict[str, t
         narrow = value.to(target.stored_as) if value.is_floating_point() else value
         result[name] = narrow if torch.equal(narrow.to(value.dtype), value) else value
     return result
-
-
-def _tolerance(target: Target) -> float:
-    kinds = {p.dtype for p in target.module.parameters() if p.is_floating_point()}
-    return max([SAME, *(ROUNDINGS * torch.finfo(kind).eps for kind in kinds)])
 
 
 def _output(target: Target, waveforms: Sequence[Floats]) -> torch.Tensor:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import groupby, tee
-from operator import itemgetter
 
 from ..clips.bands import band_levels
 from ..clips.index import ClipIndex
@@ -43,25 +41,29 @@ class ClipReader:
         self._threads = threads
         self._index, self._shards, self._sample_rate = index, shards, sample_rate
         self._order = list(order)
-        self._parts = self._read(order)
+        self._read = self._groups_of(order)
 
     def groups(self, number: int) -> Iterator[Group[Measures]]:
-        """The clips of a shard, by their rows in the index."""
-        if self._order[:1] == [number]:
-            self._order = self._order[1:]
-        else:
-            self._order, self._parts = [], self._read([number])
-        _, groups = next(self._parts)
-        for _, group in groups:
-            yield group
+        """The clips of a shard, by their rows in the index.
 
-    def _read(self, numbers: Sequence[int]) -> Iterator[tuple[int, Iterator[tuple[int, Group[Measures]]]]]:
-        planned, ahead = tee((number, rows) for number in numbers for rows in self._batches(number))
-        groups = read_in_order(
-            self._index.clips, (rows for _, rows in ahead), self._sample_rate, self._index.cut, self._measured,
-            self._threads,
-        )  # fmt: skip
-        return groupby(zip((number for number, _ in planned), groups, strict=True), itemgetter(0))
+        After its last batch nothing more is waited for, so a shard is complete whatever becomes of the next.
+        """
+        if self._order[:1] != [number]:
+            self._order, self._read = [number], self._groups_of([number])
+        following, self._order = (
+            self._order[1:],
+            [],
+        )  # a shard that is not heard to its end is followed by none
+        for _ in self._batches(number):
+            yield next(self._read)
+        if not following:
+            next(self._read, None)  # ends the threads
+        self._order = following
+
+    def _groups_of(self, numbers: Sequence[int]) -> Iterator[Group[Measures]]:
+        rows = (rows for number in numbers for rows in self._batches(number))
+        index = self._index
+        return read_in_order(index.clips, rows, self._sample_rate, index.cut, self._measured, self._threads)
 
     def _batches(self, number: int) -> Iterator[list[int]]:
         rows = self._shards.plan.rows[number]

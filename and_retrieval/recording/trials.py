@@ -1,8 +1,9 @@
 """Trials of a network before it is recorded, and what is remembered of them.
 
-They take some twenty short passes, five clips where the target declares the times of its steps. What they found is
-remembered in the cache folder, by weights, code and settings, and used again if the network still answers noise as it
-did then, to the last bit.
+They take some twenty short passes. Where the first look leaves no doubt and the target declares the times of its
+steps, they take five where preprocessing pads clips to one length (eight clips, as four are shown together), else
+seven. What they found is remembered in the cache folder, by weights, code and settings, and used again if the network
+still answers noise as it did then, to the last bit.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ from .manifest import RecordedLayer
 from .target import recorded_plans
 
 TRIAL_BATCH = 4
-"""Clips that are shown together, at most: what looks at the other clips of a batch looks at these."""
+"""Clips that are shown together, at most: two that differ, in turn. What happens only in larger batches goes unseen."""
 LARGEST = 16 << 20  # bytes of all that is remembered
 DEAF = hashlib.sha256().hexdigest()[:16]
 """The response of a network that cannot hear noise of any length that was tried."""
@@ -103,11 +104,12 @@ def _try(
 ) -> Tried:
     before = entry_hashes(target.module)
     lengths = (usual, *TRIAL_SECONDS)
+    batch = min(config.batch, TRIAL_BATCH)
     with _warnings() as warnings:
-        look = first_look(target, names, device, lengths)
+        look = first_look(target, names, device, lengths, batch)
         check_repeatable(target, names, device, lengths, look)
         plans = plan_layers(target, names, config.pooling, device, (*TRIAL_SECONDS, usual), look)
-        check_independent(target, plans, device, min(config.batch, TRIAL_BATCH), lengths, look)
+        check_independent(target, plans, device, batch, lengths, look)
         changing = changed_entries(before, entry_hashes(target.module))
         if changing:
             _log.warning(

@@ -155,7 +155,7 @@ def test_without_bells_it_is_the_strongest_rank_correlation(qualities: Floats) -
         strongest = np.argsort(-units[:, unit])[:9]
         for number in range(FOLDS):
             rest = np.flatnonzero(number != FOLD)
-            rho = np.nan_to_num(np.corrcoef(response[rest], ranks[rest].T)[0, 1:])
+            rho = standardised(response[rest]) @ standardised(ranks[rest])
             strong = ranks[np.intersect1d(rest, strongest)].sum(axis=0)
             best = np.abs(np.where(rho * strong < 0, 0, rho)).argmax()
             out = number == FOLD

@@ -152,7 +152,8 @@ class _Group:
             for power in (1, 2)
         }
         self._rest = [
-            _moments_elsewhere(*of, len(fold) - self._sizes) for of in zip(*self._sums.values(), strict=True)
+            _moments_elsewhere(sums, squares, len(fold) - self._sizes)
+            for sums, squares in zip(self._sums[1], self._sums[2], strict=True)
         ]
 
     def parts(self, units: int) -> Iterator[slice]:
@@ -269,10 +270,10 @@ def _moments_elsewhere(sums: Array, squares: Array, count: Array) -> tuple[Float
 
 def _centred(products: Floats, mean: Floats, other_mean: Floats, other_scale: Floats, count: Array) -> Floats:
     """Correlations times the unit's standard deviation, from sums of products outside each fold [folds, units, n]."""
-    covariance = products / count[:, None].astype(np.float32)
+    covariance = np.divide(products, count[:, None], dtype=np.float32)
     covariance -= mean[:, :, None] * other_mean[:, None]
     covariance *= other_scale[:, None]
-    return covariance
+    return np.asarray(covariance, np.float32)
 
 
 def _squared(correlation: Array) -> Doubles:

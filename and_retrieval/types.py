@@ -185,6 +185,8 @@ class Target:
     @property
     def device(self) -> torch.device:
         """Where the network is: where its first weight is, or the CPU if it has none."""
+        import torch  # not with the module: a search needs these types, but no network
+
         first = next(chain(self.module.parameters(), self.module.buffers()), None)
         return torch.device("cpu") if first is None else first.device
 

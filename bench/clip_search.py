@@ -26,7 +26,6 @@ from and_retrieval.embed import load_embedder
 from and_retrieval.errors import InputError
 from and_retrieval.explanation.space import clip_similarity
 from and_retrieval.faiss_index import Rows
-from and_retrieval.neighbours import STORES
 from and_retrieval.search.query import Query, Terms, embed_query
 from and_retrieval.search.search import nearest_clips
 from and_retrieval.store import Home
@@ -34,20 +33,14 @@ from and_retrieval.types import Floats
 from bench import Announce, Figures, markdown
 from bench.many_clips import write_many_clips
 from bench.search import K, Timed
-from bench.source import embedder_of, source_index
+from bench.source import add_search_arguments, embedder_of, source_index
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """SOURCE, the embedder, how many clips and queries, the stores."""
-    parser.add_argument("source", metavar="SOURCE", help="folder, glob or CSV of sounds")
-    parser.add_argument("--embedder", default="embedded", metavar="NAME", help="default: embedded")
+    add_search_arguments(parser)
     parser.add_argument("--clips", type=int, default=100_000, help="default: 100,000")
     parser.add_argument("--queries", type=int, default=40, help="number of texts (default: 40)")
-    parser.add_argument("--home", metavar="DIR", help="folder of the source's index (default: ./index)")
-    parser.add_argument("--seed", type=int, default=0, help="default: 0")
-    parser.add_argument(
-        "--store", action="append", dest="stores", choices=STORES, help="repeatable (default: faiss)"
-    )
 
 
 def run(

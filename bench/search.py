@@ -45,7 +45,7 @@ from and_retrieval.search.thresholds import unit_deviations
 from and_retrieval.targets import load_target
 from and_retrieval.types import Embedder, Floats
 from bench import Announce, Figures, markdown
-from bench.source import embedder_of, source_index
+from bench.source import add_search_arguments, embedder_of, source_index
 
 K = 10
 OTHERS = 2
@@ -66,14 +66,8 @@ Answer = Callable[[Any], tuple[Floats, Any]]
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """SOURCE, the embedder, how many units, where the index is kept."""
-    parser.add_argument("source", metavar="SOURCE", help="folder, glob or CSV of sounds")
-    parser.add_argument("--embedder", default="embedded", metavar="NAME", help="default: embedded")
+    add_search_arguments(parser)
     parser.add_argument("--units", type=int, default=1_000_000, help="default: 1,000,000")
-    parser.add_argument("--home", metavar="DIR", help="folder of the index and the run (default: ./index)")
-    parser.add_argument("--seed", type=int, default=0, help="default: 0")
-    parser.add_argument(
-        "--store", action="append", dest="stores", choices=STORES, help="repeatable (default: faiss)"
-    )
 
 
 def run(

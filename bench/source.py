@@ -11,6 +11,7 @@ from and_retrieval.clips.index import ClipIndex
 from and_retrieval.clips.source import load_clips
 from and_retrieval.config import ClipConfig
 from and_retrieval.embed import load_embedder
+from and_retrieval.neighbours import STORES
 from and_retrieval.store import Home
 from and_retrieval.types import Embedder
 from bench import Announce
@@ -22,6 +23,16 @@ def add_clip_arguments(parser: argparse.ArgumentParser) -> None:
     """SOURCE and the embedder."""
     parser.add_argument("source", metavar="SOURCE", help="labelled folder of folders, glob or CSV")
     parser.add_argument("--embedder", default="embedded", metavar="NAME", help="default: embedded")
+
+
+def add_search_arguments(parser: argparse.ArgumentParser) -> None:
+    """SOURCE, the embedder, where its index is kept, the seed, and the stores that are searched."""
+    add_clip_arguments(parser)
+    parser.add_argument("--home", metavar="DIR", help="folder of the source's index (default: ./index)")
+    parser.add_argument("--seed", type=int, default=0, help="default: 0")
+    parser.add_argument(
+        "--store", action="append", dest="stores", choices=STORES, help="repeatable (default: faiss)"
+    )
 
 
 def add_source_arguments(parser: argparse.ArgumentParser) -> None:

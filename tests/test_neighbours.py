@@ -305,7 +305,7 @@ def clip_index(path: Path, store: str, moments: bool) -> ClipIndex:
         Clip(f"{row:016x}", "/nowhere", f"{row}.wav", 0.0, 2.0, sha256=f"{row:064x}")
         for row in range(CLIP_COUNT)
     ]
-    embedder = Drawn("drawn-1")
+    embedder = Drawn("neighbours-1")
     manifest = IndexManifest(
         name=path.name,
         clips=CLIP_COUNT,
@@ -379,7 +379,7 @@ class TestClips:
         damaged = bytearray(file.read_bytes())
         damaged[len(damaged) // 2] ^= 1
         file.write_bytes(damaged)
-        index = ClipIndex.open(path, Drawn("drawn-1"))  # all that does not search its clips goes on
+        index = ClipIndex.open(path, Drawn("neighbours-1"))  # all that does not search its clips goes on
         np.testing.assert_array_equal(index.moment_sum, both[0].moment_sum)
         with pytest.raises(
             DamagedError, match=r"directions-\w+\.\w+ is missing or damaged; run `index` again"

@@ -13,6 +13,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from modules import Function
 from torch import nn
 
 from and_retrieval.config import RecordConfig
@@ -62,15 +63,6 @@ def counted(target: Target) -> Iterator[list[int]]:
     hook = target.module.register_forward_pre_hook(lambda _module, inputs: clips.append(len(inputs[0])))
     yield clips
     hook.remove()
-
-
-class Function(nn.Module):
-    def __init__(self, function: Callable[[torch.Tensor], torch.Tensor]) -> None:
-        super().__init__()
-        self.function = function
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.function(x)
 
 
 @given(

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from modules import Function
 from torch import nn
 
 from and_retrieval.errors import InputError
@@ -62,15 +63,6 @@ def check(target: Target, batch: int = 16, layers: tuple[str, ...] = ()) -> None
     assert [type(verdict) for verdict in verdicts] in ([InputError] * 2, [type(None)] * 2)
     if verdicts[0] is not None:
         raise verdicts[0]
-
-
-class Function(nn.Module):
-    def __init__(self, function: Callable[[torch.Tensor], torch.Tensor]) -> None:
-        super().__init__()
-        self.function = function
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.function(x)
 
 
 @pytest.mark.parametrize("below", [40, 80, 100])

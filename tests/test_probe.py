@@ -11,6 +11,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from modules import Function
 from torch import nn
 
 from and_retrieval.errors import InputError
@@ -81,17 +82,6 @@ def axes(target: Target, *layers: str, **options: Any) -> dict[str, tuple[int, i
     """Layer -> units, unit axis, time axis."""
     plans = plan_layers(target, layers or match_layers(target.module, ()), **options)
     return {p.name: (p.units, p.unit_axis, p.time_axis) for p in plans}
-
-
-class Function(nn.Module):
-    """A module that computes any function."""
-
-    def __init__(self, function: Callable[..., Any]) -> None:
-        super().__init__()
-        self.function = function
-
-    def forward(self, *args: Any) -> Any:
-        return self.function(*args)
 
 
 class Patches(nn.Module):

@@ -11,12 +11,11 @@ import numpy.typing as npt
 from ..clips.index import ClipIndex
 from ..clips.records import clip_place
 from ..config import fingerprint
-from ..errors import AndRetrievalError
 from ..shards.folder import FOLDER, Shards
 from ..shards.plan import shard_sizes
 from ..store import Folder, Stored
 from ..types import Clip
-from .manifest import RecordingManifest, RecordPlan, identity_in
+from .manifest import RecordingManifest, RecordPlan, identity_in, undamaged_in
 from .shard import KeptRows, kept_rows
 
 
@@ -71,13 +70,8 @@ def _finished(
     draft: RecordPlan, index: ClipIndex, folder: Folder, can_hear: Callable[[Sequence[Clip]], bool]
 ) -> Stored[RecordingManifest] | None:
     """The recording in the folder, if it was made alike, of all the first clips that can be heard, and is undamaged."""
-    if not folder.exists():
-        return None
-    try:
-        stored = folder.open(RecordingManifest)
-        for name in stored.files:
-            stored.file(name)
-    except AndRetrievalError:
+    stored = undamaged_in(folder)
+    if stored is None:
         return None
     manifest = stored.manifest
     alike = (manifest.plan, manifest.response) == (fingerprint(draft.decides), draft.manifest.response)

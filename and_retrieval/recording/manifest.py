@@ -128,6 +128,17 @@ def identity(recording: Stored[RecordingManifest]) -> str:
     return fingerprint([recording.files[name].sha256 for name in files if name in recording.files])
 
 
+def undamaged_in(folder: Folder) -> Stored[RecordingManifest] | None:
+    """The recording in a folder, if there is one and all its files are as they were written."""
+    try:
+        stored = folder.open(RecordingManifest)
+        for name in stored.files:
+            stored.file(name)
+    except AndRetrievalError:
+        return None
+    return stored
+
+
 def identity_in(folder: Folder) -> str:
     """`identity` of the recording in a folder; "" if there is none that can be read."""
     try:

@@ -14,14 +14,22 @@ import numpy as np
 
 from ..clips.index import ClipIndex
 from ..config import fingerprint
-from ..errors import AndRetrievalError, InputError
+from ..errors import InputError
 from ..shards.folder import Receipt, Shards
 from ..shards.tensors import new_tensors, open_tensors
 from ..store import Folder, Stored, Writer
 from .activations import FILE as ACTIVATIONS
 from .activations import HELD_OUT, PARTS, PEAKS, SEEN, activation_shapes
 from .evidence import LayerTape, read_tape, save_evidence
-from .manifest import EVIDENCE, QUALITIES_FILE, RecordedLayer, RecordingManifest, RecordPlan, identity_in
+from .manifest import (
+    EVIDENCE,
+    QUALITIES_FILE,
+    RecordedLayer,
+    RecordingManifest,
+    RecordPlan,
+    identity_in,
+    undamaged_in,
+)
 from .recording import Recording, seen_rows
 from .shard import measured_shapes
 from .unit_index import unit_index_files
@@ -111,7 +119,7 @@ def _state(folder: Folder, plan: RecordPlan) -> State:
         return State.FREE
     if not there or not _is_made_of(folder.open(RecordingManifest).manifest, plan):
         return State.OTHER
-    return State.MADE if plan.kept or _is_undamaged(folder) else State.FREE
+    return State.MADE if plan.kept or undamaged_in(folder) else State.FREE
 
 
 def _is_made_of(recorded: RecordingManifest, plan: RecordPlan) -> bool:
@@ -119,16 +127,6 @@ def _is_made_of(recorded: RecordingManifest, plan: RecordPlan) -> bool:
     clips = recorded.index_digest, recorded.held_out_digest, recorded.grown
     planned = plan.manifest.index_digest, plan.manifest.held_out_digest, plan.manifest.grown
     return recorded.plan == fingerprint(plan.decides) and clips == planned
-
-
-def _is_undamaged(folder: Folder) -> bool:
-    try:
-        stored = folder.open(RecordingManifest)
-        for name in stored.files:
-            stored.file(name)
-    except AndRetrievalError:
-        return False
-    return True
 
 
 def _merged_tapes(files: Sequence[Path], layers: int) -> list[LayerTape]:
